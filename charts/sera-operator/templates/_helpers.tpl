@@ -1,0 +1,88 @@
+{{/* The chart's name, as label and as part of names. */}}
+{{- define "sera-operator.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The name of every object: the release's, with the chart's where the release's does not have it already. 50 characters leave room for suffixes. */}}
+{{- define "sera-operator.fullname" -}}
+{{- $name := include "sera-operator.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of objects that belong to the cluster: two releases in two namespaces must not share them. */}}
+{{- define "sera-operator.clusterName" -}}
+{{- $fullname := include "sera-operator.fullname" . -}}
+{{- if eq $fullname .Release.Namespace -}}{{ $fullname }}{{- else -}}{{ printf "%s-%s" .Release.Namespace $fullname }}{{- end -}}
+{{- end -}}
+
+{{- define "sera-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "sera-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "sera-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "sera-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: sera
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "sera-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "sera-operator.fullname" .) -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sera-operator.leaseName" -}}
+{{- .Values.leaderElection.leaseName | default (include "sera-operator.fullname" .) -}}
+{{- end -}}
+
+{{/* An image's reference: (dict "root" . "image" .Values.images.operator). */}}
+{{- define "sera-operator.image" -}}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
+{{- $repository := printf "%s/%s" (trimSuffix "/" $registry) .image.repository -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the operator may do in a namespace that it serves. Roles and the ClusterRole share it; docs/security.md explains each line. */}}
+{{- define "sera-operator.servedRules" -}}
+- apiGroups: [sera.dev]
+  resources: [specializationruns, rolloutbatches]
+  verbs: [get, list, watch]
+- apiGroups: [sera.dev]
+  resources: [specializationruns/status, rolloutbatches/status]
+  verbs: [get, patch, update]
+# Clusters with OwnerReferencesPermissionEnforcement (OpenShift) ask for this before a child may block its owner's deletion.
+- apiGroups: [sera.dev]
+  resources: [specializationruns/finalizers, rolloutbatches/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, get, list, watch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# The defaults that a run was started with, one immutable ConfigMap a run.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create, get]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch, get]
+{{- end -}}
