@@ -1,0 +1,190 @@
+//! The container images of the tests' own cluster: a Debian base, the programs that cargo has built already, and the
+//! Dockerfiles of `images/`. What comes out are archives, kept by the digest of what is in them; loading them is the
+//! cluster's business, and compiling is cargo's.
+
+mod archives;
+mod base;
+mod binaries;
+mod store;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use crate::paths::{PathError, cache_root};
+use crate::progress::Progress;
+use archives::{Archives, is_kept};
+use store::Store;
+
+/// The Debian packages that the machine needs for all of this: a builder, what makes the base (with the keys of Debian's
+/// archive, which Ubuntu lacks), and `strip`.
+pub const HOST_PACKAGES: [&str; 4] = ["binutils", "buildah", "debian-archive-keyring", "mmdebstrap"];
+
+/// The Dockerfiles' home.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../images");
+
+/// An image that this repository makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Image {
+    /// The controller.
+    Operator,
+    /// The stages of a run as commands.
+    Rollout,
+}
+
+impl Image {
+    /// Every image.
+    pub const ALL: [Self; 2] = [Self::Operator, Self::Rollout];
+
+    /// The image's name, which is also that of the program in it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "sera-operator",
+            Self::Rollout => "sera-rollout",
+        }
+    }
+
+    fn dockerfile(self) -> PathBuf {
+        let folder = match self {
+            Self::Operator => "operator",
+            Self::Rollout => "rollout",
+        };
+        Path::new(SOURCES).join(folder).join("Dockerfile")
+    }
+}
+
+/// An image in a file, as `ctr image import` and `docker load` take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageArchive {
+    /// What it is.
+    pub image: Image,
+    /// The name that it has once loaded: `localhost/sera-operator:0123456789abcdef`. The tag follows from the content, so
+    /// `imagePullPolicy: IfNotPresent` never runs something old.
+    pub reference: String,
+    /// The file, a docker-archive.
+    pub path: PathBuf,
+}
+
+impl ImageArchive {
+    /// The reference's parts, as the chart takes them: registry, repository and tag.
+    pub fn parts(&self) -> (&str, &str, &str) {
+        let (registry, rest) = self.reference.split_once('/').unwrap_or_default();
+        let (repository, tag) = rest.split_once(':').unwrap_or_default();
+        (registry, repository, tag)
+    }
+}
+
+/// Why an image could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No folder to keep images in.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Cargo has not built the program.
+    #[error("{path} is not there: build the programs first, with `cargo build --workspace --bins`")]
+    NotBuilt {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A command is missing.
+    #[error("{command} is needed to build images: as root, `apt-get install {}`", HOST_PACKAGES.join(" "))]
+    NoCommand {
+        /// The command.
+        command: String,
+    },
+    /// A command ended badly.
+    #[error("`{command}` failed ({status}); the last lines were:\n{output}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        output: String,
+    },
+    /// A file could not be used.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl ImageError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+/// Makes sure of some images: builds those whose program, Dockerfile or base has changed, and waits where another process
+/// is building. The programs are the ones that lie beside the running one, in cargo's folder.
+pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArchive>, ImageError> {
+    let archives = Archives::open(&cache_root()?.join("images"))?;
+    let mut made = Vec::with_capacity(images.len());
+    for &image in images {
+        let binary = binaries::find(image.name())?;
+        if let Some(source) = binaries::newer_source(&binary) {
+            progress.step(format!(
+                "{} is older than {}: `cargo build --workspace --bins` brings it up to date",
+                image.name(),
+                source.display()
+            ));
+        }
+        let archive = archives.name(image, &binary)?;
+        if !is_kept(&archive)? {
+            build_one(&archives, &archive, &binary, progress).await?;
+        }
+        made.push(archive);
+    }
+    Ok(made)
+}
+
+/// Builds one image under the lock of the cache.
+async fn build_one(
+    archives: &Archives,
+    archive: &ImageArchive,
+    binary: &Path,
+    progress: &Progress,
+) -> Result<(), ImageError> {
+    let _lock = archives.lock(progress).await?;
+    // Another process may have built it while this one waited.
+    if is_kept(archive)? {
+        return Ok(());
+    }
+    let workshop = archives.workshop()?;
+    let store = Store::open(archives.folder(), workshop.path()).await?;
+    let base = base::ensure(&store, workshop.path(), progress).await?;
+    progress.step(format!("building image {}", archive.image.name()));
+    let context = workshop.path().join("context");
+    fs::create_dir(&context).map_err(ImageError::io("make", &context))?;
+    binaries::strip(binary, &context.join(archive.image.name())).await?;
+    store.build(&archive.image.dockerfile(), &base, &archive.reference, &context).await?;
+    let saved = workshop.path().join("image.tar");
+    store.save(&archive.reference, &saved).await?;
+    store.remove(&archive.reference).await?;
+    archives.keep(archive, &saved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Image, ImageArchive};
+
+    #[test]
+    fn a_reference_comes_apart_as_the_chart_wants_it() {
+        let reference = "localhost/sera-rollout:0123456789abcdef".to_owned();
+        let archive = ImageArchive { image: Image::Rollout, reference, path: "image.tar".into() };
+        assert_eq!(archive.parts(), ("localhost", "sera-rollout", "0123456789abcdef"));
+    }
+
+    #[test]
+    fn every_image_has_its_dockerfile() {
+        for image in Image::ALL {
+            assert!(image.dockerfile().is_file(), "{} is not there", image.dockerfile().display());
+        }
+    }
+}
