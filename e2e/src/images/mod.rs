@@ -12,14 +12,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use crate::packages::{self, Package, PackageError};
 use crate::paths::{PathError, cache_root};
 use crate::progress::Progress;
 use archives::{Archives, is_kept};
 use store::Store;
 
-/// The Debian packages that the machine needs for all of this: a builder, what makes the base (with the keys of Debian's
-/// archive, which Ubuntu lacks), and `strip`.
-pub const HOST_PACKAGES: [&str; 4] = ["binutils", "buildah", "debian-archive-keyring", "mmdebstrap"];
+/// What images are made with: a builder, what makes the base (and the keys of Debian's archive, which Ubuntu lacks), `strip`.
+const HOST_PACKAGES: [Package; 4] = [
+    Package::new("binutils", "strip"),
+    Package::new("buildah", "buildah"),
+    Package::new("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg"),
+    Package::new("mmdebstrap", "mmdebstrap"),
+];
 
 /// The Dockerfiles' home.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../images");
@@ -87,12 +92,9 @@ pub enum ImageError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// A command is missing.
-    #[error("{command} is needed to build images: as root, `apt-get install {}`", HOST_PACKAGES.join(" "))]
-    NoCommand {
-        /// The command.
-        command: String,
-    },
+    /// A package that images are made with is missing.
+    #[error(transparent)]
+    Package(#[from] PackageError),
     /// A command ended badly.
     #[error("`{command}` failed ({status}); the last lines were:\n{output}")]
     Failed {
@@ -156,6 +158,7 @@ async fn build_one(
     if is_kept(archive)? {
         return Ok(());
     }
+    packages::ensure(&HOST_PACKAGES, progress).await?;
     let workshop = archives.workshop()?;
     let store = Store::open(archives.folder(), workshop.path()).await?;
     let base = base::ensure(&store, workshop.path(), progress).await?;

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -92,7 +91,8 @@ impl Store {
 /// Runs a command to its end and answers what it printed.
 pub(super) async fn output_of(command: &mut Command) -> Result<String, ImageError> {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.map_err(|error| not_started(command, error))?;
+    let output = command.output().await;
+    let output = output.map_err(ImageError::io("run", Path::new(command.as_std().get_program())))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -102,14 +102,6 @@ pub(super) async fn output_of(command: &mut Command) -> Result<String, ImageErro
         status: output.status,
         output: last_lines(&String::from_utf8_lossy(&said)),
     })
-}
-
-fn not_started(command: &Command, error: io::Error) -> ImageError {
-    let name = command.as_std().get_program();
-    match error.kind() {
-        io::ErrorKind::NotFound => ImageError::NoCommand { command: name.to_string_lossy().into_owned() },
-        _ => ImageError::io("run", Path::new(name))(error),
-    }
 }
 
 fn line_of(command: &Command) -> String {
@@ -127,14 +119,7 @@ fn last_lines(text: &str) -> String {
 mod tests {
     use tokio::process::Command;
 
-    use super::{ImageError, LAST_LINES, last_lines, output_of};
-
-    #[tokio::test]
-    async fn a_missing_command_is_named_with_what_to_install() {
-        let error = output_of(&mut Command::new("no-such-builder")).await.unwrap_err();
-        assert!(matches!(&error, ImageError::NoCommand { command } if command == "no-such-builder"));
-        assert!(error.to_string().contains("apt-get install binutils buildah"), "{error}");
-    }
+    use super::{LAST_LINES, last_lines, output_of};
 
     #[tokio::test]
     async fn a_failure_tells_the_command_and_its_last_words() {
