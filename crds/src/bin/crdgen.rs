@@ -1,2 +1,3 @@
-//! x
+//! Writes the definitions of both kinds to standard output.
+
 fn main() {}

@@ -1,0 +1,152 @@
+//! The platform's defaults (`runDefaults` in Helm's values) and their merge with a spec. Pure: the same two always make the same effective spec.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    batch::BatchSpec,
+    common::{LocalRef, SecretRef},
+    run::{GitSource, Output, PodSettings, Pods, Proxy, RunSpec, Source},
+    values::{GitUrl, ResourceName, StoreUri},
+};
+
+/// What a platform team says once for all runs. A field has a default here or in the schema, never both; what a run says itself goes before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RunDefaults {
+    /// The store of runs that name none: `spec.output.store`. Not together with `claim`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreUri>,
+    /// The ReadWriteMany claim that is the store of runs that name none, for clusters without an object store. Every namespace with runs has one of this name. Not together with `store`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ResourceName>,
+    /// The Secret with the credentials of `store`, in each run's namespace: `spec.output.credentialsSecretRef`. It does not apply to a run that names a store of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_credentials_secret_ref: Option<SecretRef>,
+    /// The HTTP proxy: `spec.pods.default.proxy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// The Secret whose key `ca.crt` is trusted, in each run's namespace: `spec.pods.default.caSecretRef`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretRef>,
+    /// The Secrets with which images are pulled, in each run's namespace: `spec.pods.default.imagePullSecrets`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<LocalRef>,
+    /// The Kueue queue: `spec.pods.default.queueName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_name: Option<ResourceName>,
+}
+
+/// Why a spec and the defaults make no effective spec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DefaultsError {
+    /// Neither the spec nor the platform names a store.
+    #[error("spec.output.store is required: neither this object nor the platform's runDefaults name a store")]
+    StoreMissing,
+    /// The platform names a store in two ways.
+    #[error("runDefaults.store and runDefaults.claim exclude each other")]
+    StoreTwice,
+    /// The address that follows from owner and repository is none.
+    #[error("spec.source.github: no git URL follows from apiUrl, owner and repository; name it in spec.source.git.url")]
+    GitUrl,
+}
+
+impl DefaultsError {
+    /// The field that must change.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::StoreMissing => "spec.output.store",
+            Self::StoreTwice => "runDefaults.claim",
+            Self::GitUrl => "spec.source.git.url",
+        }
+    }
+}
+
+/// A run's spec over the platform's defaults: nothing that a stage needs is missing in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveRun {
+    /// The spec, with the defaults where it says nothing.
+    pub spec: RunSpec,
+    /// Where the run keeps its data.
+    pub store: StoreUri,
+    /// Where the repository is cloned from, and with which credentials.
+    pub git: GitSource,
+}
+
+/// The spec of a batch of its own over the platform's defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveBatch {
+    /// The spec, with the defaults where it says nothing.
+    pub spec: BatchSpec,
+    /// Where the batch keeps its data.
+    pub store: StoreUri,
+    /// Where the repository is cloned from, and with which credentials; absent where the batch names a snapshot.
+    pub git: Option<GitSource>,
+}
+
+/// A run's spec over the platform's defaults.
+pub fn effective_run(mut spec: RunSpec, defaults: &RunDefaults) -> Result<EffectiveRun, DefaultsError> {
+    let store = merge_output(&mut spec.output, defaults)?;
+    spec.pods = Some(merge_pods(spec.pods.take(), defaults));
+    let git = git_of(&spec.source)?;
+    Ok(EffectiveRun { spec, store, git })
+}
+
+/// The spec of a batch of its own over the platform's defaults. A batch with `runRef` takes everything from its run's effective spec instead.
+pub fn effective_batch(mut spec: BatchSpec, defaults: &RunDefaults) -> Result<EffectiveBatch, DefaultsError> {
+    let mut output = spec.output.take().unwrap_or_default();
+    let store = merge_output(&mut output, defaults)?;
+    spec.output = Some(output);
+    spec.pods = Some(merge_pods(spec.pods.take(), defaults));
+    let git = spec.source.as_ref().map(git_of).transpose()?;
+    Ok(EffectiveBatch { spec, store, git })
+}
+
+/// Fills in the store; the platform's credentials belong to the platform's store alone.
+fn merge_output(output: &mut Output, defaults: &RunDefaults) -> Result<StoreUri, DefaultsError> {
+    if let Some(store) = &output.store {
+        return Ok(store.clone());
+    }
+    let store = match (&defaults.store, &defaults.claim) {
+        (Some(_), Some(_)) => return Err(DefaultsError::StoreTwice),
+        (Some(store), None) => store.clone(),
+        (None, Some(claim)) => StoreUri::on_claim(claim),
+        (None, None) => return Err(DefaultsError::StoreMissing),
+    };
+    output.store = Some(store.clone());
+    if output.credentials_secret_ref.is_none() {
+        output.credentials_secret_ref.clone_from(&defaults.store_credentials_secret_ref);
+    }
+    Ok(store)
+}
+
+/// Puts the platform's words below `pods.default`.
+fn merge_pods(pods: Option<Pods>, defaults: &RunDefaults) -> Pods {
+    let platform = PodSettings {
+        proxy: defaults.proxy.clone(),
+        ca_secret_ref: defaults.ca_secret_ref.clone(),
+        image_pull_secrets: defaults.image_pull_secrets.clone(),
+        queue_name: defaults.queue_name.clone(),
+        ..PodSettings::default()
+    };
+    let mut pods = pods.unwrap_or_default();
+    pods.default = Some(pods.default.take().unwrap_or_default().over(platform));
+    pods
+}
+
+/// Where a source is cloned from: `git`, or what follows from `github`.
+fn git_of(source: &Source) -> Result<GitSource, DefaultsError> {
+    if let Some(git) = &source.git {
+        return Ok(git.clone());
+    }
+    let github = source.github.as_ref().ok_or(DefaultsError::GitUrl)?;
+    let api = github.api_url.as_str().trim_end_matches('/');
+    // github.com and Enterprise Cloud with data residency serve the API on a host of its own; Enterprise Server below /api/v3.
+    let host = match api.strip_suffix("/api/v3") {
+        Some(server) => server.to_owned(),
+        None => api.replacen("://api.", "://", 1),
+    };
+    let url: GitUrl =
+        format!("{host}/{}/{}.git", github.owner, github.repository).parse().map_err(|_| DefaultsError::GitUrl)?;
+    Ok(GitSource::at_head(url, github.credentials_secret_ref.clone()))
+}

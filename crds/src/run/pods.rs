@@ -1,0 +1,206 @@
+//! `spec.pods`: what a user may say about the pods of each role, and nothing else of them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Affinity, Toleration},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::core::Rule;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    common::{LocalRef, Resources, SecretRef},
+    values::{HttpUrl, LabelValue, ResourceName, choice},
+};
+
+choice! {
+    /// What a pod is for.
+    PodRole: "a role" {
+        /// Takes the snapshot.
+        Snapshot = "snapshot",
+        /// Drives rollouts, with its sandboxes.
+        Rollout = "rollout",
+        /// Verifies.
+        Verify = "verify",
+        /// Builds the dataset.
+        Dataset = "dataset",
+        /// Serves the teacher.
+        Teacher = "teacher",
+        /// Trains.
+        Train = "train",
+        /// Evaluates.
+        Evaluate = "evaluate",
+        /// Serves the student.
+        Serve = "serve",
+    }
+}
+
+/// What is said about pods, by role. A role's own word goes before `default`'s. Changes apply to the next attempt.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pods {
+    /// For every role that does not say otherwise. Maps are merged by key, everything else is replaced as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<PodSettings>,
+    /// For the pod that takes the snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<PodSettings>,
+    /// For the pods that drive rollouts; `resources` are the driver's, `generation.sandbox.resources` those of each slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<PodSettings>,
+    /// For the pods that verify.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<PodSettings>,
+    /// For the pod that builds the dataset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<PodSettings>,
+    /// For the pods that serve the teacher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PodSettings>,
+    /// For the pods that train.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PodSettings>,
+    /// For the pods that evaluate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate: Option<PodSettings>,
+    /// For the pods that serve the student.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serve: Option<PodSettings>,
+}
+
+/// What may be said about the pods of one role.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    Rule::new("!has(self.labels) || self.labels.all(k, !(k == 'sera.dev' || k.startsWith('sera.dev/') || k.contains('.sera.dev/')))")
+        .message("labels under sera.dev/ are the operator's own")
+        .field_path(".labels"),
+    Rule::new("!has(self.annotations) || self.annotations.all(k, !(k == 'sera.dev' || k.startsWith('sera.dev/') || k.contains('.sera.dev/')))")
+        .message("annotations under sera.dev/ are the operator's own")
+        .field_path(".annotations"),
+]))]
+pub struct PodSettings {
+    /// Labels that a node must have, as in a pod; at most 32. Absent: any node.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::common::schema::label_map")]
+    pub node_selector: BTreeMap<String, LabelValue>,
+    /// Taints that the pods put up with, as in a pod; at most 64. Absent: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::common::schema::tolerations")]
+    pub tolerations: Vec<Toleration>,
+    /// Rules about nodes and neighbours, as in a pod (`kubectl explain pod.spec.affinity`). Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::common::schema::affinity")]
+    pub affinity: Option<Affinity>,
+    /// The PriorityClass of the pods. Absent: the cluster's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<ResourceName>,
+    /// The RuntimeClass of the pods, such as `gvisor`. Absent: the node's default runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<ResourceName>,
+    /// Secrets (kubernetes.io/dockerconfigjson) with which images are pulled; at most 16. Absent: the platform's `runDefaults.imagePullSecrets`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub image_pull_secrets: Vec<LocalRef>,
+    /// Further labels of the pods; at most 32, none under sera.dev/. Absent: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::common::schema::label_map")]
+    pub labels: BTreeMap<String, LabelValue>,
+    /// Further annotations of the pods; at most 32 of at most 4,096 characters, none under sera.dev/. Absent: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::common::schema::annotation_map")]
+    pub annotations: BTreeMap<String, String>,
+    /// The Kueue queue that the Jobs wait in. Absent: the platform's `runDefaults.queueName`; without that they are not queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_name: Option<ResourceName>,
+    /// The ServiceAccount of the pods, for the identity that a cloud gives it; no token of it is mounted. Absent: the namespace's `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<ResourceName>,
+    /// The resources of the pods' main container. Absent: what the operator's chart says for the role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// The size of /dev/shm, such as `64Gi`; it counts as memory. Absent: the runtime's 64 MiB, or 16Gi where a pod has more than one GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::common::schema::quantity")]
+    pub shm_size: Option<Quantity>,
+    /// The HTTP proxy that git, stores and endpoints are reached through. Absent: the platform's `runDefaults.proxy`; without that there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// The Secret whose key `ca.crt` holds authorities (PEM) that are trusted beside the system's, for git, stores and endpoints. Absent: the platform's `runDefaults.caSecretRef`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretRef>,
+}
+
+/// An HTTP proxy, as the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Proxy {
+    /// The proxy for `http://` addresses. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpUrl>,
+    /// The proxy for `https://` addresses. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https: Option<HttpUrl>,
+    /// Hosts, domains and address ranges that are reached without it; at most 64. The cluster's own services are always among them. Absent: only those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.*:/_\[\]-]+$")), extend("x-kubernetes-list-type" = "atomic"))]
+    pub no_proxy: Vec<String>,
+}
+
+impl Pods {
+    /// What is said of one role alone, without `default`.
+    fn of(&self, role: PodRole) -> Option<&PodSettings> {
+        match role {
+            PodRole::Snapshot => self.snapshot.as_ref(),
+            PodRole::Rollout => self.rollout.as_ref(),
+            PodRole::Verify => self.verify.as_ref(),
+            PodRole::Dataset => self.dataset.as_ref(),
+            PodRole::Teacher => self.teacher.as_ref(),
+            PodRole::Train => self.train.as_ref(),
+            PodRole::Evaluate => self.evaluate.as_ref(),
+            PodRole::Serve => self.serve.as_ref(),
+        }
+    }
+
+    /// What applies to the pods of a role: its own word over `default`'s.
+    pub fn settings(&self, role: PodRole) -> PodSettings {
+        let default = self.default.clone().unwrap_or_default();
+        match self.of(role) {
+            Some(own) => own.clone().over(default),
+            None => default,
+        }
+    }
+}
+
+impl PodSettings {
+    /// These settings, and the others' where these say nothing. Maps are merged by key.
+    pub fn over(self, other: Self) -> Self {
+        Self {
+            node_selector: merged(self.node_selector, other.node_selector),
+            tolerations: first_filled(self.tolerations, other.tolerations),
+            affinity: self.affinity.or(other.affinity),
+            priority_class_name: self.priority_class_name.or(other.priority_class_name),
+            runtime_class_name: self.runtime_class_name.or(other.runtime_class_name),
+            image_pull_secrets: first_filled(self.image_pull_secrets, other.image_pull_secrets),
+            labels: merged(self.labels, other.labels),
+            annotations: merged(self.annotations, other.annotations),
+            queue_name: self.queue_name.or(other.queue_name),
+            service_account_name: self.service_account_name.or(other.service_account_name),
+            resources: self.resources.or(other.resources),
+            shm_size: self.shm_size.or(other.shm_size),
+            proxy: self.proxy.or(other.proxy),
+            ca_secret_ref: self.ca_secret_ref.or(other.ca_secret_ref),
+        }
+    }
+}
+
+fn merged<V>(own: BTreeMap<String, V>, mut other: BTreeMap<String, V>) -> BTreeMap<String, V> {
+    other.extend(own);
+    other
+}
+
+fn first_filled<T>(own: Vec<T>, other: Vec<T>) -> Vec<T> {
+    if own.is_empty() { other } else { own }
+}

@@ -1,0 +1,124 @@
+//! `spec.source` and `spec.from`: where a run's functions come from.
+
+use kube::core::Rule;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    common::SecretRef,
+    values::{AdoptableStage, GitUrl, Glob, HttpUrl, Language, Ratio, StoreUri},
+};
+
+/// The repository that the student is specialised to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    Rule::new("has(self.git) || has(self.github)").message("source needs git, or github from which the repository's URL follows"),
+]))]
+pub struct Source {
+    /// The git repository. May be left out where `github` is given: the URL then follows from that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+    /// The same repository on GitHub: its newest issues are style examples for synthetic pull requests. Absent: the built-in examples are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub github: Option<GitHubSource>,
+    /// Which commits are worked on. Default: 5, spread over the newest year.
+    #[serde(default)]
+    pub commits: Commits,
+    /// Globs of the files whose functions are used, relative to the repository's root; at most 64. Default (empty): every file but tests, vendored and generated ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub include: Vec<Glob>,
+    /// Globs of files that are left out even where `include` names them; at most 64. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub exclude: Vec<Glob>,
+    /// The languages whose functions are used. Default (empty): all that the indexer knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub languages: Vec<Language>,
+    /// The share of functions, whole files together, that is set aside for evaluation before anything is generated. A decimal string from "0" to "0.5". Default: "0.05".
+    #[serde(default = "held_out_fraction")]
+    pub held_out_fraction: Ratio,
+}
+
+/// A git repository and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSource {
+    /// Where to clone from: `https://host/path`, `ssh://git@host/path` or `git@host:path`. Passwords and tokens are refused; they belong into `credentialsSecretRef`.
+    pub url: GitUrl,
+    /// The branch, tag or commit of the newest snapshot; at most 255 characters. It is resolved once, when the snapshot is taken. Default: "HEAD", the remote's default branch.
+    #[serde(default = "head")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._/@{}^~+-]*$"))]
+    pub revision: String,
+    /// The Secret with the credentials: `username` and `password` (kubernetes.io/basic-auth), or `ssh-privatekey` (kubernetes.io/ssh-auth) with `known_hosts` beside it. Absent: the repository is public.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretRef>,
+}
+
+/// A repository on GitHub or GitHub Enterprise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitHubSource {
+    /// The user or organisation that owns the repository.
+    #[schemars(length(min = 1, max = 39), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(_[A-Za-z0-9]+)?$"))]
+    pub owner: String,
+    /// The repository's name, without its owner.
+    #[schemars(length(min = 1, max = 100), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub repository: String,
+    /// The API's address: `https://HOST/api/v3` for GitHub Enterprise Server. Default: "https://api.github.com".
+    #[serde(default = "github_api")]
+    pub api_url: HttpUrl,
+    /// The Secret with a `token`, or with `appId`, `installationId` and `privateKey` of a GitHub App. It also clones the repository where `git` is absent. Absent: the repository is public, and GitHub's limits for strangers apply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretRef>,
+}
+
+/// Which commits are worked on: evenly spaced ones, the newest among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Commits {
+    /// How many commits, 1 to 64. Fewer are taken where the window has fewer. Default: 5.
+    #[schemars(range(min = 1, max = 64))]
+    pub count: u32,
+    /// The window that they are spread over: days before the newest commit, 0 to 36500. Default: 365.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub lookback_days: u32,
+}
+
+/// Stages of an earlier run that are taken over instead of being done again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adoption {
+    /// The earlier run's own folder in its store: `<store>/<namespace>/<run>/<uid>`, as its `status.store` says.
+    pub uri: StoreUri,
+    /// The last stage that is taken over: Snapshot, Generation (with the snapshot) or Dataset (with both). Every file is checked by its sha256.
+    pub through: AdoptableStage,
+}
+
+impl GitSource {
+    /// The default branch of a repository.
+    pub fn at_head(url: GitUrl, credentials_secret_ref: Option<SecretRef>) -> Self {
+        Self { url, revision: head(), credentials_secret_ref }
+    }
+}
+
+impl Default for Commits {
+    /// Five over a year, as in the paper's runs.
+    fn default() -> Self {
+        Self { count: 5, lookback_days: 365 }
+    }
+}
+
+fn held_out_fraction() -> Ratio {
+    crate::values::literal("0.05")
+}
+
+fn head() -> String {
+    "HEAD".to_owned()
+}
+
+fn github_api() -> HttpUrl {
+    crate::values::literal("https://api.github.com")
+}

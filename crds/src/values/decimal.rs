@@ -1,0 +1,87 @@
+//! Numbers that are written as strings, so that no JSON library rounds them: ratios, money, rates and plain decimals. Each keeps the form in which it was
+//! written ("0.50" stays "0.50"), and two are equal when they are written alike; compare `value()` to compare numbers.
+
+use rust_decimal::Decimal as Number;
+
+use super::text::text_value;
+
+text_value! {
+    /// A share between 0 and 1, both included, such as `"0.625"`.
+    Ratio {
+        kind: "a ratio",
+        expected: "a decimal string between \"0\" and \"1\", such as \"0.625\"",
+        pattern: r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,9})?$",
+        chars: 1..=13,
+        rules: ["double(self) <= 1.0" => "must be a decimal string between \"0\" and \"1\", such as \"0.625\""],
+        accept: |text| plain(text) <= Number::ONE,
+    }
+}
+
+text_value! {
+    /// An amount of money in US dollars, at least 0, with at most six decimal places, such as `"6500"` or `"0.11"`.
+    Usd {
+        kind: "an amount in US dollars",
+        expected: "a decimal string from \"0\" to \"1000000000\" with at most six decimal places, such as \"6500\" or \"0.11\"",
+        pattern: r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$",
+        chars: 1..=17,
+        rules: ["double(self) <= 1000000000.0" => "must be an amount in US dollars of at most 1000000000"],
+        accept: |text| plain(text) <= Number::from(1_000_000_000),
+    }
+}
+
+text_value! {
+    /// A positive rate of at most 1, in plain or scientific notation, such as `"5e-5"` or `"0.01"`.
+    Rate {
+        kind: "a rate",
+        expected: "a number above 0 and at most 1 as a string, such as \"5e-5\" or \"0.01\"",
+        pattern: r"^(0|[1-9][0-9]?)(\.[0-9]{1,12})?(e-[0-9]{1,2})?$",
+        chars: 1..=19,
+        rules: ["double(self) > 0.0 && double(self) <= 1.0" => "must be above 0 and at most 1, such as \"5e-5\" or \"0.01\""],
+        accept: |text| text.parse::<f64>().is_ok_and(|rate| rate > 0.0 && rate <= 1.0),
+    }
+}
+
+text_value! {
+    /// A decimal number from 0 to 1000, such as `"0.6"`: what is neither a share nor money. Fields narrow it down.
+    Decimal {
+        kind: "a decimal",
+        expected: "a decimal string from \"0\" to \"1000\", such as \"0.6\"",
+        pattern: r"^(0|[1-9][0-9]{0,3})(\.[0-9]{1,9})?$",
+        chars: 1..=14,
+        rules: ["double(self) <= 1000.0" => "must be a decimal string from \"0\" to \"1000\", such as \"0.6\""],
+        accept: |text| plain(text) <= Number::ONE_THOUSAND,
+    }
+}
+
+/// The number that a plain decimal string stands for; the patterns above admit nothing that does not parse.
+fn plain(text: &str) -> Number {
+    text.parse().unwrap_or(Number::MAX)
+}
+
+impl Ratio {
+    /// The exact number.
+    pub fn value(&self) -> Number {
+        plain(self.as_str())
+    }
+}
+
+impl Usd {
+    /// The exact amount in dollars.
+    pub fn value(&self) -> Number {
+        plain(self.as_str())
+    }
+}
+
+impl Decimal {
+    /// The exact number.
+    pub fn value(&self) -> Number {
+        plain(self.as_str())
+    }
+}
+
+impl Rate {
+    /// The nearest double, as the optimizer uses it.
+    pub fn value(&self) -> f64 {
+        self.as_str().parse().unwrap_or(0.0)
+    }
+}

@@ -1,0 +1,69 @@
+//! Spans of time as Kubernetes' users write them: `300s`, `1h30m`. The written form is kept.
+
+use std::time::Duration as Span;
+
+use super::text::text_value;
+
+text_value! {
+    /// A span of time, `"0s"` included: one to four numbers with the units `ms`, `s`, `m` or `h`, such as `"72h"` or `"1h30m"`.
+    Duration {
+        kind: "a duration",
+        expected: "one to four numbers with the units ms, s, m or h, such as \"72h\" or \"1h30m\"",
+        pattern: r"^([0-9]{1,5}(ms|s|m|h)){1,4}$",
+        chars: 2..=28,
+        rules: [],
+        accept: |_| true,
+    }
+}
+
+text_value! {
+    /// A span of time after which something is given up or done again: a [`Duration`] of at least one second.
+    Timeout {
+        kind: "a timeout",
+        expected: "a duration of at least one second, such as \"300s\" or \"1h30m\"",
+        pattern: r"^([0-9]{1,5}(ms|s|m|h)){1,4}$",
+        chars: 2..=28,
+        rules: ["duration(self) >= duration('1s')" => "must be at least 1s"],
+        accept: |text| span(text) >= Span::from_secs(1),
+    }
+}
+
+impl Duration {
+    /// The span itself.
+    pub fn span(&self) -> Span {
+        span(self.as_str())
+    }
+}
+
+impl Timeout {
+    /// The span itself, at least one second.
+    pub fn span(&self) -> Span {
+        span(self.as_str())
+    }
+}
+
+impl From<Timeout> for Duration {
+    fn from(timeout: Timeout) -> Self {
+        Self(timeout.0)
+    }
+}
+
+/// The sum of the parts of a text that fits the pattern: at most 4 × 99,999 h, far from overflow.
+fn span(text: &str) -> Span {
+    let mut total = Span::ZERO;
+    let mut rest = text;
+    while let Some(unit_at) = rest.find(|c: char| !c.is_ascii_digit()) {
+        let (number, tail) = rest.split_at(unit_at);
+        let unit_len = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_len);
+        let number: u64 = number.parse().unwrap_or(0);
+        total += match unit {
+            "ms" => Span::from_millis(number),
+            "s" => Span::from_secs(number),
+            "m" => Span::from_secs(number * 60),
+            _ => Span::from_secs(number * 3600),
+        };
+        rest = tail;
+    }
+    total
+}
