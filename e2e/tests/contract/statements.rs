@@ -1,0 +1,69 @@
+//! Puts the statements of the case files to the server: creates, changes, and hands the answer to the judge.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::{
+    Asker,
+    cases::{self, Case, Change, Section},
+    judge::judge,
+    server::{Answer, Effect, Kind, Server},
+};
+
+/// A test for every case of every file.
+pub(crate) fn trials(asker: &Asker) -> Result<Vec<Trial>> {
+    let (sections, bases) = cases::load()?;
+    let bases = Arc::new(bases);
+    let mut trials = Vec::new();
+    for section in sections {
+        let Section { about, kind, base, cases, .. } = section;
+        for case in cases {
+            let name = format!("case-{}", trials.len());
+            let (base, bases) = (base.clone(), Arc::clone(&bases));
+            let statement = format!("{} {about} {}", kind.word(), case.it);
+            let answer = if case.refused.is_some() { "refused" } else { "admitted" };
+            trials.push(asker.trial(answer, statement, async move |server: &Server| {
+                ask(server, kind, &case, &case.object(&base, &bases, &name)?).await
+            }));
+        }
+    }
+    Ok(trials)
+}
+
+/// Asks the server about one case, which starts from `object`.
+async fn ask(server: &Server, kind: Kind, case: &Case, object: &Value) -> Result<()> {
+    let answer = match &case.change {
+        None => server.create(kind, object, Effect::DryRun).await?,
+        Some(change) => {
+            let stored = server.store(kind, object).await?;
+            let answer = answer_to(server, kind, case, change, &stored).await;
+            server.delete(kind, &stored).await?;
+            answer?
+        }
+    };
+    judge(&answer, case.refused.as_ref(), &case.shows)
+}
+
+/// What the server says to the change, once the object has the status that the case starts from.
+async fn answer_to(
+    server: &Server,
+    kind: Kind,
+    case: &Case,
+    change: &Change,
+    stored: &Value,
+) -> Result<Answer> {
+    let mut object = stored.clone();
+    if let Some(status) = case.status_before()? {
+        object["status"] = status;
+        object = server.replace_status(kind, &object, Effect::Stored).await?.admitted()?;
+    }
+    let changed = change.applied_to(&object)?;
+    if change.is_to_status() {
+        server.replace_status(kind, &changed, Effect::DryRun).await
+    } else {
+        server.replace(kind, &changed, Effect::DryRun).await
+    }
+}
