@@ -129,7 +129,7 @@ pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArc
     let archives = Archives::open(&cache_root()?.join("images"))?;
     let mut made = Vec::with_capacity(images.len());
     for &image in images {
-        let binary = binaries::find(image.name())?;
+        let binary = program(image)?;
         if let Some(source) = binaries::newer_source(&binary) {
             progress.step(format!(
                 "{} is older than {}: `cargo build --workspace --bins` brings it up to date",
@@ -144,6 +144,11 @@ pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArc
         made.push(archive);
     }
     Ok(made)
+}
+
+/// The program of an image, as cargo has built it: beside the running one.
+pub fn program(image: Image) -> Result<PathBuf, ImageError> {
+    binaries::find(image.name())
 }
 
 /// Builds one image under the lock of the cache.

@@ -1,0 +1,203 @@
+//! The operator's pods as the chart makes them: hardened, told by flags that the program has, and from the images that were asked for.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use sera_e2e::images::{Image, program};
+use serde_json::{Value, json};
+
+use crate::Host;
+use crate::house::{Chart, House, texts};
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+pub(crate) fn trials(host: &Host) -> Vec<Trial> {
+    vec![
+        host.trial("the operator's pod is admitted where the restricted Pod Security level is enforced", restricted),
+        host.trial("the operator's container has a read-only root and no privileges to gain", hardened),
+        host.trial("the operator takes every flag that the chart gives it", flags_exist),
+        host.trial("the probes and the Service meet the port that is listened on", ports_meet),
+        host.trial("one registry replaces that of every image", one_registry),
+        host.trial("a digest is pulled instead of a tag", digest_over_tag),
+        host.trial("run defaults reach the operator's file, and new ones start new pods", run_defaults),
+        host.trial("a single replica has no disruption budget to stand in a drain's way", no_budget_for_one),
+        host.trial("the network policy names the API server's addresses where they are given", network_policy),
+        host.trial("scheduling, labels and pull secrets reach the pod", pod_settings),
+    ]
+}
+
+async fn restricted(house: &House) -> Result<()> {
+    let namespace = house.namespace("restricted", &json!({"pod-security.kubernetes.io/enforce": "restricted"})).await?;
+    let deployment = house.render(Chart::Operator, &json!({})).await?.one("Deployment")?.clone();
+    let mut template = deployment["spec"]["template"].clone();
+    template["metadata"]["name"] = json!("operator");
+    template["metadata"]["namespace"] = json!(namespace);
+    template["spec"]["serviceAccountName"] = json!("default");
+    template["apiVersion"] = json!("v1");
+    template["kind"] = json!("Pod");
+    let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(template)?;
+    let pods = kube::Api::namespaced(house.client(), &namespace);
+    // The namespace's default account is made a moment after it.
+    let admitted = async {
+        loop {
+            match pods.create(&kube::api::PostParams { dry_run: true, ..Default::default() }, &pod).await {
+                Err(kube::Error::Api(status)) if status.message.contains("serviceaccount \"default\" not found") => {
+                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                }
+                answer => return answer,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), admitted).await??;
+    Ok(())
+}
+
+/// The pod's template and its one container.
+async fn pod_of(house: &House, values: &Value) -> Result<(Value, Value)> {
+    let deployment = house.render(Chart::Operator, values).await?.one("Deployment")?.clone();
+    let template = deployment["spec"]["template"].clone();
+    let containers = template["spec"]["containers"].as_array().context("there are containers")?;
+    ensure!(
+        containers.len() == 1 && template["spec"]["initContainers"].is_null(),
+        "the pod has more than one container"
+    );
+    Ok((template.clone(), containers[0].clone()))
+}
+
+async fn hardened(house: &House) -> Result<()> {
+    let (template, container) = pod_of(house, &json!({})).await?;
+    let (pod, own) = (&template["spec"]["securityContext"], &container["securityContext"]);
+    ensure!(own["readOnlyRootFilesystem"] == json!(true), "the root is writable: {own}");
+    ensure!(own["allowPrivilegeEscalation"] == json!(false), "privileges can be gained: {own}");
+    ensure!(own["capabilities"] == json!({"drop": ["ALL"]}), "capabilities are left: {own}");
+    ensure!(pod["runAsNonRoot"] == json!(true) && pod["runAsUser"] == json!(65532), "the user is {pod}");
+    ensure!(pod["seccompProfile"]["type"] == "RuntimeDefault", "the seccomp profile is {pod}");
+    ensure!(!container["resources"]["limits"]["memory"].is_null(), "memory has no limit");
+    Ok(())
+}
+
+async fn flags_exist(house: &House) -> Result<()> {
+    let values = json!({"watchNamespaces": ["ml", "research"], "logging": {"level": "info,kube_client=debug"}});
+    let (_, container) = pod_of(house, &values).await?;
+    let program = program(Image::Operator)?;
+    // With --help at the end every flag before it is parsed, value and all, and nothing is started.
+    let output = Command::new(&program).args(texts(&container["args"])).arg("--help").output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{} refuses the chart's flags: {complaint}", program.display());
+    let unknown = Command::new(&program).args(["--no-such-flag", "--help"]).output()?;
+    ensure!(!unknown.status.success(), "this test cannot fail: {} takes any flag", program.display());
+    Ok(())
+}
+
+async fn ports_meet(house: &House) -> Result<()> {
+    let rendered = house.render(Chart::Operator, &json!({"metrics": {"serviceMonitor": {"enabled": true}}})).await?;
+    let container = &rendered.one("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let port = &container["ports"][0];
+    ensure!(
+        texts(&container["args"]).contains(&format!("--listen=0.0.0.0:{}", port["containerPort"]).as_str()),
+        "{container}"
+    );
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        let asked = &container[probe]["httpGet"];
+        ensure!(asked["port"] == port["name"] && asked["path"] == path, "{probe} asks {asked}");
+    }
+    let service = rendered.one("Service")?;
+    ensure!(service["spec"]["ports"][0]["targetPort"] == port["name"], "the Service leads to {service}");
+    let labels = &rendered.one("Deployment")?["spec"]["template"]["metadata"]["labels"];
+    for (object, selector) in [("Service", "/spec/selector"), ("NetworkPolicy", "/spec/podSelector/matchLabels")] {
+        for (key, value) in rendered.one(object)?.pointer(selector).and_then(Value::as_object).context("a selector")? {
+            ensure!(labels[key] == *value, "the {object} selects {key}={value}, which the pods have not");
+        }
+    }
+    let monitor = rendered.one("ServiceMonitor")?;
+    ensure!(monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"], "{monitor}");
+    Ok(())
+}
+
+fn rollout_image(container: &Value) -> Option<&str> {
+    texts(&container["args"]).into_iter().find_map(|argument| argument.strip_prefix("--rollout-image="))
+}
+
+async fn one_registry(house: &House) -> Result<()> {
+    let (_, container) =
+        pod_of(house, &json!({"global": {"imageRegistry": "registry.acme.internal:5000/mirror"}})).await?;
+    let images = [container["image"].as_str(), rollout_image(&container)];
+    for image in images {
+        let image = image.context("an image")?;
+        ensure!(image.starts_with("registry.acme.internal:5000/mirror/sera-dev/sera-"), "{image} comes from elsewhere");
+    }
+    Ok(())
+}
+
+async fn digest_over_tag(house: &House) -> Result<()> {
+    let images = json!({"operator": {"tag": "1", "digest": DIGEST}, "rollout": {"tag": "2"}});
+    let (_, container) = pod_of(house, &json!({"images": images})).await?;
+    let expected = format!("ghcr.io/sera-dev/sera-operator@{DIGEST}");
+    ensure!(container["image"] == json!(expected), "{} is pulled", container["image"]);
+    ensure!(rollout_image(&container) == Some("ghcr.io/sera-dev/sera-rollout:2"), "{container}");
+    Ok(())
+}
+
+async fn run_defaults(house: &House) -> Result<()> {
+    let defaults = json!({"imagePullSecrets": [{"name": "mirror"}]});
+    let rendered = house.render(Chart::Operator, &json!({"runDefaults": defaults})).await?;
+    let text = rendered.one("ConfigMap")?["data"]["run-defaults.yaml"].as_str().context("a file")?.to_owned();
+    ensure!(serde_yaml::from_str::<Value>(&text)? == defaults, "the file holds {text}");
+    let sum = |template: &Value| template["metadata"]["annotations"]["checksum/run-defaults"].clone();
+    let (before, _) = pod_of(house, &json!({})).await?;
+    let (after, container) = pod_of(house, &json!({"runDefaults": defaults})).await?;
+    ensure!(sum(&before).is_string() && sum(&before) != sum(&after), "new defaults leave the pods as they are");
+    let mounted = container["volumeMounts"][0]["mountPath"].as_str().context("a mount")?;
+    let flag = format!("--run-defaults={mounted}/run-defaults.yaml");
+    ensure!(texts(&container["args"]).contains(&flag.as_str()), "the operator is not given {flag}");
+    Ok(())
+}
+
+async fn no_budget_for_one(house: &House) -> Result<()> {
+    ensure!(
+        house.render(Chart::Operator, &json!({})).await?.of("PodDisruptionBudget").len() == 1,
+        "two replicas have no budget"
+    );
+    ensure!(
+        house.render(Chart::Operator, &json!({"replicas": 1})).await?.of("PodDisruptionBudget").is_empty(),
+        "one replica has a budget"
+    );
+    Ok(())
+}
+
+async fn network_policy(house: &House) -> Result<()> {
+    let values = json!({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32", "10.0.0.2/32"], "ports": [6443]}}});
+    let policy = house.render(Chart::Operator, &values).await?.one("NetworkPolicy")?["spec"].clone();
+    ensure!(policy["policyTypes"] == json!(["Ingress", "Egress"]), "{policy}");
+    let to_server = &policy["egress"][1];
+    ensure!(to_server["ports"] == json!([{"protocol": "TCP", "port": 6443}]), "{to_server}");
+    ensure!(
+        to_server["to"] == json!([{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "10.0.0.2/32"}}]),
+        "{to_server}"
+    );
+    Ok(())
+}
+
+async fn pod_settings(house: &House) -> Result<()> {
+    let values = json!({
+        "global": {"imagePullSecrets": [{"name": "mirror"}]},
+        "nodeSelector": {"pool": "system"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "priorityClassName": "platform",
+        "topologySpreadConstraints": [{"maxSkew": 3, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+        "podLabels": {"team": "platform"},
+        "podAnnotations": {"note": "by hand"},
+        "commonLabels": {"cost-centre": "ml"},
+    });
+    let (template, _) = pod_of(house, &values).await?;
+    let (pod, metadata) = (&template["spec"], &template["metadata"]);
+    for field in ["nodeSelector", "tolerations", "affinity", "priorityClassName", "topologySpreadConstraints"] {
+        ensure!(pod[field] == values[field], "{field} is {}", pod[field]);
+    }
+    ensure!(pod["imagePullSecrets"] == values["global"]["imagePullSecrets"], "{}", pod["imagePullSecrets"]);
+    ensure!(metadata["labels"]["team"] == "platform" && metadata["labels"]["cost-centre"] == "ml", "{metadata}");
+    ensure!(metadata["annotations"]["note"] == "by hand", "{metadata}");
+    Ok(())
+}

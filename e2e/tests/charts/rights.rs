@@ -1,0 +1,175 @@
+//! What the operator's chart grants: to the operator what it needs and no Secrets, to people what their role promises.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use crate::Host;
+use crate::house::{Chart, House, Manifests, NAMESPACE, RELEASE, texts};
+
+pub(crate) fn trials(host: &Host) -> Vec<Trial> {
+    vec![
+        host.trial("no rule of any role is about Secrets, about rights, or about everything", no_rule_is_too_wide),
+        host.trial(
+            "with watchNamespaces nothing is granted outside of those namespaces and the operator's own",
+            only_roles,
+        ),
+        host.trial("with rbac.create false nothing is granted", nothing_without_rbac),
+        host.trial(
+            "the operator may do its work, and may not read a Secret, write a Role or touch foreign objects",
+            the_operator,
+        ),
+        host.trial("somebody with the role edit may write runs, and with the role view may read them", people),
+    ]
+}
+
+async fn no_rule_is_too_wide(house: &House) -> Result<()> {
+    for values in [json!({}), json!({"watchNamespaces": ["ml", "research"]})] {
+        let rendered = house.render(Chart::Operator, &values).await?;
+        for role in rendered.of("ClusterRole").into_iter().chain(rendered.of("Role")) {
+            for rule in role["rules"].as_array().into_iter().flatten() {
+                let about: Vec<&str> =
+                    ["apiGroups", "resources", "verbs"].iter().flat_map(|part| texts(&rule[*part])).collect();
+                ensure!(!about.contains(&"*"), "{} has a wildcard: {rule}", role["metadata"]["name"]);
+                ensure!(!about.contains(&"secrets"), "{} is about Secrets: {rule}", role["metadata"]["name"]);
+                ensure!(
+                    !about.contains(&"rbac.authorization.k8s.io"),
+                    "{} is about rights: {rule}",
+                    role["metadata"]["name"]
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn only_roles(house: &House) -> Result<()> {
+    let rendered = house.render(Chart::Operator, &json!({"watchNamespaces": ["ml", "research"]})).await?;
+    for kind in ["ClusterRole", "ClusterRoleBinding"] {
+        ensure!(rendered.of(kind).is_empty(), "a {kind} was rendered");
+    }
+    for kind in ["Role", "RoleBinding"] {
+        let namespaces = namespaces(&rendered, kind);
+        ensure!(namespaces == BTreeSet::from(["ml", "research", NAMESPACE]), "there is a {kind} in {namespaces:?}");
+    }
+    let arguments = &rendered.one("Deployment")?["spec"]["template"]["spec"]["containers"][0]["args"];
+    ensure!(texts(arguments).contains(&"--namespaces=ml,research"), "the operator is not told: {arguments}");
+    let selected = &rendered.one("ValidatingAdmissionPolicyBinding")?["spec"]["matchResources"]["namespaceSelector"];
+    ensure!(
+        selected["matchExpressions"][0]["values"] == json!(["ml", "research"]),
+        "the policy is bound to {selected}"
+    );
+    Ok(())
+}
+
+fn namespaces<'a>(rendered: &'a Manifests, kind: &str) -> BTreeSet<&'a str> {
+    rendered.of(kind).into_iter().filter_map(|role| role["metadata"]["namespace"].as_str()).collect()
+}
+
+async fn nothing_without_rbac(house: &House) -> Result<()> {
+    let rendered = house.render(Chart::Operator, &json!({"rbac": {"create": false}})).await?;
+    for kind in ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+        ensure!(rendered.of(kind).is_empty(), "a {kind} was rendered");
+    }
+    Ok(())
+}
+
+/// A question to the API server: verb, group, resource with its subresource, name.
+pub(crate) type Question = (&'static str, &'static str, &'static str, &'static str);
+
+async fn the_operator(house: &House) -> Result<()> {
+    let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
+    let allowed: [Question; 14] = [
+        ("watch", "sera.dev", "specializationruns", ""),
+        ("watch", "sera.dev", "rolloutbatches", ""),
+        ("patch", "sera.dev", "specializationruns/status", "billing"),
+        ("update", "sera.dev", "rolloutbatches/status", "billing"),
+        ("update", "sera.dev", "specializationruns/finalizers", "billing"),
+        ("create", "batch", "jobs", ""),
+        ("watch", "batch", "jobs", ""),
+        ("delete", "batch", "jobs", "billing"),
+        ("watch", "", "pods", ""),
+        ("create", "", "configmaps", ""),
+        ("get", "", "configmaps", "billing"),
+        ("create", "events.k8s.io", "events", ""),
+        ("get", "events.k8s.io", "events", "billing"),
+        ("patch", "events.k8s.io", "events", "billing"),
+    ];
+    for question in allowed {
+        ensure!(may(&operator, "elsewhere", question).await?, "the operator may not {question:?}");
+    }
+    ensure!(
+        may(&operator, NAMESPACE, ("update", "coordination.k8s.io", "leases", RELEASE)).await?,
+        "the Lease is not its own"
+    );
+    let refused: [Question; 14] = [
+        ("get", "", "secrets", "billing"),
+        ("list", "", "secrets", ""),
+        ("create", "rbac.authorization.k8s.io", "roles", ""),
+        ("bind", "rbac.authorization.k8s.io", "clusterroles", "cluster-admin"),
+        ("update", "sera.dev", "specializationruns", "billing"),
+        ("delete", "sera.dev", "specializationruns", "billing"),
+        ("patch", "batch", "jobs", "billing"),
+        ("create", "", "pods", ""),
+        ("delete", "", "pods", "billing"),
+        ("create", "", "pods/exec", "billing"),
+        ("list", "", "configmaps", ""),
+        ("patch", "", "configmaps", "billing"),
+        ("create", "", "serviceaccounts/token", "default"),
+        ("update", "coordination.k8s.io", "leases", RELEASE),
+    ];
+    for question in refused {
+        ensure!(!may(&operator, "elsewhere", question).await?, "the operator may {question:?}");
+    }
+    Ok(())
+}
+
+async fn people(house: &House) -> Result<()> {
+    let namespace = house.namespace("people", &json!({})).await?;
+    let within = format!("--namespace={namespace}");
+    for (role, user) in [("edit", "erin"), ("view", "vic")] {
+        let (clusterrole, user) = (format!("--clusterrole={role}"), format!("--user={user}"));
+        house.kubectl(&["create", "rolebinding", role, &within, &clusterrole, &user]).await?;
+    }
+    let (erin, vic) = (house.client_of("erin").await?, house.client_of("vic").await?);
+    let (create, get) =
+        (("create", "sera.dev", "specializationruns", ""), ("get", "sera.dev", "rolloutbatches", "billing"));
+    // The built-in roles gather what is added to them after a moment.
+    let gathered = async {
+        while !(may(&erin, &namespace, create).await? && may(&vic, &namespace, get).await?) {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gathered).await??;
+    ensure!(!may(&vic, &namespace, create).await?, "a viewer may create runs");
+    ensure!(
+        !may(&erin, &namespace, ("patch", "sera.dev", "specializationruns/status", "billing")).await?,
+        "an editor may write status"
+    );
+    Ok(())
+}
+
+pub(crate) async fn may(client: &Client, namespace: &str, (verb, group, resource, name): Question) -> Result<bool> {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let attributes = ResourceAttributes {
+        namespace: filled(namespace),
+        verb: filled(verb),
+        group: Some(group.to_owned()),
+        resource: filled(resource),
+        subresource: filled(subresource),
+        name: filled(name),
+        ..ResourceAttributes::default()
+    };
+    let spec =
+        SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
