@@ -1,0 +1,385 @@
+//! The folder of one cluster: what lies where in it, the record of what was made (written before it is made), and the
+//! claim that says whether somebody still owns it. Undoing what the record names is `teardown`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::process::ProcessId;
+use super::wait::poll_until;
+use crate::paths::{PathError, state_root};
+
+/// The longest name: it becomes part of a cgroup's name and of socket paths.
+const LONGEST_NAME: usize = 24;
+/// The longest path of a unix socket that Linux takes, its end included (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+/// The longest socket path below a cluster's folder.
+const DEEPEST_SOCKET: &str = "containerd/containerd.sock.ttrpc";
+
+/// How long a process may hold a folder that only looks whether it is left behind.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why a cluster's folder could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// There is no place for clusters.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The name would not do as a part of other names.
+    #[error(
+        "{0:?} is no name for a cluster: use 1 to {LONGEST_NAME} lower-case letters, digits and dashes, a letter first"
+    )]
+    Name(String),
+    /// A cluster of this name is there.
+    #[error("a cluster named {0} is there already: `cargo e2e down --name {0}` removes it, --name makes another one")]
+    Taken(ClusterName),
+    /// No cluster of this name is there.
+    #[error("there is no cluster named {0}: `cargo e2e up --name {0}` boots one")]
+    Missing(ClusterName),
+    /// Sockets would not fit.
+    #[error("{0} is too deep a folder for unix sockets: set SERA_STATE_DIR to a shorter one")]
+    TooDeep(PathBuf),
+    /// The record is not what this version writes.
+    #[error("cannot read the record {path}; `cargo e2e down` removes the cluster")]
+    Record {
+        /// The record's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file could not be used.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// The name of a cluster, unique among those of one user on one machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClusterName(String);
+
+impl ClusterName {
+    /// The name that `up` takes when none is given.
+    pub fn unnamed() -> Self {
+        Self("default".to_owned())
+    }
+
+    /// The `number`th name for a cluster that lives and dies with this process.
+    pub(super) fn of_this_process(number: usize) -> Self {
+        Self(format!("test-{}-{number}", std::process::id()))
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = FolderError;
+
+    fn from_str(name: &str) -> Result<Self, FolderError> {
+        let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let starts_well = name.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
+        if plain && starts_well && name.len() <= LONGEST_NAME {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(FolderError::Name(name.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for ClusterName {
+    type Error = FolderError;
+
+    fn try_from(name: String) -> Result<Self, FolderError> {
+        name.parse()
+    }
+}
+
+impl From<ClusterName> for String {
+    fn from(name: ClusterName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What a cluster consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    /// etcd, an API server and a controller manager: objects are stored and admitted, nothing runs.
+    ControlPlane,
+    /// A node as well: containers run.
+    Node,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::ControlPlane => "control plane only",
+            Self::Node => "with a node",
+        })
+    }
+}
+
+/// When a cluster ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Lifetime {
+    /// With the process that booted it.
+    Owner,
+    /// When it is taken down.
+    Persistent,
+}
+
+/// What was made, or is about to be, for one cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) name: ClusterName,
+    pub(super) shape: Shape,
+    /// The API server's address, once it is chosen.
+    pub(super) server: Option<String>,
+    /// Whether it outlives the process that booted it.
+    pub(super) lifetime: Lifetime,
+    /// Whether the boot came to its end.
+    pub(super) ready: bool,
+    /// What only a cluster with a node has.
+    pub(super) node: Option<NodeRecord>,
+    pub(super) components: BTreeMap<String, ComponentRecord>,
+}
+
+/// What was made for a node outside of its namespaces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct NodeRecord {
+    /// The name of its cgroup, at the root of every hierarchy.
+    pub(super) cgroup: String,
+    /// The number of its network: its link and its addresses follow from it.
+    pub(super) network: Option<u8>,
+    /// The first process of its namespaces.
+    pub(super) init: Option<ProcessId>,
+}
+
+/// How a component is started, and the process it is now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ComponentRecord {
+    pub(super) command: Vec<String>,
+    pub(super) process: Option<ProcessId>,
+}
+
+/// The folder of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterFolder {
+    root: PathBuf,
+}
+
+impl ClusterFolder {
+    fn named(clusters: &Path, name: &ClusterName) -> Self {
+        Self { root: clusters.join(&name.0) }
+    }
+
+    /// The folder at this place.
+    pub(super) fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder of a cluster that is there.
+    pub(super) fn find(name: &ClusterName) -> Result<Self, FolderError> {
+        let folder = Self::named(&clusters_root()?, name);
+        if folder.root.is_dir() { Ok(folder) } else { Err(FolderError::Missing(name.clone())) }
+    }
+
+    /// The folder of the cluster that a kubeconfig belongs to, if it is one of ours.
+    pub(super) fn of_kubeconfig(path: &Path) -> Option<Self> {
+        let root = fs::canonicalize(path).ok()?.parent()?.to_owned();
+        let clusters = fs::canonicalize(clusters_root().ok()?).ok()?;
+        (root.parent() == Some(clusters.as_path())).then_some(Self { root })
+    }
+
+    /// The folders of all clusters that are there, and of those of which only the lock is left.
+    pub(super) fn all() -> Result<Vec<Self>, FolderError> {
+        let clusters = clusters_root()?;
+        let entries = match fs::read_dir(&clusters) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|source| failed("list", &clusters, source))?,
+        };
+        let mut roots = BTreeSet::new();
+        for entry in entries {
+            let entry = entry.map_err(|source| failed("list", &clusters, source))?;
+            roots.insert(entry.path().with_extension(""));
+        }
+        Ok(roots.into_iter().map(|root| Self { root }).collect())
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn join(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    /// The cluster's name, by its folder.
+    pub(super) fn name(&self) -> String {
+        self.root.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.join("kubeconfig")
+    }
+
+    pub(super) fn pki(&self) -> PathBuf {
+        self.join("pki")
+    }
+
+    pub(super) fn log(&self, component: &str) -> PathBuf {
+        self.join("logs").join(format!("{component}.log"))
+    }
+
+    pub(super) fn read_record(&self) -> Result<Record, FolderError> {
+        let path = self.join("record.json");
+        let text = fs::read(&path).map_err(|source| failed("read", &path, source))?;
+        serde_json::from_slice(&text).map_err(|source| FolderError::Record { path, source })
+    }
+
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), FolderError> {
+        let path = self.join("record.json");
+        let text =
+            serde_json::to_vec_pretty(record).map_err(|source| FolderError::Record { path: path.clone(), source })?;
+        // Renamed into place: a crash leaves the old record or the new one, never half of one.
+        let draft = self.join("record.json.draft");
+        fs::write(&draft, text).map_err(|source| failed("write", &draft, source))?;
+        fs::rename(&draft, &path).map_err(|source| failed("rename", &draft, source))
+    }
+
+    /// Removes the folder, then the lock: for who holds the claim. Nothing outside of them is touched.
+    pub(super) fn remove(&self) -> Result<(), FolderError> {
+        for (path, removed) in
+            [(self.root.clone(), fs::remove_dir_all(&self.root)), (self.lock_path(), fs::remove_file(self.lock_path()))]
+        {
+            match removed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(|source| failed("remove", &path, source))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.root.with_extension("lock")
+    }
+}
+
+/// A cluster's folder, held by this process: nobody else takes it for left behind. The kernel gives it up when the
+/// process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct Claim {
+    folder: ClusterFolder,
+    _lock: File,
+}
+
+impl Claim {
+    /// Makes the folder of a new cluster, and holds it.
+    pub(super) fn new_cluster(name: &ClusterName) -> Result<Self, FolderError> {
+        let clusters = clusters_root()?;
+        let folder = ClusterFolder::named(&clusters, name);
+        if folder.join(DEEPEST_SOCKET).as_os_str().len() > LONGEST_SOCKET {
+            return Err(FolderError::TooDeep(clusters));
+        }
+        fs::create_dir_all(&clusters).map_err(|source| failed("make", &clusters, source))?;
+        let taken = || FolderError::Taken(name.clone());
+        let claim = Self::soon(&folder)?.ok_or_else(taken)?;
+        match fs::create_dir(claim.folder.root()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(taken()),
+            Err(source) => return Err(failed("make", claim.folder.root(), source)),
+        }
+        let logs = claim.folder.join("logs");
+        fs::create_dir(&logs).map_err(|source| failed("make", &logs, source))?;
+        Ok(claim)
+    }
+
+    /// Holds a folder, unless another process does, and goes on doing so: one that only looks is waited for.
+    pub(super) fn soon(folder: &ClusterFolder) -> Result<Option<Self>, FolderError> {
+        let mut claim = Ok(None);
+        poll_until(LOOK_WITHIN, || {
+            claim = Self::on(folder.clone());
+            !matches!(claim, Ok(None))
+        });
+        claim
+    }
+
+    /// Holds a folder, unless another process does now.
+    pub(super) fn on(folder: ClusterFolder) -> Result<Option<Self>, FolderError> {
+        let path = folder.lock_path();
+        loop {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+            let file = file.map_err(|source| failed("make", &path, source))?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(failed("lock", &path, source)),
+                // The last holder removes the file: a lock on a file that is gone holds nothing.
+                Ok(()) if is_same_file(&file, &path) => return Ok(Some(Self { folder, _lock: file })),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    pub(super) fn folder(&self) -> &ClusterFolder {
+        &self.folder
+    }
+}
+
+fn clusters_root() -> Result<PathBuf, FolderError> {
+    Ok(state_root()?.join("clusters"))
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
+        _ => false,
+    }
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> FolderError {
+    FolderError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_and_short() {
+        for good in ["a", "default", "test-12345-1", "a2345678901234567890bcde"] {
+            assert!(good.parse::<ClusterName>().is_ok(), "{good:?} was refused");
+        }
+        for bad in ["", "A", "1a", "-a", "a b", "a/b", "..", "ä", "a23456789012345678901bcdef"] {
+            assert!(bad.parse::<ClusterName>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_held_by_one_claim_at_a_time_and_goes_with_it() {
+        let clusters = tempfile::tempdir().unwrap();
+        let folder = ClusterFolder::named(clusters.path(), &ClusterName::unnamed());
+        let first = Claim::on(folder.clone()).unwrap().unwrap();
+        assert!(Claim::on(folder.clone()).unwrap().is_none());
+        fs::create_dir(folder.root()).unwrap();
+        folder.remove().unwrap();
+        drop(first);
+        assert_eq!(fs::read_dir(clusters.path()).unwrap().count(), 0);
+        assert!(Claim::on(folder).unwrap().is_some());
+    }
+}

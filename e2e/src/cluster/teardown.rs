@@ -1,0 +1,141 @@
+//! Undoing a cluster from its record: in order when its owner is done with it, or later, when the owner was killed and
+//! somebody else finds what was left. It needs nothing but the folder.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, Once, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::cgroups;
+use super::folder::{Claim, ClusterFolder, ClusterName, FolderError, Lifetime};
+use super::node::network::link_name;
+use super::process::{kill_all, marked};
+use super::wait::poll_until;
+
+/// How long killed processes may take to be gone: those with much memory or many files need a second.
+const KILLED_WITHIN: Duration = Duration::from_secs(20);
+/// How long the kernel may take to remove a link after the last process of its network namespace ended; it does so in
+/// batches, some tenths of a second apart.
+const LINK_GONE_WITHIN: Duration = Duration::from_secs(10);
+/// What a shell adds to the number of the signal that ended a program (sh(1)).
+const EXIT_BY_SIGNAL: i32 = 128;
+
+/// Why something is left of a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum TeardownError {
+    /// Processes outlived their killing.
+    #[error("{count} processes of cluster {name} are still there after being killed; try `cargo e2e down` again")]
+    Processes {
+        /// The cluster.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// Somebody else owns it.
+    #[error("another process boots cluster {0} or tests on it: it goes down when that one ends")]
+    InUse(ClusterName),
+    /// A cgroup could not be removed.
+    #[error("cannot remove the cgroup {cgroup}")]
+    Cgroup {
+        /// Its name.
+        cgroup: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The link of the node's network outlived the network.
+    #[error("the network link {0} is still there; `ip link delete {0}` removes it")]
+    Link(String),
+    /// The folder could not be read or removed.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+}
+
+/// Removes everything that a cluster made. The caller holds its claim.
+pub(super) fn undo(folder: &ClusterFolder) -> Result<(), TeardownError> {
+    // A record that cannot be read names nothing but processes, and those are found by their mark.
+    let node = folder.read_record().ok().and_then(|record| record.node);
+    if let Some(init) = node.as_ref().and_then(|node| node.init) {
+        // With it the kernel ends every process of the node, containers too.
+        let _ = init.signal(Signal::SIGKILL);
+    }
+    let count = kill_all(|| marked(folder.root()), KILLED_WITHIN);
+    if count > 0 {
+        return Err(TeardownError::Processes { name: folder.name(), count });
+    }
+    if let Some(node) = node {
+        cgroups::remove(&node.cgroup).map_err(|source| TeardownError::Cgroup { cgroup: node.cgroup, source })?;
+        if let Some(network) = node.network {
+            wait_for_link(&link_name(network))?;
+        }
+    }
+    folder.remove()?;
+    // A boot that is being interrupted may have started one more; without a folder it cannot start another.
+    kill_all(|| marked(folder.root()), KILLED_WITHIN);
+    Ok(())
+}
+
+/// The link goes with the network namespace, and that with its last process, but a moment later.
+fn wait_for_link(link: &str) -> Result<(), TeardownError> {
+    let path = Path::new("/sys/class/net").join(link);
+    if poll_until(LINK_GONE_WITHIN, || !path.exists()) { Ok(()) } else { Err(TeardownError::Link(link.to_owned())) }
+}
+
+/// Removes clusters that nobody owns and that are not up: what a crash or a reboot left.
+pub(super) fn sweep() -> Result<(), TeardownError> {
+    for folder in ClusterFolder::all()? {
+        let Some(_claim) = Claim::on(folder.clone())? else { continue };
+        if !is_up(&folder) {
+            undo(&folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a cluster that no process owns is meant to be there.
+pub(super) fn is_up(folder: &ClusterFolder) -> bool {
+    let record = folder.read_record();
+    record.is_ok_and(|record| record.ready && record.lifetime == Lifetime::Persistent)
+        && !marked(folder.root()).is_empty()
+}
+
+/// The clusters to take down when this process is told to end.
+static OWNED: Mutex<BTreeSet<std::path::PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Sees to it that a cluster goes down when this process gets SIGINT or SIGTERM.
+pub(super) fn own(folder: &ClusterFolder) {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        thread::spawn(take_down_at_signal);
+    });
+    OWNED.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.root().to_owned());
+}
+
+/// Leaves a cluster to itself, or to who took it down.
+pub(super) fn disown(folder: &ClusterFolder) {
+    OWNED.lock().unwrap_or_else(PoisonError::into_inner).remove(folder.root());
+}
+
+/// Waits for a signal on a thread and a runtime of its own: those of a test end before the process does.
+fn take_down_at_signal() {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+    let signal = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt()).ok()?, signal(SignalKind::terminate()).ok()?);
+        Some(tokio::select! {
+            _ = interrupt.recv() => Signal::SIGINT,
+            _ = terminate.recv() => Signal::SIGTERM,
+        })
+    });
+    let Some(signal) = signal else { return };
+    let owned = OWNED.lock().unwrap_or_else(PoisonError::into_inner);
+    for root in owned.iter() {
+        if let Err(error) = undo(&ClusterFolder::at(root.clone())) {
+            eprintln!("{error}");
+        }
+    }
+    std::process::exit(EXIT_BY_SIGNAL + signal as i32);
+}
