@@ -1,0 +1,34 @@
+//! What is made of a plan: whole Kubernetes objects, from the effective spec alone. Pure: no client, no clock.
+
+mod defaults;
+mod job;
+mod pod;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+pub use defaults::{DEFAULTS_KEY, defaults_config_map};
+pub use job::{SecretField, SnapshotJob, snapshot_job};
+
+use crate::names::Owner;
+
+/// The metadata of a child: its owner controls it and takes it along when it goes.
+fn metadata(owner: &Owner, name: String, labels: std::collections::BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(owner.namespace.clone()),
+        labels: Some(labels),
+        owner_references: Some(vec![owner_reference(owner)]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn owner_reference(owner: &Owner) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/{}", sera_crds::common::GROUP, sera_crds::common::VERSION),
+        kind: owner.kind.as_str().to_owned(),
+        name: owner.name.clone(),
+        uid: owner.uid.as_str().to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}

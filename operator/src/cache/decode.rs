@@ -1,0 +1,250 @@
+//! What is read of a Job or a pod on the wire. Everything else (managed fields, pod templates, environments) is skipped while the bytes are
+//! parsed and never allocated.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+};
+use kube::Resource;
+use serde::{Deserialize, Deserializer};
+
+use crate::{
+    facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, Trouble, Uid},
+    names::PROGRAM_CONTAINER,
+};
+
+/// How much of Kubernetes' own sentences is kept, in bytes: an image reference and the registry's answer fit.
+const MAX_TROUBLE_BYTES: usize = 512;
+
+/// A Job, as far as we read it.
+#[derive(Debug, Clone, Deserialize, Resource)]
+#[resource(inherit = Job)]
+pub struct WatchedJob {
+    #[serde(deserialize_with = "light_metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: JobSpec,
+    #[serde(default)]
+    status: JobStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct JobSpec {
+    #[serde(default)]
+    suspend: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JobStatus {
+    #[serde(default)]
+    active: u32,
+    #[serde(default)]
+    ready: u32,
+    start_time: Option<Timestamp>,
+    #[serde(default)]
+    conditions: Vec<JobCondition>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JobCondition {
+    #[serde(rename = "type")]
+    kind: Box<str>,
+    status: Box<str>,
+    last_transition_time: Option<Timestamp>,
+    #[serde(default)]
+    reason: Box<str>,
+    #[serde(default)]
+    message: Box<str>,
+}
+
+/// A pod, as far as we read it.
+#[derive(Debug, Clone, Deserialize, Resource)]
+#[resource(inherit = Pod)]
+pub struct WatchedPod {
+    #[serde(deserialize_with = "light_metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodStatus {
+    phase: Option<Box<str>>,
+    reason: Option<Box<str>>,
+    #[serde(default)]
+    message: Box<str>,
+    #[serde(default)]
+    conditions: Vec<PodCondition>,
+    #[serde(default)]
+    container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct PodCondition {
+    #[serde(rename = "type")]
+    kind: Box<str>,
+    status: Box<str>,
+    #[serde(default)]
+    reason: Box<str>,
+    #[serde(default)]
+    message: Box<str>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct ContainerStatus {
+    name: Box<str>,
+    #[serde(default, rename = "imageID")]
+    image_id: Box<str>,
+    #[serde(default)]
+    state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct ContainerState {
+    waiting: Option<Waiting>,
+    terminated: Option<Terminated>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Waiting {
+    #[serde(default)]
+    reason: Box<str>,
+    #[serde(default)]
+    message: Box<str>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Terminated {
+    exit_code: i32,
+    #[serde(default)]
+    reason: Box<str>,
+    message: Option<Box<str>>,
+    finished_at: Option<Timestamp>,
+}
+
+/// The few fields of `metadata` that anything here asks for.
+fn light_metadata<'de, D: Deserializer<'de>>(input: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Light {
+        name: Option<String>,
+        namespace: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        creation_timestamp: Option<Time>,
+        deletion_timestamp: Option<Time>,
+        labels: Option<std::collections::BTreeMap<String, String>>,
+        owner_references: Option<Vec<OwnerReference>>,
+    }
+    let light = Light::deserialize(input)?;
+    Ok(ObjectMeta {
+        name: light.name,
+        namespace: light.namespace,
+        uid: light.uid,
+        resource_version: light.resource_version,
+        creation_timestamp: light.creation_timestamp,
+        deletion_timestamp: light.deletion_timestamp,
+        labels: light.labels,
+        owner_references: light.owner_references,
+        ..ObjectMeta::default()
+    })
+}
+
+impl WatchedJob {
+    /// The facts of this Job.
+    pub fn facts(self) -> JobFacts {
+        let end = self.status.conditions.iter().find(|condition| condition.holds("Complete") || condition.holds("Failed"));
+        JobFacts {
+            end: end.map(|condition| JobEnd {
+                at: condition.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH),
+                failure: (&*condition.kind == "Failed")
+                    .then(|| JobFailure { reason: condition.reason.clone(), message: cut(&condition.message) }),
+            }),
+            controller: controller(&self.metadata),
+            created: created(&self.metadata),
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            name: self.metadata.name.unwrap_or_default().into(),
+            uid: self.metadata.uid.unwrap_or_default().into(),
+            started: self.status.start_time,
+            suspended: self.spec.suspend,
+            active: self.status.active,
+            ready: self.status.ready,
+        }
+    }
+}
+
+impl JobCondition {
+    fn holds(&self, kind: &str) -> bool {
+        &*self.kind == kind && &*self.status == "True"
+    }
+}
+
+impl WatchedPod {
+    /// The facts of this pod; none where no Job controls it, or where it runs.
+    pub fn facts(self) -> Option<PodFacts> {
+        let phase = match self.status.phase.as_deref() {
+            Some("Pending") | None => PodPhase::Pending,
+            Some("Succeeded") => PodPhase::Succeeded,
+            Some("Failed") => PodPhase::Failed,
+            Some("Unknown") => PodPhase::Unknown,
+            Some(_) => return None,
+        };
+        let program = self.status.container_statuses.iter().find(|container| &*container.name == PROGRAM_CONTAINER);
+        let terminated = program.and_then(|container| container.state.terminated.as_ref());
+        Some(PodFacts {
+            job: controller(&self.metadata)?,
+            index: self.index(),
+            phase,
+            created: created(&self.metadata),
+            finished: terminated.and_then(|end| end.finished_at),
+            exit_code: terminated.map(|end| end.exit_code),
+            message: terminated.and_then(|end| end.message.clone()),
+            image: program.map(|container| container.image_id.clone()).filter(|image| !image.is_empty()),
+            trouble: self.status.trouble(program),
+            name: self.metadata.name.unwrap_or_default().into(),
+            uid: self.metadata.uid.unwrap_or_default().into(),
+        })
+    }
+
+    fn index(&self) -> u32 {
+        let label = self.metadata.labels.as_ref().and_then(|labels| labels.get("batch.kubernetes.io/job-completion-index"));
+        label.and_then(|index| index.parse().ok()).unwrap_or_default()
+    }
+}
+
+impl PodStatus {
+    /// What is wrong with the pod, the most telling first: its own reason (eviction, admission), then its program's, then the scheduler's.
+    fn trouble(&self, program: Option<&ContainerStatus>) -> Option<Trouble> {
+        if let Some(reason) = &self.reason {
+            return Some(Trouble { reason: reason.clone(), message: cut(&self.message) });
+        }
+        if let Some(container) = program {
+            if let Some(waiting) = &container.state.waiting {
+                return Some(Trouble { reason: waiting.reason.clone(), message: cut(&waiting.message) });
+            }
+            if let Some(end) = container.state.terminated.as_ref().filter(|end| end.exit_code != 0 && !end.reason.is_empty()) {
+                return Some(Trouble { reason: end.reason.clone(), message: Box::default() });
+            }
+        }
+        let unscheduled = self.conditions.iter().find(|condition| &*condition.kind == "PodScheduled" && &*condition.status == "False")?;
+        Some(Trouble { reason: unscheduled.reason.clone(), message: cut(&unscheduled.message) })
+    }
+}
+
+fn controller(metadata: &ObjectMeta) -> Option<Uid> {
+    let references = metadata.owner_references.iter().flatten();
+    references.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str().into())
+}
+
+fn created(metadata: &ObjectMeta) -> Timestamp {
+    metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+fn cut(text: &str) -> Box<str> {
+    text[..text.floor_char_boundary(MAX_TROUBLE_BYTES)].into()
+}

@@ -1,0 +1,218 @@
+//! Both controllers: watches fill the caches and wake objects, and each object that is woken gets a pass, on the leader alone and never two at once.
+
+mod pass;
+mod telemetry;
+mod wakes;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use kube::{
+    Api, Client, Resource,
+    core::DeserializeGuard,
+    runtime::{
+        controller::{self, applier},
+        reflector::{Store, store::Writer},
+    },
+};
+use sera_crds::{RolloutBatch, SpecializationRun};
+use tokio::{sync::oneshot, task::JoinSet};
+
+use self::{
+    pass::{Passer, Written},
+    telemetry::{Census, Telemetry},
+    wakes::{Queue, Wakes},
+};
+use crate::{
+    apply::Applier,
+    cache::{Children, WatchedJob, WatchedPod, watch_children, watch_owners},
+    config,
+    defaults::FixedDefaults,
+    facts::{JobFacts, PodFacts, Uid},
+    observe::Observer,
+    report::Reporter,
+    runtime::{Runtime, backoff::Backoff, metrics, passes::Passes, readiness::Startup},
+    subject::Subject,
+};
+
+/// How long requests for a pass over one object are gathered into one. A Job's end comes as two or three events within milliseconds; nobody waits
+/// for a stage that takes minutes for this long.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// A running pod is none of our business until it ends, and there may be ten thousand of them.
+const NOT_RUNNING: &str = "status.phase!=Running";
+
+/// Why the controllers cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The platform's defaults cannot be read.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A metric cannot be registered.
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
+    /// A watch ended, which it never does.
+    #[error("a watch ended of its own accord; this is a defect of the operator")]
+    WatchEnded,
+}
+
+/// Runs both controllers until the end is asked for, and the passes under way have ended.
+pub async fn run(runtime: Runtime) -> Result<(), Error> {
+    let shared = Shared::new(runtime)?;
+    let mut watches = JoinSet::new();
+    let scopes: Vec<Scope> = shared.scopes().into_iter().map(|namespace| Scope::watch(namespace.as_deref(), &shared, &mut watches)).collect();
+    let stores = scopes.iter().map(|scope| (scope.runs.clone(), scope.batches.clone())).collect();
+    shared.runtime.metrics.register(Census::of(stores))?;
+    tokio::select! {
+        () = work(scopes, &shared) => Ok(()),
+        Some(_) = watches.join_next() => Err(Error::WatchEnded),
+    }
+}
+
+/// Makes passes from the moment on when every cache is in sync, and not before: half a cache looks like lost children.
+async fn work(mut scopes: Vec<Scope>, shared: &Shared) {
+    let synced = async {
+        for scope in &mut scopes {
+            futures::future::join_all(scope.synced.drain(..)).await;
+        }
+    };
+    if shared.runtime.shutdown.or(synced).await.is_none() {
+        return;
+    }
+    shared.runtime.readiness.reached(Startup::Caches);
+    futures::future::join_all(scopes.into_iter().map(|scope| scope.work(shared))).await;
+}
+
+/// What both controllers share, in every namespace.
+struct Shared {
+    runtime: Runtime,
+    defaults: Arc<FixedDefaults>,
+    written: Arc<Written>,
+    telemetry: Telemetry,
+    image: Arc<str>,
+    run_passes: Passes,
+    batch_passes: Passes,
+}
+
+impl Shared {
+    fn new(runtime: Runtime) -> Result<Self, Error> {
+        let concurrency = runtime.config.scope.concurrency.get();
+        Ok(Self {
+            defaults: Arc::new(FixedDefaults::new(runtime.config.scope.load_defaults()?)),
+            written: Arc::default(),
+            telemetry: Telemetry::new(&runtime.metrics)?,
+            image: runtime.config.scope.rollout_image.as_str().into(),
+            run_passes: runtime.metrics.passes("run", concurrency),
+            batch_passes: runtime.metrics.passes("batch", concurrency),
+            runtime,
+        })
+    }
+
+    /// The namespaces that are watched one by one; or all of them by one watch.
+    fn scopes(&self) -> Vec<Option<String>> {
+        let namespaces = &self.runtime.config.scope.namespaces;
+        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(|name| Some(name.to_string())).collect() }
+    }
+
+    /// What the passes of one kind need.
+    fn passer(&self, scope: &Scope, passes: Passes) -> Arc<Passer> {
+        let Runtime { client, events, leadership, .. } = self.runtime.clone();
+        Arc::new(Passer {
+            observer: Observer::new(client.clone(), scope.jobs.clone(), scope.pods.clone(), Arc::clone(&self.defaults)),
+            applier: Applier::new(client.clone(), Arc::clone(&self.defaults), Arc::clone(&self.image)),
+            reporter: Reporter::new(client, events),
+            runs: scope.runs.clone(),
+            written: Arc::clone(&self.written),
+            leadership,
+            passes,
+            backoff: Backoff::new(),
+            telemetry: self.telemetry.clone(),
+        })
+    }
+
+    /// What to do about an object that is gone: nothing of it is kept in memory.
+    fn forget(&self) -> impl Fn(&Uid) + Send + 'static {
+        let (defaults, written) = (Arc::clone(&self.defaults), Arc::clone(&self.written));
+        move |uid| {
+            defaults.forget(uid);
+            written.forget(uid);
+        }
+    }
+}
+
+/// One namespace, or all: what is known of it, and the way to its passes.
+struct Scope {
+    runs: Store<SpecializationRun>,
+    batches: Store<RolloutBatch>,
+    jobs: Children<JobFacts>,
+    pods: Children<PodFacts>,
+    wakes: Wakes,
+    run_queue: Queue<SpecializationRun>,
+    batch_queue: Queue<RolloutBatch>,
+    synced: Vec<oneshot::Receiver<()>>,
+}
+
+impl Scope {
+    /// Starts the watches of a namespace.
+    fn watch(namespace: Option<&str>, shared: &Shared, watches: &mut JoinSet<()>) -> Self {
+        let (run_writer, batch_writer) = (Writer::default(), Writer::default());
+        let (runs, batches) = (run_writer.as_reader(), batch_writer.as_reader());
+        let (jobs, pods) = (Children::default(), Children::default());
+        let (wakes, run_queue, batch_queue) = Wakes::new(runs.clone(), batches.clone());
+        let client = &shared.runtime.client;
+        let mut synced = Vec::new();
+        let mut signal = || {
+            let (sender, receiver) = oneshot::channel();
+            synced.push(receiver);
+            sender
+        };
+        let wake = || {
+            let wakes = wakes.clone();
+            move |wake| wakes.wake(wake)
+        };
+        let followers = wakes.clone();
+        let wake_followers = move |wake| followers.wake_with_followers(wake);
+        let of_runs = api::<DeserializeGuard<SpecializationRun>>(client, namespace);
+        watches.spawn(watch_owners(of_runs, run_writer, wake_followers, shared.forget(), signal()));
+        let of_batches = api::<DeserializeGuard<RolloutBatch>>(client, namespace);
+        watches.spawn(watch_owners(of_batches, batch_writer, wake(), shared.forget(), signal()));
+        watches.spawn(watch_children::<WatchedJob>(api(client, namespace), None, jobs.clone(), wake(), signal()));
+        watches.spawn(watch_children::<WatchedPod>(api(client, namespace), Some(NOT_RUNNING), pods.clone(), wake(), signal()));
+        Self { runs, batches, jobs, pods, wakes, run_queue, batch_queue, synced }
+    }
+
+    /// Makes passes until the end is asked for.
+    async fn work(self, shared: &Shared) {
+        let run_passer = shared.passer(&self, shared.run_passes.clone());
+        let batch_passer = shared.passer(&self, shared.batch_passes.clone());
+        let runs = passes(self.runs, self.run_queue, run_passer, shared);
+        let batches = passes(self.batches, self.batch_queue, batch_passer, shared);
+        let wakes = self.wakes;
+        // A new leader looks at everything once: what happened before was the old one's.
+        let awake = shared.runtime.leadership.gained().for_each(|()| {
+            wakes.wake(crate::cache::Wake::All);
+            std::future::ready(())
+        });
+        tokio::select! {
+            _ = async { tokio::join!(runs, batches) } => {}
+            () = async { awake.await; std::future::pending().await } => {}
+        }
+    }
+}
+
+/// Makes the passes that are asked for, one at a time an object and so many at once as is configured, until the end is asked for.
+async fn passes<S: Subject>(store: Store<S>, queue: Queue<S>, passer: Arc<Passer>, shared: &Shared) {
+    let config = controller::Config::default().concurrency(shared.runtime.config.scope.concurrency.get()).debounce(DEBOUNCE);
+    let reconcile = |subject, passer| Box::pin(pass::reconcile::<S>(subject, passer));
+    applier(reconcile, pass::after_error, passer, store, queue.until(&shared.runtime.shutdown), config)
+        // What a pass has to say, it has said itself; that an object is gone by the time of its pass is no news.
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    namespace.map_or_else(|| Api::all(client.clone()), |name| Api::namespaced(client.clone(), name))
+}

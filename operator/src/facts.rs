@@ -1,0 +1,146 @@
+//! What the operator knows of a child, in words of the domain and half a kilobyte each: no Kubernetes type comes past this file.
+//! How the facts are decoded and kept lives in [`crate::cache`].
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// An object's `metadata.uid`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(Box<str>);
+
+impl Uid {
+    /// The uid as the API server wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first five characters, which go into the names of children: enough to tell two objects that had the same name apart at a glance.
+    /// What decides is always the whole uid.
+    pub fn short(&self) -> &str {
+        let end = self.0.char_indices().nth(5).map_or(self.0.len(), |(index, _)| index);
+        &self.0[..end]
+    }
+}
+
+impl<T: Into<Box<str>>> From<T> for Uid {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// A Job that carries our labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFacts {
+    /// Its name, `<owner>-<uid5>-s<attempt>` where we made it.
+    pub name: Box<str>,
+    /// Its own uid.
+    pub uid: Uid,
+    /// The uid of the object that controls it; a label can be forged, this is what ownership is decided by.
+    pub controller: Option<Uid>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its clock started: absent while it is suspended.
+    pub started: Option<Timestamp>,
+    /// Whether it is being deleted (its pods may still run).
+    pub deleting: bool,
+    /// Whether `spec.suspend` is set, by a user or because a queue has not admitted it yet.
+    pub suspended: bool,
+    /// Pods that are pending or running.
+    pub active: u32,
+    /// Pods that are ready.
+    pub ready: u32,
+    /// How it ended, where it has.
+    pub end: Option<JobEnd>,
+}
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobEnd {
+    /// When.
+    pub at: Timestamp,
+    /// Why it failed; absent when it is complete.
+    pub failure: Option<JobFailure>,
+}
+
+/// The condition `Failed` of a Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFailure {
+    /// Kubernetes' reason: `PodFailurePolicy`, `FailedIndexes`, `DeadlineExceeded`, …
+    pub reason: Box<str>,
+    /// Kubernetes' sentence.
+    pub message: Box<str>,
+}
+
+/// A pod of one of our Jobs that is not running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its own uid.
+    pub uid: Uid,
+    /// The uid of the Job that controls it.
+    pub job: Uid,
+    /// Its completion index.
+    pub index: u32,
+    /// Where it is in its life.
+    pub phase: PodPhase,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its program ended.
+    pub finished: Option<Timestamp>,
+    /// The program's exit code.
+    pub exit_code: Option<i32>,
+    /// What the program left as its termination message.
+    pub message: Option<Box<str>>,
+    /// The image that it ran, with its digest.
+    pub image: Option<Box<str>>,
+    /// What holds it up or ended it in Kubernetes' words: a container's waiting reason, `Unschedulable`, `Evicted`, `OOMKilled`.
+    pub trouble: Option<Trouble>,
+}
+
+/// The phases of a pod that we get to see; a running pod is left out of the watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodPhase {
+    /// Not started: unscheduled, pulling, or waiting for a volume.
+    Pending,
+    /// Its program ended with 0.
+    Succeeded,
+    /// Its program ended otherwise, or the pod was evicted.
+    Failed,
+    /// The node is out of reach.
+    Unknown,
+}
+
+/// A reason and a sentence, both Kubernetes' own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// A CamelCase word such as `ImagePullBackOff`.
+    pub reason: Box<str>,
+    /// A sentence; may be empty.
+    pub message: Box<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_uid_is_its_first_five_characters() {
+        assert_eq!(Uid::from("3f2c9a10-aaaa").short(), "3f2c9");
+        assert_eq!(Uid::from("3f").short(), "3f", "a uid of another form is not cut beyond its end");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_pod_fits_half_a_kilobyte() {
+        let longest_message_of_a_success = 300;
+        let names_and_uids = 63 + 36 + 36;
+        assert!(size_of::<PodFacts>() + names_and_uids + longest_message_of_a_success <= 640, "{}", size_of::<PodFacts>());
+    }
+}

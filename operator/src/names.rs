@@ -1,0 +1,156 @@
+//! How children are named and labelled. A name says whose child it is and which attempt it belongs to; the short uid in it keeps the children of
+//! an object and of its deleted namesake apart.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sera_crds::values::Stage;
+
+use crate::facts::Uid;
+
+/// Who made the object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`], and the name that we give as the writer of fields and Events.
+pub const MANAGER: &str = "sera-operator";
+/// The kind of the owner.
+pub const KIND: &str = "sera.dev/kind";
+/// The name of the owner.
+pub const OWNER: &str = "sera.dev/owner";
+/// The uid of the owner.
+pub const OWNER_UID: &str = "sera.dev/owner-uid";
+/// The stage that a Job works on.
+pub const STAGE: &str = "sera.dev/stage";
+/// The number of the attempt.
+pub const ATTEMPT: &str = "sera.dev/attempt";
+/// Kueue's label: the queue that admits a Job.
+pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+
+/// The container of a stage's program: its end is the stage's end.
+pub const PROGRAM_CONTAINER: &str = "sera";
+
+/// What [`Owner`]s can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A `SpecializationRun`.
+    Run,
+    /// A `RolloutBatch`.
+    Batch,
+}
+
+/// The object that children belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace, which is its children's too.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Uid,
+}
+
+impl Kind {
+    /// As it stands in manifests and in the label [`KIND`].
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "SpecializationRun",
+            Self::Batch => "RolloutBatch",
+        }
+    }
+
+    /// The kind that a label names.
+    pub fn from_label(text: &str) -> Option<Self> {
+        [Self::Run, Self::Batch].into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// In a sentence.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+impl Owner {
+    /// The name of the Job of one attempt: `<owner>-<uid5>-<letter><attempt>`. With an owner of 46 characters (the longest that the API admits), the
+    /// pod's host name `<job>-<index>` still fits 63.
+    pub fn job_name(&self, stage: Stage, attempt: u32) -> String {
+        format!("{}-{}-{}{attempt}", self.name, self.uid.short(), stage_letter(stage))
+    }
+
+    /// The name of the ConfigMap that holds the platform's defaults as they were at first sight.
+    pub fn defaults_name(&self) -> String {
+        format!("{}-{}-defaults", self.name, self.uid.short())
+    }
+
+    /// The labels of all children.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        [
+            ("app.kubernetes.io/name", "sera"),
+            (MANAGED_BY, MANAGER),
+            (KIND, self.kind.as_str()),
+            (OWNER, &self.name),
+            (OWNER_UID, self.uid.as_str()),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+    }
+
+    /// The labels of the Job of one attempt, and of its pods.
+    pub fn job_labels(&self, stage: Stage, attempt: u32) -> BTreeMap<String, String> {
+        let mut labels = self.labels();
+        labels.insert(STAGE.to_owned(), stage.as_str().to_owned());
+        labels.insert(ATTEMPT.to_owned(), attempt.to_string());
+        labels
+    }
+}
+
+/// Which objects are ours: the selector of every watch.
+pub fn ours() -> String {
+    format!("{MANAGED_BY}={MANAGER},{KIND}")
+}
+
+/// Whether `uid` is the controller of the object with this metadata: what decides ownership. Names and labels can be forged, and are reused.
+pub fn is_controlled_by(metadata: &ObjectMeta, uid: &Uid) -> bool {
+    let owners = metadata.owner_references.iter().flatten();
+    owners.into_iter().any(|owner| owner.controller == Some(true) && owner.uid == uid.as_str())
+}
+
+/// The letter of a stage in its Jobs' names. Generation works through batches, and serving through Deployments; neither makes a Job by this name.
+const fn stage_letter(stage: Stage) -> char {
+    match stage {
+        Stage::Snapshot => 's',
+        Stage::Generation => 'r',
+        Stage::Dataset => 'd',
+        Stage::Training => 't',
+        Stage::Evaluation => 'e',
+        Stage::Serving => 'p',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(kind: Kind, name: String) -> Owner {
+        Owner { kind, namespace: "ml".into(), name, uid: "3f2c9a10-1111-2222-3333-444455556666".into() }
+    }
+
+    #[test]
+    fn a_job_is_named_after_its_owner_its_uid_its_stage_and_its_attempt() {
+        assert_eq!(owner(Kind::Run, "billing-agent".into()).job_name(Stage::Snapshot, 7), "billing-agent-3f2c9-s7");
+    }
+
+    #[test]
+    fn the_host_names_of_the_longest_owners_pods_fit_a_dns_label() {
+        for (kind, longest) in [(Kind::Run, 40), (Kind::Batch, 46)] {
+            let owner = owner(kind, "a".repeat(longest));
+            let host = format!("{}-{}", owner.job_name(Stage::Snapshot, 9_999), 999);
+            assert!(host.len() <= 63, "{host} has {} characters", host.len());
+            assert!(owner.defaults_name().len() <= 63, "{}", owner.defaults_name());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The first step: gathering. From memory where memory can know, and by a few reads of the API server in the odd cases where it cannot: an absence
+//! that would make us act, a last word that is missing, a pod that does not come.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, Client, api::ListParams};
+use sera_crds::values::Stage;
+
+use crate::{
+    cache::{Children, Family, WatchedJob, WatchedPod},
+    defaults::{self, FixedDefaults},
+    facts::{JobFacts, PodFacts, Uid},
+    names::Owner,
+    plan::{
+        Observed, RunSnapshot,
+        record::Attempt,
+        sight::{self, Evidence},
+    },
+    subject::{SnapshotWish, Subject},
+};
+
+/// How often the API server is asked again why a pod is refused; the Job controller itself tries again after seconds, and backs off to minutes.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// How many such answers are remembered; beyond it all are forgotten, which costs a read each.
+const REMEMBERED: usize = 4096;
+
+/// Why observing failed; the pass is made again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not answer a read.
+    #[error("{what} cannot be read")]
+    Read {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// The defaults of the object cannot be had.
+    #[error(transparent)]
+    Defaults(#[from] defaults::Error),
+}
+
+/// The memory and the client that observing needs.
+#[derive(Clone)]
+pub struct Observer {
+    client: Client,
+    jobs: Children<JobFacts>,
+    pods: Children<PodFacts>,
+    defaults: Arc<FixedDefaults>,
+    refused: Arc<Mutex<HashMap<Uid, Answer>>>,
+}
+
+/// What a pass has gathered.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    /// For the plan.
+    pub observed: Observed,
+    /// For what the plan may ask to be built.
+    pub snapshot: Option<SnapshotWish>,
+}
+
+/// What was last heard about a Job that gets no pod.
+#[derive(Debug, Clone)]
+struct Answer {
+    asked: Timestamp,
+    message: Option<String>,
+}
+
+impl Observer {
+    /// An observer that reads these caches, and asks `client` where they cannot know.
+    pub fn new(client: Client, jobs: Children<JobFacts>, pods: Children<PodFacts>, defaults: Arc<FixedDefaults>) -> Self {
+        Self { client, jobs, pods, defaults, refused: Arc::default() }
+    }
+
+    /// Gathers all that a plan for `subject` is made from.
+    pub async fn observe<S: Subject>(
+        &self,
+        subject: &S,
+        runs: &(dyn Fn(&str) -> RunSnapshot + Sync),
+        now: Timestamp,
+    ) -> Result<Gathered, Error> {
+        let owner = subject.owner();
+        let record = subject.record();
+        let (intent, snapshot) = match self.defaults.of(&owner, &self.client).await? {
+            None => (None, None),
+            Some(defaults) => {
+                let wish = subject.wish(&defaults, runs);
+                (Some(wish.intent), wish.snapshot)
+            }
+        };
+        let jobs = self.jobs.of(&owner.uid);
+        let evidence = match record.attempts.get(&Stage::Snapshot).filter(|attempt| attempt.end.is_none()) {
+            None => Evidence::default(),
+            Some(attempt) => self.evidence(&owner, attempt, &jobs, now).await?,
+        };
+        let observed = Observed {
+            generation: subject.meta().generation.unwrap_or_default(),
+            deleting: subject.meta().deletion_timestamp.is_some(),
+            jobs,
+            owner,
+            record,
+            intent,
+            evidence,
+        };
+        Ok(Gathered { observed, snapshot })
+    }
+
+    /// What is to be found of an attempt that is under way.
+    async fn evidence(&self, owner: &Owner, attempt: &Attempt, jobs: &Family<JobFacts>, now: Timestamp) -> Result<Evidence, Error> {
+        let name = owner.job_name(Stage::Snapshot, attempt.number);
+        let mut evidence = Evidence { job: jobs.iter().find(|job| *job.name == *name).cloned(), ..Evidence::default() };
+        if evidence.job.is_none() && attempt.job.is_some() {
+            // A Job that was made may be missing because the cache is behind; taking it for lost would cost an attempt.
+            evidence.job = self.live_job(owner, &name).await?;
+        }
+        let Some(job) = evidence.job.clone() else { return Ok(evidence) };
+        evidence.pods = self.pods.of(&job.uid);
+        if sight::lacks_last_words(&evidence) {
+            evidence.pods = self.live_pods(owner, &job).await?;
+        }
+        if sight::is_without_a_pod(&evidence, now) {
+            evidence.refused_pod = self.refused_pod(owner, &job, now).await?;
+        }
+        Ok(evidence)
+    }
+
+    async fn live_job(&self, owner: &Owner, name: &str) -> Result<Option<Arc<JobFacts>>, Error> {
+        let api = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
+        let job = api.get_opt(name).await.map_err(|source| Error::Read { what: "a Job", source })?;
+        Ok(job.map(WatchedJob::facts).filter(|job| job.controller.as_ref() == Some(&owner.uid)).map(Arc::new))
+    }
+
+    async fn live_pods(&self, owner: &Owner, job: &JobFacts) -> Result<Vec<Arc<PodFacts>>, Error> {
+        let api = Api::<WatchedPod>::namespaced(self.client.clone(), &owner.namespace);
+        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={}", job.uid));
+        let pods = api.list(&of_job).await.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
+        Ok(pods.items.into_iter().filter_map(WatchedPod::facts).map(Arc::new).collect())
+    }
+
+    /// The newest Event that says why the API server refuses this Job's pods; asked at most every so often.
+    async fn refused_pod(&self, owner: &Owner, job: &JobFacts, now: Timestamp) -> Result<Option<String>, Error> {
+        if let Some(answer) = self.answers().get(&job.uid).filter(|answer| now.duration_since(answer.asked) < ASK_AGAIN) {
+            return Ok(answer.message.clone());
+        }
+        let api = Api::<Event>::namespaced(self.client.clone(), &owner.namespace);
+        let of_job = ListParams::default().fields(&format!("regarding.uid={},reason=FailedCreate", job.uid));
+        let events = api.list(&of_job).await.map_err(|source| Error::Read { what: "the Events of a Job", source })?;
+        let message = events.items.into_iter().max_by_key(heard_at).and_then(|event| event.note);
+        let mut answers = self.answers();
+        if answers.len() >= REMEMBERED {
+            answers.clear();
+        }
+        answers.insert(job.uid.clone(), Answer { asked: now, message: message.clone() });
+        Ok(message)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, HashMap<Uid, Answer>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When an Event was last repeated, in whichever of the API's three ways it says so.
+fn heard_at(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().map(|series| series.last_observed_time.0);
+    let counted = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
+    series.max(counted).max(event.event_time.as_ref().map(|time| time.0))
+}
