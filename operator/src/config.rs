@@ -1,0 +1,311 @@
+//! What can be set from outside: every flag with its environment variable, checked as it is read. What the values lead to is
+//! elsewhere.
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU16, NonZeroU32},
+    path::{Path, PathBuf},
+};
+
+use clap::{ArgAction, Args, Parser, builder::BoolishValueParser};
+use sera_crds::values::{ImageRef, ResourceName, Timeout};
+use serde::de::DeserializeOwned;
+
+use crate::runtime::{
+    lease::{BadTiming, Timing},
+    logs,
+    throttle::Limit,
+};
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file of run defaults cannot be read.
+    #[error("cannot read the run defaults {path}: {source}; check --run-defaults")]
+    ReadDefaults {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of run defaults is not what it should be; the cause names field and line.
+    #[error(
+        "the run defaults {path} are not valid: {source}; correct the chart's values under runDefaults, or the file"
+    )]
+    ParseDefaults {
+        /// The file.
+        path: PathBuf,
+        /// Field, line, and what is wrong there.
+        #[source]
+        source: serde_yaml::Error,
+    },
+    /// The rate is not one.
+    #[error("--qps {0} is not a rate of requests: use a number such as 50, or 0.5")]
+    Rate(f64),
+    /// The election's periods do not fit together.
+    #[error("{0}; check --lease-duration, --lease-renew-deadline and --lease-retry-period")]
+    Timing(#[from] BadTiming),
+}
+
+/// The controller of SERA: turns private code repositories into coding agents specialised to them.
+///
+/// It watches `SpecializationRun` and `RolloutBatch` objects (sera.dev/v1alpha1) and makes Jobs for their stages. The cluster is the one
+/// of KUBECONFIG (or ~/.kube/config), else the one whose pod it runs in. Its custom resource definitions come with the chart
+/// sera-operator-crds, and its permissions with the chart sera-operator.
+///
+/// It serves /healthz, /readyz and /metrics, ends within two seconds of SIGTERM, and may run in several replicas: one leads, the others
+/// stand by.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "sera-operator", version, max_term_width = 120)]
+pub struct Config {
+    /// What is served
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How the API server is used
+    #[command(flatten)]
+    pub traffic: Traffic,
+    /// Who leads
+    #[command(flatten)]
+    pub election: Election,
+    /// What can be seen from outside
+    #[command(flatten)]
+    pub outlook: Outlook,
+}
+
+/// What is served, and with what.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Runs and batches")]
+pub struct Scope {
+    /// Namespaces whose runs and batches are served, separated by commas; none: those of all namespaces.
+    #[arg(long, env = "SERA_NAMESPACES", value_name = "NAME,…", value_delimiter = ',')]
+    pub namespaces: Vec<ResourceName>,
+    /// A YAML file with what a run takes where its own spec says nothing (the chart's value `runDefaults`). It is read once, at
+    /// start, and a run keeps what it took when it was first seen.
+    #[arg(long, env = "SERA_RUN_DEFAULTS", value_name = "FILE")]
+    pub run_defaults: Option<PathBuf>,
+    /// The image of the stages that work on repositories (images/rollout).
+    #[arg(long, env = "SERA_ROLLOUT_IMAGE", value_name = "IMAGE")]
+    pub rollout_image: ImageRef,
+    /// How many runs, and how many batches, are worked on at the same moment.
+    #[arg(long, env = "SERA_CONCURRENCY", value_name = "COUNT", default_value = "8")]
+    pub concurrency: NonZeroU16,
+}
+
+/// How much the API server is asked.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Traffic to the API server")]
+pub struct Traffic {
+    /// Requests a second on the long run. The election's are not counted, nor is a watch once it is open.
+    #[arg(long, env = "SERA_QPS", value_name = "RATE", default_value = "50")]
+    pub qps: f64,
+    /// Requests that may be made at once after a quiet time.
+    #[arg(long, env = "SERA_BURST", value_name = "COUNT", default_value = "100")]
+    pub burst: NonZeroU32,
+}
+
+/// Who leads among several replicas.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Leader election")]
+pub struct Election {
+    /// Elect a leader by a Lease; `off` only where never more than one replica runs.
+    #[arg(long, env = "SERA_LEADER_ELECT", value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub leader_elect: bool,
+    /// The Lease's name; replicas that serve the same runs share it.
+    #[arg(long, env = "SERA_LEASE_NAME", value_name = "NAME", default_value = "sera-operator")]
+    pub lease_name: ResourceName,
+    /// The Lease's namespace; by default the one this pod runs in, or the kubeconfig's.
+    #[arg(long, env = "SERA_LEASE_NAMESPACE", value_name = "NAME")]
+    pub lease_namespace: Option<ResourceName>,
+    /// How long a leader that fell silent is waited for, in whole seconds. Longer where API servers have long outages.
+    #[arg(long, env = "SERA_LEASE_DURATION", value_name = "TIME", default_value = "15s")]
+    pub lease_duration: Timeout,
+    /// How long a leader writes on after its last renewal; shorter than --lease-duration.
+    #[arg(long, env = "SERA_LEASE_RENEW_DEADLINE", value_name = "TIME", default_value = "10s")]
+    pub lease_renew_deadline: Timeout,
+    /// Between two renewals; less than half of --lease-renew-deadline.
+    #[arg(long, env = "SERA_LEASE_RETRY_PERIOD", value_name = "TIME", default_value = "2s")]
+    pub lease_retry_period: Timeout,
+    /// This replica's name in the Lease and in events.
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value_t = host_name())]
+    pub pod_name: String,
+    /// This pod's uid. With it a container that was restarted takes up the Lease that its predecessor left, without waiting for
+    /// it to expire; without it each process counts as a replica of its own.
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+}
+
+/// What can be seen from outside.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Health, metrics and logs")]
+pub struct Outlook {
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "SERA_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Gauges with a run's name in a label, for dashboards: bounded in number, and the only metrics with such labels.
+    #[arg(long, env = "SERA_DASHBOARD_GAUGES", value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub dashboard_gauges: bool,
+    /// How log lines look; they go to standard error.
+    #[arg(long, env = "SERA_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
+    pub log_format: logs::Format,
+    /// error, warn, info, debug or trace; or directives for parts of the program, such as "info,kube_client=debug".
+    #[arg(long, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: logs::Level,
+}
+
+impl Scope {
+    /// The run defaults of the file that was named; where none was, those of a file that says nothing.
+    ///
+    /// # Errors
+    /// [`Error::ReadDefaults`], [`Error::ParseDefaults`].
+    pub fn load_defaults<D: DeserializeOwned + Default>(&self) -> Result<D, Error> {
+        self.run_defaults.as_deref().map_or_else(|| Ok(D::default()), read_defaults)
+    }
+}
+
+fn read_defaults<D: DeserializeOwned + Default>(path: &Path) -> Result<D, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::ReadDefaults { path: path.to_owned(), source })?;
+    let defaults: Option<D> =
+        serde_yaml::from_str(&text).map_err(|source| Error::ParseDefaults { path: path.to_owned(), source })?;
+    // An empty file, or one of comments alone, is YAML's null.
+    Ok(defaults.unwrap_or_default())
+}
+
+impl Traffic {
+    /// The limit that these flags set.
+    ///
+    /// # Errors
+    /// [`Error::Rate`] unless the rate is a positive number.
+    pub fn limit(&self) -> Result<Limit, Error> {
+        Limit::new(self.qps, self.burst).ok_or(Error::Rate(self.qps))
+    }
+}
+
+impl Election {
+    /// The election's periods.
+    ///
+    /// # Errors
+    /// [`Error::Timing`] when they do not fit together.
+    pub fn timing(&self) -> Result<Timing, Error> {
+        Ok(Timing::new(self.lease_duration.span(), self.lease_renew_deadline.span(), self.lease_retry_period.span())?)
+    }
+
+    /// The name by which the Lease knows this process. Without a pod's uid it ends in the time of this process' start, so that
+    /// no two processes are ever taken for one.
+    pub fn identity(&self) -> String {
+        let unique = || format!("{:x}-{:x}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
+        format!("{}_{}", self.pod_name, self.pod_uid.clone().filter(|uid| !uid.is_empty()).unwrap_or_else(unique))
+    }
+}
+
+/// A pod's host name is its name; elsewhere it is as good as any.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "sera-operator".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use clap::CommandFactory;
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Config, clap::Error> {
+        Config::try_parse_from(["sera-operator", "--rollout-image=ghcr.io/acme/sera-rollout:1"].iter().chain(flags))
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_can_be_set_by_the_environment() {
+        let command = Config::command();
+        let bare: Vec<_> =
+            command.get_arguments().filter(|arg| arg.get_env().is_none()).map(clap::Arg::get_id).collect();
+        assert!(bare.is_empty(), "{bare:?}");
+    }
+
+    #[test]
+    fn namespaces_come_separated_by_commas_and_none_means_all() {
+        assert!(parse(&[]).unwrap().scope.namespaces.is_empty());
+        let names = parse(&["--namespaces=ml,research"]).unwrap().scope.namespaces;
+        assert_eq!(names.iter().map(ResourceName::as_str).collect::<Vec<_>>(), ["ml", "research"]);
+        assert!(parse(&["--namespaces=ml,No_Name"]).unwrap_err().to_string().contains("No_Name"));
+    }
+
+    #[test]
+    fn switches_take_the_words_of_people_and_of_helm() {
+        for (word, set) in [("on", true), ("off", false), ("true", true), ("false", false)] {
+            let config = parse(&[&format!("--dashboard-gauges={word}"), &format!("--leader-elect={word}")]).unwrap();
+            assert_eq!((config.outlook.dashboard_gauges, config.election.leader_elect), (set, set), "{word}");
+        }
+        assert!(parse(&["--dashboard-gauges=maybe"]).is_err());
+    }
+
+    #[test]
+    fn numbers_that_would_stop_the_operator_are_refused() {
+        for flags in [["--concurrency=0"], ["--burst=0"], ["--qps=many"], ["--listen=8080"], ["--lease-duration=15"]] {
+            assert!(parse(&flags).is_err(), "{flags:?}");
+        }
+        for qps in ["0", "-1", "NaN", "inf"] {
+            let error = parse(&[&format!("--qps={qps}")]).unwrap().traffic.limit().unwrap_err().to_string();
+            assert!(error.contains("--qps"), "{error}");
+        }
+    }
+
+    #[test]
+    fn periods_that_do_not_fit_name_their_flags() {
+        let flags = ["--lease-duration=5s", "--lease-renew-deadline=10s"];
+        let error = parse(&flags).unwrap().election.timing().unwrap_err().to_string();
+        assert!(error.contains("--lease-renew-deadline"), "{error}");
+        assert!(parse(&[]).unwrap().election.timing().is_ok());
+    }
+
+    #[test]
+    fn a_pod_keeps_its_identity_over_restarts_and_other_processes_never_share_one() {
+        let in_pod = parse(&["--pod-name=operator-1", "--pod-uid=3f2c"]).unwrap().election;
+        assert_eq!(in_pod.identity(), "operator-1_3f2c");
+        let elsewhere = parse(&["--pod-name=laptop"]).unwrap().election;
+        let first = elsewhere.identity();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(first.starts_with("laptop_") && first != elsewhere.identity(), "{first}");
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Defaults {
+        #[serde(default)]
+        store: String,
+        #[serde(default)]
+        proxy: BTreeMap<String, u16>,
+    }
+
+    fn defaults_of(text: &str) -> Result<Defaults, Error> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read_defaults(file.path())
+    }
+
+    #[test]
+    fn defaults_are_read_and_an_empty_file_sets_nothing() {
+        assert_eq!(defaults_of("store: s3://acme").unwrap().store, "s3://acme");
+        assert_eq!(defaults_of("").unwrap(), Defaults::default());
+        assert_eq!(defaults_of("# none\n").unwrap(), Defaults::default());
+        assert_eq!(parse(&[]).unwrap().scope.load_defaults::<Defaults>().unwrap(), Defaults::default());
+    }
+
+    #[test]
+    fn a_bad_file_names_the_field_the_line_and_the_chart_s_value() {
+        let error = defaults_of("store: s3://acme\nproxy:\n  http: many\n").unwrap_err().to_string();
+        assert!(error.contains("proxy.http") && error.contains("line 3") && error.contains("runDefaults"), "{error}");
+        let error = defaults_of("stroe: s3://acme\n").unwrap_err().to_string();
+        assert!(error.contains("unknown field `stroe`"), "{error}");
+        let error = read_defaults::<Defaults>(Path::new("/no/such.yaml")).unwrap_err().to_string();
+        assert!(error.contains("/no/such.yaml") && error.contains("--run-defaults"), "{error}");
+    }
+}
