@@ -82,7 +82,8 @@ app.kubernetes.io/part-of: sera
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create, get]
+# Written of runs and batches; read where a Job has no pods, since only an Event says which quota or policy refused them.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch, get]
+  verbs: [create, patch, get, list]
 {{- end -}}

@@ -44,7 +44,11 @@ impl Kind {
                 "generation": {"acceptedTrajectories": 8000},
                 "training": {"student": {"uri": "pvc://models/Qwen3-8B"}},
             }),
-            Self::Batch => json!({"source": source, "teacher": teacher, "output": output, "samples": {"count": 8}}),
+            Self::Batch => json!({
+                "source": source, "teacher": teacher, "output": output,
+                "generation": {},
+                "samples": {"count": 8},
+            }),
         }
     }
 

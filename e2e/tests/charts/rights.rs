@@ -84,7 +84,7 @@ pub(crate) type Question = (&'static str, &'static str, &'static str, &'static s
 
 async fn the_operator(house: &House) -> Result<()> {
     let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
-    let allowed: [Question; 14] = [
+    let allowed: [Question; 15] = [
         ("watch", "sera.dev", "specializationruns", ""),
         ("watch", "sera.dev", "rolloutbatches", ""),
         ("patch", "sera.dev", "specializationruns/status", "billing"),
@@ -99,6 +99,7 @@ async fn the_operator(house: &House) -> Result<()> {
         ("create", "events.k8s.io", "events", ""),
         ("get", "events.k8s.io", "events", "billing"),
         ("patch", "events.k8s.io", "events", "billing"),
+        ("list", "events.k8s.io", "events", ""),
     ];
     for question in allowed {
         ensure!(may(&operator, "elsewhere", question).await?, "the operator may not {question:?}");
@@ -107,7 +108,7 @@ async fn the_operator(house: &House) -> Result<()> {
         may(&operator, NAMESPACE, ("update", "coordination.k8s.io", "leases", RELEASE)).await?,
         "the Lease is not its own"
     );
-    let refused: [Question; 14] = [
+    let refused: [Question; 15] = [
         ("get", "", "secrets", "billing"),
         ("list", "", "secrets", ""),
         ("create", "rbac.authorization.k8s.io", "roles", ""),
@@ -121,6 +122,7 @@ async fn the_operator(house: &House) -> Result<()> {
         ("list", "", "configmaps", ""),
         ("patch", "", "configmaps", "billing"),
         ("create", "", "serviceaccounts/token", "default"),
+        ("delete", "events.k8s.io", "events", "billing"),
         ("update", "coordination.k8s.io", "leases", RELEASE),
     ];
     for question in refused {
