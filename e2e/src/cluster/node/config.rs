@@ -166,7 +166,6 @@ fn corefile(network: Network) -> String {
     format!(
         "\
 .:53 {{
-    bind {node}
     errors
     health {node}:8080
     ready {node}:{DNS_HEALTH_PORT}
