@@ -10,7 +10,11 @@ pub mod contract;
 #[cfg(feature = "kube")]
 pub mod defaults;
 #[cfg(feature = "kube")]
+pub mod definition;
+#[cfg(feature = "kube")]
 pub mod run;
+#[cfg(feature = "kube")]
+pub mod validate;
 pub mod values;
 
 #[cfg(feature = "kube")]

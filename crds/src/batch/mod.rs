@@ -1,5 +1,6 @@
 //! The kind `RolloutBatch`: samples of one teacher on one repository, for a run or alone.
 
+mod rules;
 mod status;
 
 use kube::{CustomResource, core::Rule};
@@ -12,6 +13,7 @@ use crate::{
     values::StoreUri,
 };
 
+pub(crate) use rules::root_rules;
 pub use status::{BatchStatus, VerificationRecord};
 
 /// The longest name of a batch: the host names of its pods are made from it and must fit 63 characters.
@@ -49,9 +51,15 @@ pub const MAX_BATCH_NAME: usize = 46;
         .message("with runRef, a batch takes source, snapshot, teacher, generation and output from its run: leave them out"),
     Rule::new("has(self.runRef) || has(self.source) != has(self.snapshot)").message("a batch without runRef needs exactly one of source and snapshot"),
     Rule::new("has(self.runRef) || has(self.teacher)").message("a batch without runRef needs teacher").field_path(".teacher"),
+    Rule::new("has(self.runRef) || has(self.generation)")
+        .message("a batch without runRef needs generation; {} takes every default")
+        .field_path(".generation"),
+    Rule::new("!has(self.generation) || !has(self.generation.budget) || !has(self.generation.budget.maxCost) || (has(self.teacher) && has(self.teacher.price))")
+        .message("generation.budget.maxCost needs teacher.price: without a price nothing is known to cost anything")
+        .field_path(".generation.budget.maxCost"),
 ]))]
 pub struct BatchSpec {
-    /// The run that the batch works for; everything but `samples` comes from it. Absent: the batch is one of its own, and `teacher` and one of `source` and `snapshot` are needed. Cannot be changed.
+    /// The run that the batch works for; everything but `samples` comes from it. Absent: the batch is one of its own, and `teacher`, `generation` and one of `source` and `snapshot` are needed. Cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_ref: Option<LocalRef>,
     /// The repository that samples are made from; a snapshot is taken first. Not with `runRef` or `snapshot`. Cannot be changed.
@@ -63,7 +71,7 @@ pub struct BatchSpec {
     /// The model that makes the trajectories. Not with `runRef`. Cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Teacher>,
-    /// How rollouts are made and judged. Not with `runRef`. Absent: the defaults of each field. Only `verification` can be changed.
+    /// How rollouts are made and judged; `{}` takes every default. Needed without `runRef`, not allowed with it. Only `verification` can be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<RolloutSettings>,
     /// Where the batch keeps its data. Not with `runRef`. Absent: the platform's `runDefaults`. Cannot be changed.

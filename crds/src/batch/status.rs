@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    run::{FailureRecord, GenerationStatus, Phase, Progress, SnapshotArtifact, StageTime},
+    run::{AttemptRecord, FailureRecord, GenerationStatus, Phase, Progress, SnapshotArtifact, StageTime},
     values::{Measure, Ratio, Sha256, Stage},
 };
 
@@ -30,7 +30,7 @@ pub struct BatchStatus {
     pub phase: Option<Phase>,
     /// The `metadata.generation` that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64))]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub observed_generation: Option<i64>,
     /// The value of `spec.retry` that was acted on last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +44,10 @@ pub struct BatchStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::attempts")]
     pub attempts: BTreeMap<Stage, u32>,
+    /// The latest attempt of each stage that was begun: what the operator goes on from after a restart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stage"]))]
+    pub latest_attempts: Vec<AttemptRecord>,
     /// What is going on now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

@@ -2,6 +2,7 @@
 
 mod reference;
 mod resources;
+pub(crate) mod rule;
 pub(crate) mod schema;
 
 pub use reference::{EnvVar, LocalRef, SecretRef};

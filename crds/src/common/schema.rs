@@ -71,9 +71,9 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "properties": {
                 "type": {"type": "string", "maxLength": 63, "pattern": "^[A-Z][A-Za-z]*$", "description": "What the condition is about, in CamelCase: Ready, Reconciling, Stalled, Validated, or a stage's."},
                 "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds: True, False or Unknown."},
-                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX, "description": "The metadata.generation that this was said of; where it is older than that, this may be out of date."},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_COUNT, "description": "The metadata.generation that this was said of; where it is older than that, this may be out of date."},
                 "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When the status last changed."},
-                "reason": {"type": "string", "maxLength": 128, "minLength": 1, "pattern": "^[A-Z][A-Za-z]*$", "description": "Why, as one CamelCase word for programs."},
+                "reason": {"type": "string", "maxLength": 128, "minLength": 1, "pattern": "^[A-Z][A-Za-z0-9]*$", "description": "Why, as one CamelCase word for programs."},
                 "message": {"type": "string", "maxLength": 2048, "description": "Why, as a sentence for people: what is wrong and what to do."},
             },
         },

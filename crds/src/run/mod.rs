@@ -3,15 +3,18 @@
 mod generation;
 mod output;
 mod pods;
+mod rules;
 mod sandbox;
 mod source;
 mod status;
 mod teacher;
 mod training;
 
-use kube::CustomResource;
+use kube::{CustomResource, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use rules::root_rules;
 
 pub use generation::{Budget, Filters, Generation, RolloutSettings, Verification};
 pub use output::{Evaluation, Output, Serve, Ttl};
@@ -19,8 +22,8 @@ pub use pods::{PodRole, PodSettings, Pods, Proxy};
 pub use sandbox::{Agent, Environment, Sandbox, User};
 pub use source::{Adoption, Commits, GitHubSource, GitSource, Source};
 pub use status::{
-    Artifacts, EvaluationStatus, FailureRecord, Folded, Forecast, GenerationStatus, GenerationTotals, Phase, Progress, RunStatus, Score,
-    SnapshotArtifact, StageTime, StoredArtifact, TrainingStatus,
+    Artifacts, AttemptOutcome, AttemptRecord, EvaluationStatus, FailureRecord, Folded, Forecast, GenerationStatus,
+    GenerationTotals, Phase, Progress, RunStatus, Score, SnapshotArtifact, StageTime, StoredArtifact, TrainingStatus,
 };
 pub use teacher::{
     ModelSource, Price, Rehearsal, RehearsalShares, Sampling, Teacher, TeacherBackend, TeacherEndpoint, TeacherService,
@@ -43,21 +46,89 @@ pub const MAX_RUN_NAME: usize = 40;
     status = "RunStatus",
     derive = "PartialEq",
     doc = "A SpecializationRun turns a private code repository into a coding agent specialised to it: a teacher model makes trajectories in the repository, they are verified, and a student model is trained on them.",
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the run stands, in one word"),
-    printcolumn(name = "Progress", type_ = "integer", json_path = ".status.progress.percent", description = "How much of the stage at work is done, in percent"),
-    printcolumn(name = "Accepted", type_ = "integer", json_path = ".status.generation.accepted", description = "How many trajectories the dataset would have now"),
-    printcolumn(name = "Recall", type_ = "string", json_path = ".status.generation.recall", description = "The mean measure of the verified second rollouts"),
-    printcolumn(name = "Loss", type_ = "string", json_path = ".status.training.loss", description = "The loss of the last training step"),
-    printcolumn(name = "Cost", type_ = "string", json_path = ".status.generation.cost", description = "What the teacher's tokens have cost, in US dollars"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "How long ago the run was created"),
-    printcolumn(name = "Stage", type_ = "string", json_path = ".status.progress.stage", priority = 1, description = "The stage at work"),
-    printcolumn(name = "ETA", type_ = "string", format = "date-time", json_path = ".status.progress.eta", priority = 1, description = "When the stage will be done at this pace"),
-    printcolumn(name = "Teacher", type_ = "string", json_path = ".status.teacher", priority = 1, description = "The teacher's model, or rehearsal"),
-    printcolumn(name = "Student", type_ = "string", json_path = ".spec.training.student.uri", priority = 1, description = "The model that is specialised"),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Where the run stands, in one word"
+    ),
+    printcolumn(
+        name = "Progress",
+        type_ = "integer",
+        json_path = ".status.progress.percent",
+        description = "How much of the stage at work is done, in percent"
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "integer",
+        json_path = ".status.generation.accepted",
+        description = "How many trajectories the dataset would have now"
+    ),
+    printcolumn(
+        name = "Recall",
+        type_ = "string",
+        json_path = ".status.generation.recall",
+        description = "The mean measure of the verified second rollouts"
+    ),
+    printcolumn(
+        name = "Loss",
+        type_ = "string",
+        json_path = ".status.training.loss",
+        description = "The loss of the last training step"
+    ),
+    printcolumn(
+        name = "Cost",
+        type_ = "string",
+        json_path = ".status.generation.cost",
+        description = "What the teacher's tokens have cost, in US dollars"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "How long ago the run was created"
+    ),
+    printcolumn(
+        name = "Stage",
+        type_ = "string",
+        json_path = ".status.progress.stage",
+        priority = 1,
+        description = "The stage at work"
+    ),
+    printcolumn(
+        name = "ETA",
+        type_ = "string",
+        format = "date-time",
+        json_path = ".status.progress.eta",
+        priority = 1,
+        description = "When the stage will be done at this pace"
+    ),
+    printcolumn(
+        name = "Teacher",
+        type_ = "string",
+        json_path = ".status.teacher",
+        priority = 1,
+        description = "The teacher's model, or rehearsal"
+    ),
+    printcolumn(
+        name = "Student",
+        type_ = "string",
+        json_path = ".spec.training.student.uri",
+        priority = 1,
+        description = "The model that is specialised"
+    ),
     selectable = ".spec.suspend",
     selectable = ".status.phase"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    Rule::new("!has(self.generation.budget) || !has(self.generation.budget.maxCost) || has(self.teacher.price)")
+        .message("generation.budget.maxCost needs teacher.price: without a price nothing is known to cost anything")
+        .field_path(".generation.budget.maxCost"),
+    Rule::new("!self.evaluation.enabled || double(self.source.heldOutFraction) > 0.0")
+        .message("evaluation needs functions that were set aside: raise source.heldOutFraction above \"0\", or set evaluation.enabled to false")
+        .field_path(".source.heldOutFraction"),
+]))]
 pub struct RunSpec {
     /// The repository that the student is specialised to. Locked when Snapshot starts.
     pub source: Source,

@@ -164,6 +164,12 @@ impl Pods {
         }
     }
 
+    /// What the spec says, with the name under which it says so.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &PodSettings)> {
+        let roles = PodRole::ALL.iter().map(|role| (role.as_str(), self.of(*role)));
+        [("default", self.default.as_ref())].into_iter().chain(roles).filter_map(|(name, settings)| Some((name, settings?)))
+    }
+
     /// What applies to the pods of a role: its own word over `default`'s.
     pub fn settings(&self, role: PodRole) -> PodSettings {
         let default = self.default.clone().unwrap_or_default();

@@ -14,6 +14,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     Rule::new("has(self.git) || has(self.github)").message("source needs git, or github from which the repository's URL follows"),
+    Rule::new("double(self.heldOutFraction) <= 0.5").message("heldOutFraction must be between \"0\" and \"0.5\"").field_path(".heldOutFraction"),
 ]))]
 pub struct Source {
     /// The git repository. May be left out where `github` is given: the URL then follows from that.
@@ -62,7 +63,10 @@ pub struct GitSource {
 #[serde(rename_all = "camelCase")]
 pub struct GitHubSource {
     /// The user or organisation that owns the repository.
-    #[schemars(length(min = 1, max = 39), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(_[A-Za-z0-9]+)?$"))]
+    #[schemars(
+        length(min = 1, max = 39),
+        regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(_[A-Za-z0-9]+)?$")
+    )]
     pub owner: String,
     /// The repository's name, without its owner.
     #[schemars(length(min = 1, max = 100), regex(pattern = r"^[A-Za-z0-9._-]+$"))]

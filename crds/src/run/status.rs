@@ -8,7 +8,10 @@ use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{Decimal, Precision, Rate, Ratio, Sha256, Stage, Usd, Verdict, choice};
+use crate::{
+    contract::FailureClass,
+    values::{Decimal, Precision, Rate, Ratio, Sha256, Stage, Usd, Verdict, choice},
+};
 
 choice! {
     /// Where a run or batch stands, in one word.
@@ -41,8 +44,8 @@ impl Phase {
 #[schemars(extend("x-kubernetes-validations" = [
     Rule::new("!has(oldSelf.artifacts) || has(self.artifacts)").message("status.artifacts cannot be taken back"),
     Rule::new("!has(oldSelf.generation) || has(self.generation)").message("status.generation cannot be taken back"),
-    Rule::new("!has(oldSelf.lockedStages) || oldSelf.lockedStages.all(s, has(self.lockedStages) && s in self.lockedStages) || (has(self.observedRetry) ? self.observedRetry : '') != (has(oldSelf.observedRetry) ? oldSelf.observedRetry : '')")
-        .message("status.lockedStages only grows, but by a retry"),
+    Rule::new("!has(oldSelf.lockedStages) || oldSelf.lockedStages.all(s, (has(self.lockedStages) && s in self.lockedStages) || (s == 'Snapshot' && !(has(self.artifacts) && has(self.artifacts.snapshot)))) || (has(self.observedRetry) ? self.observedRetry : '') != (has(oldSelf.observedRetry) ? oldSelf.observedRetry : '')")
+        .message("status.lockedStages only grows, but by a retry, or by Snapshot while there is no snapshot"),
     Rule::new("!has(oldSelf.attempts) || (has(self.attempts) && oldSelf.attempts.all(s, s in self.attempts && self.attempts[s] >= oldSelf.attempts[s]))")
         .message("status.attempts never fall"),
     Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed']) || (has(self.phase) && self.phase == oldSelf.phase) || (has(self.observedGeneration) && has(oldSelf.observedGeneration) && self.observedGeneration > oldSelf.observedGeneration)")
@@ -54,7 +57,7 @@ pub struct RunStatus {
     pub phase: Option<Phase>,
     /// The `metadata.generation` that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64))]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub observed_generation: Option<i64>,
     /// The value of `spec.retry` that was acted on last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +67,7 @@ pub struct RunStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The stages that have started, and whose part of the spec therefore cannot be changed any more.
+    /// The stages that have started, and whose part of the spec therefore cannot be changed any more. Snapshot is unlocked between attempts that left nothing, so that a wrong URL or revision can be put right.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub locked_stages: Vec<Stage>,
@@ -72,6 +75,10 @@ pub struct RunStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::attempts")]
     pub attempts: BTreeMap<Stage, u32>,
+    /// The latest attempt of each stage that was begun: what the operator goes on from after a restart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stage"]))]
+    pub latest_attempts: Vec<AttemptRecord>,
     /// What is going on now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -358,6 +365,53 @@ pub struct StageTime {
     /// When it was done or had failed for good. Absent: it is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished: Option<Time>,
+}
+
+choice! {
+    /// What came of an attempt.
+    AttemptOutcome: "an outcome of an attempt" {
+        /// The stage is done.
+        Succeeded = "Succeeded",
+        /// It failed; `recentFailures` says why.
+        Failed = "Failed",
+        /// Its Job, or what its program said, is gone; the next attempt finds out from the store.
+        Lost = "Lost",
+        /// It was ended because its owner suspended or changed the object.
+        Withdrawn = "Withdrawn",
+    }
+}
+
+/// The latest attempt of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptRecord {
+    /// The stage.
+    pub stage: Stage,
+    /// The attempt's number, from 1; its Job is named after it.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub number: u32,
+    /// The `metadata.generation` that it works from.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub generation: i64,
+    /// When it was written down here, which is before anything is made for it.
+    pub recorded: Time,
+    /// The uid of its Job. Absent: not made yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub job: Option<String>,
+    /// How many attempts in a row have failed, this one included; a change of the spec starts anew.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub failures: u32,
+    /// When its end was noticed. Absent: it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Time>,
+    /// What came of it: Succeeded, Failed, Lost or Withdrawn. Absent: it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<AttemptOutcome>,
+    /// Whose turn it is after it failed: Configuration or Conflict (somebody must change something), Unavailable or Internal (it is tried again). Absent: it has not failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("enum" = ["Configuration", "Unavailable", "Conflict", "Internal"]))]
+    pub failure_class: Option<FailureClass>,
 }
 
 /// A failed attempt.

@@ -68,6 +68,9 @@ pub struct TeacherEndpoint {
     Rule::new("self.gpusPerReplica % self.nodesPerReplica == 0")
         .message("gpusPerReplica must be a multiple of nodesPerReplica: every node of a replica has the same number of GPUs")
         .field_path(".gpusPerReplica"),
+    Rule::new("!self.model.uri.startsWith('builtin://') || self.engine == 'builtin'")
+        .message("a builtin:// model is served by the engine builtin alone")
+        .field_path(".engine"),
 ]))]
 pub struct TeacherService {
     /// The serving engine: vLLM, SGLang, or builtin (the project's own, for small models and tests).

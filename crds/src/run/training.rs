@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ModelSource;
-use crate::values::{Decimal, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, ToolCallFormat, literal};
+use crate::values::{
+    Decimal, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, ToolCallFormat, literal,
+};
 
 /// How accepted trajectories become training lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +125,9 @@ pub enum Method {
 /// Low-rank adaptation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    Rule::new("double(self.dropout) <= 0.9").message("dropout must be between \"0\" and \"0.9\"").field_path(".dropout"),
+]))]
 pub struct Lora {
     /// The matrices' rank, 1 to 1024. Default: 32.
     #[schemars(range(min = 1, max = 1024))]

@@ -20,7 +20,7 @@ text_value! {
     ModelUri {
         kind: "a model",
         expected: "pvc://claim/path, s3://bucket/path, gs://bucket/path, az://container/path, oci://registry/repository:tag or builtin://tiny",
-        pattern: r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_=+@~-][A-Za-z0-9._=+@~-]*)+/?|pvc://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(/[A-Za-z0-9_=+@~-][A-Za-z0-9._=+@~-]*)+/?|oci://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?|builtin://[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$",
+        pattern: r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_=+@~-][A-Za-z0-9._=+@~-]*)+/?|pvc://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(/[A-Za-z0-9_=+@~-][A-Za-z0-9._=+@~-]*)+/?|oci://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?|builtin://tiny)$",
         chars: 8..=1024,
         rules: [],
         accept: |_| true,
