@@ -1,10 +1,17 @@
-//! Writes the CustomResourceDefinitions into `crds/manifests/`, or with `--check` tells whether they are up to date.
+//! Writes the CustomResourceDefinitions into `crds/manifests/` and into the chart that installs them, or with `--check` tells whether they are up to date.
 
-use std::{fs, io, path::PathBuf, process::ExitCode};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use sera_crds::definition::{DefinitionError, Manifest, manifests};
 
-const USAGE: &str = "usage: crdgen [--check]\n\nWrites the CustomResourceDefinitions of sera.dev into crds/manifests/.\nWith --check nothing is written; the exit code is 1 where a manifest is out of date.";
+const USAGE: &str = "usage: crdgen [--check]\n\nWrites the CustomResourceDefinitions of sera.dev into crds/manifests/ and charts/sera-operator-crds/files/.\nWith --check nothing is written; the exit code is 1 where a manifest is out of date.";
+
+/// Where the manifests go, from this crate: for whoever applies them by hand, and for helm, which sees nothing outside of its chart.
+const FOLDERS: [&str; 2] = ["manifests", "../charts/sera-operator-crds/files"];
 
 /// Why the manifests could not be written or checked.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +20,7 @@ enum Error {
     Definition(#[from] DefinitionError),
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
-    #[error("{path} is out of date; run `cargo run -p sera-crds --bin crdgen` and commit what it writes")]
+    #[error("{path} is out of date; run `cargo run --bin crdgen` and commit what it writes")]
     OutOfDate { path: PathBuf },
 }
 
@@ -41,8 +48,11 @@ fn main() -> ExitCode {
 }
 
 fn each_manifest(act: impl Fn(PathBuf, &Manifest) -> Result<(), Error>) -> Result<(), Error> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests");
-    manifests()?.iter().try_for_each(|manifest| act(folder.join(&manifest.file), manifest))
+    let manifests = manifests()?;
+    for folder in FOLDERS.map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+        manifests.iter().try_for_each(|manifest| act(folder.join(&manifest.file), manifest))?;
+    }
+    Ok(())
 }
 
 fn write(path: PathBuf, manifest: &Manifest) -> Result<(), Error> {
