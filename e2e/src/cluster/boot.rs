@@ -48,7 +48,7 @@ const NODE_PACKAGES: [Package; 8] = [
     Package::new("iproute2", "ip"),
     Package::new("conntrack", "conntrack"),
     Package::new("mount", "mount"),
-    Package::new("busybox-static", image::BUSYBOX),
+    image::BUSYBOX_PACKAGE,
 ];
 
 /// Why a cluster did not come up.
@@ -115,15 +115,26 @@ pub enum BootError {
 /// Why an image was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// `ctr` could not be run.
-    #[error("cannot run ctr, which Debian's package containerd brings")]
-    Run(#[source] io::Error),
-    /// `ctr` refused the archive.
+    /// The program that loads it could not be run.
+    #[error("cannot run {program}, which loads images")]
+    Run {
+        /// The program.
+        program: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The archive of busybox could not be written.
+    #[error("cannot write the archive of busybox")]
+    Archive(#[source] io::Error),
+    /// busybox is missing.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The archive was refused.
     #[error("cannot load {archive}: {complaint}")]
     Refused {
         /// The archive.
         archive: PathBuf,
-        /// What `ctr` said.
+        /// What the program that loads said.
         complaint: String,
     },
     /// Nothing runs there.
@@ -417,7 +428,15 @@ async fn answers(address: IpAddr, port: u16, path: &str) -> bool {
 pub(super) async fn load_image(folder: &ClusterFolder, archive: &Path) -> Result<(), ImageError> {
     let mut ctr = Command::new("ctr");
     ctr.arg("--address").arg(config::containerd_socket(folder)).args(["--namespace", "k8s.io", "images", "import"]);
-    let output = ctr.arg(archive).stdin(Stdio::null()).output().await.map_err(ImageError::Run)?;
+    load_by(ctr, archive).await
+}
+
+/// Runs a program that loads an archive, whose path is its last argument.
+pub(super) async fn load_by(mut program: Command, archive: &Path) -> Result<(), ImageError> {
+    let output = program.arg(archive).stdin(Stdio::null()).output().await.map_err(|source| {
+        let program = program.as_std().get_program().to_string_lossy().into_owned();
+        ImageError::Run { program, source }
+    })?;
     if output.status.success() {
         return Ok(());
     }

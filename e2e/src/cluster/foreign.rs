@@ -5,14 +5,16 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-use super::boot::{ImageError, LOAD_VARIABLE};
+use super::boot::{ImageError, LOAD_VARIABLE, load_by};
+use super::node::image::{self, BUSYBOX_PACKAGE};
+use crate::packages;
+use crate::progress::Progress;
 
 /// Names the address under which pods of a cluster that is not ours reach this machine.
 const HOST_VARIABLE: &str = "SERA_HOST_IP";
@@ -95,13 +97,16 @@ impl Foreign {
         let command = env::var(LOAD_VARIABLE).map_err(|_| ImageError::Foreign)?;
         let mut words = command.split_whitespace();
         let mut load = Command::new(words.next().ok_or(ImageError::Foreign)?);
-        load.args(words).arg(archive).env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
-        let output = load.output().await.map_err(ImageError::Run)?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(ImageError::Refused { archive: archive.to_owned(), complaint })
+        load.args(words).env("KUBECONFIG", &self.kubeconfig);
+        load_by(load, archive).await
+    }
+
+    /// Loads the image that test pods run.
+    pub(super) async fn load_busybox(&self) -> Result<(), ImageError> {
+        packages::ensure(&[BUSYBOX_PACKAGE], &Progress::slow_only()).await?;
+        let archive = NamedTempFile::with_suffix(".tar").map_err(ImageError::Archive)?;
+        image::write_archive(archive.path()).map_err(ImageError::Archive)?;
+        self.load_image(archive.path()).await
     }
 }
 

@@ -193,6 +193,14 @@ impl Cluster {
         }
     }
 
+    /// Makes sure of [`BUSYBOX_IMAGE`], which test pods run: a cluster of ours has it from the start.
+    pub async fn load_busybox(&self) -> Result<(), ImageError> {
+        match &self.kind {
+            Kind::Embedded(_) => Ok(()),
+            Kind::Foreign(cluster) => cluster.load_busybox().await,
+        }
+    }
+
     /// The node's address, as this machine reaches it (for `NodePort` Services).
     pub fn node_ip(&self) -> Option<IpAddr> {
         self.network().map(Network::node)

@@ -10,11 +10,14 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::config::PAUSE_IMAGE;
+use crate::packages::Package;
 
 /// The image that test pods run.
 pub const BUSYBOX_IMAGE: &str = "localhost/busybox:1";
-/// Debian's package busybox-static puts it here.
-pub(in crate::cluster) const BUSYBOX: &str = "/bin/busybox";
+/// Where busybox is taken from: it is linked statically, so it is all that an image needs.
+pub(in crate::cluster) const BUSYBOX_PACKAGE: Package = Package::new("busybox-static", BUSYBOX);
+/// Where that package puts it.
+const BUSYBOX: &str = "/bin/busybox";
 /// Where it lies in the image.
 const BUSYBOX_INSIDE: &str = "bin/busybox";
 /// The commands that test pods use; each is a link to busybox.

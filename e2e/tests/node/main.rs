@@ -1,0 +1,16 @@
+//! The tests that need a node, on one cluster that they share: the one in KUBECONFIG, else one that is booted when the
+//! first test runs. A test is an async function in a module here, and a line in that module's list.
+//!
+//! `cargo test -p sera-e2e --test node` runs all of them, with a part of a name those that have it, with `--list` none.
+
+mod cluster;
+mod faults;
+mod house;
+
+use std::process::ExitCode;
+
+use house::House;
+
+fn main() -> ExitCode {
+    House::open([cluster::TESTS, faults::TESTS].concat())
+}
