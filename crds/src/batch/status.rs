@@ -74,11 +74,11 @@ pub struct BatchStatus {
     pub recent_failures: Vec<FailureRecord>,
     /// The folder in the store that the batch works in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1536))]
+    #[schemars(length(max = 768))]
     pub store: Option<String>,
     /// The teacher: its model's name or address, or `rehearsal`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 512))]
     pub teacher: Option<String>,
 }
 

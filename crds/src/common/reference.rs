@@ -8,6 +8,7 @@ use crate::values::{EnvName, ResourceName};
 /// A Secret of the same namespace. Programs read its keys from files and never need the right to `get` Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SecretRef {
     /// The Secret's name, in the namespace of this object.
     pub name: ResourceName,
@@ -16,6 +17,7 @@ pub struct SecretRef {
 /// Another object of the same namespace, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LocalRef {
     /// The object's name, in the namespace of this object.
     pub name: ResourceName,

@@ -5,6 +5,8 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, transform::transform_subschemas};
 use serde_json::json;
 
+use crate::conditions::MAX_MESSAGE_CHARS;
+
 /// A quantity as Kubernetes writes it: digits, a fraction, and a suffix.
 const QUANTITY: &str = r"^[+]?([0-9]{1,15}(\.[0-9]{0,9})?|\.[0-9]{1,9})(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]{1,2}))?$";
 
@@ -37,7 +39,7 @@ pub(crate) fn label_map(generator: &mut SchemaGenerator) -> Schema {
 
 /// Annotations: values of at most 4,096 characters.
 pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 32, "additionalProperties": {"type": "string", "maxLength": 4096}})
+    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 4096}})
 }
 
 /// Counts by a CamelCase word, such as the reasons why trajectories were rejected.
@@ -50,7 +52,7 @@ pub(crate) fn counts(_: &mut SchemaGenerator) -> Schema {
 
 /// Texts by a CamelCase word, such as image digests by role.
 pub(crate) fn texts(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 600}})
+    json_schema!({"type": "object", "maxProperties": 9, "additionalProperties": {"type": "string", "maxLength": 640}})
 }
 
 /// Attempts by stage.
@@ -64,7 +66,7 @@ pub(crate) fn attempts(_: &mut SchemaGenerator) -> Schema {
 /// The conditions of an object: Kubernetes' own type, a map by `type`.
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "type": "array", "maxItems": 16, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
+        "type": "array", "maxItems": 12, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
         "items": {
             "type": "object",
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],
@@ -74,7 +76,7 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
                 "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_COUNT, "description": "The metadata.generation that this was said of; where it is older than that, this may be out of date."},
                 "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When the status last changed."},
                 "reason": {"type": "string", "maxLength": 128, "minLength": 1, "pattern": "^[A-Z][A-Za-z0-9]*$", "description": "Why, as one CamelCase word for programs."},
-                "message": {"type": "string", "maxLength": 2048, "description": "Why, as a sentence for people: what is wrong and what to do."},
+                "message": {"type": "string", "maxLength": MAX_MESSAGE_CHARS, "description": "Why, as a sentence for people: what is wrong and what to do."},
             },
         },
     })

@@ -108,7 +108,7 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::label_map")]
     pub labels: BTreeMap<String, LabelValue>,
-    /// Further annotations of the pods; at most 32 of at most 4,096 characters, none under sera.dev/. Absent: none.
+    /// Further annotations of the pods; at most 16 of at most 4,096 characters, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::annotation_map")]
     pub annotations: BTreeMap<String, String>,

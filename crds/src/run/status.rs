@@ -108,11 +108,11 @@ pub struct RunStatus {
     pub recent_failures: Vec<FailureRecord>,
     /// The run's own folder in its store; another run can adopt its stages by this address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1536))]
+    #[schemars(length(max = 768))]
     pub store: Option<String>,
     /// The teacher: its model's name or address, or `rehearsal`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 512))]
     pub teacher: Option<String>,
 }
 
@@ -127,7 +127,7 @@ pub struct Progress {
     pub percent: u32,
     /// What it is doing, in a few words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 256))]
     pub message: Option<String>,
     /// When the stage will be done at this pace. Absent: too early to say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -331,7 +331,7 @@ pub struct Artifacts {
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotArtifact {
     /// Where its manifest lies.
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 1024))]
     pub uri: String,
     /// The manifest's sha256, in lower-case hexadecimal.
     pub sha256: Sha256,
@@ -348,7 +348,7 @@ pub struct SnapshotArtifact {
 #[serde(rename_all = "camelCase")]
 pub struct StoredArtifact {
     /// Where it lies.
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 1024))]
     pub uri: String,
     /// The sha256 of the file, or of the directory's manifest, in lower-case hexadecimal.
     pub sha256: Sha256,
@@ -426,13 +426,13 @@ pub struct FailureRecord {
     /// When it was noticed.
     pub time: Time,
     /// Why, as one CamelCase word.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 63))]
     pub reason: String,
     /// The field of the spec that must change, where one can be named.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub field: Option<String>,
     /// Why, as a sentence: what is wrong and what to do.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 512))]
     pub message: String,
 }

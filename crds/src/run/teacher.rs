@@ -47,6 +47,11 @@ pub enum TeacherBackend {
 /// A teacher that is served already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    Rule::new("!self.url.matches('/chat/completions/?$')")
+        .message("url must be the API's base address, the part before /chat/completions")
+        .field_path(".url"),
+]))]
 pub struct TeacherEndpoint {
     /// The API's base address, the part before `/chat/completions`: `https://host/v1`.
     pub url: HttpUrl,

@@ -14,6 +14,7 @@ text_value! {
         chars: 1..=13,
         rules: ["double(self) <= 1.0" => "must be a decimal string between \"0\" and \"1\", such as \"0.625\""],
         accept: |text| plain(text) <= Number::ONE,
+        explained: false,
     }
 }
 
@@ -26,6 +27,7 @@ text_value! {
         chars: 1..=17,
         rules: ["double(self) <= 1000000000.0" => "must be an amount in US dollars of at most 1000000000"],
         accept: |text| plain(text) <= Number::from(1_000_000_000),
+        explained: false,
     }
 }
 
@@ -38,6 +40,7 @@ text_value! {
         chars: 1..=19,
         rules: ["double(self) > 0.0 && double(self) <= 1.0" => "must be above 0 and at most 1, such as \"5e-5\" or \"0.01\""],
         accept: |text| text.parse::<f64>().is_ok_and(|rate| rate > 0.0 && rate <= 1.0),
+        explained: false,
     }
 }
 
@@ -50,6 +53,7 @@ text_value! {
         chars: 1..=14,
         rules: ["double(self) <= 1000.0" => "must be a decimal string from \"0\" to \"1000\", such as \"0.6\""],
         accept: |text| plain(text) <= Number::ONE_THOUSAND,
+        explained: false,
     }
 }
 

@@ -13,6 +13,7 @@ text_value! {
         chars: 2..=28,
         rules: [],
         accept: |_| true,
+        explained: true,
     }
 }
 
@@ -25,6 +26,7 @@ text_value! {
         chars: 2..=28,
         rules: ["duration(self) >= duration('1s')" => "must be at least 1s"],
         accept: |text| span(text) >= Span::from_secs(1),
+        explained: true,
     }
 }
 
@@ -39,12 +41,6 @@ impl Timeout {
     /// The span itself, at least one second.
     pub fn span(&self) -> Span {
         span(self.as_str())
-    }
-}
-
-impl From<Timeout> for Duration {
-    fn from(timeout: Timeout) -> Self {
-        Self(timeout.0)
     }
 }
 

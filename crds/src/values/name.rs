@@ -11,6 +11,7 @@ text_value! {
         chars: 1..=253,
         rules: [],
         accept: |_| true,
+        explained: false,
     }
 }
 
@@ -23,6 +24,7 @@ text_value! {
         chars: 1..=512,
         rules: [],
         accept: |_| true,
+        explained: true,
     }
 }
 
@@ -35,6 +37,7 @@ text_value! {
         chars: 1..=256,
         rules: [],
         accept: |_| true,
+        explained: false,
     }
 }
 
@@ -47,6 +50,7 @@ text_value! {
         chars: 2..=256,
         rules: [],
         accept: |_| true,
+        explained: true,
     }
 }
 
@@ -59,6 +63,7 @@ text_value! {
         chars: 1..=128,
         rules: [],
         accept: |_| true,
+        explained: false,
     }
 }
 
@@ -71,6 +76,7 @@ text_value! {
         chars: 1..=63,
         rules: [],
         accept: |_| true,
+        explained: false,
     }
 }
 
@@ -83,6 +89,7 @@ text_value! {
         chars: 0..=63,
         rules: [],
         accept: |_| true,
+        explained: false,
     }
 }
 
@@ -95,5 +102,6 @@ text_value! {
         chars: 64..=64,
         rules: [],
         accept: |_| true,
+        explained: false,
     }
 }

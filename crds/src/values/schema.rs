@@ -11,8 +11,10 @@ pub(crate) fn of_text<T: TextValue>() -> Schema {
     if T::MIN_CHARS > 0 {
         schema.insert("minLength".into(), json!(T::MIN_CHARS));
     }
-    if !T::RULES.is_empty() {
-        let rules: Vec<Value> = T::RULES.iter().map(|rule| json!({"rule": rule.rule, "message": rule.message})).collect();
+    let explained = T::EXPLAINED.then(|| json!({"rule": format!("self.matches(r'{}')", T::PATTERN), "message": format!("must be {}", T::EXPECTED)}));
+    let rules = T::RULES.iter().map(|rule| json!({"rule": rule.rule, "message": rule.message}));
+    let rules: Vec<Value> = explained.into_iter().chain(rules).collect();
+    if !rules.is_empty() {
         schema.insert("x-kubernetes-validations".into(), Value::Array(rules));
     }
     schema

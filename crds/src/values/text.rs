@@ -55,6 +55,8 @@ pub trait TextValue: Sized + fmt::Display + std::str::FromStr<Err = ValueError> 
     const MAX_CHARS: usize;
     /// What the pattern cannot say.
     const RULES: &'static [TextRule];
+    /// Whether the API server shall say what is expected where the pattern does not fit: a long pattern explains nothing to a user.
+    const EXPLAINED: bool;
 }
 
 /// Declares a newtype over `String` that only [`FromStr`](std::str::FromStr) makes, with serde, `Display`, and a schema behind the feature `kube`.
@@ -68,7 +70,8 @@ macro_rules! text_value {
             pattern: $pattern:expr,
             chars: $min:literal ..= $max:literal,
             rules: [$($rule:literal => $message:literal),* $(,)?],
-            accept: $accept:expr $(,)?
+            accept: $accept:expr,
+            explained: $explained:literal $(,)?
         }
     ) => {
         $(#[$doc])*
@@ -90,6 +93,7 @@ macro_rules! text_value {
             const MAX_CHARS: usize = $max;
             const RULES: &'static [crate::values::TextRule] =
                 &[$(crate::values::TextRule { rule: $rule, message: $message }),*];
+            const EXPLAINED: bool = $explained;
         }
 
         impl std::str::FromStr for $name {

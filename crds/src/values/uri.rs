@@ -8,9 +8,10 @@ text_value! {
         kind: "a store",
         expected: "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or pvc://claim/path",
         pattern: r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]|pvc://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)(/[A-Za-z0-9_=+@~-][A-Za-z0-9._=+@~-]*)*/?$",
-        chars: 7..=1024,
+        chars: 7..=512,
         rules: [],
         accept: |_| true,
+        explained: true,
     }
 }
 
@@ -21,9 +22,10 @@ text_value! {
         kind: "a model",
         expected: "pvc://claim/path, s3://bucket/path, gs://bucket/path, az://container/path, oci://registry/repository:tag or builtin://tiny",
         pattern: r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_=+@~-][A-Za-z0-9._=+@~-]*)+/?|pvc://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(/[A-Za-z0-9_=+@~-][A-Za-z0-9._=+@~-]*)+/?|oci://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?|builtin://tiny)$",
-        chars: 8..=1024,
+        chars: 8..=512,
         rules: [],
         accept: |_| true,
+        explained: true,
     }
 }
 

@@ -7,13 +7,14 @@ text_value! {
     GitUrl {
         kind: "a git URL",
         expected: "https://host/path, ssh://git@host/path or git@host:path, without a password, a token, '?' or '#'",
-        pattern: r"^((https?|ssh|git)://([A-Za-z0-9._~%+-]+@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/[^\s?#@]+|[A-Za-z0-9._-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[^\s?#:]+)$",
+        pattern: r"^((https?|ssh|git)://([A-Za-z0-9_][A-Za-z0-9._~%+-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/[^\s?#@]+|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[^\s?#:-][^\s?#:]*)$",
         chars: 5..=1024,
         rules: [
             "!self.matches('^[a-z]+://(gh[a-z]_|github_pat_|glpat-|x-access-token)')"
                 => "must not carry a token: put it into a Secret and name that in credentialsSecretRef"
         ],
         accept: |text| !carries_token(text),
+        explained: true,
     }
 }
 
@@ -26,6 +27,7 @@ text_value! {
         chars: 8..=1024,
         rules: [],
         accept: |_| true,
+        explained: true,
     }
 }
 
