@@ -31,7 +31,9 @@ pub(crate) fn trial(asker: &Asker) -> Trial {
             return Ok(None);
         }
         println!("\n{:<40}{:>8}{:>10}{:>10}", "dry run", "KiB", "p50 ms", "p99 ms");
-        rows.iter().for_each(|row| println!("{row}"));
+        for row in &rows {
+            println!("{row}");
+        }
         Ok(rows.first().map(Row::measurement))
     })
 }
@@ -46,9 +48,12 @@ struct Row {
 /// Every request is a dry run: admission in full, and nothing is written.
 async fn measure(server: &Server, requests: usize) -> Result<Vec<Row>> {
     let kind = Kind::SpecializationRun;
-    let worst = coverage::worst()?.object;
+    let mut worst = coverage::worst()?.object;
+    let mut stored = worst.clone();
+    stored["metadata"]["name"] = json!("worst");
+    let stored = server.store(kind, &stored).await?;
+    worst["metadata"]["name"] = json!("worst-again");
     let shortest: Value = serde_yaml::from_str(&std::fs::read_to_string(cases::folder().join("shortest.yaml"))?)?;
-    let stored = server.store(kind, &worst).await?;
     let mut started = stored.clone();
     started["status"] = json!({"lockedStages": ["Snapshot", "Generation", "Dataset", "Training", "Evaluation"]});
     let started = server.replace_status(kind, &started, Effect::Stored).await?.admitted()?;
@@ -58,7 +63,8 @@ async fn measure(server: &Server, requests: usize) -> Result<Vec<Row>> {
     progressed["status"]["phase"] = json!("Running");
 
     let rows = vec![
-        Row::of("create the worst run", &worst, requests, async || server.create(kind, &worst, Effect::DryRun).await).await?,
+        Row::of("create the worst run", &worst, requests, async || server.create(kind, &worst, Effect::DryRun).await)
+            .await?,
         Row::of("update it, all stages locked", &suspended, requests, async || {
             server.replace(kind, &suspended, Effect::DryRun).await
         })

@@ -10,10 +10,13 @@ use crate::{cases::Case, values::merge};
 /// A bounded field, and a spec in which its bounds can be tried.
 #[derive(Deserialize)]
 pub(crate) struct Bound {
-    /// The field's path. `name[]` is the only item of a list, and must come last.
+    /// The field's path; `name[]` is the only item of a list.
     pub(crate) field: String,
     /// The base to start from, where it is not the section's.
     base: Option<String>,
+    /// What must stand beside the field, where that is in the item of a list.
+    #[serde(default)]
+    beside: Value,
     /// What else the spec must say for a value at the bound to be legal.
     #[serde(default)]
     with: Value,
@@ -81,10 +84,7 @@ impl Bound {
     fn tries(&self) -> Vec<Try> {
         match &self.range {
             Range::Number(least, most) => numbers(*least, *most),
-            Range::Text(text) => vec![
-                text.of(text.most, None),
-                text.of(text.most + 1, Some("may not be more than")),
-            ],
+            Range::Text(text) => vec![text.of(text.most, None), text.of(text.most + 1, Some("may not be more than"))],
             Range::List(list) => list.tries(),
             Range::Map(map) => vec![map.of(map.most, None), map.of(map.most + 1, Some("must have at most"))],
             Range::Choice(words) => choices(words),
@@ -93,8 +93,15 @@ impl Bound {
 
     fn case(&self, tried: Try) -> Result<Case> {
         let Try { called, value, refused } = tried;
-        let mut object = patch(&self.field, value)?;
-        merge(&mut object, &json!({ "spec": self.with }));
+        let (around, name) = self.field.rsplit_once('.').context("a field without a path")?;
+        let mut object = nested(value, name);
+        if !self.beside.is_null() {
+            merge(&mut object, &self.beside);
+        }
+        object = around.split('.').rev().fold(object, nested);
+        if !self.with.is_null() {
+            merge(&mut object, &json!({ "spec": self.with }));
+        }
         let verb = if refused.is_some() { "refuses" } else { "takes" };
         let refused = refused.map(|says| json!({ "at": self.field.replace("[]", "[0]"), "says": says }));
         let case = json!({
@@ -159,10 +166,10 @@ impl Map {
     }
 }
 
-/// The patch that sets the field at `path` to `value`.
-fn patch(path: &str, value: Value) -> Result<Value> {
-    let (path, value) = path.strip_suffix("[]").map_or((path, value.clone()), |list| (list, json!([value])));
-    let mut steps = path.split('.').rev();
-    let last = steps.next().context("a bound without a field")?;
-    Ok(steps.fold(json!({ last: value }), |inner, step| json!({ step: inner })))
+/// `inner` as the field of a step of a path.
+fn nested(inner: Value, step: &str) -> Value {
+    match step.strip_suffix("[]") {
+        Some(list) => json!({ list: [inner] }),
+        None => json!({ step: inner }),
+    }
 }

@@ -36,9 +36,8 @@ async fn tries_every_bound(server: &Server) -> Result<()> {
     let tried: BTreeSet<String> = sections.iter().flat_map(|section| &section.bounds).flat_map(paths).collect();
     let types_tried: BTreeSet<String> =
         fields.iter().filter(|field| tried.contains(&field.path)).map(Field::text_type).collect();
-    let is_tried = |field: &Field| {
-        tried.contains(&field.path) || field.is_text() && types_tried.contains(&field.text_type())
-    };
+    let is_tried =
+        |field: &Field| tried.contains(&field.path) || field.is_text() && types_tried.contains(&field.text_type());
     let forgotten: Vec<&str> = fields
         .iter()
         .filter(|field| field.is_in_spec() && !field.is_of_kubernetes() && !field.is_of_role_but_default())

@@ -7,6 +7,7 @@ mod cases;
 mod coverage;
 mod examples;
 mod judge;
+mod locks;
 mod schema;
 mod server;
 mod statements;
@@ -30,6 +31,7 @@ fn main() -> Result<ExitCode> {
     let mut trials = statements::trials(&asker)?;
     trials.extend(examples::trials(&asker)?);
     trials.extend(schema::trials(&asker));
+    trials.push(locks::trial(&asker));
     trials.extend(coverage::trials(&asker));
     trials.push(admission::trial(&asker));
 

@@ -6,7 +6,6 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use backon::{ConstantBuilder, Retryable};
 use libtest_mimic::Trial;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,64 +16,57 @@ use crate::{
 
 /// The statements about the definitions, for both kinds.
 pub(crate) fn trials(asker: &Asker) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for kind in Kind::ALL {
-        let name = |statement: &str| format!("{} {statement}", kind.word());
-        trials.extend([
-            asker.trial("schema", name("is established without a complaint of the server"), async move |server: &Server| {
-                is_established(server, kind).await
-            }),
-            asker.trial("schema", name("explains every field in a sentence"), async move |server: &Server| {
-                explains_every_field(server, kind).await
-            }),
-            asker.trial("schema", name("bounds every string, list and map of its spec"), async move |server: &Server| {
-                bounds_everything(server, kind).await
-            }),
-            asker.trial("schema", name("is found by its short name and its category"), async move |server: &Server| {
-                is_found(server, kind).await
-            }),
-            asker.trial("schema", name("prints the columns that the documentation promises"), async move |server: &Server| {
-                prints_columns(server, kind).await
-            }),
-        ]);
-    }
-    trials
+    let of_kind = |kind| {
+        [
+            trial(asker, kind, "is established without a complaint of the server", is_established),
+            trial(asker, kind, "explains every field in a sentence", explains_every_field),
+            trial(asker, kind, "bounds every string, list and map of its spec", bounds_everything),
+            trial(asker, kind, "is found by its short name and its category", is_found),
+            trial(asker, kind, "prints the columns that a user wants to see", prints_columns),
+        ]
+    };
+    Kind::ALL.into_iter().flat_map(of_kind).collect()
+}
+
+fn trial(
+    asker: &Asker,
+    kind: Kind,
+    statement: &str,
+    ask: impl AsyncFnOnce(&Server, Kind) -> Result<()> + Send + 'static,
+) -> Trial {
+    let statement = format!("{} {statement}", kind.word());
+    asker.trial("schema", statement, async move |server: &Server| ask(server, kind).await)
 }
 
 /// The folder of the generated definitions.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests");
 
+/// Where definitions are served.
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
 /// How long the server may take to serve a new definition; it takes about a second.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Applies every definition of `crds/manifests` and waits until the server serves it.
+/// Applies the generated definitions and waits until the server serves them.
 pub(crate) async fn install(server: &Server) -> Result<()> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(MANIFESTS).with_context(|| format!("cannot read {MANIFESTS}"))? {
-        let text = fs::read_to_string(entry?.path())?;
-        for document in serde_yaml::Deserializer::from_str(&text) {
-            let definition = Value::deserialize(document)?;
-            let name = definition["metadata"]["name"].as_str().context("a definition without a name")?.to_owned();
-            server.apply(&definition_path(&name), &definition).await.with_context(|| format!("cannot install {name}"))?;
-            names.push(name);
-        }
+    for kind in Kind::ALL {
+        let path = format!("{MANIFESTS}/{}.yaml", kind.plural());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let definition: Value = serde_yaml::from_str(&text)?;
+        server.apply(&definition_path(kind), &definition).await.with_context(|| format!("cannot install {path}"))?;
     }
-    ensure!(!names.is_empty(), "{MANIFESTS} holds no definition");
-    for name in names {
-        let established = async || {
-            let definition = server.get(&definition_path(&name)).await?;
-            ensure!(condition(&definition, "Established") == Some("True"), "{name} is not established: {definition:#}");
-            Ok(())
-        };
-        let pause = Duration::from_millis(100);
-        let tries = (ESTABLISHED_WITHIN.as_millis() / pause.as_millis()).try_into()?;
+    let pause = Duration::from_millis(100);
+    let tries = (ESTABLISHED_WITHIN.as_millis() / pause.as_millis()).try_into()?;
+    for kind in Kind::ALL {
+        let established = async || is_established(server, kind).await;
         established.retry(ConstantBuilder::new().with_delay(pause).with_max_times(tries)).await?;
     }
     Ok(())
 }
 
-fn definition_path(name: &str) -> String {
-    format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+/// Where the definition of a kind is served.
+pub(crate) fn definition_path(kind: Kind) -> String {
+    format!("{DEFINITIONS}/{}.sera.dev", kind.plural())
 }
 
 fn condition<'a>(definition: &'a Value, kind: &str) -> Option<&'a str> {
@@ -83,7 +75,7 @@ fn condition<'a>(definition: &'a Value, kind: &str) -> Option<&'a str> {
 }
 
 async fn is_established(server: &Server, kind: Kind) -> Result<()> {
-    let definition = server.get(&definition_path(&format!("{}.sera.dev", kind.plural()))).await?;
+    let definition = server.get(&definition_path(kind)).await?;
     for wanted in ["Established", "NamesAccepted"] {
         ensure!(condition(&definition, wanted) == Some("True"), "{wanted}: {}", definition["status"]);
     }
@@ -125,8 +117,8 @@ async fn is_found(server: &Server, kind: Kind) -> Result<()> {
         Kind::SpecializationRun => ("srun", "specializationrun"),
         Kind::RolloutBatch => ("rbatch", "rolloutbatch"),
     };
-    let served = server.get(GROUP_VERSION).await?;
-    let resources = served["resources"].as_array().context("no resources are served")?;
+    let group = server.get(GROUP_VERSION).await?;
+    let resources = group["resources"].as_array().context("no resources are served")?;
     let find = |name: &str| resources.iter().find(|resource| resource["name"] == name);
     let resource = find(kind.plural()).with_context(|| format!("{} is not served", kind.plural()))?;
     ensure!(resource["shortNames"] == json!([short]), "short names: {}", resource["shortNames"]);

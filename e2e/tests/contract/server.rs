@@ -113,7 +113,8 @@ impl Server {
     /// Finds or boots an API server, installs the CRDs there and makes a namespace.
     pub(crate) async fn start() -> Result<Self> {
         let cluster = Cluster::control_plane().await?;
-        let server = Self { client: cluster.client(), namespace: format!("sera-contract-{}", std::process::id()), cluster };
+        let server =
+            Self { client: cluster.client(), namespace: format!("sera-contract-{}", std::process::id()), cluster };
         server.announce();
         schema::install(&server).await?;
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": server.namespace}});

@@ -48,13 +48,7 @@ async fn ask(server: &Server, kind: Kind, case: &Case, object: &Value) -> Result
 }
 
 /// What the server says to the change, once the object has the status that the case starts from.
-async fn answer_to(
-    server: &Server,
-    kind: Kind,
-    case: &Case,
-    change: &Change,
-    stored: &Value,
-) -> Result<Answer> {
+async fn answer_to(server: &Server, kind: Kind, case: &Case, change: &Change, stored: &Value) -> Result<Answer> {
     let mut object = stored.clone();
     if let Some(status) = case.status_before()? {
         object["status"] = status;

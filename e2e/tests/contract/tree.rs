@@ -1,4 +1,4 @@
-//! A kind's schema as the server publishes it in OpenAPI v3 (what `kubectl explain` reads), walked field by field.
+//! A kind's schema as the server publishes it for `kubectl explain`, walked field by field.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -81,8 +81,14 @@ impl Field<'_> {
         format!("{} {} {}", self.schema["pattern"], self.schema["minLength"], self.schema["maxLength"])
     }
 
-    /// Whether the schema says how large the field may be, or what it may say.
+    /// Whether the schema says how large the field may be, or what it may say. The form of short texts matters more than
+    /// their length, and `values.yaml` tries it; a set of choices cannot be longer than the choices are.
     pub(crate) fn has_bound(&self) -> bool {
+        let is_short = self.is_text() && self.schema["maxLength"].as_u64().is_some_and(|most| most <= SHORT_TEXT);
+        let is_set_of_choices = !self.schema["items"]["enum"].is_null();
+        if is_short || is_set_of_choices {
+            return false;
+        }
         ["maximum", "maxLength", "maxItems", "maxProperties", "enum"].iter().any(|bound| !self.schema[bound].is_null())
     }
 

@@ -74,8 +74,8 @@ fn sole_macro(fields: &Map<String, Value>) -> Result<Option<Value>> {
     ensure!(fields.len() == 1, "{name} stands beside other keys");
     let written = match name.as_str() {
         "$text" => text(&parse(name, body)?)?,
-        "$list" => list(parse(name, body)?)?,
-        "$map" => map(parse(name, body)?)?,
+        "$list" => list(&parse(name, body)?)?,
+        "$map" => map(&parse(name, body)?)?,
         _ => bail!("{name} is none of $text, $list, $map"),
     };
     Ok(Some(written))
@@ -92,11 +92,11 @@ fn text(text: &Text) -> Result<Value> {
     Ok(Value::String(format!("{}{fill}{}", text.prefix, text.suffix)))
 }
 
-fn list(list: List) -> Result<Value> {
+fn list(list: &List) -> Result<Value> {
     (0..list.count).map(|index| expand(numbered(&list.of, index))).collect()
 }
 
-fn map(entries: Entries) -> Result<Value> {
+fn map(entries: &Entries) -> Result<Value> {
     let mut fields = Map::new();
     for index in 0..entries.count {
         let key = expand(numbered(&entries.key, index))?;
