@@ -17,10 +17,14 @@ use crate::rights::may;
 
 /// May write runs and batches, and use nothing.
 const STRANGER: &str = "sam";
-/// May write them, and use what is called `granted`, or `granted-0` and so on: one Secret more than the policy looks up.
+/// May write them, and use what is called `granted`, and Secrets and accounts of long names: one more than the policy looks up.
 const MEMBER: &str = "mia";
 /// How many different Secrets a spec may name, by the chart.
 const MOST_SECRETS: usize = 16;
+/// In how many places a spec may name them, by the chart.
+const MOST_PLACES: usize = 96;
+/// How many pull secrets a role may have, by the API.
+const MOST_IN_A_ROLE: usize = 16;
 /// How long the API server may take to see rights that it has stored.
 const RIGHTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -34,7 +38,7 @@ pub(crate) fn trials(host: &Host) -> Result<Vec<Trial>> {
             harmless,
         ),
         host.trial("nobody turns a run to a host of their own with a Secret that they may not get", harmful),
-        host.trial("as many Secrets as the policy can look up are allowed, and one more is refused", the_most),
+        host.trial("as many names as the policy can look up are allowed, and one more is refused", the_most),
         host.trial("the operator's own writes to status are not looked at", status_is_free),
     ];
     for kind in [Kind::Run, Kind::Batch] {
@@ -121,22 +125,33 @@ async fn harmful(house: &House) -> Result<()> {
 
 async fn the_most(house: &House) -> Result<()> {
     let team = team(house).await?;
-    let naming = |count: usize| {
-        let names: Vec<Value> = (0..count).map(|number| json!({"name": format!("granted-{number}")})).collect();
-        let (first, rest) = names.split_at(count.min(10));
-        let mut spec = Kind::Run.spec();
-        // Named twice, they count once.
-        spec["pods"] = json!({
-            "default": {"imagePullSecrets": first, "serviceAccountName": "granted"},
-            "train": {"imagePullSecrets": rest},
-            "serve": {"imagePullSecrets": first},
+    // The dearest spec for the policy: every name as long as names can be, and named as often as is allowed.
+    let naming = |secrets: usize, places: usize| {
+        let mut left = places;
+        let roles = places::ROLES.iter().enumerate().map(|(number, role)| {
+            let count = left.min(MOST_IN_A_ROLE);
+            left -= count;
+            let names = (0..count).map(|index| json!({"name": long_name((number + index) % secrets)}));
+            (*role, json!({"serviceAccountName": long_name(number), "imagePullSecrets": names.collect::<Vec<_>>()}))
         });
+        let mut spec = Kind::Run.spec();
+        spec["pods"] = roles.collect();
         spec
     };
-    team.create(&team.member, Kind::Run, naming(MOST_SECRETS)).await?;
-    let message = refusal(team.create(&team.member, Kind::Run, naming(MOST_SECRETS + 1)).await)?;
-    ensure!(message.contains(&format!("more than {MOST_SECRETS} different Secrets")), "{message}");
+    team.create(&team.member, Kind::Run, naming(MOST_SECRETS, MOST_PLACES)).await?;
+    for (secrets, places, limit) in [
+        (MOST_SECRETS + 1, MOST_PLACES, format!("more than {MOST_SECRETS} different Secrets")),
+        (MOST_SECRETS, MOST_PLACES + 1, format!("in more than {MOST_PLACES} places")),
+    ] {
+        let message = refusal(team.create(&team.member, Kind::Run, naming(secrets, places)).await)?;
+        ensure!(message.contains(&limit), "{message}");
+    }
     Ok(())
+}
+
+/// A name of the greatest length that Kubernetes has for names.
+fn long_name(number: usize) -> String {
+    format!("granted-{number:0>245}")
 }
 
 async fn status_is_free(house: &House) -> Result<()> {
@@ -162,12 +177,13 @@ async fn team(house: &House) -> Result<&'static Team> {
     static TEAM: OnceCell<Team> = OnceCell::const_new();
     TEAM.get_or_try_init(async || {
         let namespace = house.namespace("team", &json!({})).await?;
-        let granted: Vec<String> = (0..=MOST_SECRETS).map(|number| format!("granted-{number}")).collect();
-        let granted = json!([&granted[..], &["granted".to_owned()]].concat());
+        let granted: Vec<String> = (0..=MOST_SECRETS).map(long_name).chain(["granted".to_owned()]).collect();
         let kinds = json!(["specializationruns", "rolloutbatches"]);
-        let write = json!({"apiGroups": ["sera.dev"], "resources": kinds, "verbs": ["get", "create", "update", "patch"]});
+        let write =
+            json!({"apiGroups": ["sera.dev"], "resources": kinds, "verbs": ["get", "create", "update", "patch"]});
         let get = json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": granted, "verbs": ["get"]});
-        let act = json!({"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["granted"], "verbs": ["use"]});
+        let act =
+            json!({"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": granted, "verbs": ["use"]});
         role(house, &namespace, "writer", &[STRANGER, MEMBER], &json!([write])).await?;
         role(house, &namespace, "user", &[MEMBER], &json!([get, act])).await?;
         let team =

@@ -7,6 +7,10 @@ use kube::core::ApiResource;
 use sera_crds::{RolloutBatch, SpecializationRun};
 use serde_json::{Value, json};
 
+/// The roles that `spec.pods` knows.
+pub(crate) const ROLES: [&str; 9] =
+    ["default", "snapshot", "rollout", "verify", "dataset", "teacher", "train", "evaluate", "serve"];
+
 /// A kind of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
