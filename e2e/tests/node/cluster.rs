@@ -57,7 +57,8 @@ spec:
         - -c
         - |
           for attempt in 1 2 3 4 5 6 7 8 9 10; do
-            wget -q -T 2 -O - http://greetings/ && wget -q -T 2 -O - http://greetings.{}.svc.cluster.local/ && exit 0
+            fetch="timeout 2 wget -q -O -"
+            $fetch http://greetings/ && $fetch http://greetings.{}.svc.cluster.local/ && exit 0
             sleep 1
           done
           exit 1
@@ -235,7 +236,7 @@ spec:
   containers:
     - name: caller
       image: localhost/busybox:1
-      command: [wget, -q, -T, '20', -O, '-', 'http://{host}:{port}/']
+      command: [timeout, '20', wget, -q, -O, '-', 'http://{host}:{port}/']
 "
         ))
         .await?;

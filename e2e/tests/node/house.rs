@@ -126,7 +126,7 @@ fn trial(test: Test, house: &Arc<House>, runtime: &Arc<Runtime>) -> Trial {
         }
         let completion = runtime.block_on(run(test, name, &house));
         drop(house);
-        completion.map_err(|error| Failed::from(format!("{error:?}")))
+        completion.map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 

@@ -6,11 +6,12 @@
 mod cluster;
 mod faults;
 mod house;
+mod operator;
 
 use std::process::ExitCode;
 
 use house::House;
 
 fn main() -> ExitCode {
-    House::open([cluster::TESTS, faults::TESTS].concat())
+    House::open([cluster::TESTS, faults::TESTS, &operator::tests()].concat())
 }

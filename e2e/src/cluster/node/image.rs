@@ -21,9 +21,10 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Where it lies in the image.
 const BUSYBOX_INSIDE: &str = "bin/busybox";
 /// The commands that test pods use; each is a link to busybox.
-const COMMANDS: [&str; 26] = [
-    "cat", "chmod", "cp", "date", "dd", "echo", "env", "false", "grep", "hostname", "httpd", "id", "ls", "mkdir", "mv",
-    "nc", "nslookup", "ps", "rm", "sed", "sh", "sleep", "test", "touch", "true", "wget",
+const COMMANDS: [&str; 35] = [
+    "cat", "chmod", "cp", "cut", "date", "dd", "echo", "env", "false", "find", "grep", "head", "hostname", "httpd",
+    "id", "ls", "mkdir", "mv", "nc", "nslookup", "ps", "rm", "sed", "seq", "sh", "sleep", "sort", "tail", "test",
+    "timeout", "touch", "tr", "true", "wc", "wget",
 ];
 
 /// Writes an archive in `docker save`'s format that holds both images.
