@@ -150,7 +150,11 @@ pub fn set(conditions: &mut Vec<Condition>, statement: Statement, generation: Op
     let status = statement.status();
     let message = statement.message.chars().take(MAX_MESSAGE_CHARS).collect();
     let at = conditions.iter().position(|condition| condition.type_ == statement.about.as_str());
-    let since = at.map(|at| &conditions[at]).filter(|old| old.status == status).map_or(now, |old| &old.last_transition_time).clone();
+    let since = at
+        .map(|at| &conditions[at])
+        .filter(|old| old.status == status)
+        .map_or(now, |old| &old.last_transition_time)
+        .clone();
     let condition = Condition {
         type_: statement.about.to_string(),
         status: status.to_owned(),
@@ -195,7 +199,10 @@ mod tests {
         set(&mut conditions, Statement::no(ConditionType::Ready, Reason::Progressing, "cloning"), Some(1), &first);
         set(&mut conditions, Statement::no(ConditionType::Ready, Reason::Waiting, "no node has room"), Some(2), &later);
         let ready = get(&conditions, ConditionType::Ready).unwrap();
-        assert_eq!((&ready.last_transition_time, ready.reason.as_str(), ready.observed_generation), (&first, "Waiting", Some(2)));
+        assert_eq!(
+            (&ready.last_transition_time, ready.reason.as_str(), ready.observed_generation),
+            (&first, "Waiting", Some(2))
+        );
         set(&mut conditions, Statement::yes(ConditionType::Ready, Reason::Succeeded, "done"), Some(2), &last);
         assert_eq!(get(&conditions, ConditionType::Ready).unwrap().last_transition_time, last);
         assert_eq!(conditions.len(), 1);

@@ -9,7 +9,8 @@ use kube::CustomResourceExt;
 use crate::{RolloutBatch, SpecializationRun, batch, run};
 
 /// What is written on top of a generated manifest.
-const HEADER: &str = "# Generated from the types of the crate sera-crds by `cargo run -p sera-crds --bin crdgen`. Do not edit.\n";
+const HEADER: &str =
+    "# Generated from the types of the crate sera-crds by `cargo run -p sera-crds --bin crdgen`. Do not edit.\n";
 
 /// Why a manifest could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,9 @@ fn manifest(definition: &CustomResourceDefinition) -> Result<Manifest, Definitio
 
 fn finished(mut definition: CustomResourceDefinition, rules: Vec<ValidationRule>) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
-        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { continue };
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
         tidy(schema);
         schema.title = None;
         schema.x_kubernetes_validations.get_or_insert_default().extend(rules.iter().cloned());

@@ -90,14 +90,20 @@ impl Findings {
 
     fn directory(&mut self, field: &str, path: &ContainerPath) {
         if let Some(reserved) = RESERVED_DIRECTORIES.iter().find(|reserved| below(path.as_str(), reserved)) {
-            self.add(field, format!("'{path}' lies in {reserved}, which is not the image's own; choose another directory"));
+            self.add(
+                field,
+                format!("'{path}' lies in {reserved}, which is not the image's own; choose another directory"),
+            );
         }
     }
 
     fn training(&mut self, training: &Training) {
         let ranks = training.world_size();
         if training.global_batch < ranks {
-            let message = format!("{} lines a step cannot be divided over {ranks} ranks; make it at least {ranks}", training.global_batch);
+            let message = format!(
+                "{} lines a step cannot be divided over {ranks} ranks; make it at least {ranks}",
+                training.global_batch
+            );
             self.add("spec.training.globalBatch", message);
         }
     }
@@ -147,14 +153,18 @@ fn below(path: &str, directory: &str) -> bool {
 
 /// Whether a label or annotation belongs to the operator: its prefix is the API group or a domain below it.
 fn is_ours(key: &str) -> bool {
-    key.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP || prefix.strip_suffix(GROUP).is_some_and(|rest| rest.ends_with('.')))
+    key.split_once('/').is_some_and(|(prefix, _)| {
+        prefix == GROUP || prefix.strip_suffix(GROUP).is_some_and(|rest| rest.ends_with('.'))
+    })
 }
 
 /// Kubernetes' rule for keys of labels, annotations and resources.
 fn is_qualified_name(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let prefix_fits = prefix.is_none_or(|prefix| prefix.len() <= MAX_KEY_PREFIX && prefix.split('.').all(is_dns_label));
-    prefix_fits && name.len() <= MAX_KEY_NAME && bounded_by_alphanumerics(name, |c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    prefix_fits
+        && name.len() <= MAX_KEY_NAME
+        && bounded_by_alphanumerics(name, |c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 fn is_dns_label(label: &str) -> bool {
@@ -188,14 +198,19 @@ mod tests {
 
     fn merge(into: &mut Value, from: Value) {
         match from {
-            Value::Object(fields) if into.is_object() => fields.into_iter().for_each(|(name, value)| merge(&mut into[name], value)),
+            Value::Object(fields) if into.is_object() => {
+                fields.into_iter().for_each(|(name, value)| merge(&mut into[name], value))
+            }
             other => *into = other,
         }
     }
 
     #[test]
     fn a_plain_run_is_valid() {
-        assert_eq!(fields_of("source", json!({"include": ["src/**/*.{py,pyi}", "[a-z]*.rs"], "exclude": ["**/test_*"]})), [""; 0]);
+        assert_eq!(
+            fields_of("source", json!({"include": ["src/**/*.{py,pyi}", "[a-z]*.rs"], "exclude": ["**/test_*"]})),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -206,7 +221,8 @@ mod tests {
 
     #[test]
     fn directories_of_the_kernel_and_within_the_working_directory_are_refused() {
-        let environment = json!({"environment": {"workingDir": "/proc/1", "writablePaths": ["/devel", "/dev/shm", "/proc/1/x"]}});
+        let environment =
+            json!({"environment": {"workingDir": "/proc/1", "writablePaths": ["/devel", "/dev/shm", "/proc/1/x"]}});
         let found = fields_of("generation", environment);
         let writable = |at: u32| format!("spec.generation.environment.writablePaths[{at}]");
         assert_eq!(found, ["spec.generation.environment.workingDir".to_owned(), writable(1), writable(2), writable(2)]);
@@ -228,7 +244,12 @@ mod tests {
         let found = fields_of("pods", pods);
         assert_eq!(
             found,
-            ["spec.pods.default.labels", "spec.pods.default.annotations", "spec.pods.train.nodeSelector", "spec.pods.train.resources.limits"]
+            [
+                "spec.pods.default.labels",
+                "spec.pods.default.annotations",
+                "spec.pods.train.nodeSelector",
+                "spec.pods.train.resources.limits"
+            ]
         );
     }
 }

@@ -32,16 +32,70 @@ pub const MAX_BATCH_NAME: usize = 46;
     status = "BatchStatus",
     derive = "PartialEq",
     doc = "A RolloutBatch is a number of samples, each two rollouts of a teacher and a verdict. Runs make batches for themselves; a batch can also be created alone, to try a teacher or a threshold: changing generation.verification of a finished batch verifies again without a single model call.",
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the batch stands, in one word"),
-    printcolumn(name = "Progress", type_ = "integer", json_path = ".status.progress.percent", description = "How much of the stage at work is done, in percent"),
-    printcolumn(name = "Attempted", type_ = "integer", json_path = ".status.generation.attempted", description = "How many samples were made"),
-    printcolumn(name = "Accepted", type_ = "integer", json_path = ".status.generation.accepted", description = "How many trajectories were accepted"),
-    printcolumn(name = "Recall", type_ = "string", json_path = ".status.generation.recall", description = "The mean measure of the verified second rollouts"),
-    printcolumn(name = "Cost", type_ = "string", json_path = ".status.generation.cost", description = "What the teacher's tokens have cost, in US dollars"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "How long ago the batch was created"),
-    printcolumn(name = "Run", type_ = "string", json_path = ".spec.runRef.name", priority = 1, description = "The run that the batch works for"),
-    printcolumn(name = "ETA", type_ = "string", format = "date-time", json_path = ".status.progress.eta", priority = 1, description = "When the stage will be done at this pace"),
-    printcolumn(name = "Teacher", type_ = "string", json_path = ".status.teacher", priority = 1, description = "The teacher's model, or rehearsal"),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Where the batch stands, in one word"
+    ),
+    printcolumn(
+        name = "Progress",
+        type_ = "integer",
+        json_path = ".status.progress.percent",
+        description = "How much of the stage at work is done, in percent"
+    ),
+    printcolumn(
+        name = "Attempted",
+        type_ = "integer",
+        json_path = ".status.generation.attempted",
+        description = "How many samples were made"
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "integer",
+        json_path = ".status.generation.accepted",
+        description = "How many trajectories were accepted"
+    ),
+    printcolumn(
+        name = "Recall",
+        type_ = "string",
+        json_path = ".status.generation.recall",
+        description = "The mean measure of the verified second rollouts"
+    ),
+    printcolumn(
+        name = "Cost",
+        type_ = "string",
+        json_path = ".status.generation.cost",
+        description = "What the teacher's tokens have cost, in US dollars"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "How long ago the batch was created"
+    ),
+    printcolumn(
+        name = "Run",
+        type_ = "string",
+        json_path = ".spec.runRef.name",
+        priority = 1,
+        description = "The run that the batch works for"
+    ),
+    printcolumn(
+        name = "ETA",
+        type_ = "string",
+        format = "date-time",
+        json_path = ".status.progress.eta",
+        priority = 1,
+        description = "When the stage will be done at this pace"
+    ),
+    printcolumn(
+        name = "Teacher",
+        type_ = "string",
+        json_path = ".status.teacher",
+        priority = 1,
+        description = "The teacher's model, or rehearsal"
+    ),
     selectable = ".spec.runRef.name",
     selectable = ".status.phase"
 )]

@@ -29,9 +29,9 @@ pub struct LocalRef {
 pub struct EnvVar {
     /// The variable's name: letters, digits and `_`.
     pub name: EnvName,
-    /// The variable's value, at most 4,096 characters. Nothing in it is expanded. Default: empty.
+    /// The variable's value, at most 512 characters. Nothing in it is expanded. Default: empty.
     #[serde(default)]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 512))]
     pub value: String,
 }
 

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
-    /// The most that the container may use, by resource name; at most 16. Absent: what the stage's own defaults say.
+    /// The most that the container may use, by resource name; at most 8. Absent: what the stage's own defaults say.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "super::schema::quantities")]
     pub limits: BTreeMap<String, Quantity>,
-    /// What the scheduler sets aside for the container, by resource name; at most 16. Absent: the limits.
+    /// What the scheduler sets aside for the container, by resource name; at most 8. Absent: the limits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "super::schema::quantities")]
     pub requests: BTreeMap<String, Quantity>,

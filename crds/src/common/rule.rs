@@ -18,7 +18,8 @@ pub(crate) fn forbidden(rule: String, message: String, field_path: &str) -> Vali
 
 /// That a field is the same in both states, and neither came nor went. A field of a section that is absent in one of them is that section's business.
 pub(crate) fn unchanged(path: &str) -> String {
-    let same = format!("has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})");
+    let same =
+        format!("has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})");
     match OPTIONAL_PARENTS.iter().find(|parent| path.strip_prefix(**parent).is_some_and(|rest| rest.starts_with('.'))) {
         Some(parent) => format!("!has(self.{parent}) || !has(oldSelf.{parent}) || ({same})"),
         None => same,
@@ -28,7 +29,9 @@ pub(crate) fn unchanged(path: &str) -> String {
 /// That the object's name leaves room for what pods' host names are made of.
 pub(crate) fn name_rule(kind: &str, longest: usize) -> ValidationRule {
     ValidationRule {
-        rule: format!("self.metadata.name.size() <= {longest} && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"),
+        rule: format!(
+            "self.metadata.name.size() <= {longest} && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"
+        ),
         message: Some(format!(
             "metadata.name: the name of a {kind} must be at most {longest} lower-case letters, digits and '-', with a letter or digit at both ends: pods are named after it"
         )),

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::conditions::MAX_MESSAGE_CHARS;
 
 /// A quantity as Kubernetes writes it: digits, a fraction, and a suffix.
-const QUANTITY: &str = r"^[+]?([0-9]{1,15}(\.[0-9]{0,9})?|\.[0-9]{1,9})(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]{1,2}))?$";
+const QUANTITY: &str =
+    r"^[+]?([0-9]{1,15}(\.[0-9]{0,9})?|\.[0-9]{1,9})(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]{1,2}))?$";
 
 /// One quantity: `64Gi`, `"500m"` or a whole number.
 pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
@@ -17,7 +18,7 @@ pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
 
 /// Quantities by resource name.
 pub(crate) fn quantities(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": quantity(generator)})
+    json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": quantity(generator)})
 }
 
 /// A pod's affinity.
@@ -28,18 +29,18 @@ pub(crate) fn affinity(generator: &mut SchemaGenerator) -> Schema {
 /// A pod's tolerations.
 pub(crate) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
     let item = bare(Toleration::json_schema(generator));
-    json_schema!({"type": "array", "maxItems": 64, "items": item, "x-kubernetes-list-type": "atomic"})
+    json_schema!({"type": "array", "maxItems": 16, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
 /// Labels or a node selector: keys as Kubernetes takes them, values bounded.
 pub(crate) fn label_map(generator: &mut SchemaGenerator) -> Schema {
     let value = crate::values::LabelValue::json_schema(generator);
-    json_schema!({"type": "object", "maxProperties": 32, "additionalProperties": value})
+    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": value})
 }
 
-/// Annotations: values of at most 4,096 characters.
+/// Annotations: values of at most 512 characters.
 pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 4096}})
+    json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": {"type": "string", "maxLength": 512}})
 }
 
 /// Counts by a CamelCase word, such as the reasons why trajectories were rejected.

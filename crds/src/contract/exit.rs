@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn only_what_may_end_better_is_worth_retrying() {
-        let retried: Vec<u8> = ExitCode::ALL.into_iter().filter(|code| code.worth_retrying()).map(ExitCode::code).collect();
+        let retried: Vec<u8> =
+            ExitCode::ALL.into_iter().filter(|code| code.worth_retrying()).map(ExitCode::code).collect();
         assert_eq!(retried, [1, 11, 143]);
     }
 }

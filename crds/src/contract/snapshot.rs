@@ -66,7 +66,12 @@ mod tests {
     fn a_manifest_is_camel_case_json_without_a_time_of_its_own() {
         let manifest = SnapshotManifest {
             version: 1,
-            source: SnapshotSource { url: "https://git.example/a.git".into(), revision: "main".into(), commits: 2, lookback_days: 365 },
+            source: SnapshotSource {
+                url: "https://git.example/a.git".into(),
+                revision: "main".into(),
+                commits: 2,
+                lookback_days: 365,
+            },
             commits: vec![SnapshottedCommit {
                 original: "11".into(),
                 commit: "22".into(),

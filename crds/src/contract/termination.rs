@@ -96,7 +96,9 @@ pub enum TerminationError {
     #[error("the termination message is not one of ours: {0}")]
     Malformed(#[source] serde_json::Error),
     /// Written by a program of another release.
-    #[error("the termination message has version {found}, and this operator reads version {CONTRACT_VERSION}: use images of one release")]
+    #[error(
+        "the termination message has version {found}, and this operator reads version {CONTRACT_VERSION}: use images of one release"
+    )]
     Version {
         /// The version that was found.
         found: u32,
@@ -173,7 +175,9 @@ mod tests {
 
     #[test]
     fn both_outcomes_survive_the_way_through_a_pod() {
-        for message in [Termination::succeeded(result()), Termination::failed(failure("no branch, tag or commit 'mian'".into()))] {
+        for message in
+            [Termination::succeeded(result()), Termination::failed(failure("no branch, tag or commit 'mian'".into()))]
+        {
             assert_eq!(Termination::parse(&message.to_json()).unwrap(), message);
         }
     }

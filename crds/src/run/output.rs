@@ -58,9 +58,9 @@ pub struct Serve {
     /// The protocols that are spoken: OpenAI, Anthropic (by which Claude Code can drive the model), or both. Default: OpenAI.
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub api: Vec<ServingApi>,
-    /// Arguments added to the engine's command line; at most 64 of at most 1,024 characters. Default: none.
+    /// Arguments added to the engine's command line; at most 32 of at most 512 characters. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 1024)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), inner(length(max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
 }
 

@@ -82,11 +82,11 @@ pub struct Pods {
         .field_path(".annotations"),
 ]))]
 pub struct PodSettings {
-    /// Labels that a node must have, as in a pod; at most 32. Absent: any node.
+    /// Labels that a node must have, as in a pod; at most 16. Absent: any node.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::label_map")]
     pub node_selector: BTreeMap<String, LabelValue>,
-    /// Taints that the pods put up with, as in a pod; at most 64. Absent: none.
+    /// Taints that the pods put up with, as in a pod; at most 16. Absent: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::tolerations")]
     pub tolerations: Vec<Toleration>,
@@ -100,15 +100,15 @@ pub struct PodSettings {
     /// The RuntimeClass of the pods, such as `gvisor`. Absent: the node's default runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<ResourceName>,
-    /// Secrets (kubernetes.io/dockerconfigjson) with which images are pulled; at most 16. Absent: the platform's `runDefaults.imagePullSecrets`.
+    /// Secrets (kubernetes.io/dockerconfigjson) with which images are pulled; at most 8. Absent: the platform's `runDefaults.imagePullSecrets`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalRef>,
-    /// Further labels of the pods; at most 32, none under sera.dev/. Absent: none.
+    /// Further labels of the pods; at most 16, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::label_map")]
     pub labels: BTreeMap<String, LabelValue>,
-    /// Further annotations of the pods; at most 16 of at most 4,096 characters, none under sera.dev/. Absent: none.
+    /// Further annotations of the pods; at most 8 of at most 512 characters, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::annotation_map")]
     pub annotations: BTreeMap<String, String>,
@@ -143,9 +143,9 @@ pub struct Proxy {
     /// The proxy for `https://` addresses. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub https: Option<HttpUrl>,
-    /// Hosts, domains and address ranges that are reached without it; at most 64. The cluster's own services are always among them. Absent: only those.
+    /// Hosts, domains and address ranges that are reached without it; at most 16. The cluster's own services are always among them. Absent: only those.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.*:/_\[\]-]+$")), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.*:/_\[\]-]+$")), extend("x-kubernetes-list-type" = "atomic"))]
     pub no_proxy: Vec<String>,
 }
 
@@ -167,7 +167,10 @@ impl Pods {
     /// What the spec says, with the name under which it says so.
     pub fn given(&self) -> impl Iterator<Item = (&'static str, &PodSettings)> {
         let roles = PodRole::ALL.iter().map(|role| (role.as_str(), self.of(*role)));
-        [("default", self.default.as_ref())].into_iter().chain(roles).filter_map(|(name, settings)| Some((name, settings?)))
+        [("default", self.default.as_ref())]
+            .into_iter()
+            .chain(roles)
+            .filter_map(|(name, settings)| Some((name, settings?)))
     }
 
     /// What applies to the pods of a role: its own word over `default`'s.

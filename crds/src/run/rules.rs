@@ -41,11 +41,7 @@ const LOCKS: &[Lock] = &[
         ],
         hint: "of teacher, price and serve.replicas can still be changed",
     },
-    Lock {
-        stage: Stage::Generation,
-        paths: &["training.student"],
-        hint: "trajectories are counted in its tokens",
-    },
+    Lock { stage: Stage::Generation, paths: &["training.student"], hint: "trajectories are counted in its tokens" },
     Lock {
         stage: Stage::Generation,
         paths: &[
@@ -72,8 +68,16 @@ const LOCKS: &[Lock] = &[
         ],
         hint: "create a run that adopts this one's trajectories with spec.from",
     },
-    Lock { stage: Stage::Training, paths: &["training"], hint: "create a run that adopts this one's dataset with spec.from" },
-    Lock { stage: Stage::Evaluation, paths: &["evaluation"], hint: "create a run that adopts this one's dataset with spec.from" },
+    Lock {
+        stage: Stage::Training,
+        paths: &["training"],
+        hint: "create a run that adopts this one's dataset with spec.from",
+    },
+    Lock {
+        stage: Stage::Evaluation,
+        paths: &["evaluation"],
+        hint: "create a run that adopts this one's dataset with spec.from",
+    },
 ];
 
 /// Every rule at the root of a run.
@@ -86,14 +90,22 @@ pub(crate) fn root_rules() -> Vec<ValidationRule> {
 impl Lock {
     fn rule(&self, path: &str) -> ValidationRule {
         let rule = format!("{} || ({})", unlocked(self.stage), unchanged(&format!("spec.{path}")));
-        forbidden(rule, format!("spec.{path} is locked since the stage {} has started; {}", self.stage, self.hint), &format!(".spec.{path}"))
+        forbidden(
+            rule,
+            format!("spec.{path} is locked since the stage {} has started; {}", self.stage, self.hint),
+            &format!(".spec.{path}"),
+        )
     }
 }
 
 /// `teacher.serve` itself neither comes nor goes; its fields have locks of their own, because `replicas` has none.
 fn serve_stays() -> ValidationRule {
-    let rule = format!("{} || has(self.spec.teacher.serve) == has(oldSelf.spec.teacher.serve)", unlocked(Stage::Generation));
-    let message = format!("spec.teacher.serve is locked since the stage {} has started; replicas can still be changed", Stage::Generation);
+    let rule =
+        format!("{} || has(self.spec.teacher.serve) == has(oldSelf.spec.teacher.serve)", unlocked(Stage::Generation));
+    let message = format!(
+        "spec.teacher.serve is locked since the stage {} has started; replicas can still be changed",
+        Stage::Generation
+    );
     forbidden(rule, message, ".spec.teacher.serve")
 }
 

@@ -51,20 +51,20 @@ pub struct Environment {
     pub image: Option<ImageRef>,
     /// Where the repository lies in every sandbox; what the image has there (built extensions, installed modules) is kept beside it. Default: "/testbed".
     pub working_dir: ContainerPath,
-    /// Environment variables of every command; at most 64. Default: none.
+    /// Environment variables of every command; at most 32. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
-    /// A shell script that is run once in each fresh sandbox, in `workingDir`, under the same limits as the model's commands; at most 16,384 characters. Absent: nothing.
+    /// A shell script that is run once in each fresh sandbox, in `workingDir`, under the same limits as the model's commands; at most 8,192 characters. Absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16_384))]
+    #[schemars(length(min = 1, max = 8_192))]
     pub setup: Option<String>,
     /// Who commands run as. Absent: an unprivileged user of the operator's choice, another one in each slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
-    /// Further directories of the image that commands may write to, such as `/opt/venv`; each sandbox gets its own copy. At most 16. Default: none.
+    /// Further directories of the image that commands may write to, such as `/opt/venv`; each sandbox gets its own copy. At most 8. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub writable_paths: Vec<ContainerPath>,
     /// Whether the image's own files cannot be written to. Default: true.
     pub read_only_root_filesystem: bool,

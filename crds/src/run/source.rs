@@ -26,13 +26,13 @@ pub struct Source {
     /// Which commits are worked on. Default: 5, spread over the newest year.
     #[serde(default)]
     pub commits: Commits,
-    /// Globs of the files whose functions are used, relative to the repository's root; at most 64. Default (empty): every file but tests, vendored and generated ones.
+    /// Globs of the files whose functions are used, relative to the repository's root; at most 32. Default (empty): every file but tests, vendored and generated ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub include: Vec<Glob>,
-    /// Globs of files that are left out even where `include` names them; at most 64. Default: none.
+    /// Globs of files that are left out even where `include` names them; at most 32. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub exclude: Vec<Glob>,
     /// The languages whose functions are used. Default (empty): all that the indexer knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -97,13 +97,13 @@ pub struct TeacherService {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
     pub nodes_per_replica: u32,
-    /// Arguments added to the engine's command line; at most 64 of at most 1,024 characters. Default: none.
+    /// Arguments added to the engine's command line; at most 32 of at most 512 characters. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 1024)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), inner(length(max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
-    /// Environment variables of the engine; at most 64. Default: none.
+    /// Environment variables of the engine; at most 32. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
 }
 

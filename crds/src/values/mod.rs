@@ -23,7 +23,8 @@ pub use language::Language;
 pub use name::{ContainerPath, EnvName, Glob, ImageRef, LabelValue, ModuleName, ResourceName, Sha256};
 pub use stage::{AdoptableStage, Stage};
 pub use technique::{
-    LandlockMode, Measure, NetworkMode, Precision, ReclaimPolicy, Schedule, ServingApi, ServingEngine, Sharding, ToolCallFormat, Verdict,
+    LandlockMode, Measure, NetworkMode, Precision, ReclaimPolicy, Schedule, ServingApi, ServingEngine, Sharding,
+    ToolCallFormat, Verdict,
 };
 #[cfg(feature = "kube")]
 pub(crate) use text::literal;

@@ -11,7 +11,9 @@ pub(crate) fn of_text<T: TextValue>() -> Schema {
     if T::MIN_CHARS > 0 {
         schema.insert("minLength".into(), json!(T::MIN_CHARS));
     }
-    let explained = T::EXPLAINED.then(|| json!({"rule": format!("self.matches(r'{}')", T::PATTERN), "message": format!("must be {}", T::EXPECTED)}));
+    let explained = T::EXPLAINED.then(
+        || json!({"rule": format!("self.matches(r'{}')", T::PATTERN), "message": format!("must be {}", T::EXPECTED)}),
+    );
     let rules = T::RULES.iter().map(|rule| json!({"rule": rule.rule, "message": rule.message}));
     let rules: Vec<Value> = explained.into_iter().chain(rules).collect();
     if !rules.is_empty() {

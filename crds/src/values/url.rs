@@ -8,7 +8,7 @@ text_value! {
         kind: "a git URL",
         expected: "https://host/path, ssh://git@host/path or git@host:path, without a password, a token, '?' or '#'",
         pattern: r"^((https?|ssh|git)://([A-Za-z0-9_][A-Za-z0-9._~%+-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/[^\s?#@]+|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[^\s?#:-][^\s?#:]*)$",
-        chars: 5..=1024,
+        chars: 5..=512,
         rules: [
             "!self.matches('^[a-z]+://(gh[a-z]_|github_pat_|glpat-|x-access-token)')"
                 => "must not carry a token: put it into a Secret and name that in credentialsSecretRef"
@@ -24,7 +24,7 @@ text_value! {
         kind: "an HTTP URL",
         expected: "https://host[:port][/path] or http://…, without a user, a password, '?' or '#'",
         pattern: r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:[0-9]{1,5})?(/[^\s?#@]*)?$",
-        chars: 8..=1024,
+        chars: 8..=512,
         rules: [],
         accept: |_| true,
         explained: true,
