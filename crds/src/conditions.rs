@@ -1,11 +1,13 @@
-//! The conditions of both kinds: their types, the reasons that are part of the API, and how a list of them is changed. Nothing here looks at a cluster.
+//! The conditions of both kinds: their types, the reasons that are part of the API, and how a list of them is changed.
+//! Nothing here looks at a cluster.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::values::{Stage, choice};
 
 choice! {
-    /// What a condition is about. `Reconciling` and `Stalled` stand in the list only while they are True, as kstatus has it.
+    /// What a condition is about. `Reconciling` and `Stalled` stand in the list only while they are True, as kstatus
+    /// has it.
     ConditionType: "a condition type" {
         /// Everything asked for is done.
         Ready = "Ready",
@@ -49,7 +51,8 @@ impl From<Stage> for ConditionType {
 }
 
 choice! {
-    /// Why a condition is as it is. Programs may rely on these; programs of the data plane add reasons of their own in their termination messages.
+    /// Why a condition is as it is. Programs may rely on these; programs of the data plane add reasons of their own in
+    /// their termination messages.
     Reason: "a reason" {
         /// The spec can be worked from.
         SpecValid = "SpecValid",

@@ -1,4 +1,5 @@
-//! The platform's defaults (`runDefaults` in Helm's values) and their merge with a spec. Pure: the same two always make the same effective spec.
+//! The platform's defaults (`runDefaults` in Helm's values) and their merge with a spec. Pure: the same two always make
+//! the same effective spec.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,17 +11,20 @@ use crate::{
     values::{GitUrl, ResourceName, StoreUri},
 };
 
-/// What a platform team says once for all runs. A field has a default here or in the schema, never both; what a run says itself goes before.
+/// What a platform team says once for all runs. A field has a default here or in the schema, never both; what a run
+/// says itself goes before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RunDefaults {
     /// The store of runs that name none: `spec.output.store`. Not together with `claim`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreUri>,
-    /// The ReadWriteMany claim that is the store of runs that name none, for clusters without an object store. Every namespace with runs has one of this name. Not together with `store`.
+    /// The ReadWriteMany claim that is the store of runs that name none, for clusters without an object store. Every
+    /// namespace with runs has one of this name. Not together with `store`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<ResourceName>,
-    /// The Secret with the credentials of `store`, in each run's namespace: `spec.output.credentialsSecretRef`. It does not apply to a run that names a store of its own.
+    /// The Secret with the credentials of `store`, in each run's namespace: `spec.output.credentialsSecretRef`. It does
+    /// not apply to a run that names a store of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_credentials_secret_ref: Option<SecretRef>,
     /// The HTTP proxy: `spec.pods.default.proxy`.
@@ -92,7 +96,8 @@ pub fn effective_run(mut spec: RunSpec, defaults: &RunDefaults) -> Result<Effect
     Ok(EffectiveRun { spec, store, git })
 }
 
-/// The spec of a batch of its own over the platform's defaults. A batch with `runRef` takes everything from its run's effective spec instead.
+/// The spec of a batch of its own over the platform's defaults. A batch with `runRef` takes everything from its run's
+/// effective spec instead.
 pub fn effective_batch(mut spec: BatchSpec, defaults: &RunDefaults) -> Result<EffectiveBatch, DefaultsError> {
     let mut output = spec.output.take().unwrap_or_default();
     let store = merge_output(&mut output, defaults)?;
@@ -141,7 +146,8 @@ fn git_of(source: &Source) -> Result<GitSource, DefaultsError> {
     }
     let github = source.github.as_ref().ok_or(DefaultsError::GitUrl)?;
     let api = github.api_url.as_str().trim_end_matches('/');
-    // github.com and Enterprise Cloud with data residency serve the API on a host of its own; Enterprise Server below /api/v3.
+    // github.com and Enterprise Cloud with data residency serve the API on a host of its own; Enterprise Server below
+    // /api/v3.
     let host = match api.strip_suffix("/api/v3") {
         Some(server) => server.to_owned(),
         None => api.replacen("://api.", "://", 1),

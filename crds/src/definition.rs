@@ -1,5 +1,6 @@
-//! The finished CustomResourceDefinitions: what the derived ones lack is added here, and what would not do on an API server is put right. The rules of
-//! single sections stand with their types; the rules that span sections (locks, immutability, names) are added at the root.
+//! The finished CustomResourceDefinitions: what the derived ones lack is added here, and what would not do on an API
+//! server is put right. The rules of single sections stand with their types; the rules that span sections (locks,
+//! immutability, names) are added at the root.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
@@ -70,9 +71,11 @@ fn finished(mut definition: CustomResourceDefinition, rules: Vec<ValidationRule>
 
 /// Puts right, at any depth, what the derivation leaves behind.
 fn tidy(schema: &mut JSONSchemaProps) {
-    // An explicit null is dropped by the API server, so that the default applies; kept, it would be a third state between absent and given.
+    // An explicit null is dropped by the API server, so that the default applies; kept, it would be a third state
+    // between absent and given.
     schema.nullable = None;
-    // One-ofs are CEL rules with a message of their own; the derived ones only say that exactly one subschema must match.
+    // One-ofs are CEL rules with a message of their own; the derived ones only say that exactly one subschema must
+    // match.
     schema.one_of = None;
     if schema.type_.as_deref() == Some("integer") {
         schema.format = Some(integer_format(schema.maximum).to_owned());

@@ -1,5 +1,5 @@
-//! What the API server cannot check by itself: globs, names that are keys of maps, and sums over sections. Pure; the operator turns what is found into
-//! the condition `Validated=False`.
+//! What the API server cannot check by itself: globs, names that are keys of maps, and sums over sections. Pure; the
+//! operator turns what is found into the condition `Validated=False`.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -19,7 +19,8 @@ pub use status::{BatchStatus, VerificationRecord};
 /// The longest name of a batch: the host names of its pods are made from it and must fit 63 characters.
 pub const MAX_BATCH_NAME: usize = 46;
 
-/// What a batch is asked to do: either `runRef`, or a teacher and a repository of its own. Only `generation.verification`, `pods`, `suspend` and `retry` can be changed.
+/// What a batch is asked to do: either `runRef`, or a teacher and a repository of its own. Only
+/// `generation.verification`, `pods`, `suspend` and `retry` can be changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "sera.dev",
@@ -113,10 +114,12 @@ pub const MAX_BATCH_NAME: usize = 46;
         .field_path(".generation.budget.maxCost"),
 ]))]
 pub struct BatchSpec {
-    /// The run that the batch works for; everything but `samples` comes from it. Absent: the batch is one of its own, and `teacher`, `generation` and one of `source` and `snapshot` are needed. Cannot be changed.
+    /// The run that the batch works for; everything but `samples` comes from it. Absent: the batch is one of its own,
+    /// and `teacher`, `generation` and one of `source` and `snapshot` are needed. Cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_ref: Option<LocalRef>,
-    /// The repository that samples are made from; a snapshot is taken first. Not with `runRef` or `snapshot`. Cannot be changed.
+    /// The repository that samples are made from; a snapshot is taken first. Not with `runRef` or `snapshot`. Cannot be
+    /// changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// A snapshot that an earlier run or batch has taken. Not with `runRef` or `source`. Cannot be changed.
@@ -125,7 +128,8 @@ pub struct BatchSpec {
     /// The model that makes the trajectories. Not with `runRef`. Cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Teacher>,
-    /// How rollouts are made and judged; `{}` takes every default. Needed without `runRef`, not allowed with it. Only `verification` can be changed.
+    /// How rollouts are made and judged; `{}` takes every default. Needed without `runRef`, not allowed with it. Only
+    /// `verification` can be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<RolloutSettings>,
     /// Where the batch keeps its data. Not with `runRef`. Absent: the platform's `runDefaults`. Cannot be changed.
@@ -133,7 +137,8 @@ pub struct BatchSpec {
     pub output: Option<Output>,
     /// Which samples are made. Cannot be changed.
     pub samples: SampleRange,
-    /// What is said about pods, by role. Absent: what the run, the platform and the operator's chart say. Can be changed at any time, for the next attempt.
+    /// What is said about pods, by role. Absent: what the run, the platform and the operator's chart say. Can be
+    /// changed at any time, for the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<Pods>,
     /// Whether the batch is held: its pods end after a SIGTERM, and finished rollouts are kept. Default: false.

@@ -35,7 +35,8 @@ pub(crate) fn root_rules() -> Vec<ValidationRule> {
     rules
 }
 
-/// `generation` itself neither comes nor goes; its fields have rules of their own, because `verification` can be changed.
+/// `generation` itself neither comes nor goes; its fields have rules of their own, because `verification` can be
+/// changed.
 fn generation_stays() -> ValidationRule {
     let rule = "has(self.spec.generation) == has(oldSelf.spec.generation)".to_owned();
     forbidden(rule, immutable("generation"), ".spec.generation")

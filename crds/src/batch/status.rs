@@ -36,7 +36,8 @@ pub struct BatchStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub observed_retry: Option<String>,
-    /// What holds and what does not, by type: Ready; Reconciling and Stalled only while True; Validated; Snapshotted, RolledOut and Verified.
+    /// What holds and what does not, by type: Ready; Reconciling and Stalled only while True; Validated; Snapshotted,
+    /// RolledOut and Verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -1,4 +1,5 @@
-//! Writes the CustomResourceDefinitions into `crds/manifests/` and into the chart that installs them, or with `--check` tells whether they are up to date.
+//! Writes the CustomResourceDefinitions into `crds/manifests/` and into the chart that installs them, or with `--check`
+//! tells whether they are up to date.
 
 use std::{
     fs, io,
@@ -10,7 +11,8 @@ use sera_crds::definition::{DefinitionError, Manifest, manifests};
 
 const USAGE: &str = "usage: crdgen [--check]\n\nWrites the CustomResourceDefinitions of sera.dev into crds/manifests/ and charts/sera-operator-crds/files/.\nWith --check nothing is written; the exit code is 1 where a manifest is out of date.";
 
-/// Where the manifests go, from this crate: for whoever applies them by hand, and for helm, which sees nothing outside of its chart.
+/// Where the manifests go, from this crate: for whoever applies them by hand, and for helm, which sees nothing outside
+/// of its chart.
 const FOLDERS: [&str; 2] = ["manifests", "../charts/sera-operator-crds/files"];
 
 /// Why the manifests could not be written or checked.

@@ -16,7 +16,8 @@ pub(crate) fn forbidden(rule: String, message: String, field_path: &str) -> Vali
     }
 }
 
-/// That a field is the same in both states, and neither came nor went. A field of a section that is absent in one of them is that section's business.
+/// That a field is the same in both states, and neither came nor went. A field of a section that is absent in one of
+/// them is that section's business.
 pub(crate) fn unchanged(path: &str) -> String {
     let same =
         format!("has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})");

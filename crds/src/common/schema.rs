@@ -1,5 +1,6 @@
-//! Schemas of Kubernetes' own types: typed like the originals, bounded where a rule looks at them, and without the originals' descriptions, which
-//! would make the definitions larger than `kubectl apply` takes (they are in `kubectl explain pod.spec`).
+//! Schemas of Kubernetes' own types: typed like the originals, bounded where a rule looks at them, and without the
+//! originals' descriptions, which would make the definitions larger than `kubectl apply` takes (they are in `kubectl
+//! explain pod.spec`).
 
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, transform::transform_subschemas};
@@ -29,7 +30,7 @@ pub(crate) fn affinity(generator: &mut SchemaGenerator) -> Schema {
 /// A pod's tolerations.
 pub(crate) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
     let item = bare(Toleration::json_schema(generator));
-    json_schema!({"type": "array", "maxItems": 16, "items": item, "x-kubernetes-list-type": "atomic"})
+    json_schema!({"type": "array", "maxItems": 8, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
 /// Labels or a node selector: keys as Kubernetes takes them, values bounded.
@@ -38,9 +39,9 @@ pub(crate) fn label_map(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": value})
 }
 
-/// Annotations: values of at most 512 characters.
+/// Annotations: values of at most 256 characters.
 pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": {"type": "string", "maxLength": 512}})
+    json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": {"type": "string", "maxLength": 256}})
 }
 
 /// Counts by a CamelCase word, such as the reasons why trajectories were rejected.

@@ -1,4 +1,5 @@
-//! The exit codes of every program, in one place: Jobs' failure policies, the operator and people with a shell all read them.
+//! The exit codes of every program, in one place: Jobs' failure policies, the operator and people with a shell all read
+//! them.
 
 use super::FailureClass;
 
@@ -12,13 +13,17 @@ pub enum ExitCode {
     Internal = 1,
     /// The command line is wrong (clap's own code). Another try would end the same.
     Usage = 2,
-    /// What the user gave is wrong or is missing: a revision, a credential, a glob. Another try ends the same until that is changed.
+    /// What the user gave is wrong or is missing: a revision, a credential, a glob. Another try ends the same until
+    /// that is changed.
     Configuration = 10,
-    /// Something outside could not be reached or refused for now: a host, a store, a rate limit. Worth another try, later.
+    /// Something outside could not be reached or refused for now: a host, a store, a rate limit. Worth another try,
+    /// later.
     Unavailable = 11,
-    /// The store holds something else than this stage would write, and it was left untouched. Another try ends the same.
+    /// The store holds something else than this stage would write, and it was left untouched. Another try ends the
+    /// same.
     Conflict = 12,
-    /// SIGTERM or SIGINT: what was finished is kept, and the same command goes on from there (128 + 15, as shells count).
+    /// SIGTERM or SIGINT: what was finished is kept, and the same command goes on from there (128 + 15, as shells
+    /// count).
     Interrupted = 143,
 }
 

@@ -1,5 +1,6 @@
-//! The termination message: what a stage's program tells the operator in its last breath (Kubernetes keeps up to 4,096 bytes of it in the pod's
-//! status). The truth is in the store; a lost message is had again by running the stage again, which finds its own manifest.
+//! The termination message: what a stage's program tells the operator in its last breath (Kubernetes keeps up to 4,096
+//! bytes of it in the pod's status). The truth is in the store; a lost message is had again by running the stage again,
+//! which finds its own manifest.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,8 @@ pub enum StageResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Where it lies, relative to the run's folder in the store: `snapshot/manifest.json`. What mounts a claim as `file://` and what calls it `pvc://` agree on this.
+    /// Where it lies, relative to the run's folder in the store: `snapshot/manifest.json`. What mounts a claim as
+    /// `file://` and what calls it `pvc://` agree on this.
     pub path: String,
     /// Its sha256, in lower-case hexadecimal.
     pub sha256: String,
@@ -111,7 +113,8 @@ impl Termination {
         Self { version: CONTRACT_VERSION, outcome: Outcome::Succeeded(result) }
     }
 
-    /// The message of a stage that failed; control characters become spaces, and a text too long for Kubernetes is cut at a character's end.
+    /// The message of a stage that failed; control characters become spaces, and a text too long for Kubernetes is cut
+    /// at a character's end.
     pub fn failed(mut failure: Failure) -> Self {
         failure.message = failure.message.replace(char::is_control, " ");
         truncate(&mut failure.message, MAX_MESSAGE_BYTES);

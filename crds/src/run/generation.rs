@@ -17,10 +17,12 @@ use crate::values::{BugKind, Measure, Ratio, Timeout, Usd, literal};
         .field_path(".maxSamples"),
 ]))]
 pub struct Generation {
-    /// How many trajectories the dataset shall have, both kinds together, counted after every filter: 1 to 1000000. Generation ends when both kinds have their share of it.
+    /// How many trajectories the dataset shall have, both kinds together, counted after every filter: 1 to 1000000.
+    /// Generation ends when both kinds have their share of it.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accepted_trajectories: u32,
-    /// After how many samples the run stalls instead of spending for ever, 1 to 20000000. Absent: 20 × `acceptedTrajectories`; status says what applies.
+    /// After how many samples the run stalls instead of spending for ever, 1 to 20000000. Absent: 20 ×
+    /// `acceptedTrajectories`; status says what applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 20_000_000))]
     pub max_samples: Option<u32>,
@@ -51,7 +53,8 @@ pub struct RolloutSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 51), extend("x-kubernetes-list-type" = "set"))]
     pub bug_kinds: Vec<BugKind>,
-    /// What sampling is drawn from, 0 to 9007199254740991: the same seed gives the same commits, functions and bug kinds on every machine. Default: 42.
+    /// What sampling is drawn from, 0 to 9007199254740991: the same seed gives the same commits, functions and bug
+    /// kinds on every machine. Default: 42.
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub seed: u64,
     /// The limits of one rollout.
@@ -67,7 +70,8 @@ pub struct RolloutSettings {
     /// Where spending ends. Absent: no limit but `maxSamples`. Can be changed at any time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// How long a pod may take from being made to working, at least 1s; then the attempt is deleted, its cause reported, and made again later. Default: "15m".
+    /// How long a pod may take from being made to working, at least 1s; then the attempt is deleted, its cause
+    /// reported, and made again later. Default: "15m".
     pub start_deadline: Timeout,
 }
 
@@ -75,9 +79,11 @@ pub struct RolloutSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Verification {
-    /// The measure: Recall (the paper's line recall), StrictRecall (per file and hunk, without whitespace and generated files) or F1. Default: Recall.
+    /// The measure: Recall (the paper's line recall), StrictRecall (per file and hunk, without whitespace and generated
+    /// files) or F1. Default: Recall.
     pub measure: Measure,
-    /// The lowest measure that is accepted, a decimal string from "0" to "1". "0" still asks for a second patch that is not empty. Default: "0.5".
+    /// The lowest measure that is accepted, a decimal string from "0" to "1". "0" still asks for a second patch that is
+    /// not empty. Default: "0.5".
     pub threshold: Ratio,
 }
 
@@ -100,14 +106,17 @@ pub struct Filters {
     Rule::new("!has(self.maxCost) || double(self.maxCost) > 0.0").message("maxCost must be above \"0\"").field_path(".maxCost"),
 ]))]
 pub struct Budget {
-    /// The most that the teacher's tokens may cost, in US dollars, a decimal string above "0". Needs `teacher.price`. Absent: no limit.
+    /// The most that the teacher's tokens may cost, in US dollars, a decimal string above "0". Needs `teacher.price`.
+    /// Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost: Option<Usd>,
-    /// The most tokens that the teacher may read and write, cached ones included, 1 to 9007199254740991. Absent: no limit.
+    /// The most tokens that the teacher may read and write, cached ones included, 1 to 9007199254740991. Absent: no
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_u64))]
     pub max_total_tokens: Option<u64>,
-    /// The longest time that generation may take from its first batch on, suspended time not counted, at least 1s. Absent: no limit.
+    /// The longest time that generation may take from its first batch on, suspended time not counted, at least 1s.
+    /// Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<Timeout>,
 }

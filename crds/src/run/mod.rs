@@ -3,6 +3,7 @@
 mod generation;
 mod output;
 mod pods;
+mod results;
 mod rules;
 mod sandbox;
 mod source;
@@ -19,12 +20,13 @@ pub(crate) use rules::root_rules;
 pub use generation::{Budget, Filters, Generation, RolloutSettings, Verification};
 pub use output::{Evaluation, Output, Serve, Ttl};
 pub use pods::{PodRole, PodSettings, Pods, Proxy};
+pub use results::{
+    Artifacts, EvaluationStatus, Folded, Forecast, GenerationStatus, GenerationTotals, Score, SnapshotArtifact,
+    StoredArtifact, TrainingStatus,
+};
 pub use sandbox::{Agent, Environment, Sandbox, User};
 pub use source::{Adoption, Commits, GitHubSource, GitSource, Source};
-pub use status::{
-    Artifacts, AttemptOutcome, AttemptRecord, EvaluationStatus, FailureRecord, Folded, Forecast, GenerationStatus,
-    GenerationTotals, Phase, Progress, RunStatus, Score, SnapshotArtifact, StageTime, StoredArtifact, TrainingStatus,
-};
+pub use status::{AttemptOutcome, AttemptRecord, FailureRecord, Phase, Progress, RunStatus, StageTime};
 pub use teacher::{
     ModelSource, Price, Rehearsal, RehearsalShares, Sampling, Teacher, TeacherBackend, TeacherEndpoint, TeacherService,
 };
@@ -33,7 +35,8 @@ pub use training::{Dataset, FullFineTuning, Lora, Method, Training};
 /// The longest name of a run: the host names of its pods are made from it and must fit 63 characters.
 pub const MAX_RUN_NAME: usize = 40;
 
-/// What a run is asked to do. Each part can be changed until the stage that works from it has started; `suspend`, `retry`, `ttl`, `serve` and `pods` can be changed at any time.
+/// What a run is asked to do. Each part can be changed until the stage that works from it has started; `suspend`,
+/// `retry`, `ttl`, `serve` and `pods` can be changed at any time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "sera.dev",
@@ -132,12 +135,16 @@ pub const MAX_RUN_NAME: usize = 40;
 pub struct RunSpec {
     /// The repository that the student is specialised to. Locked when Snapshot starts.
     pub source: Source,
-    /// Stages of an earlier run that are taken over instead of being done again. Absent: every stage is done. Locked when Snapshot starts.
+    /// Stages of an earlier run that are taken over instead of being done again. Absent: every stage is done. Locked
+    /// when Snapshot starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Adoption>,
-    /// The model that makes the trajectories: exactly one of `endpoint`, `serve` and `rehearsal`. Locked when Generation starts, but for `price` and `serve.replicas`.
+    /// The model that makes the trajectories: exactly one of `endpoint`, `serve` and `rehearsal`. Locked when
+    /// Generation starts, but for `price` and `serve.replicas`.
     pub teacher: Teacher,
-    /// How many trajectories are wanted, and how they are made and judged. Locked when Generation starts, but for `parallelBatches` and `budget` (never locked) and `acceptedTrajectories`, `maxSamples`, `verification` and `filters` (locked when Dataset starts).
+    /// How many trajectories are wanted, and how they are made and judged. Locked when Generation starts, but for
+    /// `parallelBatches` and `budget` (never locked) and `acceptedTrajectories`, `maxSamples`, `verification` and
+    /// `filters` (locked when Dataset starts).
     pub generation: Generation,
     /// How accepted trajectories become training lines. Locked when Dataset starts.
     #[serde(default)]
@@ -153,7 +160,8 @@ pub struct RunSpec {
     /// Whether and how the student is served when it is done. Can be changed at any time.
     #[serde(default)]
     pub serve: Serve,
-    /// Whether the run is held: its attempt ends after a checkpoint, what it serves is scaled to zero, and it goes on when this is false again. Default: false.
+    /// Whether the run is held: its attempt ends after a checkpoint, what it serves is scaled to zero, and it goes on
+    /// when this is false again. Default: false.
     #[serde(default)]
     pub suspend: bool,
     /// An opaque token of at most 63 characters: change it, and a failed stage is tried again. Default: "".
@@ -163,7 +171,8 @@ pub struct RunSpec {
     /// How long the children of a run that is over stay. Can be changed at any time.
     #[serde(default)]
     pub ttl: Ttl,
-    /// What is said about pods, by role. Absent: what the platform and the operator's chart say. Can be changed at any time, for the next attempt.
+    /// What is said about pods, by role. Absent: what the platform and the operator's chart say. Can be changed at any
+    /// time, for the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<Pods>,
 }

@@ -1,4 +1,5 @@
-//! `spec.{evaluation,output,serve,ttl}`: how the student is judged, where everything is kept and for how long, and whether the student is served.
+//! `spec.{evaluation,output,serve,ttl}`: how the student is judged, where everything is kept and for how long, and
+//! whether the student is served.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,8 @@ use crate::{
 pub struct Evaluation {
     /// Whether the student is evaluated at all. Default: true.
     pub enabled: bool,
-    /// How many held-out functions are tried, 1 to 10000; fewer where there are fewer. 200 find a gain of 8 points eight times in ten, 64 one time in three. Default: 200.
+    /// How many held-out functions are tried, 1 to 10000; fewer where there are fewer. 200 find a gain of 8 points
+    /// eight times in ten, 64 one time in three. Default: 200.
     #[schemars(range(min = 1, max = 10_000))]
     pub samples: u32,
     /// How often each is tried with another decoding seed, 1 to 32. Default: 3.
@@ -28,13 +30,18 @@ pub struct Evaluation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Output {
-    /// The store: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or `pvc://claim/path` on a ReadWriteMany claim. Files go to `<store>/<namespace>/<name>/<uid>/`. Absent: the platform's `runDefaults.store` or `runDefaults.claim`; without those it is required.
+    /// The store: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or `pvc://claim/path` on a
+    /// ReadWriteMany claim. Files go to `<store>/<namespace>/<name>/<uid>/`. Absent: the platform's `runDefaults.store`
+    /// or `runDefaults.claim`; without those it is required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreUri>,
-    /// The Secret with the store's credentials, as environment variables: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`; `GOOGLE_SERVICE_ACCOUNT_KEY`; `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`. Absent: the platform's, where `store` is absent too; else the pods' own identity.
+    /// The Secret with the store's credentials, as environment variables: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+    /// `AWS_REGION`, `AWS_ENDPOINT_URL`; `GOOGLE_SERVICE_ACCOUNT_KEY`; `AZURE_STORAGE_ACCOUNT_NAME`,
+    /// `AZURE_STORAGE_ACCOUNT_KEY`. Absent: the platform's, where `store` is absent too; else the pods' own identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
-    /// What becomes of the data when this object is deleted: Retain or Delete. Can be changed at any time. Default: Retain.
+    /// What becomes of the data when this object is deleted: Retain or Delete. Can be changed at any time. Default:
+    /// Retain.
     pub reclaim_policy: ReclaimPolicy,
 }
 
@@ -55,16 +62,18 @@ pub struct Serve {
     /// How many GPUs one copy is spread over, 0 (CPU) to 16. Default: 1.
     #[schemars(range(min = 0, max = 16))]
     pub gpus_per_replica: u32,
-    /// The protocols that are spoken: OpenAI, Anthropic (by which Claude Code can drive the model), or both. Default: OpenAI.
+    /// The protocols that are spoken: OpenAI, Anthropic (by which Claude Code can drive the model), or both. Default:
+    /// OpenAI.
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub api: Vec<ServingApi>,
-    /// Arguments added to the engine's command line; at most 32 of at most 512 characters. Default: none.
+    /// Arguments added to the engine's command line; at most 32 of at most 256 characters. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), inner(length(max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
 }
 
-/// How long the children of a run that is over stay: its Jobs, pods and batches, never the run itself nor what serves. Data in the store is not touched.
+/// How long the children of a run that is over stay: its Jobs, pods and batches, never the run itself nor what serves.
+/// Data in the store is not touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ttl {

@@ -47,7 +47,8 @@ pub struct Pods {
     /// For the pod that takes the snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<PodSettings>,
-    /// For the pods that drive rollouts; `resources` are the driver's, `generation.sandbox.resources` those of each slot.
+    /// For the pods that drive rollouts; `resources` are the driver's, `generation.sandbox.resources` those of each
+    /// slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<PodSettings>,
     /// For the pods that verify.
@@ -86,7 +87,7 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::label_map")]
     pub node_selector: BTreeMap<String, LabelValue>,
-    /// Taints that the pods put up with, as in a pod; at most 16. Absent: none.
+    /// Taints that the pods put up with, as in a pod; at most 8. Absent: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::tolerations")]
     pub tolerations: Vec<Toleration>,
@@ -100,35 +101,41 @@ pub struct PodSettings {
     /// The RuntimeClass of the pods, such as `gvisor`. Absent: the node's default runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<ResourceName>,
-    /// Secrets (kubernetes.io/dockerconfigjson) with which images are pulled; at most 8. Absent: the platform's `runDefaults.imagePullSecrets`.
+    /// Secrets (kubernetes.io/dockerconfigjson) with which images are pulled; at most 4. Absent: the platform's
+    /// `runDefaults.imagePullSecrets`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalRef>,
     /// Further labels of the pods; at most 16, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::label_map")]
     pub labels: BTreeMap<String, LabelValue>,
-    /// Further annotations of the pods; at most 8 of at most 512 characters, none under sera.dev/. Absent: none.
+    /// Further annotations of the pods; at most 8 of at most 256 characters, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::annotation_map")]
     pub annotations: BTreeMap<String, String>,
-    /// The Kueue queue that the Jobs wait in. Absent: the platform's `runDefaults.queueName`; without that they are not queued.
+    /// The Kueue queue that the Jobs wait in. Absent: the platform's `runDefaults.queueName`; without that they are not
+    /// queued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_name: Option<ResourceName>,
-    /// The ServiceAccount of the pods, for the identity that a cloud gives it; no token of it is mounted. Absent: the namespace's `default`.
+    /// The ServiceAccount of the pods, for the identity that a cloud gives it; no token of it is mounted. Absent: the
+    /// namespace's `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<ResourceName>,
     /// The resources of the pods' main container. Absent: what the operator's chart says for the role.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// The size of /dev/shm, such as `64Gi`; it counts as memory. Absent: the runtime's 64 MiB, or 16Gi where a pod has more than one GPU.
+    /// The size of /dev/shm, such as `64Gi`; it counts as memory. Absent: the runtime's 64 MiB, or 16Gi where a pod has
+    /// more than one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::common::schema::quantity")]
     pub shm_size: Option<Quantity>,
-    /// The HTTP proxy that git, stores and endpoints are reached through. Absent: the platform's `runDefaults.proxy`; without that there is none.
+    /// The HTTP proxy that git, stores and endpoints are reached through. Absent: the platform's `runDefaults.proxy`;
+    /// without that there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
-    /// The Secret whose key `ca.crt` holds authorities (PEM) that are trusted beside the system's, for git, stores and endpoints. Absent: the platform's `runDefaults.caSecretRef`.
+    /// The Secret whose key `ca.crt` holds authorities (PEM) that are trusted beside the system's, for git, stores and
+    /// endpoints. Absent: the platform's `runDefaults.caSecretRef`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretRef>,
 }
@@ -143,9 +150,10 @@ pub struct Proxy {
     /// The proxy for `https://` addresses. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub https: Option<HttpUrl>,
-    /// Hosts, domains and address ranges that are reached without it; at most 16. The cluster's own services are always among them. Absent: only those.
+    /// Hosts, domains and address ranges that are reached without it; at most 16 of at most 128 characters. The
+    /// cluster's own services are always among them. Absent: only those.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.*:/_\[\]-]+$")), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9.*:/_\[\]-]+$")), extend("x-kubernetes-list-type" = "atomic"))]
     pub no_proxy: Vec<String>,
 }
 

@@ -11,7 +11,8 @@ use crate::{
 /// A part of the spec that cannot be changed once a stage has started.
 struct Lock {
     stage: Stage,
-    /// Paths below `spec`. The last segment is compared; those before it that may be absent are named in `OPTIONAL_PARENTS`.
+    /// Paths below `spec`. The last segment is compared; those before it that may be absent are named in
+    /// `OPTIONAL_PARENTS`.
     paths: &'static [&'static str],
     /// What may still be changed nearby, for the message.
     hint: &'static str,
@@ -109,7 +110,8 @@ fn serve_stays() -> ValidationRule {
     forbidden(rule, message, ".spec.teacher.serve")
 }
 
-/// That a stage has not started. Plain `has`, because optional types lose their bounds and put such a rule over the cost budget a hundredfold.
+/// That a stage has not started. Plain `has`, because optional types lose their bounds and put such a rule over the
+/// cost budget a hundredfold.
 fn unlocked(stage: Stage) -> String {
     format!("!(has(oldSelf.status) && has(oldSelf.status.lockedStages) && '{stage}' in oldSelf.status.lockedStages)")
 }

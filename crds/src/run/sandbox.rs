@@ -1,4 +1,5 @@
-//! `spec.generation.{agent,environment,sandbox}`: the limits of one rollout, the image that its commands run in, and what they may do there.
+//! `spec.generation.{agent,environment,sandbox}`: the limits of one rollout, the image that its commands run in, and
+//! what they may do there.
 
 use kube::core::Rule;
 use schemars::JsonSchema;
@@ -9,7 +10,8 @@ use crate::{
     values::{ContainerPath, ImageRef, LandlockMode, NetworkMode, Timeout, literal},
 };
 
-/// The limits of one rollout. A rollout that reaches one submits what it has: it leaves the dataset, but its patch still seeds the second rollout.
+/// The limits of one rollout. A rollout that reaches one submits what it has: it leaves the dataset, but its patch
+/// still seeds the second rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -28,9 +30,11 @@ pub struct Agent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 256, max = 131_072))]
     pub max_output_tokens: Option<u32>,
-    /// The longest time one command may take, at least 1s and at most `executionTimeout`; then it is killed and the model is told. Three in a row end the rollout. Default: "300s".
+    /// The longest time one command may take, at least 1s and at most `executionTimeout`; then it is killed and the
+    /// model is told. Three in a row end the rollout. Default: "300s".
     pub command_timeout: Timeout,
-    /// The longest time that all commands of a rollout may take together, at least `commandTimeout` and at most `rolloutTimeout`. Default: "30m".
+    /// The longest time that all commands of a rollout may take together, at least `commandTimeout` and at most
+    /// `rolloutTimeout`. Default: "30m".
     pub execution_timeout: Timeout,
     /// The longest time that a rollout may take, model calls included, at least `executionTimeout`. Default: "2h".
     pub rollout_timeout: Timeout,
@@ -46,23 +50,27 @@ pub struct Agent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Environment {
-    /// The image in which the repository builds and its tools run. Absent: the image that the operator's chart names, with a shell and the usual tools.
+    /// The image in which the repository builds and its tools run. Absent: the image that the operator's chart names,
+    /// with a shell and the usual tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageRef>,
-    /// Where the repository lies in every sandbox; what the image has there (built extensions, installed modules) is kept beside it. Default: "/testbed".
+    /// Where the repository lies in every sandbox; what the image has there (built extensions, installed modules) is
+    /// kept beside it. Default: "/testbed".
     pub working_dir: ContainerPath,
     /// Environment variables of every command; at most 32. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
-    /// A shell script that is run once in each fresh sandbox, in `workingDir`, under the same limits as the model's commands; at most 8,192 characters. Absent: nothing.
+    /// A shell script that is run once in each fresh sandbox, in `workingDir`, under the same limits as the model's
+    /// commands; at most 8,192 characters. Absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8_192))]
     pub setup: Option<String>,
     /// Who commands run as. Absent: an unprivileged user of the operator's choice, another one in each slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
-    /// Further directories of the image that commands may write to, such as `/opt/venv`; each sandbox gets its own copy. At most 8. Default: none.
+    /// Further directories of the image that commands may write to, such as `/opt/venv`; each sandbox gets its own
+    /// copy. At most 8. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub writable_paths: Vec<ContainerPath>,
@@ -95,9 +103,11 @@ pub struct Sandbox {
     /// How many sandboxes a rollout pod has, and so how many rollouts it works on at once, 1 to 64. Default: 8.
     #[schemars(range(min = 1, max = 64))]
     pub slots: u32,
-    /// What commands may reach: None (sockets are refused) or Egress (what the cluster lets the pod reach; only with one slot). Default: None.
+    /// What commands may reach: None (sockets are refused) or Egress (what the cluster lets the pod reach; only with
+    /// one slot). Default: None.
     pub network: NetworkMode,
-    /// Whether commands run only under the kernel's Landlock: Required, or BestEffort where nodes lack it (gVisor). What was achieved is recorded. Default: Required.
+    /// Whether commands run only under the kernel's Landlock: Required, or BestEffort where nodes lack it (gVisor).
+    /// What was achieved is recorded. Default: Required.
     pub landlock: LandlockMode,
     /// The resources of each slot's container. Absent: what the operator's chart says.
     #[serde(skip_serializing_if = "Option::is_none")]

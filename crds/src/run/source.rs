@@ -20,13 +20,15 @@ pub struct Source {
     /// The git repository. May be left out where `github` is given: the URL then follows from that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitSource>,
-    /// The same repository on GitHub: its newest issues are style examples for synthetic pull requests. Absent: the built-in examples are used.
+    /// The same repository on GitHub: its newest issues are style examples for synthetic pull requests. Absent: the
+    /// built-in examples are used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub github: Option<GitHubSource>,
     /// Which commits are worked on. Default: 5, spread over the newest year.
     #[serde(default)]
     pub commits: Commits,
-    /// Globs of the files whose functions are used, relative to the repository's root; at most 32. Default (empty): every file but tests, vendored and generated ones.
+    /// Globs of the files whose functions are used, relative to the repository's root; at most 32. Default (empty):
+    /// every file but tests, vendored and generated ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub include: Vec<Glob>,
@@ -38,7 +40,8 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub languages: Vec<Language>,
-    /// The share of functions, whole files together, that is set aside for evaluation before anything is generated. A decimal string from "0" to "0.5". Default: "0.05".
+    /// The share of functions, whole files together, that is set aside for evaluation before anything is generated. A
+    /// decimal string from "0" to "0.5". Default: "0.05".
     #[serde(default = "held_out_fraction")]
     pub held_out_fraction: Ratio,
 }
@@ -47,13 +50,16 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GitSource {
-    /// Where to clone from: `https://host/path`, `ssh://git@host/path` or `git@host:path`. Passwords and tokens are refused; they belong into `credentialsSecretRef`.
+    /// Where to clone from: `https://host/path`, `ssh://git@host/path` or `git@host:path`. Passwords and tokens are
+    /// refused; they belong into `credentialsSecretRef`.
     pub url: GitUrl,
-    /// The branch, tag or commit of the newest snapshot; at most 255 characters. It is resolved once, when the snapshot is taken. Default: "HEAD", the remote's default branch.
+    /// The branch, tag or commit of the newest snapshot; at most 255 characters. It is resolved once, when the snapshot
+    /// is taken. Default: "HEAD", the remote's default branch.
     #[serde(default = "head")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._/@{}^~+-]*$"))]
     pub revision: String,
-    /// The Secret with the credentials: `username` and `password` (kubernetes.io/basic-auth), or `ssh-privatekey` (kubernetes.io/ssh-auth) with `known_hosts` beside it. Absent: the repository is public.
+    /// The Secret with the credentials: `username` and `password` (kubernetes.io/basic-auth), or `ssh-privatekey`
+    /// (kubernetes.io/ssh-auth) with `known_hosts` beside it. Absent: the repository is public.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
 }
@@ -74,7 +80,8 @@ pub struct GitHubSource {
     /// The API's address: `https://HOST/api/v3` for GitHub Enterprise Server. Default: "https://api.github.com".
     #[serde(default = "github_api")]
     pub api_url: HttpUrl,
-    /// The Secret with a `token`, or with `appId`, `installationId` and `privateKey` of a GitHub App. It also clones the repository where `git` is absent. Absent: the repository is public, and GitHub's limits for strangers apply.
+    /// The Secret with a `token`, or with `appId`, `installationId` and `privateKey` of a GitHub App. It also clones
+    /// the repository where `git` is absent. Absent: the repository is public, and GitHub's limits for strangers apply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
 }
@@ -97,7 +104,8 @@ pub struct Commits {
 pub struct Adoption {
     /// The earlier run's own folder in its store: `<store>/<namespace>/<run>/<uid>`, as its `status.store` says.
     pub uri: StoreUri,
-    /// The last stage that is taken over: Snapshot, Generation (with the snapshot) or Dataset (with both). Every file is checked by its sha256.
+    /// The last stage that is taken over: Snapshot, Generation (with the snapshot) or Dataset (with both). Every file
+    /// is checked by its sha256.
     pub through: AdoptableStage,
 }
 

@@ -1,5 +1,5 @@
-//! `status` of a run: what the operator reports. Counts and the last few failures, never lists of samples, so that it stays below 32 KiB whatever the
-//! run's size.
+//! `status` of a run: what the operator reports. Counts and the last few failures, never lists of samples, so that it
+//! stays below 32 KiB whatever the run's size.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,10 @@ use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Artifacts, EvaluationStatus, GenerationStatus, TrainingStatus};
 use crate::{
-    contract::FailureClass,
-    values::{Decimal, Precision, Rate, Ratio, Sha256, Stage, Usd, Verdict, choice},
+    contract::{Failure, FailureClass},
+    values::{Stage, choice},
 };
 
 choice! {
@@ -63,11 +64,13 @@ pub struct RunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub observed_retry: Option<String>,
-    /// What holds and what does not, by type: Ready; Reconciling and Stalled only while True; Validated; and one for each stage (Snapshotted, Generated, DatasetBuilt, Trained, Evaluated, Serving).
+    /// What holds and what does not, by type: Ready; Reconciling and Stalled only while True; Validated; and one for
+    /// each stage (Snapshotted, Generated, DatasetBuilt, Trained, Evaluated, Serving).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The stages that have started, and whose part of the spec therefore cannot be changed any more. Snapshot is unlocked between attempts that left nothing, so that a wrong URL or revision can be put right.
+    /// The stages that have started, and whose part of the spec therefore cannot be changed any more. Snapshot is
+    /// unlocked between attempts that left nothing, so that a wrong URL or revision can be put right.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub locked_stages: Vec<Stage>,
@@ -134,226 +137,6 @@ pub struct Progress {
     pub eta: Option<Time>,
 }
 
-/// What generation has made so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("!has(oldSelf.attempted) || (has(self.attempted) && self.attempted >= oldSelf.attempted)")
-        .message("attempted never falls").field_path(".attempted"),
-    Rule::new("!has(oldSelf.tokens) || (has(self.tokens) && self.tokens >= oldSelf.tokens)")
-        .message("tokens never fall").field_path(".tokens"),
-    Rule::new("!has(oldSelf.cachedTokens) || (has(self.cachedTokens) && self.cachedTokens >= oldSelf.cachedTokens)")
-        .message("cachedTokens never fall").field_path(".cachedTokens"),
-    Rule::new("!has(oldSelf.outputTokens) || (has(self.outputTokens) && self.outputTokens >= oldSelf.outputTokens)")
-        .message("outputTokens never fall").field_path(".outputTokens"),
-    Rule::new("!has(oldSelf.cost) || (has(self.cost) && double(self.cost) >= double(oldSelf.cost))")
-        .message("cost never falls").field_path(".cost"),
-    Rule::new("!has(oldSelf.folded) || (has(self.folded) && self.folded.through >= oldSelf.folded.through)")
-        .message("folded never goes back").field_path(".folded"),
-]))]
-pub struct GenerationStatus {
-    /// What has been counted, folded batches included; on the wire these are fields of `generation`.
-    #[serde(flatten)]
-    pub totals: GenerationTotals,
-    /// The mean measure of the verified second rollouts, a decimal string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recall: Option<Ratio>,
-    /// The number of samples after which the run stalls: `spec.generation.maxSamples`, or its default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 20_000_000))]
-    pub max_samples: Option<u32>,
-    /// What was counted of the batches that are folded in and may be gone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub folded: Option<Folded>,
-    /// What the rest will take at this pace. Absent: too early to say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forecast: Option<Forecast>,
-}
-
-/// What verification Jobs have counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GenerationTotals {
-    /// How many samples were made. It never falls.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub attempted: u64,
-    /// How many trajectories, of both kinds, the dataset would have now. It may fall when verification or filters are changed.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub accepted: u64,
-    /// How many of the accepted are first rollouts.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub accepted_first: u64,
-    /// How many of the accepted are second rollouts.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub accepted_second: u64,
-    /// How many trajectories were rejected, by reason.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "crate::common::schema::counts")]
-    pub rejected: BTreeMap<String, u64>,
-    /// How many second rollouts had which measure: eleven counts, for [0, 0.1), [0.1, 0.2), … [0.9, 1), and exactly 1.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 11), inner(range(min = 0, max = 9_007_199_254_740_991_u64)), extend("x-kubernetes-list-type" = "atomic"))]
-    pub recall_histogram: Vec<u64>,
-    /// How many tokens the teacher has read and written, cached ones included. It never falls.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub tokens: u64,
-    /// How many of `tokens` were read from the prefix cache. It never falls.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub cached_tokens: u64,
-    /// How many of `tokens` were written. It never falls.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub output_tokens: u64,
-    /// What the tokens have cost, in US dollars, a decimal string. It never falls. Absent: `teacher.price` is not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost: Option<Usd>,
-}
-
-/// What was counted of batches that are folded in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Folded {
-    /// The number of the last batch that is folded in; all before it are too.
-    #[schemars(range(min = 0, max = 20_000_000))]
-    pub through: u32,
-    /// What they counted together.
-    #[serde(default)]
-    pub totals: GenerationTotals,
-}
-
-/// What the rest of generation will take at the pace and yield so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Forecast {
-    /// How many samples there will be in all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub samples: Option<u64>,
-    /// What generation will have cost in all, in US dollars, a decimal string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost: Option<Usd>,
-    /// When generation will be done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finish: Option<Time>,
-}
-
-/// How training goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TrainingStatus {
-    /// The optimizer step that was done last.
-    #[schemars(range(min = 0, max = 2_147_483_647))]
-    pub step: u32,
-    /// How many steps there are in all.
-    #[schemars(range(min = 0, max = 2_147_483_647))]
-    pub total_steps: u32,
-    /// The loss of the last step, a decimal string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub loss: Option<Decimal>,
-    /// How many tokens all ranks together work through in a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
-    pub tokens_per_second: Option<u64>,
-    /// The number of the attempt that is at work or was the last.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub attempt: u32,
-    /// The highest learning rate that applies.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub learning_rate: Option<Rate>,
-    /// The number of warm-up steps that applies.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub warmup_steps: Option<u32>,
-    /// The precision that applies.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Precision>,
-}
-
-/// What evaluation has found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct EvaluationStatus {
-    /// The student's score.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub student: Option<Score>,
-    /// The score of the model that the student was made from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base: Option<Score>,
-    /// The teacher's score.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub teacher: Option<Score>,
-    /// What that says: Improved, Regressed, MatchesTeacher, ExceedsTeacher or Inconclusive. Absent: not finished, or training had seen what it was tested on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<Verdict>,
-}
-
-/// A mean over functions, with its 95% confidence interval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Score {
-    /// The mean strict F1 a function, a decimal string; an attempt that crashed or submitted nothing counts as 0.
-    pub mean: Ratio,
-    /// The interval's lower end, a decimal string.
-    pub low: Ratio,
-    /// The interval's upper end, a decimal string.
-    pub high: Ratio,
-}
-
-/// What the stages have left in the store. Each is written once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("!has(oldSelf.snapshot) || (has(self.snapshot) && self.snapshot == oldSelf.snapshot)")
-        .message("the artifact snapshot is written once").field_path(".snapshot"),
-    Rule::new("!has(oldSelf.dataset) || (has(self.dataset) && self.dataset == oldSelf.dataset)")
-        .message("the artifact dataset is written once").field_path(".dataset"),
-    Rule::new("!has(oldSelf.model) || (has(self.model) && self.model == oldSelf.model)")
-        .message("the artifact model is written once").field_path(".model"),
-    Rule::new("!has(oldSelf.report) || (has(self.report) && self.report == oldSelf.report)")
-        .message("the artifact report is written once").field_path(".report"),
-]))]
-pub struct Artifacts {
-    /// The snapshot's manifest, and the commit that it resolved to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<SnapshotArtifact>,
-    /// The dataset's manifest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dataset: Option<StoredArtifact>,
-    /// The model: a directory in Hugging Face's format.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<StoredArtifact>,
-    /// The evaluation's report.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub report: Option<StoredArtifact>,
-}
-
-/// A snapshot in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SnapshotArtifact {
-    /// Where its manifest lies.
-    #[schemars(length(max = 1024))]
-    pub uri: String,
-    /// The manifest's sha256, in lower-case hexadecimal.
-    pub sha256: Sha256,
-    /// The newest commit that was taken: what `spec.source.git.revision` was resolved to.
-    #[schemars(length(min = 4, max = 64), regex(pattern = "^[0-9a-f]+$"))]
-    pub commit: String,
-    /// How many commits were taken.
-    #[schemars(range(min = 0, max = 64))]
-    pub commits: u32,
-}
-
-/// A file or directory in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StoredArtifact {
-    /// Where it lies.
-    #[schemars(length(max = 1024))]
-    pub uri: String,
-    /// The sha256 of the file, or of the directory's manifest, in lower-case hexadecimal.
-    pub sha256: Sha256,
-}
-
 /// When a stage started and finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -408,7 +191,8 @@ pub struct AttemptRecord {
     /// What came of it: Succeeded, Failed, Lost or Withdrawn. Absent: it is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<AttemptOutcome>,
-    /// Whose turn it is after it failed: Configuration or Conflict (somebody must change something), Unavailable or Internal (it is tried again). Absent: it has not failed.
+    /// Whose turn it is after it failed: Configuration or Conflict (somebody must change something), Unavailable or
+    /// Internal (it is tried again). Absent: it has not failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("enum" = ["Configuration", "Unavailable", "Conflict", "Internal"]))]
     pub failure_class: Option<FailureClass>,
@@ -435,4 +219,23 @@ pub struct FailureRecord {
     /// Why, as a sentence: what is wrong and what to do.
     #[schemars(length(max = 512))]
     pub message: String,
+}
+
+/// The most characters of a failure's reason, field and message that a status keeps.
+const FAILURE_CHARS: (usize, usize, usize) = (63, 253, 512);
+
+impl FailureRecord {
+    /// What a status keeps of a failure.
+    pub fn new(stage: Stage, attempt: u32, time: Time, failure: &Failure) -> Self {
+        let (reason, field, message) = FAILURE_CHARS;
+        let cut = |text: &str, chars: usize| text.chars().take(chars).collect();
+        Self {
+            stage,
+            attempt,
+            time,
+            reason: cut(&failure.reason, reason),
+            field: failure.field.as_deref().map(|text| cut(text, field)),
+            message: cut(&failure.message, message),
+        }
+    }
 }

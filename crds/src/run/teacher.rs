@@ -23,11 +23,13 @@ pub struct Teacher {
     /// How answers are drawn.
     #[serde(default)]
     pub sampling: Sampling,
-    /// The longest conversation that the teacher takes, in tokens, prompt and answer together: 1024 to 16777216. Default: 131072.
+    /// The longest conversation that the teacher takes, in tokens, prompt and answer together: 1024 to 16777216.
+    /// Default: 131072.
     #[serde(default = "context_length")]
     #[schemars(range(min = 1024, max = 16_777_216))]
     pub context_length: u32,
-    /// What the teacher's tokens cost, so that `status.generation.cost` and `generation.budget.maxCost` mean money. Absent: no cost is reported. Can be changed at any time; what was spent is not counted anew.
+    /// What the teacher's tokens cost, so that `status.generation.cost` and `generation.budget.maxCost` mean money.
+    /// Absent: no cost is reported. Can be changed at any time; what was spent is not counted anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
 }
@@ -36,11 +38,14 @@ pub struct Teacher {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum TeacherBackend {
-    /// A teacher that is served already, by anything that speaks OpenAI's chat completions with tool calls. One of `endpoint`, `serve`, `rehearsal`.
+    /// A teacher that is served already, by anything that speaks OpenAI's chat completions with tool calls. One of
+    /// `endpoint`, `serve`, `rehearsal`.
     Endpoint(TeacherEndpoint),
-    /// A teacher that the operator serves for the run, and takes down before training starts. One of `endpoint`, `serve`, `rehearsal`.
+    /// A teacher that the operator serves for the run, and takes down before training starts. One of `endpoint`,
+    /// `serve`, `rehearsal`.
     Serve(TeacherService),
-    /// No model: a program that speaks the same protocol and makes small real edits, to try the whole pipeline without a GPU. One of `endpoint`, `serve`, `rehearsal`.
+    /// No model: a program that speaks the same protocol and makes small real edits, to try the whole pipeline without
+    /// a GPU. One of `endpoint`, `serve`, `rehearsal`.
     Rehearsal(Rehearsal),
 }
 
@@ -61,7 +66,8 @@ pub struct TeacherEndpoint {
     /// The Secret whose key `apiKey` is sent as a bearer token. Absent: the endpoint asks for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
-    /// The Secret whose key `ca.crt` holds the authorities (PEM) that the endpoint's certificate is checked against. Absent: the system's authorities, and `pods` `caSecretRef`.
+    /// The Secret whose key `ca.crt` holds the authorities (PEM) that the endpoint's certificate is checked against.
+    /// Absent: the system's authorities, and `pods` `caSecretRef`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretRef>,
 }
@@ -85,7 +91,8 @@ pub struct TeacherService {
     pub image: Option<ImageRef>,
     /// The model that is served.
     pub model: ModelSource,
-    /// How many copies are served, 0 to 256; each rollout sticks to one so that its prompt stays cached. Can be changed at any time. Default: 1.
+    /// How many copies are served, 0 to 256; each rollout sticks to one so that its prompt stays cached. Can be changed
+    /// at any time. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub replicas: u32,
@@ -97,9 +104,9 @@ pub struct TeacherService {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
     pub nodes_per_replica: u32,
-    /// Arguments added to the engine's command line; at most 32 of at most 512 characters. Default: none.
+    /// Arguments added to the engine's command line; at most 32 of at most 256 characters. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), inner(length(max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
     /// Environment variables of the engine; at most 32. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -111,9 +118,11 @@ pub struct TeacherService {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSource {
-    /// Where they lie: `pvc://claim/path`, `s3://bucket/path`, `gs://…`, `az://…`, `oci://registry/repository:tag` or `builtin://tiny`. Nothing is fetched from a hub at run time.
+    /// Where they lie: `pvc://claim/path`, `s3://bucket/path`, `gs://…`, `az://…`, `oci://registry/repository:tag` or
+    /// `builtin://tiny`. Nothing is fetched from a hub at run time.
     pub uri: ModelUri,
-    /// The Secret with the credentials of that place, with the keys of `output.credentialsSecretRef`, or `.dockerconfigjson` for `oci://`. Absent: the pods' own identity.
+    /// The Secret with the credentials of that place, with the keys of `output.credentialsSecretRef`, or
+    /// `.dockerconfigjson` for `oci://`. Absent: the pods' own identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
 }
@@ -122,7 +131,8 @@ pub struct ModelSource {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rehearsal {
-    /// How often its second rollout reproduces the first one's change. Default: six in ten in full, three in part, one not at all.
+    /// How often its second rollout reproduces the first one's change. Default: six in ten in full, three in part, one
+    /// not at all.
     #[serde(default)]
     pub shares: RehearsalShares,
 }
@@ -135,10 +145,12 @@ pub struct Rehearsal {
         .message("the shares full, partial and miss must add up to 1 (one that is left out counts as 0)"),
 ]))]
 pub struct RehearsalShares {
-    /// The share of samples whose change is reproduced line by line. A decimal string. Default: "0", or "0.6" where no share is given.
+    /// The share of samples whose change is reproduced line by line. A decimal string. Default: "0", or "0.6" where no
+    /// share is given.
     #[serde(default = "zero")]
     pub full: Ratio,
-    /// The share of samples whose change is reproduced in part. A decimal string. Default: "0", or "0.3" where no share is given.
+    /// The share of samples whose change is reproduced in part. A decimal string. Default: "0", or "0.3" where no share
+    /// is given.
     #[serde(default = "zero")]
     pub partial: Ratio,
     /// The share of samples whose change is missed. A decimal string. Default: "0", or "0.1" where no share is given.
@@ -155,7 +167,8 @@ pub struct RehearsalShares {
 pub struct Sampling {
     /// The temperature, a decimal string from "0" to "2". Default: "0.6".
     pub temperature: Decimal,
-    /// The longest answer of self-review and pull-request calls, in tokens, 256 to 131072. Agent calls are uncapped unless `generation.agent.maxOutputTokens` says so. Default: 4096.
+    /// The longest answer of self-review and pull-request calls, in tokens, 256 to 131072. Agent calls are uncapped
+    /// unless `generation.agent.maxOutputTokens` says so. Default: 4096.
     #[schemars(range(min = 256, max = 131_072))]
     pub max_output_tokens: u32,
 }
@@ -166,7 +179,8 @@ pub struct Sampling {
 pub struct Price {
     /// US dollars for a million input tokens that were not cached. A decimal string.
     pub input_per_million: Usd,
-    /// US dollars for a million input tokens that the prefix cache held. A decimal string. Absent: the same as `inputPerMillion`.
+    /// US dollars for a million input tokens that the prefix cache held. A decimal string. Absent: the same as
+    /// `inputPerMillion`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cached_input_per_million: Option<Usd>,
     /// US dollars for a million output tokens. A decimal string.
@@ -174,7 +188,8 @@ pub struct Price {
 }
 
 impl Teacher {
-    /// What status and tables call the teacher: the model's name or address, or `rehearsal`, which is never called a model.
+    /// What status and tables call the teacher: the model's name or address, or `rehearsal`, which is never called a
+    /// model.
     pub fn display_name(&self) -> &str {
         match &self.backend {
             TeacherBackend::Endpoint(endpoint) => &endpoint.model,

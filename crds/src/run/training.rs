@@ -16,16 +16,21 @@ use crate::values::{
     Rule::new("double(self.evalFraction) <= 0.5").message("evalFraction must be between \"0\" and \"0.5\"").field_path(".evalFraction"),
 ]))]
 pub struct Dataset {
-    /// How tool calls are written: Hermes (as Qwen3 is trained), XML, or Raw (structured, rendered by the model's own template). Default: Hermes.
+    /// How tool calls are written: Hermes (as Qwen3 is trained), XML, or Raw (structured, rendered by the model's own
+    /// template). Default: Hermes.
     pub tool_call_format: ToolCallFormat,
-    /// The share of first rollouts among the accepted trajectories; the others are second rollouts. A decimal string from "0" to "1". Default: "0.625".
+    /// The share of first rollouts among the accepted trajectories; the others are second rollouts. A decimal string
+    /// from "0" to "1". Default: "0.625".
     pub first_rollout_share: Ratio,
-    /// The longest training line, in the student's tokens, 1024 to 1048576; longer ones are cut after the last whole assistant turn that fits. Default: 32768.
+    /// The longest training line, in the student's tokens, 1024 to 1048576; longer ones are cut after the last whole
+    /// assistant turn that fits. Default: 32768.
     #[schemars(range(min = 1024, max = 1_048_576))]
     pub context_length: u32,
-    /// The smallest share of a trajectory's messages that must be left after the cut, a decimal string from "0" (no floor) to "1". Default: "0.88".
+    /// The smallest share of a trajectory's messages that must be left after the cut, a decimal string from "0" (no
+    /// floor) to "1". Default: "0.88".
     pub min_kept_ratio: Ratio,
-    /// The share of lines that is kept from training to watch the loss on, a decimal string from "0" to "0.5". Default: "0.02".
+    /// The share of lines that is kept from training to watch the loss on, a decimal string from "0" to "0.5". Default:
+    /// "0.02".
     pub eval_fraction: Ratio,
 }
 
@@ -40,19 +45,23 @@ pub struct Dataset {
     Rule::new("double(self.weightDecay) <= 1.0").message("weightDecay must be between \"0\" and \"1\"").field_path(".weightDecay"),
 ]))]
 pub struct Training {
-    /// The model that is specialised. Its tokenizer counts the tokens from Generation on, so it is locked with that stage.
+    /// The model that is specialised. Its tokenizer counts the tokens from Generation on, so it is locked with that
+    /// stage.
     pub student: ModelSource,
-    /// What is trained: exactly one of `lora` (small matrices beside the weights) and `full` (all weights). Default: lora with rank 32 and alpha 128.
+    /// What is trained: exactly one of `lora` (small matrices beside the weights) and `full` (all weights). Default:
+    /// lora with rank 32 and alpha 128.
     #[serde(default)]
     pub method: Method,
     /// How often every line is seen, 1 to 100. Default: 3.
     #[serde(default = "epochs")]
     #[schemars(range(min = 1, max = 100))]
     pub epochs: u32,
-    /// The highest learning rate, a string above "0" and at most "1", such as "5e-5". Absent: 5e-5 with LoRA, 1e-5 in full; status says what applies.
+    /// The highest learning rate, a string above "0" and at most "1", such as "5e-5". Absent: 5e-5 with LoRA, 1e-5 in
+    /// full; status says what applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<Rate>,
-    /// Steps over which the learning rate rises from zero, 0 to 1000000. Absent: 48, or a tenth of all steps where that is less; status says what applies.
+    /// Steps over which the learning rate rises from zero, 0 to 1000000. Absent: 48, or a tenth of all steps where that
+    /// is less; status says what applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub warmup_steps: Option<u32>,
@@ -91,10 +100,12 @@ pub struct Training {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub ranks_per_node: Option<u32>,
-    /// The numbers that are computed with: bf16 (with fp32 master weights) or fp32. Absent: bf16 on GPUs, fp32 on CPUs; status says what applies.
+    /// The numbers that are computed with: bf16 (with fp32 master weights) or fp32. Absent: bf16 on GPUs, fp32 on CPUs;
+    /// status says what applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
-    /// What is divided between ranks: None, ZeRO1 (the optimizer's state), ZeRO2 (and gradients) or ZeRO3 (and weights). Default: ZeRO1.
+    /// What is divided between ranks: None, ZeRO1 (the optimizer's state), ZeRO2 (and gradients) or ZeRO3 (and
+    /// weights). Default: ZeRO1.
     #[serde(default = "sharding")]
     pub sharding: Sharding,
     /// How often a checkpoint is written, at least 1s; a lost attempt goes on from the newest. Default: "15m".
@@ -104,7 +115,8 @@ pub struct Training {
     #[serde(default = "max_attempts")]
     #[schemars(range(min = 1, max = 100))]
     pub max_attempts: u32,
-    /// How long all ranks may take to be ready, at least 1s; then the attempt is deleted, its cause reported, and made again later. Default: "15m".
+    /// How long all ranks may take to be ready, at least 1s; then the attempt is deleted, its cause reported, and made
+    /// again later. Default: "15m".
     #[serde(default = "fifteen_minutes")]
     pub start_deadline: Timeout,
 }
@@ -116,7 +128,8 @@ pub struct Training {
     Rule::new("has(self.lora) != has(self.full)").message("method needs exactly one of lora and full"),
 ]))]
 pub enum Method {
-    /// Small matrices beside frozen weights; the published model has them merged, and the adapter is kept as well. One of `lora`, `full`.
+    /// Small matrices beside frozen weights; the published model has them merged, and the adapter is kept as well. One
+    /// of `lora`, `full`.
     Lora(Lora),
     /// All weights. Nothing can be set here. One of `lora`, `full`.
     Full(FullFineTuning),
@@ -137,7 +150,8 @@ pub struct Lora {
     pub alpha: u32,
     /// The share of their inputs that is dropped in training, a decimal string from "0" to "0.9". Default: "0".
     pub dropout: Ratio,
-    /// The modules that get them, by the last part of their names, such as `q_proj`; at most 32. Default (empty): all linear layers but the output's.
+    /// The modules that get them, by the last part of their names, such as `q_proj`; at most 32. Default (empty): all
+    /// linear layers but the output's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub target_modules: Vec<ModuleName>,

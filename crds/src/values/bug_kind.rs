@@ -3,7 +3,8 @@
 use super::choice::choice;
 
 choice! {
-    /// A kind of bug, as vague on purpose as a user's report is: it steers the teacher, and nothing is checked against it.
+    /// A kind of bug, as vague on purpose as a user's report is: it steers the teacher, and nothing is checked against
+    /// it.
     BugKind: "a bug kind" {
         /// The code does not behave as its users expect; the most general kind.
         UnexpectedBehavior = "UnexpectedBehavior",

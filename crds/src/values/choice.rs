@@ -1,6 +1,7 @@
 //! How an enumeration of the API is declared: its values, their spelling and their schema from one list.
 
-/// Declares an enumeration whose values are written as strings, with `ALL`, `as_str`, `Display`, `FromStr`, serde, and a schema behind the feature `kube`.
+/// Declares an enumeration whose values are written as strings, with `ALL`, `as_str`, `Display`, `FromStr`, serde, and
+/// a schema behind the feature `kube`.
 macro_rules! choice {
     (
         $(#[$doc:meta])*

@@ -1,5 +1,6 @@
-//! Numbers that are written as strings, so that no JSON library rounds them: ratios, money, rates and plain decimals. Each keeps the form in which it was
-//! written ("0.50" stays "0.50"), and two are equal when they are written alike; compare `value()` to compare numbers.
+//! Numbers that are written as strings, so that no JSON library rounds them: ratios, money, rates and plain decimals.
+//! Each keeps the form in which it was written ("0.50" stays "0.50"), and two are equal when they are written alike;
+//! compare `value()` to compare numbers.
 
 use rust_decimal::Decimal as Number;
 

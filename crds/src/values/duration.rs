@@ -5,7 +5,8 @@ use std::time::Duration as Span;
 use super::text::text_value;
 
 text_value! {
-    /// A span of time, `"0s"` included: one to four numbers with the units `ms`, `s`, `m` or `h`, such as `"72h"` or `"1h30m"`.
+    /// A span of time, `"0s"` included: one to four numbers with the units `ms`, `s`, `m` or `h`, such as `"72h"` or
+    /// `"1h30m"`.
     Duration {
         kind: "a duration",
         expected: "one to four numbers with the units ms, s, m or h, such as \"72h\" or \"1h30m\"",

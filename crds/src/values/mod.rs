@@ -1,4 +1,5 @@
-//! The values that fields are made of, which do not parse what is illegal. Every program shares them; their schemas stand behind the feature `kube`.
+//! The values that fields are made of, which do not parse what is illegal. Every program shares them; their schemas
+//! stand behind the feature `kube`.
 
 mod bug_kind;
 mod choice;

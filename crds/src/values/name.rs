@@ -29,12 +29,13 @@ text_value! {
 }
 
 text_value! {
-    /// A glob over the repository's paths, relative to its root: `src/**`, `*.py`. Whether it is a good one is asked by `validate`, since CEL cannot.
+    /// A glob over the repository's paths, relative to its root: `src/**`, `*.py`. Whether it is a good one is asked by
+    /// `validate`, since CEL cannot.
     Glob {
         kind: "a glob",
-        expected: "a path pattern relative to the repository's root, of at most 256 characters, such as \"src/**\"",
+        expected: "a path pattern relative to the repository's root, of at most 128 characters, such as \"src/**\"",
         pattern: r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*$",
-        chars: 1..=256,
+        chars: 1..=128,
         rules: [],
         accept: |_| true,
         explained: false,
@@ -47,7 +48,7 @@ text_value! {
         kind: "an absolute path",
         expected: "an absolute path without '.', '..', '//' or ':' in it, such as \"/testbed\"",
         pattern: r"^(/([A-Za-z0-9_+@=,~-][A-Za-z0-9._+@=,~-]*|\.[A-Za-z0-9_+@=,~-][A-Za-z0-9._+@=,~-]*))+$",
-        chars: 2..=256,
+        chars: 2..=128,
         rules: [],
         accept: |_| true,
         explained: true,

@@ -1,5 +1,5 @@
-//! The one way in which a string becomes a value: a pattern, a length and whatever the type still asks for. The same three stand in the schema, so
-//! what the API server admits is what every program parses.
+//! The one way in which a string becomes a value: a pattern, a length and whatever the type still asks for. The same
+//! three stand in the schema, so what the API server admits is what every program parses.
 
 use std::fmt;
 
@@ -55,12 +55,13 @@ pub trait TextValue: Sized + fmt::Display + std::str::FromStr<Err = ValueError> 
     const MAX_CHARS: usize;
     /// What the pattern cannot say.
     const RULES: &'static [TextRule];
-    /// Whether the API server shall say what is expected where the pattern does not fit: a long pattern explains nothing to a user.
+    /// Whether the API server shall say what is expected where the pattern does not fit: a long pattern explains
+    /// nothing to a user.
     const EXPLAINED: bool;
 }
 
-/// Declares a newtype over `String` that only [`FromStr`](std::str::FromStr) makes, with serde, `Display`, and a schema behind the feature `kube`.
-/// `accept` answers for what the pattern cannot say, and mirrors `rules`.
+/// Declares a newtype over `String` that only [`FromStr`](std::str::FromStr) makes, with serde, `Display`, and a schema
+/// behind the feature `kube`. `accept` answers for what the pattern cannot say, and mirrors `rules`.
 macro_rules! text_value {
     (
         $(#[$doc:meta])*

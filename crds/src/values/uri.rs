@@ -1,9 +1,11 @@
-//! Where data lies: a run's store, an earlier run's folder, a model. Buckets, claims and registries; never a hub, and never a credential.
+//! Where data lies: a run's store, an earlier run's folder, a model. Buckets, claims and registries; never a hub, and
+//! never a credential.
 
 use super::text::text_value;
 
 text_value! {
-    /// Where stages keep their files: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or, on a ReadWriteMany claim, `pvc://claim/path`.
+    /// Where stages keep their files: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or, on a
+    /// ReadWriteMany claim, `pvc://claim/path`.
     StoreUri {
         kind: "a store",
         expected: "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or pvc://claim/path",
@@ -16,8 +18,9 @@ text_value! {
 }
 
 text_value! {
-    /// Where a model's files lie: a directory in Hugging Face's format on `pvc://claim/path`, `s3://bucket/path`, `gs://…` or `az://…`, an OCI artifact
-    /// `oci://registry/repository:tag` (or `@sha256:…`), or `builtin://tiny`, which is made on the spot. Nothing is fetched from a hub at run time.
+    /// Where a model's files lie: a directory in Hugging Face's format on `pvc://claim/path`, `s3://bucket/path`,
+    /// `gs://…` or `az://…`, an OCI artifact `oci://registry/repository:tag` (or `@sha256:…`), or `builtin://tiny`,
+    /// which is made on the spot. Nothing is fetched from a hub at run time.
     ModelUri {
         kind: "a model",
         expected: "pvc://claim/path, s3://bucket/path, gs://bucket/path, az://container/path, oci://registry/repository:tag or builtin://tiny",
@@ -73,7 +76,8 @@ impl StoreUri {
         Self(format!("pvc://{claim}"))
     }
 
-    /// The folder below this one that belongs to one owner: `<store>/<namespace>/<name>/<uid>`, as text, without a slash at its end.
+    /// The folder below this one that belongs to one owner: `<store>/<namespace>/<name>/<uid>`, as text, without a
+    /// slash at its end.
     pub fn folder_of(&self, namespace: &str, name: &str, uid: &str) -> String {
         format!("{}/{namespace}/{name}/{uid}", self.as_str().trim_end_matches('/'))
     }

@@ -3,7 +3,8 @@
 use super::text::text_value;
 
 text_value! {
-    /// The address of a git repository: `https://`, `http://`, `ssh://` or `git://`, or scp-like `git@host:path`. A user name may stand in it, a password or token may not.
+    /// The address of a git repository: `https://`, `http://`, `ssh://` or `git://`, or scp-like `git@host:path`. A
+    /// user name may stand in it, a password or token may not.
     GitUrl {
         kind: "a git URL",
         expected: "https://host/path, ssh://git@host/path or git@host:path, without a password, a token, '?' or '#'",
@@ -19,7 +20,8 @@ text_value! {
 }
 
 text_value! {
-    /// The address of an HTTP service: `https://host[:port][/path]` or `http://…`, without a user, a password, a query or a fragment.
+    /// The address of an HTTP service: `https://host[:port][/path]` or `http://…`, without a user, a password, a query
+    /// or a fragment.
     HttpUrl {
         kind: "an HTTP URL",
         expected: "https://host[:port][/path] or http://…, without a user, a password, '?' or '#'",
@@ -31,7 +33,8 @@ text_value! {
     }
 }
 
-/// Tokens of the large hosts are sometimes pasted where a user name goes. Their prefixes are public: `ghp_`, `gho_`, `ghs_`, …, `github_pat_`, `glpat-`.
+/// Tokens of the large hosts are sometimes pasted where a user name goes. Their prefixes are public: `ghp_`, `gho_`,
+/// `ghs_`, …, `github_pat_`, `glpat-`.
 fn carries_token(url: &str) -> bool {
     let Some((_, rest)) = url.split_once("://") else { return false };
     let hub_token = rest.strip_prefix("gh").is_some_and(|rest| {
