@@ -21,6 +21,7 @@ use crate::{
         record::Attempt,
         sight::{self, Evidence},
     },
+    runtime::advice,
     subject::{SnapshotWish, Subject},
 };
 
@@ -87,13 +88,13 @@ impl Observer {
     ) -> Result<Gathered, Error> {
         let owner = subject.owner();
         let record = subject.record();
-        let (intent, snapshot) = match self.defaults.of(&owner, &self.client).await? {
-            None => (None, None),
-            Some(defaults) => {
-                let wish = subject.wish(&defaults, runs);
-                (Some(wish.intent), wish.snapshot)
-            }
+        let (wish, defaults_problem) = match self.defaults.of(&owner, &self.client).await {
+            Ok(defaults) => (defaults.map(|defaults| subject.wish(&defaults, runs)), None),
+            // Nobody but the object's owner can put this right, and so it is said in status.
+            Err(error @ defaults::Error::Malformed { .. }) => (None, Some(advice::chain(&error))),
+            Err(error) => return Err(error.into()),
         };
+        let (intent, snapshot) = wish.map_or((None, None), |wish| (Some(wish.intent), wish.snapshot));
         let jobs = self.jobs.of(&owner.uid);
         let evidence = match record.attempts.get(&Stage::Snapshot).filter(|attempt| attempt.end.is_none()) {
             None => Evidence::default(),
@@ -106,6 +107,7 @@ impl Observer {
             owner,
             record,
             intent,
+            defaults_problem,
             evidence,
         };
         Ok(Gathered { observed, snapshot })

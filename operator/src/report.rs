@@ -43,10 +43,7 @@ impl Reporter {
 
     /// Writes `record` into the status of `subject`, where that says something else; says whether it did.
     pub async fn report<S: Subject>(&self, subject: &S, before: &Record, record: &Record) -> Result<bool, Error> {
-        if record == before {
-            return Ok(false);
-        }
-        let Some(patch) = status_patch(subject, record) else { return Ok(false) };
+        let Some(patch) = changes(subject, before, record) else { return Ok(false) };
         let api = Api::<S>::namespaced(self.client.clone(), &subject.namespace().unwrap_or_default());
         let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         match api.patch_status(&subject.name_any(), &parameters, &Patch::Merge(patch)).await {
@@ -64,9 +61,12 @@ impl Reporter {
     }
 }
 
-/// The merge patch that turns the status that was read into the one that says `record`, and only over the version that was read; none where they
-/// are the same on the wire.
-fn status_patch<S: Subject>(subject: &S, record: &Record) -> Option<Value> {
+/// The merge patch that turns the status that was read, which says `before`, into one that says `record`, and only over the version that was read;
+/// none where they are the same.
+pub fn changes<S: Subject>(subject: &S, before: &Record, record: &Record) -> Option<Value> {
+    if record == before {
+        return None;
+    }
     let status = difference(&subject.status_json(), &subject.with_record(record).status_json())?;
     let metadata = json!({"resourceVersion": subject.resource_version(), "uid": subject.uid()});
     Some(json!({"metadata": metadata, "status": status}))

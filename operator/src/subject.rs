@@ -4,6 +4,8 @@
 mod batch;
 mod run;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 
@@ -12,6 +14,7 @@ use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use sera_crds::{
     defaults::{DefaultsError, RunDefaults},
     run::{Commits, GitSource, Output, PodRole, PodSettings, Pods, Source, Teacher, TeacherBackend},
+    validate::FieldError,
     values::{Duration, ReclaimPolicy, StoreUri},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -96,6 +99,12 @@ fn snapshot_wish(source: &Source, git: GitSource, store: StoreUri, output: &Outp
         store,
         store_credentials: store_secret.map(|secret| (secret.name.to_string(), "spec.output.credentialsSecretRef")),
         pods: pods.map(|pods| pods.settings(PodRole::Snapshot)).unwrap_or_default(),
+    }
+}
+
+impl From<FieldError> for Finding {
+    fn from(error: FieldError) -> Self {
+        Self { field: error.field, message: error.message }
     }
 }
 

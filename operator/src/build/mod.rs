@@ -3,6 +3,8 @@
 mod defaults;
 mod job;
 mod pod;
+#[cfg(test)]
+mod tests;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 

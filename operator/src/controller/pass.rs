@@ -134,7 +134,7 @@ impl Passer {
         if self.written.is_behind(&owner.uid, subject.meta().resource_version.as_deref()) {
             return Ok((Outcome::Waiting, Action::requeue(CATCH_UP)));
         }
-        let now = Timestamp::now();
+        let now = whole_seconds(Timestamp::now());
         let gathered = self.observer.observe(subject, &|name| self.snapshot_of(&owner.namespace, name), now).await?;
         let plan = plan::plan(&gathered.observed, now);
         let made = self.applier.apply(&plan, subject, &owner, gathered.snapshot.as_ref()).await?;
@@ -173,6 +173,11 @@ fn outcome_of(plan: &Plan) -> Outcome {
         Some(Phase::Suspended | Phase::Succeeded | Phase::Failed) => Outcome::Settled,
         Some(Phase::Pending | Phase::Running) | None => Outcome::Waiting,
     }
+}
+
+/// The time as statuses hold it: Kubernetes' own times have whole seconds, and a plan must be the same before and after its status was read back.
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 fn next_look(plan: &Plan, now: Timestamp) -> Action {

@@ -10,6 +10,8 @@ pub mod sight;
 mod stage;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;
 
 use std::sync::Arc;
 
@@ -100,8 +102,10 @@ pub struct Observed {
     pub deleting: bool,
     /// What status says.
     pub record: Record,
-    /// What the owner wants; none while the platform's defaults are not fixed for this object.
+    /// What the owner wants; none while the platform's defaults are not fixed for this object, or cannot be read.
     pub intent: Option<Intent>,
+    /// Why the defaults that were fixed for this object cannot be read.
+    pub defaults_problem: Option<String>,
     /// Every Job that this object controls.
     pub jobs: Vec<Arc<JobFacts>>,
     /// What was found of the current attempt.
@@ -188,6 +192,9 @@ impl Plan {
 
 /// What is said at once, before anything is known: an object without conditions reads as done to kstatus.
 fn first_sight(plan: &mut Plan, observed: &Observed, pen: Pen) -> Standing {
+    if let Some(problem) = &observed.defaults_problem {
+        return Standing::Stalled(Why::new(Reason::DefaultsInvalid, problem.clone()));
+    }
     plan.make.push(Make::Defaults);
     let why = Why::new(Reason::Pending, format!("the platform's defaults are being fixed for this {}", observed.owner.kind.noun()));
     if plan.record.conditions.get(ConditionType::Validated).is_none() {

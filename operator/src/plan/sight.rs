@@ -24,7 +24,7 @@ pub enum Sight {
     Queued,
     /// Its pod has not started.
     Starting {
-        /// Since when, not counting the time in a queue.
+        /// Since when, not counting the time in a queue nor that of pods before it; none where no clock runs.
         since: Option<Timestamp>,
         /// What holds it up, where something is known to.
         holdup: Option<Holdup>,
@@ -70,10 +70,20 @@ pub fn look(attempt: &Attempt, evidence: &Evidence) -> Sight {
     if job.suspended {
         return Sight::Queued;
     }
-    if job.active == 0 && evidence.pods.is_empty() || evidence.pods.iter().any(|pod| pod.phase == PodPhase::Pending) {
-        return Sight::Starting { since: job.started, holdup: holdup(evidence) };
+    let is_pending = evidence.pods.iter().any(|pod| pod.phase == PodPhase::Pending);
+    match (evidence.pods.is_empty(), job.active, job.ready) {
+        _ if is_pending => Sight::Starting { since: starting_since(job, &evidence.pods), holdup: holdup(evidence) },
+        (true, 0, _) => Sight::Starting { since: job.started, holdup: holdup(evidence) },
+        // Its pod is in neither list: it has just been made, or has just started.
+        (true, _, 0) => Sight::Starting { since: None, holdup: None },
+        _ => Sight::Running { earlier: newest_failure(&evidence.pods) },
     }
-    Sight::Running { earlier: newest_failure(&evidence.pods) }
+}
+
+/// Since when the present pod has been starting: a replacement has the whole deadline for itself.
+fn starting_since(job: &JobFacts, pods: &[Arc<PodFacts>]) -> Option<Timestamp> {
+    let made = pods.iter().filter(|pod| pod.phase == PodPhase::Pending).map(|pod| pod.created).max();
+    job.started.map(|started| made.map_or(started, |made| made.max(started)))
 }
 
 /// Whether the API server should be asked why no pod shows up: none has for a while, and there is none that could say so itself.

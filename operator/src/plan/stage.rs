@@ -108,7 +108,7 @@ fn begin(plan: &mut Plan, previous: Option<&Attempt>, observed: &Observed, inten
         return after_end(previous, due);
     }
     if observed.jobs.iter().any(|job| job.end.is_none()) {
-        return Standing::Reconciling(Why::new(Reason::Waiting, "an earlier attempt's Job is still going away"));
+        return Standing::Reconciling(Why::new(Reason::Waiting, "an earlier attempt's Job is still going away: its pods may be at work until it is gone"));
     }
     let attempt = Attempt::after(previous, observed.generation, pen.now);
     let standing = under_way(&mut plan.record, &attempt, starting_at(&attempt), pen);
@@ -120,7 +120,12 @@ fn begin(plan: &mut Plan, previous: Option<&Attempt>, observed: &Observed, inten
 }
 
 /// Goes on with an attempt that has not ended as far as status knows; none once the stage is done.
-fn follow(plan: &mut Plan, attempt: Attempt, observed: &Observed, intent: &Intent, pen: Pen) -> Option<Standing> {
+fn follow(plan: &mut Plan, mut attempt: Attempt, observed: &Observed, intent: &Intent, pen: Pen) -> Option<Standing> {
+    if let (None, Some(job)) = (&attempt.job, &observed.evidence.job) {
+        // Made by a process that died before it could write that down.
+        attempt.job = Some(job.uid.clone());
+        plan.record.attempts.insert(Stage::Snapshot, attempt.clone());
+    }
     let why = match look(&attempt, &observed.evidence) {
         Sight::Succeeded(result) => return succeed(plan, attempt, result, &observed.evidence, intent, pen),
         Sight::Failed(failure) => return Some(end(plan, attempt, AttemptOutcome::Failed(failure), intent, pen)),

@@ -118,6 +118,7 @@ impl Scene {
             deleting: false,
             record: Record::default(),
             intent: Some(intent()),
+            defaults_problem: None,
             jobs: Vec::new(),
             evidence: Evidence::default(),
         };
@@ -146,7 +147,17 @@ impl Scene {
         });
         let plan = settle(plan.clone(), made.collect(), &self.observed, self.now);
         self.observed.record = plan.record.clone();
+        self.drop_evidence_of_other_attempts();
         plan
+    }
+
+    /// As observing does it: evidence is of the current attempt's Job alone.
+    fn drop_evidence_of_other_attempts(&mut self) {
+        let current = self.observed.record.attempts.get(&Stage::Snapshot).map(|attempt| owner().job_name(Stage::Snapshot, attempt.number));
+        let evidence = &mut self.observed.evidence;
+        if evidence.job.as_ref().is_some_and(|job| Some(&*job.name) != current.as_deref()) {
+            *evidence = Evidence::default();
+        }
     }
 
     /// Sets what is to be seen of the Job and its pods.
@@ -200,6 +211,15 @@ fn at_first_sight_status_speaks_at_once_and_the_defaults_are_fixed() {
 }
 
 #[test]
+fn defaults_that_cannot_be_read_stall_in_words_and_are_not_fixed_anew() {
+    let mut scene = Scene::new();
+    scene.observed.intent = None;
+    scene.observed.defaults_problem = Some("the ConfigMap holds no defaults".into());
+    let plan = scene.plan();
+    assert_eq!((plan.make.len(), reason_of(&plan, ConditionType::Stalled)), (0, Some("DefaultsInvalid")));
+}
+
+#[test]
 fn an_attempt_is_written_down_one_pass_before_its_job_is_made() {
     let mut scene = Scene::new();
     let first = scene.pass();
@@ -219,6 +239,17 @@ fn a_job_that_is_there_is_not_made_again() {
     assert_eq!(plan.record.phase, Some(Phase::Running));
     let again = scene.plan();
     assert_eq!(again.record, plan.record, "a pass that finds nothing new says nothing new");
+}
+
+#[test]
+fn a_job_made_by_a_leader_that_died_is_taken_up_and_written_down() {
+    let mut scene = Scene::new();
+    scene.pass();
+    scene.have(job(1), Vec::new());
+    let plan = scene.pass();
+    assert_eq!((plan.make.len(), &plan.record.attempts[&Stage::Snapshot].job), (0, &Some(Uid::from("job-1"))));
+    scene.have_nothing();
+    assert_eq!(attempt_of(&scene.pass()), (1, Some(&AttemptOutcome::Lost)), "it is not made a second time");
 }
 
 #[test]
@@ -395,6 +426,17 @@ fn an_image_that_cannot_be_pulled_is_named_at_once_and_fails_the_attempt_at_the_
     let plan = scene.pass();
     assert_eq!(reason_of(&plan, ConditionType::Stalled), Some("ImagePullBackOff"));
     assert_eq!(scene.pass().remove.len(), 1, "its pod would wait for ever");
+}
+
+#[test]
+fn a_replacement_pod_has_the_whole_deadline_for_itself() {
+    let mut scene = Scene::with_job_made();
+    scene.now = at(5_000);
+    let disrupted = PodFacts { finished: Some(at(4_990)), ..pod(PodPhase::Failed, None) };
+    let replacement = PodFacts { created: at(4_995), ..pending("ImagePullBackOff", "nope") };
+    scene.have(job(1), vec![disrupted, replacement]);
+    let plan = scene.pass();
+    assert_eq!((attempt_of(&plan), plan.look_again), ((1, None), Some(at(5_001))));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use sera_crds::{
     RolloutBatch,
     batch::{BatchSpec, BatchStatus},
     defaults::{EffectiveBatch, RunDefaults, effective_batch},
+    validate::validate_batch,
 };
 
 use super::{
@@ -50,9 +51,11 @@ impl Subject for RolloutBatch {
             (Some(run), _) => {
                 let run = run.name.to_string();
                 let progress = runs(&run);
-                (None, SnapshotIntent::OfRun { run, progress }, Vec::new())
+                (None, SnapshotIntent::OfRun { run, progress }, validated(&self.spec))
             }
-            (None, Some(snapshot)) => (None, SnapshotIntent::Adopt { folder: snapshot.uri.to_string() }, Vec::new()),
+            (None, Some(snapshot)) => {
+                (None, SnapshotIntent::Adopt { folder: snapshot.uri.to_string() }, validated(&self.spec))
+            }
             (None, None) => own_snapshot(self, defaults),
         };
         let output = self.spec.output.as_ref();
@@ -80,11 +83,18 @@ impl Subject for RolloutBatch {
 fn own_snapshot(batch: &RolloutBatch, defaults: &RunDefaults) -> (Option<SnapshotWish>, SnapshotIntent, Vec<Finding>) {
     let owner = batch.owner();
     let (wish, findings) = match effective_batch(batch.spec.clone(), defaults) {
-        Ok(effective) => (snapshot_wish(effective), Vec::new()),
+        Ok(effective) => {
+            let findings = validated(&effective.spec);
+            (snapshot_wish(effective), findings)
+        }
         Err(error) => (None, vec![super::finding(&error)]),
     };
     let folder = wish.as_ref().map(|wish| wish.store.folder_of(&owner.namespace, &owner.name, owner.uid.as_str()));
     (wish, SnapshotIntent::Take { folder: folder.unwrap_or_default() }, findings)
+}
+
+fn validated(spec: &BatchSpec) -> Vec<Finding> {
+    validate_batch(spec).into_iter().map(Finding::from).collect()
 }
 
 fn snapshot_wish(effective: EffectiveBatch) -> Option<SnapshotWish> {

@@ -4,6 +4,7 @@ use sera_crds::{
     SpecializationRun,
     defaults::{EffectiveRun, RunDefaults, effective_run},
     run::{RunSpec, RunStatus},
+    validate::validate_run,
 };
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     names::Kind,
-    plan::{Intent, RunSnapshot, SnapshotIntent, record::Record},
+    plan::{Finding, Intent, RunSnapshot, SnapshotIntent, record::Record},
 };
 
 shared_fields!(RunStatus);
@@ -49,7 +50,10 @@ impl Subject for SpecializationRun {
         let owner = self.owner();
         let effective = effective_run(self.spec.clone(), defaults);
         let (snapshot, findings) = match effective {
-            Ok(effective) => (Some(snapshot_wish(effective)), Vec::new()),
+            Ok(effective) => {
+                let findings = validate_run(&effective.spec).into_iter().map(Finding::from).collect();
+                (Some(snapshot_wish(effective)), findings)
+            }
             Err(error) => (None, vec![super::finding(&error)]),
         };
         let folder = snapshot.as_ref().map(|wish| wish.store.folder_of(&owner.namespace, &owner.name, owner.uid.as_str()));

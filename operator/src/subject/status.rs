@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 use sera_crds::{
+    conditions::MAX_MESSAGE_CHARS,
     contract::{Failure, FailureClass},
     run::{self, AttemptRecord, FailureRecord, SnapshotArtifact},
     values::Stage,
@@ -14,13 +15,6 @@ use crate::plan::{
     conditions::{Condition, Conditions, Truth},
     record::{Attempt, AttemptEnd, AttemptOutcome, PastFailure, Snapshot, StageTime},
 };
-
-/// The bound of the API on a condition's message, in characters.
-const MOST_MESSAGE_CHARS: usize = 2048;
-/// The bound of the API on a failure's message, in characters.
-const MOST_FAILURE_CHARS: usize = 1024;
-/// The bound of the API on a failure's field, in characters.
-const MOST_FIELD_CHARS: usize = 253;
 
 /// Reads and writes the fields that both statuses have.
 macro_rules! shared_fields {
@@ -101,7 +95,7 @@ pub(super) fn api_conditions(conditions: &Conditions) -> Vec<ApiCondition> {
         }
         .to_owned(),
         reason: condition.reason.clone(),
-        message: cut(&condition.message, MOST_MESSAGE_CHARS),
+        message: cut(&condition.message, MAX_MESSAGE_CHARS),
         observed_generation: Some(condition.generation),
         last_transition_time: Time(condition.since),
     });
@@ -180,8 +174,8 @@ pub(super) fn failure_records(failures: &[PastFailure]) -> Vec<FailureRecord> {
         attempt: past.attempt,
         time: Time(past.at),
         reason: past.failure.reason.clone(),
-        field: past.failure.field.as_deref().map(|field| cut(field, MOST_FIELD_CHARS)),
-        message: cut(&past.failure.message, MOST_FAILURE_CHARS),
+        field: past.failure.field.as_deref().map(|field| cut(field, FailureRecord::MAX_FIELD_CHARS)),
+        message: cut(&past.failure.message, FailureRecord::MAX_MESSAGE_CHARS),
     };
     failures.iter().map(record).collect()
 }
