@@ -146,7 +146,7 @@ impl Statement {
 }
 
 /// What the schema lets a condition's message take, in characters.
-pub(crate) const MAX_MESSAGE_CHARS: usize = 768;
+pub const MAX_MESSAGE_CHARS: usize = 768;
 
 /// Says something of one condition. Its time changes only when its status does; other conditions stay as they are.
 pub fn set(conditions: &mut Vec<Condition>, statement: Statement, generation: Option<i64>, now: &Time) {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Artifacts, EvaluationStatus, GenerationStatus, TrainingStatus};
 use crate::{
-    contract::{Failure, FailureClass},
+    contract::FailureClass,
     values::{Stage, choice},
 };
 
@@ -210,32 +210,20 @@ pub struct FailureRecord {
     /// When it was noticed.
     pub time: Time,
     /// Why, as one CamelCase word.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 128))]
     pub reason: String,
     /// The field of the spec that must change, where one can be named.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = FailureRecord::MAX_FIELD_CHARS))]
     pub field: Option<String>,
     /// Why, as a sentence: what is wrong and what to do.
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = FailureRecord::MAX_MESSAGE_CHARS))]
     pub message: String,
 }
 
-/// The most characters of a failure's reason, field and message that a status keeps.
-const FAILURE_CHARS: (usize, usize, usize) = (63, 253, 512);
-
 impl FailureRecord {
-    /// What a status keeps of a failure.
-    pub fn new(stage: Stage, attempt: u32, time: Time, failure: &Failure) -> Self {
-        let (reason, field, message) = FAILURE_CHARS;
-        let cut = |text: &str, chars: usize| text.chars().take(chars).collect();
-        Self {
-            stage,
-            attempt,
-            time,
-            reason: cut(&failure.reason, reason),
-            field: failure.field.as_deref().map(|text| cut(text, field)),
-            message: cut(&failure.message, message),
-        }
-    }
+    /// The most characters of `field`.
+    pub const MAX_FIELD_CHARS: usize = 253;
+    /// The most characters of `message`.
+    pub const MAX_MESSAGE_CHARS: usize = 512;
 }
