@@ -160,6 +160,14 @@ pub(super) struct Record {
     pub(super) components: BTreeMap<String, ComponentRecord>,
 }
 
+impl Record {
+    /// The processes that were started, as far as they were recorded.
+    pub(super) fn processes(&self) -> Vec<ProcessId> {
+        let components = self.components.values().filter_map(|component| component.process);
+        components.chain(self.node.as_ref().and_then(|node| node.init)).collect()
+    }
+}
+
 /// What was made for a node outside of its namespaces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct NodeRecord {

@@ -2,6 +2,7 @@
 //! left. Other clusters that stand meanwhile are told apart, and do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,9 @@ const WATCHED_FILES: [&str; 12] = [
     "/var/log/pods",
     "/var/run/netns",
 ];
+
+/// Where the machine's network links are listed.
+const LINKS: &str = "/sys/class/net";
 
 /// Sysctls that change by themselves, or by being read.
 const RESTLESS_SYSCTLS: [&str; 7] =
@@ -63,13 +67,16 @@ impl Leftovers {
 impl Machine {
     /// Looks at it.
     pub fn look() -> Self {
-        let others = Others::standing();
+        // A cluster may come or go while the machine is looked at: it is told apart if it stood at either end.
+        let before = Others::standing();
+        let (processes, links, cgroups, sysctls) = (Process::all(), entries(LINKS), cgroups(), sysctls());
+        let others = before.and(Others::standing());
         Self {
-            processes: processes(&others),
+            processes: leftover_processes(processes, &others),
             mounts: mounts(),
-            links: entries("/sys/class/net").filter(|link| !others.links.contains(link)).collect(),
-            cgroups: cgroups(&others),
-            sysctls: sysctls(&others),
+            links: links.filter(|link| !others.links.contains(link)).collect(),
+            cgroups: cgroups.into_iter().filter(|cgroup| !passes_through(cgroup, &others.cgroups)).collect(),
+            sysctls: sysctls.into_iter().filter(|sysctl| !passes_through(sysctl, &others.links)).collect(),
             files: files(),
         }
     }
@@ -97,9 +104,15 @@ struct Others {
 }
 
 impl Others {
+    /// All clusters that have a record, whichever state folder they lie in: their processes name it.
     fn standing() -> Self {
+        let listed = ClusterFolder::all().unwrap_or_default().into_iter();
+        let running = process::pids().filter_map(process::mark_of).map(ClusterFolder::at);
         let mut others = Self::default();
-        for folder in ClusterFolder::all().unwrap_or_default() {
+        for folder in listed.chain(running) {
+            if others.roots.contains(folder.root()) {
+                continue;
+            }
             let Ok(record) = folder.read_record() else { continue };
             others.roots.insert(folder.root().to_owned());
             if let Some(node) = record.node {
@@ -109,42 +122,63 @@ impl Others {
         }
         others
     }
+
+    fn and(mut self, mut more: Self) -> Self {
+        self.roots.append(&mut more.roots);
+        self.links.append(&mut more.links);
+        self.cgroups.append(&mut more.cgroups);
+        self
+    }
 }
 
-/// Processes of clusters: those with a cluster's mark, and those that live in a process namespace of their own, as
-/// containers do. Below a process of a standing cluster they are that cluster's.
-fn processes(others: &Others) -> BTreeSet<String> {
-    let own_namespace = fs::read_link("/proc/self/ns/pid").ok();
-    let mut marks: BTreeMap<u32, Option<PathBuf>> = BTreeMap::new();
-    let mut parents: BTreeMap<u32, u32> = BTreeMap::new();
-    for pid in process::pids() {
-        marks.insert(pid, process::mark_of(pid));
-        parents.insert(pid, process::parent_of(pid).unwrap_or(0));
+/// A process, as far as it tells whose it is.
+struct Process {
+    name: String,
+    parent: u32,
+    mark: Option<PathBuf>,
+    /// Whether it lives in a process namespace of its own, as containers do.
+    elsewhere: bool,
+}
+
+impl Process {
+    fn all() -> BTreeMap<u32, Self> {
+        let own_namespace = fs::read_link("/proc/self/ns/pid").ok();
+        let look = |pid| {
+            ProcessId::of(pid).filter(|process| process.is_alive())?;
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned();
+            let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+            let elsewhere = namespace.is_some() && namespace != own_namespace;
+            Some((pid, Self { name, parent: process::parent_of(pid)?, mark: process::mark_of(pid), elsewhere }))
+        };
+        process::pids().filter_map(look).collect()
     }
+}
+
+/// Processes of clusters, but for those of a standing one: those with a mark, those below them, and those in a process
+/// namespace of their own.
+fn leftover_processes(all: BTreeMap<u32, Process>, others: &Others) -> BTreeSet<String> {
     let owner = |pid: u32| {
-        let mut next = pid;
-        // A chain of parents is never as long as this, unless ids were reused while it was read.
+        let mut next = all.get(&pid);
+        // No chain of parents is as long as this, unless ids were reused while it was read.
         for _ in 0..64 {
-            match marks.get(&next) {
-                Some(Some(root)) => return Some(root),
-                Some(None) => next = parents.get(&next).copied().unwrap_or(0),
-                None => return None,
+            let process = next?;
+            if process.mark.is_some() {
+                return process.mark.as_ref();
             }
+            next = all.get(&process.parent);
         }
         None
     };
-    let mut found = BTreeSet::new();
-    for &pid in marks.keys() {
-        let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let elsewhere = namespace.is_some() && namespace != own_namespace;
-        let owner = owner(pid);
-        let of_another = owner.is_some_and(|root| others.roots.contains(root));
-        if (owner.is_some() || elsewhere) && !of_another && ProcessId::of(pid).is_some_and(ProcessId::is_alive) {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            found.insert(format!("{pid} {}", name.trim()));
-        }
-    }
-    found
+    let is_left = |pid: u32, process: &Process| match owner(pid) {
+        Some(root) => !others.roots.contains(root),
+        None => process.elsewhere,
+    };
+    all.iter().filter(|(pid, one)| is_left(**pid, one)).map(|(pid, one)| format!("{pid} {}", one.name)).collect()
+}
+
+/// Whether a path leads through a folder of one of these names.
+fn passes_through(path: &str, names: &BTreeSet<String>) -> bool {
+    path.split('/').any(|part| names.contains(part))
 }
 
 /// Mount points and what is mounted there (proc(5), `mountinfo`).
@@ -157,14 +191,10 @@ fn mounts() -> BTreeSet<String> {
     mountinfo.lines().filter_map(parse).collect()
 }
 
-fn cgroups(others: &Others) -> BTreeSet<String> {
+fn cgroups() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for root in super::cgroups::roots() {
         walk(&root, &mut |path, is_folder| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if is_folder && others.cgroups.contains(&*name) {
-                return false;
-            }
             if is_folder {
                 found.insert(path.display().to_string());
             }
@@ -174,12 +204,11 @@ fn cgroups(others: &Others) -> BTreeSet<String> {
     found
 }
 
-fn sysctls(others: &Others) -> BTreeSet<String> {
+fn sysctls() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for root in ["/proc/sys/kernel", "/proc/sys/vm", "/proc/sys/net"] {
         walk(Path::new(root), &mut |path, is_folder| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if RESTLESS_SYSCTLS.contains(&&*name) || others.links.contains(&*name) {
+            if path.file_name().and_then(OsStr::to_str).is_some_and(|name| RESTLESS_SYSCTLS.contains(&name)) {
                 return false;
             }
             // Many can be written and not read.

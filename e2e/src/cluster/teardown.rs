@@ -2,7 +2,7 @@
 //! somebody else finds what was left. It needs nothing but the folder.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::cgroups;
-use super::folder::{Claim, ClusterFolder, ClusterName, FolderError, Lifetime};
+use super::folder::{Claim, ClusterFolder, ClusterName, FolderError, Lifetime, Record};
 use super::node::network::link_name;
 use super::process::{kill_all, marked};
 use super::wait::poll_until;
@@ -56,12 +56,16 @@ pub enum TeardownError {
 /// Removes everything that a cluster made. The caller holds its claim.
 pub(super) fn undo(folder: &ClusterFolder) -> Result<(), TeardownError> {
     // A record that cannot be read names nothing but processes, and those are found by their mark.
-    let node = folder.read_record().ok().and_then(|record| record.node);
+    let record = folder.read_record().ok();
+    let recorded = record.as_ref().map(Record::processes).unwrap_or_default();
+    let node = record.and_then(|record| record.node);
     if let Some(init) = node.as_ref().and_then(|node| node.init) {
         // With it the kernel ends every process of the node, containers too.
         let _ = init.signal(Signal::SIGKILL);
     }
-    let count = kill_all(|| marked(folder.root()), KILLED_WITHIN);
+    // A process that is ending has lost its mark already: those that are known are asked about until they are gone.
+    let left = || marked(folder.root()).into_iter().chain(recorded.iter().copied().filter(|one| one.is_alive())).collect();
+    let count = kill_all(left, KILLED_WITHIN);
     if count > 0 {
         return Err(TeardownError::Processes { name: folder.name(), count });
     }
@@ -102,7 +106,7 @@ pub(super) fn is_up(folder: &ClusterFolder) -> bool {
 }
 
 /// The clusters to take down when this process is told to end.
-static OWNED: Mutex<BTreeSet<std::path::PathBuf>> = Mutex::new(BTreeSet::new());
+static OWNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Sees to it that a cluster goes down when this process gets SIGINT or SIGTERM.
 pub(super) fn own(folder: &ClusterFolder) {
