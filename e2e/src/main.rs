@@ -13,7 +13,7 @@ use cli::Command;
 ///
 /// Where KUBECONFIG is set, that cluster is used instead, and nothing is built, booted or taken down. A cluster with a
 /// node needs root on Linux; missing Debian packages are installed. The programs of Kubernetes are built once, with Go,
-/// and kept in ~/.cache/sera-operator (SERA_CACHE_DIR).
+/// and kept in ~/.cache/sera-operator (`SERA_CACHE_DIR`).
 #[derive(Debug, Parser)]
 #[command(name = "sera-e2e", bin_name = "cargo e2e", version, arg_required_else_help = true)]
 struct Arguments {

@@ -42,8 +42,9 @@ pub(super) async fn run(bench: Bench) -> Result<ExitCode> {
         let start = Instant::now();
         let cluster = boot(node).await?;
         let up = start.elapsed();
+        let start = Instant::now();
         cluster.down().await?;
-        let down = start.elapsed() - up;
+        let down = start.elapsed();
         let left = Machine::look().leftovers_since(&before);
         let cache = if !cold {
             ""
@@ -91,7 +92,7 @@ fn summary(mut boots: Vec<Duration>) -> String {
     }
 }
 
-/// Has the kernel forget the files it read (proc_sys_vm(5), `drop_caches`).
+/// Has the kernel forget the files it read (`drop_caches`, `proc_sys_vm(5)`).
 fn drop_file_cache() -> Result<()> {
     std::fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the file cache needs root")
 }

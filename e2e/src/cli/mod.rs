@@ -54,7 +54,7 @@ pub(crate) enum Command {
     },
     /// Load a container image into the node, from an archive (docker save, buildah push docker-archive:, OCI)
     ///
-    /// Pods then use it with imagePullPolicy IfNotPresent or Never.
+    /// Pods then use it with `imagePullPolicy: IfNotPresent` or `Never`.
     LoadImage {
         #[command(flatten)]
         name: Name,

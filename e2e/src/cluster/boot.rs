@@ -2,25 +2,22 @@
 //! component that ends, or does not become ready in time, fails the boot with the end of its log.
 
 use std::io;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use nix::unistd::Uid;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::cgroups;
 use super::component::{ComponentError, last_lines};
 use super::control_plane::{self, API_PORT, API_SERVER, CONTROLLER_MANAGER, ETCD, Endpoint, SCHEDULER};
 use super::embedded::Embedded;
 use super::folder::{Claim, ClusterFolder, ClusterName, FolderError, Lifetime, NodeRecord, Record, Shape};
+use super::health::{answers, is_api_ready, takes_pods};
+use super::load::{ImageError, load_image};
 use super::namespaces;
 use super::node::config::{self, CONTAINERD, COREDNS, DNS_HEALTH_PORT, KUBELET, NODE_NAME, PROXY, PROXY_HEALTH_PORT};
 use super::node::network::Network;
@@ -36,8 +33,6 @@ use crate::progress::Progress;
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How often a port that somebody else took first is chosen anew.
 const PORT_ATTEMPTS: usize = 3;
-/// How long one question about health may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a node is made of that Debian ships.
 const NODE_PACKAGES: [Package; 8] = [
@@ -111,45 +106,6 @@ pub enum BootError {
     #[error(transparent)]
     Image(#[from] ImageError),
 }
-
-/// Why an image was not loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The program that loads it could not be run.
-    #[error("cannot run {program}, which loads images")]
-    Run {
-        /// The program.
-        program: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The archive of busybox could not be written.
-    #[error("cannot write the archive of busybox")]
-    Archive(#[source] io::Error),
-    /// busybox is missing.
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    /// The archive was refused.
-    #[error("cannot load {archive}: {complaint}")]
-    Refused {
-        /// The archive.
-        archive: PathBuf,
-        /// What the program that loads said.
-        complaint: String,
-    },
-    /// Nothing runs there.
-    #[error("the cluster has no node that an image could be loaded into")]
-    NoNode,
-    /// The cluster is not ours, and nobody said how to load an image there.
-    #[error(
-        "cannot load an image into the cluster of KUBECONFIG: set {LOAD_VARIABLE} to a command that is run with the \
-         archive's path, such as `kind load image-archive` or `minikube image load`"
-    )]
-    Foreign,
-}
-
-/// Names the command that loads an image archive into a cluster that is not ours.
-pub(super) const LOAD_VARIABLE: &str = "SERA_LOAD_IMAGE";
 
 /// What is to be booted.
 #[derive(Clone, Debug)]
@@ -392,54 +348,4 @@ pub(super) async fn client(kubeconfig: &Path) -> Result<Client, BootError> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
-}
-
-/// Whether the API server says that it is ready.
-pub(super) async fn is_api_ready(client: &Client) -> bool {
-    let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else { return false };
-    timeout(ANSWER_WITHIN, client.request_text(request)).await.is_ok_and(|answer| answer.is_ok())
-}
-
-/// Whether pods without tolerations are scheduled there.
-pub(super) fn takes_pods(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions
-        .is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
-    let tainted = node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).is_some_and(|taints| !taints.is_empty());
-    ready && !tainted
-}
-
-/// Whether something answers an HTTP request with 200.
-async fn answers(address: IpAddr, port: u16, path: &str) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect((address, port)).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
-    };
-    let answer = timeout(ANSWER_WITHIN, ask).await;
-    answer.is_ok_and(|answer| {
-        answer.is_ok_and(|answer| answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200"))
-    })
-}
-
-/// Loads an image archive into the containerd of a node.
-pub(super) async fn load_image(folder: &ClusterFolder, archive: &Path) -> Result<(), ImageError> {
-    let mut ctr = Command::new("ctr");
-    ctr.arg("--address").arg(config::containerd_socket(folder)).args(["--namespace", "k8s.io", "images", "import"]);
-    load_by(ctr, archive).await
-}
-
-/// Runs a program that loads an archive, whose path is its last argument.
-pub(super) async fn load_by(mut program: Command, archive: &Path) -> Result<(), ImageError> {
-    let output = program.arg(archive).stdin(Stdio::null()).output().await.map_err(|source| {
-        let program = program.as_std().get_program().to_string_lossy().into_owned();
-        ImageError::Run { program, source }
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(ImageError::Refused { archive: archive.to_owned(), complaint })
 }

@@ -11,7 +11,7 @@ use kube::{Client, Config};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-use super::boot::{ImageError, LOAD_VARIABLE, load_by};
+use super::load::{ImageError, LOAD_VARIABLE, load_by};
 use super::node::image::{self, BUSYBOX_PACKAGE};
 use crate::packages;
 use crate::progress::Progress;

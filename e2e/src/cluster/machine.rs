@@ -72,7 +72,7 @@ impl Machine {
         let (processes, links, cgroups, sysctls) = (Process::all(), entries(LINKS), cgroups(), sysctls());
         let others = before.and(Others::standing());
         Self {
-            processes: leftover_processes(processes, &others),
+            processes: leftover_processes(&processes, &others),
             mounts: mounts(),
             links: links.filter(|link| !others.links.contains(link)).collect(),
             cgroups: cgroups.into_iter().filter(|cgroup| !passes_through(cgroup, &others.cgroups)).collect(),
@@ -156,7 +156,7 @@ impl Process {
 
 /// Processes of clusters, but for those of a standing one: those with a mark, those below them, and those in a process
 /// namespace of their own.
-fn leftover_processes(all: BTreeMap<u32, Process>, others: &Others) -> BTreeSet<String> {
+fn leftover_processes(all: &BTreeMap<u32, Process>, others: &Others) -> BTreeSet<String> {
     let owner = |pid: u32| {
         let mut next = all.get(&pid);
         // No chain of parents is as long as this, unless ids were reused while it was read.

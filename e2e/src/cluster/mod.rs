@@ -8,6 +8,8 @@ mod control_plane;
 mod embedded;
 mod folder;
 mod foreign;
+mod health;
+mod load;
 mod machine;
 mod namespaces;
 mod node;
@@ -36,10 +38,11 @@ use self::node::network::Network;
 use self::programs::Program;
 use crate::progress::Progress;
 
-pub use self::boot::{BootError, ImageError};
+pub use self::boot::BootError;
 pub use self::component::{Component, ComponentError};
 pub use self::folder::{ClusterName, FolderError, Shape};
 pub use self::foreign::ForeignError;
+pub use self::load::ImageError;
 pub use self::machine::{Leftovers, Machine};
 pub use self::node::{BUSYBOX_IMAGE, STORAGE_CLASS};
 pub use self::pki::PkiError;
@@ -187,7 +190,7 @@ impl Cluster {
         match &self.kind {
             Kind::Foreign(cluster) => cluster.load_image(archive).await,
             Kind::Embedded(cluster) if cluster.record().shape == Shape::Node => {
-                boot::load_image(cluster.folder(), archive).await
+                load::load_image(cluster.folder(), archive).await
             }
             Kind::Embedded(_) => Err(ImageError::NoNode),
         }
@@ -256,7 +259,7 @@ impl Cluster {
 
     /// Whether the API server says that it is ready.
     pub async fn is_ready(&self) -> bool {
-        boot::is_api_ready(&self.client).await
+        health::is_api_ready(&self.client).await
     }
 
     /// Takes it down and says what went wrong, where dropping it would only print that. A cluster that this process did

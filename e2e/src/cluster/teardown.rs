@@ -64,7 +64,8 @@ pub(super) fn undo(folder: &ClusterFolder) -> Result<(), TeardownError> {
         let _ = init.signal(Signal::SIGKILL);
     }
     // A process that is ending has lost its mark already: those that are known are asked about until they are gone.
-    let left = || marked(folder.root()).into_iter().chain(recorded.iter().copied().filter(|one| one.is_alive())).collect();
+    let left =
+        || marked(folder.root()).into_iter().chain(recorded.iter().copied().filter(|one| one.is_alive())).collect();
     let count = kill_all(left, KILLED_WITHIN);
     if count > 0 {
         return Err(TeardownError::Processes { name: folder.name(), count });

@@ -54,10 +54,9 @@ pub(super) async fn run<S: AsRef<OsStr>>(
     let mut child = command.spawn().map_err(failed)?;
     let stdin = child.stdin.take();
     let write = async {
-        match stdin {
+        if let Some(mut stdin) = stdin {
             // A tool that does not read its input closes it: its exit says whether that was right.
-            Some(mut stdin) => drop(stdin.write_all(input).await),
-            None => (),
+            drop(stdin.write_all(input).await);
         }
     };
     let ((), output) = tokio::join!(write, child.wait_with_output());

@@ -89,7 +89,7 @@ spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}
     // Each waits for what the other writes: neither can end without the other running on the same files.
     for (own, other) in [("ping", "pong"), ("pong", "ping")] {
         let pod = format!(
-            r#"
+            r"
 apiVersion: v1
 kind: Pod
 metadata: {{name: {own}}}
@@ -111,7 +111,7 @@ spec:
           exit 1
       volumeMounts: [{{name: shared, mountPath: /shared}}]
   volumes: [{{name: shared, persistentVolumeClaim: {{claimName: shared}}}}]
-"#
+"
         );
         space.apply(&pod).await?;
     }

@@ -4,7 +4,10 @@
 //! `cargo test -p sera-e2e --test node` runs all of them, with a part of a name those that have it, with `--list` none.
 
 mod cluster;
+mod crash;
 mod faults;
+#[path = "../support/home.rs"]
+mod home;
 mod house;
 mod operator;
 
@@ -13,5 +16,5 @@ use std::process::ExitCode;
 use house::House;
 
 fn main() -> ExitCode {
-    House::open([cluster::TESTS, faults::TESTS, &operator::tests()].concat())
+    House::open([cluster::TESTS, faults::TESTS, crash::TESTS, &operator::tests()].concat())
 }

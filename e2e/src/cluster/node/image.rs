@@ -31,8 +31,8 @@ const COMMANDS: [&str; 35] = [
 pub(in crate::cluster) fn write_archive(path: &Path) -> io::Result<()> {
     let layer = layer(&fs::read(BUSYBOX)?)?;
     let digest = hex::encode(Sha256::digest(&layer));
-    let busybox = configuration(&digest, json!({"Cmd": ["sh"], "Env": ["PATH=/bin"]}));
-    let pause = configuration(&digest, json!({"Entrypoint": ["/bin/busybox", "sleep", "infinity"]}));
+    let busybox = configuration(&digest, &json!({"Cmd": ["sh"], "Env": ["PATH=/bin"]}));
+    let pause = configuration(&digest, &json!({"Entrypoint": ["/bin/busybox", "sleep", "infinity"]}));
     let layers = json!(["layer.tar"]);
     let manifest = json!([
         {"Config": "busybox.json", "RepoTags": [BUSYBOX_IMAGE], "Layers": layers},
@@ -51,7 +51,7 @@ pub(in crate::cluster) fn write_archive(path: &Path) -> io::Result<()> {
 }
 
 /// An image's configuration (OCI image specification, `config.md`).
-fn configuration(layer: &str, config: serde_json::Value) -> serde_json::Value {
+fn configuration(layer: &str, config: &serde_json::Value) -> serde_json::Value {
     json!({
         "architecture": architecture(), "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer}")]},
