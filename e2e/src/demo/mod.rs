@@ -1,0 +1,112 @@
+//! `cargo demo`: from nothing to an operator at work on a real cluster. Each step finds what an earlier demo left and goes on from there; how a
+//! step is done is the business of the modules that it calls.
+
+mod example;
+mod programs;
+mod repository;
+mod watch;
+
+use kube::Api;
+use sera_crds::SpecializationRun;
+use sera_crds::run::RunStatus;
+
+use crate::cluster::{Cluster, ClusterError, ClusterName, Shape, ToolError};
+use crate::images::{self, Image};
+use crate::platform::{self, PlatformError};
+use crate::progress::Progress;
+use watch::End;
+
+/// Where the demo's run lives.
+const NAMESPACE: &str = "sera-demo";
+
+/// Why the demo ended early. Running it again goes on from where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// There is no cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A program was not built.
+    #[error(transparent)]
+    Build(#[from] programs::BuildError),
+    /// An image was not built.
+    #[error(transparent)]
+    Image(#[from] images::ImageError),
+    /// The operator was not installed.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// The example cannot be applied.
+    #[error(transparent)]
+    Example(#[from] example::ExampleError),
+    /// There is no repository to specialise to.
+    #[error(transparent)]
+    Repository(#[from] repository::RepositoryError),
+    /// kubectl said no.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The run could not be read.
+    #[error("cannot read the run")]
+    Read(#[from] kube::Error),
+    /// Pods cannot reach this machine.
+    #[error("cannot tell at which address the cluster's pods reach this machine: set SERA_HOST_IP to it")]
+    NoHostAddress,
+    /// The run needs somebody's help.
+    #[error("the run is stalled, {reason}: {message}")]
+    Stalled {
+        /// Why, in one word.
+        reason: String,
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// Runs the demo to the end of what this release can do, and leaves the cluster up.
+pub async fn run(progress: &Progress) -> Result<(), DemoError> {
+    programs::build().await?;
+    let (cluster, _) = Cluster::up(ClusterName::unnamed(), Shape::Node, progress).await?;
+    progress.step("building the images");
+    let archives = images::build(&Image::ALL, progress).await?;
+    platform::install(&cluster, &archives, &[], progress).await?;
+
+    let address = cluster.host_ip().ok_or(DemoError::NoHostAddress)?;
+    let (_server, url) = repository::serve(address).await?;
+    let example = example::of_repository(&url, NAMESPACE)?;
+    progress.step("applying examples/quickstart-rehearsal.yaml");
+    cluster.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n")).await?;
+    cluster.apply(&example.manifests).await?;
+    progress.finish(format!("{NAMESPACE}/{} specialises a student to {url}", example.run));
+
+    let runs: Api<SpecializationRun> = Api::namespaced(cluster.client(), NAMESPACE);
+    match watch::until_the_end(&runs, &example.run).await? {
+        End::Ready(status) => println!("\nThe run is Ready.\n{}", where_things_are(&status)),
+        End::NotImplemented(status, message) => {
+            println!("\nThis is as far as this release goes: {message}\n{}", where_things_are(&status));
+        }
+        End::Stalled { reason, message } => return Err(DemoError::Stalled { reason, message }),
+    }
+    println!("\n{}", afterwards(&cluster, &example.run));
+    Ok(())
+}
+
+/// Where the artifacts lie, a line each.
+fn where_things_are(status: &RunStatus) -> String {
+    let artifacts = status.artifacts.clone().unwrap_or_default();
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    if let Some(snapshot) = artifacts.snapshot {
+        lines
+            .push(("snapshot", format!("{} ({} commits, newest {})", snapshot.uri, snapshot.commits, snapshot.commit)));
+    }
+    let others = [("dataset", artifacts.dataset), ("model", artifacts.model), ("report", artifacts.report)];
+    lines.extend(others.into_iter().filter_map(|(what, artifact)| Some((what, artifact?.uri))));
+    lines.iter().map(|(what, place)| format!("  {what:<9} {place}")).collect::<Vec<_>>().join("\n")
+}
+
+fn afterwards(cluster: &Cluster, run: &str) -> String {
+    let kubeconfig = cluster.kubeconfig_path();
+    let look =
+        format!("  look at it:   KUBECONFIG={} kubectl -n {NAMESPACE} describe srun {run}", kubeconfig.display());
+    if cluster.is_ours() {
+        format!("The cluster stays up.\n{look}\n  in a shell:   cargo e2e shell\n  take it down: cargo e2e down")
+    } else {
+        format!("The operator stays in namespace {}, the run in {NAMESPACE}.\n{look}", platform::NAMESPACE)
+    }
+}

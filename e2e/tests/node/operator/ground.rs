@@ -1,0 +1,249 @@
+//! What the operator's tests stand on: the operator installed once, and for each test a store and a git server with a repository of its own.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use sera_crds::SpecializationRun;
+use sera_crds::conditions::{self, ConditionType};
+use sera_crds::run::RunStatus;
+use sera_e2e::git_server::{GitServer, GitServerConfig};
+use sera_e2e::images::{self, Image};
+use sera_e2e::platform;
+use sera_e2e::progress::Progress;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::house::Space;
+
+/// The claim of every test's store, and the folder in it.
+pub(super) const STORE: &str = "pvc://store/runs";
+/// The repository of every test, as the git server names it.
+const REPOSITORY: &str = "acme/billing.git";
+/// When the repository's commits were made: three months apart, so that two of them are a year's snapshots.
+const COMMIT_DATES: [&str; 3] = ["2026-01-10T09:00:00Z", "2026-04-10T09:00:00Z", "2026-07-10T09:00:00Z"];
+
+/// A namespace with a store, and a git server that the namespace's pods reach.
+pub(super) struct Ground {
+    pub(super) space: Space,
+    pub(super) git: GitServer,
+    folder: TempDir,
+}
+
+impl Ground {
+    /// Installs the operator, if this is the first test that needs it, and prepares the namespace.
+    pub(super) async fn lay(space: Space) -> Result<Self> {
+        rollout_image(&space).await?;
+        restrict(&space).await?;
+        space.apply(CLAIM).await?;
+        let folder = TempDir::new()?;
+        let root = folder.path().join("served");
+        make_repository(folder.path(), &root.join(REPOSITORY)).await?;
+        let host = space.cluster().await?.host_ip().context("pods cannot reach this machine")?;
+        let git =
+            GitServer::start(GitServerConfig { address: SocketAddr::new(host, 0), ..GitServerConfig::new(root) })?;
+        Ok(Self { space, git, folder })
+    }
+
+    /// The repository's URL.
+    pub(super) fn url(&self) -> String {
+        self.git.url(REPOSITORY)
+    }
+
+    /// What `git` says of the repository.
+    pub(super) async fn git(&self, arguments: &[&str]) -> Result<String> {
+        git(&self.folder.path().join("served").join(REPOSITORY), arguments, None).await
+    }
+
+    /// Applies a run that takes two commits of the repository, with `changes` merged over its spec.
+    pub(super) async fn apply_run(&self, name: &str, changes: Value) -> Result<()> {
+        let mut run = json!({
+            "apiVersion": "sera.dev/v1alpha1",
+            "kind": "SpecializationRun",
+            "metadata": {"name": name},
+            "spec": {
+                "source": {"git": {"url": self.url()}, "commits": {"count": 2}},
+                "teacher": {"rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}}},
+                "generation": {"acceptedTrajectories": 16},
+                "training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0},
+                "output": {"store": STORE},
+            },
+        });
+        merge(&mut run["spec"], changes);
+        self.space.apply(&run.to_string()).await
+    }
+
+    /// Changes a run's spec by a merge patch, as `kubectl edit` would.
+    pub(super) async fn change_run(&self, name: &str, spec: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.space.api::<SpecializationRun>().patch(name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// Waits until the run's status, made for its newest spec, is as it should be.
+    pub(super) async fn until(
+        &self,
+        name: &str,
+        wish: impl Fn(&RunStatus) -> bool + Send + 'static,
+    ) -> Result<SpecializationRun> {
+        let seen = self.space.wait_for(name, move |run: Option<&SpecializationRun>| {
+            let status = run.and_then(|run| {
+                run.status.as_ref().filter(|status| status.observed_generation == run.metadata.generation)
+            });
+            status.is_some_and(&wish)
+        });
+        let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
+        let status = self.space.api::<SpecializationRun>().get_opt(name).await?.and_then(|run| run.status);
+        Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
+    }
+
+    /// Waits until the run's snapshot is in the store, and has gone as far as this release goes.
+    pub(super) async fn until_snapshotted(&self, name: &str) -> Result<SpecializationRun> {
+        self.until(name, |status| {
+            is_true(status, ConditionType::Snapshotted)
+                && reason(status, ConditionType::Stalled) == Some("NotImplemented")
+        })
+        .await
+    }
+
+    /// Every Job of the namespace, by uid.
+    pub(super) async fn jobs(&self) -> Result<BTreeSet<String>> {
+        let jobs = self.space.api::<Job>().list(&ListParams::default()).await?;
+        Ok(jobs.items.into_iter().filter_map(|job| job.metadata.uid).collect())
+    }
+
+    /// The reasons of all Events about the object, in no order.
+    pub(super) async fn events_about(&self, name: &str) -> Result<BTreeSet<String>> {
+        let events = self.space.api::<Event>().list(&ListParams::default()).await?;
+        let about =
+            |event: &Event| event.regarding.as_ref().is_some_and(|regarding| regarding.name.as_deref() == Some(name));
+        Ok(events.items.into_iter().filter(about).filter_map(|event| event.reason).collect())
+    }
+
+    /// What a shell script prints in a pod that has the store mounted at /mnt/store, and git.
+    pub(super) async fn in_store(&self, pod: &str, script: &str) -> Result<String> {
+        let image = rollout_image(&self.space).await?;
+        let manifest = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod},
+            "spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": false,
+                "securityContext": {
+                    "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [{
+                    "name": "look",
+                    "image": image,
+                    "command": ["sh", "-euc", script],
+                    "env": [{"name": "HOME", "value": "/tmp"}],
+                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                    "volumeMounts": [{"name": "store", "mountPath": "/mnt/store"}],
+                }],
+                "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": "store"}}],
+            },
+        });
+        self.space.apply(&manifest.to_string()).await?;
+        self.space.output_of(pod).await
+    }
+}
+
+/// Whether a condition is True.
+pub(super) fn is_true(status: &RunStatus, about: ConditionType) -> bool {
+    conditions::is_true(&status.conditions, about)
+}
+
+/// The reason of a condition that is there.
+pub(super) fn reason(status: &RunStatus, about: ConditionType) -> Option<&str> {
+    conditions::get(&status.conditions, about).map(|condition| condition.reason.as_str())
+}
+
+/// The message of a condition; empty where it is not there.
+pub(super) fn message(status: &RunStatus, about: ConditionType) -> &str {
+    conditions::get(&status.conditions, about).map_or("", |condition| condition.message.as_str())
+}
+
+/// The status of a run that has one.
+pub(super) fn status(run: &SpecializationRun) -> Result<&RunStatus> {
+    run.status.as_ref().context("the run has no status")
+}
+
+const CLAIM: &str = r"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: store}
+spec:
+  accessModes: [ReadWriteMany]
+  resources: {requests: {storage: 1Gi}}
+";
+
+/// The image of the stages, once the operator is installed.
+async fn rollout_image(space: &Space) -> Result<&'static str> {
+    static IMAGE: OnceCell<String> = OnceCell::const_new();
+    let install = || async {
+        let progress = Progress::console();
+        let archives = images::build(&Image::ALL, &progress).await?;
+        platform::install(space.cluster().await?, &archives, &["--set=replicas=2".to_owned()], &progress).await?;
+        let rollout = archives
+            .iter()
+            .find(|archive| archive.image == Image::Rollout)
+            .context("no image of the stages was built")?;
+        anyhow::Ok(rollout.reference.clone())
+    };
+    Ok(IMAGE.get_or_try_init(install).await?.as_str())
+}
+
+/// Has the namespace refuse every pod that is not restricted, as a careful platform team does.
+async fn restrict(space: &Space) -> Result<()> {
+    let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces: Api<Namespace> = Api::all(space.client());
+    namespaces.patch(&space.namespace, &PatchParams::default(), &Patch::Merge(labels)).await?;
+    Ok(())
+}
+
+/// A bare repository of a few dated commits, on `main`.
+async fn make_repository(folder: &Path, bare: &Path) -> Result<()> {
+    let work = folder.join("work");
+    tokio::fs::create_dir_all(work.join("src")).await?;
+    tokio::fs::create_dir_all(bare).await?;
+    git(&work, &["init", "--quiet", "--initial-branch=main"], None).await?;
+    for (number, date) in COMMIT_DATES.iter().enumerate() {
+        let code = format!("def total(prices):\n    return sum(prices[{number}:])\n");
+        tokio::fs::write(work.join("src/billing.py"), code).await?;
+        git(&work, &["add", "--all"], None).await?;
+        git(&work, &["commit", "--quiet", "--message", &format!("commit {number}")], Some(date)).await?;
+    }
+    git(bare, &["clone", "--quiet", "--bare", &work.display().to_string(), "."], None).await?;
+    Ok(())
+}
+
+async fn git(folder: &Path, arguments: &[&str], date: Option<&str>) -> Result<String> {
+    let mut command = Command::new("git");
+    command.current_dir(folder).args(["-c", "user.name=Ada", "-c", "user.email=ada@acme.test"]).args(arguments);
+    if let Some(date) = date {
+        command.env("GIT_AUTHOR_DATE", date).env("GIT_COMMITTER_DATE", date);
+    }
+    let output = command.output().await.context("cannot run git")?;
+    ensure!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// RFC 7396, JSON merge patch.
+fn merge(target: &mut Value, changes: Value) {
+    match changes {
+        Value::Object(changes) if target.is_object() => {
+            for (key, change) in changes {
+                merge(&mut target[key], change);
+            }
+        }
+        change => *target = change,
+    }
+}

@@ -1,0 +1,92 @@
+//! The operator dies: at random, again and again, with a second one beside it. What it was at comes out the same.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::TryStreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams, Preconditions};
+use kube::runtime::{WatchStreamExt, watcher};
+use sera_crds::conditions::ConditionType;
+use sera_crds::values::Stage;
+use sera_e2e::git_server::Behaviour;
+use sera_e2e::platform;
+use serde_json::json;
+
+use super::ground::{Ground, is_true, status};
+use crate::house::{Company, Space, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![Company::Alone; an_operator_killed_twenty_times_makes_one_job_and_one_result];
+
+/// How often it is killed, and how long it lives in between, in milliseconds: from before it is elected to after it has acted. The sequence is
+/// fixed, so that a failure comes again.
+const LIVES: [u64; 20] =
+    [0, 150, 900, 40, 1700, 300, 2600, 80, 1200, 500, 20, 3100, 700, 210, 1500, 60, 2200, 400, 1000, 3600];
+
+async fn an_operator_killed_twenty_times_makes_one_job_and_one_result(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let jobs = watch_jobs(&ground);
+    // The clone hangs at first, so that the stage outlives most of the killing.
+    ground.git.set_behaviour(Behaviour::Hang);
+    ground.apply_run("billing", json!({})).await?;
+    for (round, life) in LIVES.into_iter().enumerate() {
+        tokio::time::sleep(Duration::from_millis(life)).await;
+        kill_operators(&ground, round % 3 == 2).await.context("cannot kill the operator")?;
+        if round == LIVES.len() - 4 {
+            ground.git.set_behaviour(Behaviour::Serve);
+        }
+    }
+    let run = ground.until_snapshotted("billing").await?;
+    let said = status(&run)?;
+    ensure!(is_true(said, ConditionType::Snapshotted), "{said:?}");
+    let attempts = said.attempts.get(&Stage::Snapshot).copied();
+    let made = jobs.await??;
+    ensure!(attempts == Some(1), "there were {attempts:?} attempts: {:?}", said.recent_failures);
+    ensure!(made.len() == 1, "Jobs were made: {made:?}");
+    let manifests = ground.in_store("look", "find /mnt/store -name manifest.json | wc -l").await?;
+    ensure!(manifests.trim() == "1", "{manifests} snapshots lie in the store");
+    Ok(())
+}
+
+/// Kills the operator's processes without a warning: one of the two, or both.
+async fn kill_operators(ground: &Ground, both: bool) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(ground.space.client(), platform::NAMESPACE);
+    let all = pods.list(&ListParams::default().labels("app.kubernetes.io/name=sera-operator")).await?;
+    ensure!(!all.items.is_empty(), "there is no operator");
+    let victims = if both { all.items.len() } else { 1 };
+    for pod in all.items.into_iter().take(victims) {
+        let name = pod.metadata.name.context("a pod without a name")?;
+        let now = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: pod.metadata.uid, resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match pods.delete(&name, &now).await {
+            Err(kube::Error::Api(refusal)) if refusal.code == 404 || refusal.code == 409 => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}
+
+/// Collects the uid of every Job that is ever seen in the namespace, until the run is through.
+fn watch_jobs(ground: &Ground) -> tokio::task::JoinHandle<Result<BTreeSet<String>>> {
+    let (jobs, runs) = (ground.space.api::<Job>(), ground.space.api::<sera_crds::SpecializationRun>());
+    tokio::spawn(async move {
+        let mut seen = BTreeSet::new();
+        let mut events = std::pin::pin!(watcher(jobs, watcher::Config::default()).default_backoff().touched_objects());
+        loop {
+            match tokio::time::timeout(Duration::from_secs(1), events.try_next()).await {
+                Ok(job) => seen.extend(job?.and_then(|job| job.metadata.uid)),
+                Err(_) => {
+                    let run = runs.get_opt("billing").await?.and_then(|run| run.status);
+                    if run.is_some_and(|status| is_true(&status, ConditionType::Snapshotted)) {
+                        return Ok(seen);
+                    }
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,13 @@
+//! The operator on a real node, as its chart installs it: what a user applies, sees, breaks and repairs.
+
+mod ground;
+mod identity;
+mod killed;
+mod repair;
+mod snapshot;
+
+use crate::house::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    [snapshot::TESTS, repair::TESTS, identity::TESTS, killed::TESTS].concat()
+}
