@@ -4,12 +4,15 @@
 use std::{
     net::SocketAddr,
     num::{NonZeroU16, NonZeroU32},
-    path::{Path, PathBuf},
 };
 
 use clap::{ArgAction, Args, Parser, builder::BoolishValueParser};
-use sera_crds::values::{ImageRef, ResourceName, Timeout};
-use serde::de::DeserializeOwned;
+use sera_crds::{
+    defaults::RunDefaults,
+    values::{ImageRef, ResourceName, Timeout},
+};
+use serde::Deserialize;
+use serde_path_to_error::Track;
 
 use crate::runtime::{
     lease::{BadTiming, Timing},
@@ -20,32 +23,32 @@ use crate::runtime::{
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file of run defaults cannot be read.
-    #[error("cannot read the run defaults {path}: {source}; check --run-defaults")]
-    ReadDefaults {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file of run defaults is not what it should be; the cause names field and line.
-    #[error(
-        "the run defaults {path} are not valid: {source}; correct the chart's values under runDefaults, or the file"
-    )]
-    ParseDefaults {
-        /// The file.
-        path: PathBuf,
-        /// Field, line, and what is wrong there.
-        #[source]
-        source: serde_yaml::Error,
-    },
     /// The rate is not one.
     #[error("--qps {0} is not a rate of requests: use a number such as 50, or 0.5")]
     Rate(f64),
     /// The election's periods do not fit together.
     #[error("{0}; check --lease-duration, --lease-renew-deadline and --lease-retry-period")]
     Timing(#[from] BadTiming),
+}
+
+/// A file of run defaults that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadDefaults {
+    /// It cannot be read.
+    #[error("it cannot be read: {0}")]
+    Read(#[source] std::io::Error),
+    /// It is not what it should be.
+    #[error("{at}: {}; correct the chart's value runDefaults, or the file", .source.to_string().trim_start_matches(&format!("{at}: ")))]
+    Parse {
+        /// The path of the field.
+        at: String,
+        /// What is wrong there, and where known on which line.
+        #[source]
+        source: serde_yaml::Error,
+    },
+    /// It names a store in two ways.
+    #[error("store and claim exclude each other: name one of them in the chart's value runDefaults, or in the file")]
+    StoreTwice,
 }
 
 /// The controller of SERA: turns private code repositories into coding agents specialised to them.
@@ -82,8 +85,8 @@ pub struct Scope {
     pub namespaces: Vec<ResourceName>,
     /// A YAML file with what a run takes where its own spec says nothing (the chart's value `runDefaults`). It is read once, at
     /// start, and a run keeps what it took when it was first seen.
-    #[arg(long, env = "SERA_RUN_DEFAULTS", value_name = "FILE")]
-    pub run_defaults: Option<PathBuf>,
+    #[arg(long, env = "SERA_RUN_DEFAULTS", value_name = "FILE", value_parser = read_defaults)]
+    pub run_defaults: Option<RunDefaults>,
     /// The image of the stages that work on repositories (images/rollout).
     #[arg(long, env = "SERA_ROLLOUT_IMAGE", value_name = "IMAGE")]
     pub rollout_image: ImageRef,
@@ -153,22 +156,16 @@ pub struct Outlook {
     pub log_level: logs::Level,
 }
 
-impl Scope {
-    /// The run defaults of the file that was named; where none was, those of a file that says nothing.
-    ///
-    /// # Errors
-    /// [`Error::ReadDefaults`], [`Error::ParseDefaults`].
-    pub fn load_defaults<D: DeserializeOwned + Default>(&self) -> Result<D, Error> {
-        self.run_defaults.as_deref().map_or_else(|| Ok(D::default()), read_defaults)
-    }
-}
-
-fn read_defaults<D: DeserializeOwned + Default>(path: &Path) -> Result<D, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::ReadDefaults { path: path.to_owned(), source })?;
-    let defaults: Option<D> =
-        serde_yaml::from_str(&text).map_err(|source| Error::ParseDefaults { path: path.to_owned(), source })?;
-    // An empty file, or one of comments alone, is YAML's null.
-    Ok(defaults.unwrap_or_default())
+fn read_defaults(path: &str) -> Result<RunDefaults, BadDefaults> {
+    let text = std::fs::read_to_string(path).map_err(BadDefaults::Read)?;
+    let mut at = Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(serde_yaml::Deserializer::from_str(&text), &mut at);
+    // An empty file, or one of comments alone, is YAML's null, and sets nothing.
+    let defaults = match Option::<RunDefaults>::deserialize(deserializer) {
+        Ok(defaults) => defaults.unwrap_or_default(),
+        Err(source) => return Err(BadDefaults::Parse { at: at.path().to_string(), source }),
+    };
+    if defaults.store.is_some() && defaults.claim.is_some() { Err(BadDefaults::StoreTwice) } else { Ok(defaults) }
 }
 
 impl Traffic {
@@ -206,10 +203,9 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use clap::CommandFactory;
-    use serde::Deserialize;
 
     use super::*;
 
@@ -276,36 +272,32 @@ mod tests {
         assert!(first.starts_with("laptop_") && first != elsewhere.identity(), "{first}");
     }
 
-    #[derive(Debug, Default, PartialEq, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Defaults {
-        #[serde(default)]
-        store: String,
-        #[serde(default)]
-        proxy: BTreeMap<String, u16>,
-    }
-
-    fn defaults_of(text: &str) -> Result<Defaults, Error> {
+    fn defaults_of(text: &str) -> Result<RunDefaults, BadDefaults> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        read_defaults(file.path())
+        read_defaults(file.path().to_str().unwrap())
     }
 
     #[test]
     fn defaults_are_read_and_an_empty_file_sets_nothing() {
-        assert_eq!(defaults_of("store: s3://acme").unwrap().store, "s3://acme");
-        assert_eq!(defaults_of("").unwrap(), Defaults::default());
-        assert_eq!(defaults_of("# none\n").unwrap(), Defaults::default());
-        assert_eq!(parse(&[]).unwrap().scope.load_defaults::<Defaults>().unwrap(), Defaults::default());
+        assert_eq!(defaults_of("store: s3://acme-ml/sera").unwrap().store.unwrap().as_str(), "s3://acme-ml/sera");
+        assert_eq!(defaults_of("").unwrap(), RunDefaults::default());
+        assert_eq!(defaults_of("# none\n").unwrap(), RunDefaults::default());
+        assert_eq!(parse(&[]).unwrap().scope.run_defaults, None);
     }
 
     #[test]
     fn a_bad_file_names_the_field_the_line_and_the_chart_s_value() {
-        let error = defaults_of("store: s3://acme\nproxy:\n  http: many\n").unwrap_err().to_string();
-        assert!(error.contains("proxy.http") && error.contains("line 3") && error.contains("runDefaults"), "{error}");
-        let error = defaults_of("stroe: s3://acme\n").unwrap_err().to_string();
+        let error = defaults_of("queueName: gpu\nproxy:\n  http: [many]\n").unwrap_err().to_string();
+        assert!(
+            error.starts_with("proxy.http: ") && error.contains("line 3") && error.contains("runDefaults"),
+            "{error}"
+        );
+        let error = defaults_of("stroe: s3://acme-ml/sera\n").unwrap_err().to_string();
         assert!(error.contains("unknown field `stroe`"), "{error}");
-        let error = read_defaults::<Defaults>(Path::new("/no/such.yaml")).unwrap_err().to_string();
-        assert!(error.contains("/no/such.yaml") && error.contains("--run-defaults"), "{error}");
+        let error = defaults_of("store: ftp://acme\n").unwrap_err().to_string();
+        assert!(error.starts_with("store: 'ftp://acme' is not a store"), "{error}");
+        assert!(matches!(defaults_of("store: s3://acme-ml/sera\nclaim: sera\n"), Err(BadDefaults::StoreTwice)));
+        assert!(matches!(read_defaults("/no/such.yaml"), Err(BadDefaults::Read(_))));
     }
 }

@@ -5,15 +5,17 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use kube::Api;
+use sera_crds::values::ResourceName;
 use sera_operator::{
-    config::Config,
+    config::{self, Config},
+    controller,
     runtime::{
         Runtime,
         advice::chain,
         client::{self, Manners},
         events::EventPublisher,
         gate::Gate,
-        lease::{Candidate, Election, Elector},
+        lease::{Candidate, Election, Elector, Timing},
         logs,
         metrics::Metrics,
         readiness::Readiness,
@@ -31,59 +33,68 @@ const THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let ended = logs::start(config.outlook.log_format, &config.outlook.log_level)
         .map_err(BoxError::from)
-        .and_then(|()| threads?.block_on(operate(config)));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{}", chain(error.as_ref()));
-            ExitCode::FAILURE
-        }
+        .and_then(|()| run(config));
+    if let Err(error) = &ended {
+        tracing::error!("{}", chain(error.as_ref()));
     }
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(config: Config) -> Result<(), BoxError> {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    let ended = threads.block_on(operate(config));
+    // Nobody waits for what is left: the look-up of a name may hang for as long as the resolver likes.
+    threads.shutdown_background();
+    ended
 }
 
 async fn operate(config: Config) -> Result<(), BoxError> {
     let (limit, timing) = (config.traffic.limit()?, config.election.timing()?);
-    let (metrics, readiness, shutdown, gate) =
-        (Metrics::new()?, Readiness::new(), Shutdown::on_signals()?, Gate::closed());
+    let (metrics, readiness) = (Metrics::new()?, Readiness::new());
+    let (shutdown, gate) = (Shutdown::on_signals()?, Gate::closed());
     let cluster = client::find_cluster().await?;
     let server = Server::start(config.outlook.listen, readiness.clone(), metrics.clone()).await?;
-    let fenced =
-        Manners { throttle: Some(Arc::new(Throttle::new(limit))), gate: Some(gate.clone()), metrics: metrics.rest() };
+    let throttle = Some(Arc::new(Throttle::new(limit)));
+    let fenced = Manners { throttle, gate: Some(gate.clone()), metrics: metrics.rest() };
     let client = client::connect(cluster.clone(), fenced)?;
-    shutdown.or(startup::wait_for_cluster(&client, &readiness)).await;
+    let elector = elector(&config.election, timing, cluster, gate.clone(), &metrics)?;
+    if shutdown.or(startup::wait_for_cluster(&client, &readiness)).await.is_none() {
+        return Ok(());
+    }
 
-    let election = if config.election.leader_elect {
-        let free = client::connect(cluster, Manners { throttle: None, gate: None, metrics: metrics.rest() })?;
-        let namespace =
-            config.election.lease_namespace.as_ref().map_or(free.default_namespace(), |name| name.as_str()).to_owned();
-        let lease_name = config.election.lease_name.to_string();
-        let master = metrics.master(&lease_name);
-        let candidate = Candidate { identity: config.election.identity(), lease_name, timing };
-        Election::start(Elector::new(Api::namespaced(free, &namespace), candidate, gate, master))
-    } else {
-        Election::unopposed(gate)
-    };
-    let events = EventPublisher::start(client.clone(), config.election.pod_name.clone(), metrics.events());
+    let election = elector.map_or_else(|| Election::unopposed(gate), Election::start);
     let leadership = election.leadership();
-    let runtime = Runtime {
-        client,
-        config: Arc::new(config),
-        metrics,
-        events: events.clone(),
-        leadership,
-        readiness,
-        shutdown: shutdown.clone(),
-    };
+    let events = EventPublisher::start(client.clone(), config.election.pod_name.clone(), metrics.events());
+    let (config, waiting_events, signals) = (Arc::new(config), events.clone(), shutdown.clone());
+    let runtime = Runtime { client, config, metrics, events, leadership, readiness, shutdown };
+    let ended = signals.see_out(controller::run(runtime)).await;
 
-    drop(runtime);
-    shutdown.requested().await;
-
-    events.flush(shutdown::EVENTS).await;
+    waiting_events.flush(shutdown::EVENTS).await;
     let farewell = election.end().await;
     server.stop().await;
     tracing::info!(?farewell, "ended");
+    ended.transpose()?;
     Ok(())
+}
+
+/// Who stands for election, unless there is none. The election has a client of its own, which waits at no bucket and passes no
+/// gate: both would make it wait for the work that it is there to permit.
+fn elector(
+    flags: &config::Election,
+    timing: Timing,
+    cluster: kube::Config,
+    gate: Gate,
+    metrics: &Metrics,
+) -> Result<Option<Elector>, BoxError> {
+    if !flags.leader_elect {
+        return Ok(None);
+    }
+    let client = client::connect(cluster, Manners { throttle: None, gate: None, metrics: metrics.rest() })?;
+    let namespace = flags.lease_namespace.as_ref().map_or(client.default_namespace(), ResourceName::as_str).to_owned();
+    let lease_name = flags.lease_name.to_string();
+    let master = metrics.master(&lease_name);
+    let candidate = Candidate { identity: flags.identity(), lease_name, timing };
+    Ok(Some(Elector::new(Api::namespaced(client, &namespace), candidate, gate, master)))
 }

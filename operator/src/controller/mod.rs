@@ -26,7 +26,6 @@ use self::{
 use crate::{
     apply::Applier,
     cache::{Children, WatchedJob, WatchedPod, watch_children, watch_owners},
-    config,
     defaults::FixedDefaults,
     facts::{JobFacts, PodFacts, Uid},
     observe::Observer,
@@ -45,9 +44,6 @@ const NOT_RUNNING: &str = "status.phase!=Running";
 /// Why the controllers cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The platform's defaults cannot be read.
-    #[error(transparent)]
-    Config(#[from] config::Error),
     /// A metric cannot be registered.
     #[error(transparent)]
     Metrics(#[from] metrics::Error),
@@ -98,7 +94,7 @@ impl Shared {
     fn new(runtime: Runtime) -> Result<Self, Error> {
         let concurrency = runtime.config.scope.concurrency.get();
         Ok(Self {
-            defaults: Arc::new(FixedDefaults::new(runtime.config.scope.load_defaults()?)),
+            defaults: Arc::new(FixedDefaults::new(runtime.config.scope.run_defaults.clone().unwrap_or_default())),
             written: Arc::default(),
             telemetry: Telemetry::new(&runtime.metrics)?,
             image: runtime.config.scope.rollout_image.as_str().into(),

@@ -58,7 +58,7 @@ impl Timing {
 
 /// What is known of the lease object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sighting {
+pub(super) enum Sighting {
     /// Nothing, or a write was sent and its fate is not known.
     Unknown,
     /// There is none.
@@ -69,7 +69,7 @@ pub enum Sighting {
 
 /// The lease as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(super) struct Record {
     /// Who holds it; `None` when it was released.
     pub holder: Option<String>,
     /// How long its holder asks others to wait; `None` when the record does not say.
@@ -80,7 +80,7 @@ pub struct Record {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Read the lease.
     Read,
     /// Make the lease, held by us.
@@ -100,7 +100,7 @@ pub enum Action {
 
 /// Why leadership was lost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Loss {
+pub(super) enum Loss {
     /// The API server did not take a renewal in time.
     #[error("the lease could not be renewed in time")]
     Expired,
@@ -114,7 +114,7 @@ pub enum Loss {
 
 /// What the replica `me` does at `now`, having seen `sighting`, and having sent its last successful renewal at `renewed`
 /// (`None`: it does not lead).
-pub fn decide(now: Instant, me: &str, timing: Timing, sighting: &Sighting, renewed: Option<Instant>) -> Action {
+pub(super) fn decide(now: Instant, me: &str, timing: Timing, sighting: &Sighting, renewed: Option<Instant>) -> Action {
     match renewed {
         Some(renewed) => lead(now, me, timing, sighting, renewed),
         None => follow(now, me, timing, sighting),
