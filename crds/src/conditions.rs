@@ -1,7 +1,5 @@
-//! The conditions of both kinds: their types, the reasons that are part of the API, and how a list of them is changed.
-//! Nothing here looks at a cluster.
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+//! The conditions of both kinds: their types, and the reasons that are part of the API. When one is set is the
+//! controller's business.
 
 use crate::values::{Stage, choice};
 
@@ -107,126 +105,25 @@ choice! {
     }
 }
 
-/// What is to be said of one condition; [`set`] adds when it was said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Statement {
-    /// What it is about.
-    pub about: ConditionType,
-    /// Whether it holds; `None` is Unknown.
-    pub holds: Option<bool>,
-    /// Why, as a CamelCase word: a [`Reason`], or one from a termination message.
-    pub reason: String,
-    /// Why, as a sentence for people.
-    pub message: String,
-}
-
-impl Statement {
-    /// It holds.
-    pub fn yes(about: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { about, holds: Some(true), reason: reason.to_string(), message: message.into() }
-    }
-
-    /// It does not hold.
-    pub fn no(about: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { about, holds: Some(false), reason: reason.to_string(), message: message.into() }
-    }
-
-    /// It cannot be said.
-    pub fn unknown(about: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { about, holds: None, reason: reason.to_string(), message: message.into() }
-    }
-
-    fn status(&self) -> &'static str {
-        match self.holds {
-            Some(true) => "True",
-            Some(false) => "False",
-            None => "Unknown",
-        }
-    }
-}
-
-/// What the schema lets a condition's message take, in characters.
-pub const MAX_MESSAGE_CHARS: usize = 768;
-
-/// Says something of one condition. Its time changes only when its status does; other conditions stay as they are.
-pub fn set(conditions: &mut Vec<Condition>, statement: Statement, generation: Option<i64>, now: &Time) {
-    let status = statement.status();
-    let message = statement.message.chars().take(MAX_MESSAGE_CHARS).collect();
-    let at = conditions.iter().position(|condition| condition.type_ == statement.about.as_str());
-    let since = at
-        .map(|at| &conditions[at])
-        .filter(|old| old.status == status)
-        .map_or(now, |old| &old.last_transition_time)
-        .clone();
-    let condition = Condition {
-        type_: statement.about.to_string(),
-        status: status.to_owned(),
-        observed_generation: generation,
-        last_transition_time: since,
-        reason: statement.reason,
-        message,
-    };
-    match at {
-        Some(at) => conditions[at] = condition,
-        None => conditions.push(condition),
-    }
-}
-
-/// Takes a condition out of the list, where it stands there.
-pub fn remove(conditions: &mut Vec<Condition>, about: ConditionType) {
-    conditions.retain(|condition| condition.type_ != about.as_str());
-}
-
-/// The condition of a type.
-pub fn get(conditions: &[Condition], about: ConditionType) -> Option<&Condition> {
-    conditions.iter().find(|condition| condition.type_ == about.as_str())
-}
-
-/// Whether a condition is True.
-pub fn is_true(conditions: &[Condition], about: ConditionType) -> bool {
-    get(conditions, about).is_some_and(|condition| condition.status == "True")
-}
+/// The most characters that the schema takes as a condition's message.
+pub const MAX_MESSAGE_CHARS: usize = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Time {
-        Time(text.parse().unwrap())
+    #[test]
+    fn every_stage_has_a_condition_of_its_own() {
+        let mut conditions: Vec<ConditionType> = Stage::ALL.iter().map(|stage| ConditionType::from(*stage)).collect();
+        conditions.dedup();
+        assert_eq!(conditions.len(), Stage::ALL.len());
     }
 
     #[test]
-    fn the_time_of_a_condition_changes_only_with_its_status() {
-        let (first, later, last) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"), at("2026-01-03T00:00:00Z"));
-        let mut conditions = Vec::new();
-        set(&mut conditions, Statement::no(ConditionType::Ready, Reason::Progressing, "cloning"), Some(1), &first);
-        set(&mut conditions, Statement::no(ConditionType::Ready, Reason::Waiting, "no node has room"), Some(2), &later);
-        let ready = get(&conditions, ConditionType::Ready).unwrap();
-        assert_eq!(
-            (&ready.last_transition_time, ready.reason.as_str(), ready.observed_generation),
-            (&first, "Waiting", Some(2))
-        );
-        set(&mut conditions, Statement::yes(ConditionType::Ready, Reason::Succeeded, "done"), Some(2), &last);
-        assert_eq!(get(&conditions, ConditionType::Ready).unwrap().last_transition_time, last);
-        assert_eq!(conditions.len(), 1);
-    }
-
-    #[test]
-    fn removing_one_leaves_the_others() {
-        let now = at("2026-01-01T00:00:00Z");
-        let mut conditions = Vec::new();
-        for about in [ConditionType::Ready, ConditionType::Stalled] {
-            set(&mut conditions, Statement::yes(about, Reason::NotImplemented, "as it is"), None, &now);
+    fn the_schema_takes_every_type_and_every_reason() {
+        let camel_case = regex_lite::Regex::new("^[A-Z][A-Za-z]*$").unwrap();
+        for word in ConditionType::ALL.iter().map(|it| it.as_str()).chain(Reason::ALL.iter().map(|it| it.as_str())) {
+            assert!(camel_case.is_match(word), "{word}");
         }
-        remove(&mut conditions, ConditionType::Stalled);
-        assert!(is_true(&conditions, ConditionType::Ready) && get(&conditions, ConditionType::Stalled).is_none());
-    }
-
-    #[test]
-    fn a_message_is_never_longer_than_the_schema_takes() {
-        let mut conditions = Vec::new();
-        let statement = Statement::unknown(ConditionType::Validated, Reason::Pending, "é".repeat(5000));
-        set(&mut conditions, statement, None, &at("2026-01-01T00:00:00Z"));
-        assert_eq!(conditions[0].message.chars().count(), MAX_MESSAGE_CHARS);
     }
 }

@@ -1,7 +1,6 @@
 //! The platform's defaults (`runDefaults` in Helm's values) and their merge with a spec. Pure: the same two always make
 //! the same effective spec.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
 
 /// What a platform team says once for all runs. A field has a default here or in the schema, never both; what a run
 /// says itself goes before.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RunDefaults {
     /// The store of runs that name none: `spec.output.store`. Not together with `claim`.
@@ -155,4 +154,113 @@ fn git_of(source: &Source) -> Result<GitSource, DefaultsError> {
     let url: GitUrl =
         format!("{host}/{}/{}.git", github.owner, github.repository).parse().map_err(|_| DefaultsError::GitUrl)?;
     Ok(GitSource::at_head(url, github.credentials_secret_ref.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn run(sections: Value) -> RunSpec {
+        let mut spec = json!({
+            "source": {"git": {"url": "https://git.example/a.git"}},
+            "teacher": {"rehearsal": {}},
+            "generation": {"acceptedTrajectories": 1},
+            "training": {"student": {"uri": "builtin://tiny"}},
+        });
+        if let (Some(spec), Value::Object(sections)) = (spec.as_object_mut(), sections) {
+            spec.extend(sections);
+        }
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn platform(fields: Value) -> RunDefaults {
+        serde_json::from_value(fields).unwrap()
+    }
+
+    #[test]
+    fn a_run_that_says_nothing_gets_all_that_the_platform_says() {
+        let defaults = platform(json!({
+            "store": "s3://acme/sera", "storeCredentialsSecretRef": {"name": "s3"}, "proxy": {"https": "http://proxy:3128"},
+            "caSecretRef": {"name": "ca"}, "imagePullSecrets": [{"name": "pull"}], "queueName": "gpu",
+        }));
+        let run = effective_run(run(json!({})), &defaults).unwrap();
+        assert_eq!(run.store.as_str(), "s3://acme/sera");
+        assert_eq!(
+            serde_json::to_value(&run.spec.output).unwrap(),
+            json!({"store": "s3://acme/sera", "credentialsSecretRef": {"name": "s3"}, "reclaimPolicy": "Retain"})
+        );
+        assert_eq!(
+            serde_json::to_value(&run.spec.pods).unwrap(),
+            json!({"default": {
+                "proxy": {"https": "http://proxy:3128"}, "caSecretRef": {"name": "ca"}, "imagePullSecrets": [{"name": "pull"}], "queueName": "gpu",
+            }})
+        );
+    }
+
+    #[test]
+    fn what_a_run_says_goes_before_and_its_own_store_does_not_get_the_platforms_credentials() {
+        let defaults = platform(
+            json!({"store": "s3://acme/sera", "storeCredentialsSecretRef": {"name": "s3"}, "queueName": "gpu"}),
+        );
+        let own = json!({"output": {"store": "gs://mine/runs"}, "pods": {"default": {"queueName": "mine"}, "train": {"queueName": "large"}}});
+        let run = effective_run(run(own), &defaults).unwrap();
+        assert_eq!((run.store.as_str(), run.spec.output.credentials_secret_ref), ("gs://mine/runs", None));
+        let queue = |role| run.spec.pods.as_ref().unwrap().settings(role).queue_name.unwrap().to_string();
+        assert_eq!(
+            (queue(crate::run::PodRole::Verify), queue(crate::run::PodRole::Train)),
+            ("mine".into(), "large".into())
+        );
+    }
+
+    #[test]
+    fn a_claim_is_a_store() {
+        let run = effective_run(run(json!({})), &platform(json!({"claim": "sera"}))).unwrap();
+        assert_eq!((run.store.as_str(), run.store.claim()), ("pvc://sera", Some("sera")));
+    }
+
+    #[test]
+    fn without_a_store_the_field_is_named() {
+        let error = effective_run(run(json!({})), &RunDefaults::default()).unwrap_err();
+        assert_eq!(
+            (error.field(), error.to_string().contains("spec.output.store is required")),
+            ("spec.output.store", true)
+        );
+        let twice = platform(json!({"store": "s3://acme/sera", "claim": "sera"}));
+        assert_eq!(effective_run(run(json!({})), &twice), Err(DefaultsError::StoreTwice));
+    }
+
+    #[test]
+    fn the_repositorys_url_follows_from_github() {
+        let store = platform(json!({"claim": "sera"}));
+        for (api, url) in [
+            ("https://api.github.com", "https://github.com/acme/billing.git"),
+            ("https://api.acme.ghe.com", "https://acme.ghe.com/acme/billing.git"),
+            ("https://github.acme.internal/api/v3/", "https://github.acme.internal/acme/billing.git"),
+        ] {
+            let github = json!({"owner": "acme", "repository": "billing", "apiUrl": api, "credentialsSecretRef": {"name": "app"}});
+            let git = effective_run(run(json!({"source": {"github": github}})), &store).unwrap().git;
+            assert_eq!((git.url.as_str(), git.revision.as_str()), (url, "HEAD"));
+            assert_eq!(git.credentials_secret_ref.unwrap().name.as_str(), "app");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_its_own_takes_the_same_defaults() {
+        let spec = json!({"snapshot": {"uri": "s3://acme/sera/ml/a/1"}, "teacher": {"rehearsal": {}}, "generation": {}, "samples": {"count": 8}});
+        let batch = effective_batch(
+            serde_json::from_value(spec).unwrap(),
+            &platform(json!({"claim": "sera", "queueName": "gpu"})),
+        )
+        .unwrap();
+        assert_eq!((batch.store.as_str(), batch.git), ("pvc://sera", None));
+        assert_eq!(batch.spec.pods.unwrap().default.unwrap().queue_name.unwrap().as_str(), "gpu");
+    }
+
+    #[test]
+    fn unknown_defaults_are_refused_by_name() {
+        let error = serde_json::from_value::<RunDefaults>(json!({"stoer": "s3://acme/sera"})).unwrap_err();
+        assert!(error.to_string().contains("stoer"), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 //! immutability, names) are added at the root.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 use kube::CustomResourceExt;
 
@@ -74,6 +74,9 @@ fn tidy(schema: &mut JSONSchemaProps) {
     // An explicit null is dropped by the API server, so that the default applies; kept, it would be a third state
     // between absent and given.
     schema.nullable = None;
+    if let Some(choices) = &mut schema.enum_ {
+        choices.retain(|JSON(choice)| !choice.is_null());
+    }
     // One-ofs are CEL rules with a message of their own; the derived ones only say that exactly one subschema must
     // match.
     schema.one_of = None;

@@ -47,14 +47,14 @@ pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
 /// Counts by a CamelCase word, such as the reasons why trajectories were rejected.
 pub(crate) fn counts(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "type": "object", "maxProperties": 32,
+        "type": "object", "maxProperties": 24,
         "additionalProperties": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_COUNT},
     })
 }
 
 /// Texts by a CamelCase word, such as image digests by role.
 pub(crate) fn texts(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 9, "additionalProperties": {"type": "string", "maxLength": 640}})
+    json_schema!({"type": "object", "maxProperties": 9, "additionalProperties": {"type": "string", "maxLength": 384}})
 }
 
 /// Attempts by stage.
@@ -68,7 +68,7 @@ pub(crate) fn attempts(_: &mut SchemaGenerator) -> Schema {
 /// The conditions of an object: Kubernetes' own type, a map by `type`.
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "type": "array", "maxItems": 12, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
+        "type": "array", "maxItems": 10, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
         "items": {
             "type": "object",
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],

@@ -221,3 +221,32 @@ fn merged<V>(own: BTreeMap<String, V>, mut other: BTreeMap<String, V>) -> BTreeM
 fn first_filled<T>(own: Vec<T>, other: Vec<T>) -> Vec<T> {
     if own.is_empty() { other } else { own }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_role_goes_before_default_and_maps_are_merged_by_key() {
+        let pods: Pods = serde_json::from_value(json!({
+            "default": {"queueName": "all", "labels": {"team": "ml", "tier": "low"}, "tolerations": [{"key": "spot"}], "priorityClassName": "batch"},
+            "train": {"queueName": "gpu", "labels": {"tier": "high"}, "tolerations": [{"key": "gpu"}]},
+        }))
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(pods.settings(PodRole::Train)).unwrap(),
+            json!({"queueName": "gpu", "labels": {"team": "ml", "tier": "high"}, "tolerations": [{"key": "gpu"}], "priorityClassName": "batch"})
+        );
+        assert_eq!(Some(pods.settings(PodRole::Verify)), pods.default);
+    }
+
+    #[test]
+    fn every_role_has_a_field_of_its_name() {
+        for role in PodRole::ALL {
+            let pods: Pods = serde_json::from_value(json!({role.as_str(): {"queueName": "own"}})).unwrap();
+            assert_eq!(pods.given().map(|(name, _)| name).collect::<Vec<_>>(), [role.as_str()]);
+        }
+    }
+}

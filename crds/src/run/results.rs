@@ -209,7 +209,7 @@ pub struct Artifacts {
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotArtifact {
     /// Where its manifest lies.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 768))]
     pub uri: String,
     /// The manifest's sha256, in lower-case hexadecimal.
     pub sha256: Sha256,
@@ -226,7 +226,7 @@ pub struct SnapshotArtifact {
 #[serde(rename_all = "camelCase")]
 pub struct StoredArtifact {
     /// Where it lies.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 768))]
     pub uri: String,
     /// The sha256 of the file, or of the directory's manifest, in lower-case hexadecimal.
     pub sha256: Sha256,

@@ -223,7 +223,7 @@ pub struct FailureRecord {
 
 impl FailureRecord {
     /// The most characters of `field`.
-    pub const MAX_FIELD_CHARS: usize = 253;
+    pub const MAX_FIELD_CHARS: usize = 128;
     /// The most characters of `message`.
     pub const MAX_MESSAGE_CHARS: usize = 512;
 }

@@ -252,3 +252,35 @@ fn fifteen_minutes() -> Timeout {
 fn max_attempts() -> u32 {
     5
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn training(mut fields: Value) -> Training {
+        fields["student"] = json!({"uri": "builtin://tiny"});
+        serde_json::from_value(fields).unwrap()
+    }
+
+    #[test]
+    fn what_is_computed_follows_from_the_method_the_steps_and_the_devices() {
+        let (lora, full) = (training(json!({})), training(json!({"method": {"full": {}}, "gpusPerNode": 0})));
+        assert_eq!(
+            (lora.effective_learning_rate().as_str(), full.effective_learning_rate().as_str()),
+            ("5e-5", "1e-5")
+        );
+        assert_eq!((lora.effective_precision(), full.effective_precision()), (Precision::Bf16, Precision::Fp32));
+        assert_eq!([0, 99, 480, 10_000].map(|steps| lora.effective_warmup_steps(steps)), [0, 9, 48, 48]);
+        let given = training(json!({"learningRate": "1e-4", "warmupSteps": 7, "precision": "fp32"}));
+        assert_eq!((given.effective_learning_rate().as_str(), given.effective_warmup_steps(10_000)), ("1e-4", 7));
+    }
+
+    #[test]
+    fn the_world_is_made_of_gpus_or_of_processes() {
+        assert_eq!(training(json!({"nodes": 2, "gpusPerNode": 8})).world_size(), 16);
+        assert_eq!(training(json!({"nodes": 3, "gpusPerNode": 0, "ranksPerNode": 2})).world_size(), 6);
+        assert_eq!(training(json!({"gpusPerNode": 0})).world_size(), 1);
+    }
+}

@@ -90,3 +90,67 @@ impl Rate {
         self.as_str().parse().unwrap_or(0.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_a_plain_decimal_between_0_and_1() {
+        for text in ["0", "1", "0.5", "0.50", "1.0", "0.123456789"] {
+            assert_eq!(text.parse::<Ratio>().unwrap().to_string(), text, "the written form is kept");
+        }
+        for text in [
+            "",
+            " 0.5",
+            "0.5 ",
+            "0.5.1",
+            "1e-1",
+            "NaN",
+            "inf",
+            "-0.1",
+            "+0.5",
+            ".5",
+            "5.",
+            "00.5",
+            "1.000000001",
+            "2",
+            "0,5",
+        ] {
+            assert!(text.parse::<Ratio>().is_err(), "{text:?}");
+        }
+        assert_eq!("0.50".parse::<Ratio>().unwrap().value(), "0.5".parse::<Ratio>().unwrap().value());
+    }
+
+    #[test]
+    fn money_has_six_decimal_places_and_a_bound() {
+        for text in ["0", "0.000001", "6500", "1000000000"] {
+            assert!(text.parse::<Usd>().is_ok(), "{text:?}");
+        }
+        for text in ["-1", "0.0000001", "1000000000.000001", "10000000000", "1e3", "$5", "5 "] {
+            assert!(text.parse::<Usd>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_may_be_scientific_and_is_above_0() {
+        for (text, value) in [("5e-5", 5e-5), ("0.01", 0.01), ("1", 1.0), ("2.5e-4", 2.5e-4)] {
+            assert!((text.parse::<Rate>().unwrap().value() - value).abs() < f64::EPSILON, "{text:?}");
+        }
+        for text in ["0", "0.0", "0e-5", "1.1", "5E-5", "5e5", "5e+5", "5e-", "e-5", "-5e-5", "1e-100"] {
+            assert!(text.parse::<Rate>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_decimal_ends_at_1000() {
+        assert!("1000".parse::<Decimal>().is_ok() && "1000.0".parse::<Decimal>().is_ok());
+        assert!("1000.1".parse::<Decimal>().is_err() && "1001".parse::<Decimal>().is_err());
+    }
+
+    #[test]
+    fn an_error_says_what_was_given_and_what_is_expected() {
+        let error = "1e-1".parse::<Ratio>().unwrap_err().to_string();
+        assert_eq!(error, r#"'1e-1' is not a ratio: expected a decimal string between "0" and "1", such as "0.625""#);
+    }
+}

@@ -64,3 +64,36 @@ fn span(text: &str) -> Span {
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_add_up_in_any_order() {
+        for (text, span) in [
+            ("0s", Span::ZERO),
+            ("1500ms", Span::from_millis(1500)),
+            ("1h30m", Span::from_secs(5400)),
+            ("30m1h", Span::from_secs(5400)),
+            ("1m1ms1s1h", Span::from_millis(3_661_001)),
+            ("99999h99999h99999h99999h", Span::from_secs(4 * 99_999 * 3600)),
+        ] {
+            let duration: Duration = text.parse().unwrap();
+            assert_eq!((duration.span(), duration.as_str()), (span, text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "5", "s", "1.5h", "-1s", "1 s", "1d", "1us", "123456s", "1s1s1s1s1s", "1H"] {
+            assert!(text.parse::<Duration>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_at_least_a_second() {
+        assert!("1s".parse::<Timeout>().is_ok() && "1000ms".parse::<Timeout>().is_ok());
+        assert!("0s".parse::<Timeout>().is_err() && "999ms".parse::<Timeout>().is_err());
+    }
+}

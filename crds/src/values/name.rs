@@ -20,7 +20,7 @@ text_value! {
     ImageRef {
         kind: "a container image",
         expected: "registry/repository:tag or registry/repository@sha256:…, in lower case, such as \"ghcr.io/acme/billing-env:1\"",
-        pattern: r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$",
+        pattern: r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?/)?[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$",
         chars: 1..=512,
         rules: [],
         accept: |_| true,
@@ -104,5 +104,64 @@ text_value! {
         rules: [],
         accept: |_| true,
         explained: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_what_container_runtimes_pull() {
+        let digest = format!("ghcr.io/acme/env@sha256:{}", "a".repeat(64));
+        for image in [
+            "busybox",
+            "ghcr.io/acme/billing-env:1",
+            "localhost:5000/a/b__c:v1.2_3",
+            "localhost/sera-rollout:test",
+            &digest,
+        ] {
+            assert!(image.parse::<ImageRef>().is_ok(), "{image}");
+        }
+        for image in [
+            "",
+            "UPPER/case",
+            "ghcr.io/acme/env:",
+            "ghcr.io/acme/env@sha256:12",
+            "https://ghcr.io/a/b",
+            "a b",
+            "a/b:-x",
+            "/a",
+        ] {
+            assert!(image.parse::<ImageRef>().is_err(), "{image}");
+        }
+    }
+
+    #[test]
+    fn paths_are_absolute_and_lead_nowhere_else() {
+        for path in ["/testbed", "/opt/venv", "/a/.cache", "/a-b_c/d+e"] {
+            assert!(path.parse::<ContainerPath>().is_ok(), "{path}");
+        }
+        for path in ["/", "testbed", "/a/../b", "/a/./b", "/a//b", "/a/", "/..", "/a:b", "/a b", ""] {
+            assert!(path.parse::<ContainerPath>().is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        assert!("git-credentials.v2".parse::<ResourceName>().is_ok() && "".parse::<LabelValue>().is_ok());
+        for name in ["", "-a", "a-", "A", "a..b", "a_b", "a/b"] {
+            assert!(name.parse::<ResourceName>().is_err(), "{name}");
+        }
+        assert!("-a".parse::<LabelValue>().is_err() && "a".repeat(64).parse::<LabelValue>().is_err());
+    }
+
+    #[test]
+    fn globs_are_relative_and_on_one_line() {
+        assert!(
+            "src/**/*.py".parse::<Glob>().is_ok() && "é/[".parse::<Glob>().is_ok(),
+            "whether a glob is a good one is not asked here"
+        );
+        assert!("/src".parse::<Glob>().is_err() && "a\nb".parse::<Glob>().is_err() && "".parse::<Glob>().is_err());
     }
 }

@@ -123,3 +123,70 @@ fn split(uri: &str) -> (&str, &str) {
     let (container, path) = rest.split_once('/').unwrap_or((rest, ""));
     (container, path.trim_end_matches('/'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_a_bucket_a_container_or_a_claim() {
+        for (uri, scheme, container, path) in [
+            ("s3://acme-ml/sera", StoreScheme::S3, "acme-ml", "sera"),
+            ("gs://acme_ml/a/b/", StoreScheme::Gs, "acme_ml", "a/b"),
+            ("az://runs", StoreScheme::Az, "runs", ""),
+            ("pvc://sera.data/runs", StoreScheme::Pvc, "sera.data", "runs"),
+        ] {
+            let store: StoreUri = uri.parse().unwrap();
+            assert_eq!((store.scheme(), store.container(), store.path()), (scheme, container, path), "{uri}");
+        }
+        for uri in [
+            "s3://",
+            "s3://UPPER/x",
+            "file:///data",
+            "https://bucket/x",
+            "s3:/bucket",
+            "s3://b/../x",
+            "s3://bucket//x",
+            "pvc:///x",
+            "bucket/x",
+            "s3://key:secret@bucket/x",
+            "s3://bucket/a b",
+        ] {
+            assert!(uri.parse::<StoreUri>().is_err(), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_run_has_a_folder_of_its_own_in_its_store() {
+        let store: StoreUri = "s3://acme-ml/sera/".parse().unwrap();
+        assert_eq!(store.folder_of("ml", "billing", "3f2c"), "s3://acme-ml/sera/ml/billing/3f2c");
+        assert_eq!(store.claim(), None);
+        assert_eq!(StoreUri::on_claim(&"sera".parse().unwrap()).claim(), Some("sera"));
+    }
+
+    #[test]
+    fn a_model_is_files_an_artifact_or_built_in_and_never_on_a_hub() {
+        for (uri, scheme) in [
+            ("pvc://models/Qwen3-8B", ModelScheme::Store(StoreScheme::Pvc)),
+            ("s3://acme/models/Qwen3-8B", ModelScheme::Store(StoreScheme::S3)),
+            ("oci://registry.acme.internal:5000/models/qwen3:8b", ModelScheme::Oci),
+            ("builtin://tiny", ModelScheme::Builtin),
+        ] {
+            assert_eq!(uri.parse::<ModelUri>().unwrap().scheme(), scheme, "{uri}");
+        }
+        let digest = format!("oci://registry/models/qwen3@sha256:{}", "0".repeat(64));
+        assert!(digest.parse::<ModelUri>().is_ok());
+        for uri in [
+            "Qwen/Qwen3-8B",
+            "hf://Qwen/Qwen3-8B",
+            "https://huggingface.co/Qwen/Qwen3-8B",
+            "pvc://models",
+            "s3://bucket",
+            "builtin://large",
+            "oci://registry",
+        ] {
+            assert!(uri.parse::<ModelUri>().is_err(), "{uri}");
+        }
+        assert_eq!("pvc://models/a/b".parse::<ModelUri>().unwrap().claim(), Some(("models", "a/b")));
+    }
+}

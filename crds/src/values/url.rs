@@ -43,3 +43,80 @@ fn carries_token(url: &str) -> bool {
     });
     hub_token || ["github_pat_", "glpat-", "x-access-token"].iter().any(|prefix| rest.starts_with(prefix))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_that_git_hosts_show_are_taken() {
+        for url in [
+            "https://github.com/acme/billing.git",
+            "http://git.internal:3000/a/b",
+            "ssh://git@git.acme.internal:2222/a/b.git",
+            "git@github.com:acme/billing.git",
+            "git@ssh.dev.azure.com:v3/acme/project/repo",
+            "https://acme@dev.azure.com/acme/project/_git/repo%20one",
+            "https://[2001:db8::1]:8443/a.git",
+            "git://git.internal/a",
+            "https://git.internal/~user/a.git",
+        ] {
+            assert!(url.parse::<GitUrl>().is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_carries_a_secret_or_could_be_an_option_is_refused() {
+        for url in [
+            "https://user:password@github.com/a/b",
+            "https://ghp_0123456789@github.com/a/b",
+            "https://github_pat_0123@github.com/a/b",
+            "https://glpat-0123@gitlab.com/a/b",
+            "https://x-access-token@github.com/a/b",
+            "https://github.com/a/b?token=x",
+            "https://github.com/a/b#x",
+            "ssh://-oProxyCommand=x/a",
+            "ssh://-x@host/a",
+            "-x@host:a",
+            "git@host:-a",
+            "file:///srv/a.git",
+            "/srv/a.git",
+            "ext::sh -c x",
+            "https://github.com",
+            "https://git hub.com/a",
+            "github.com/a/b",
+        ] {
+            assert!(url.parse::<GitUrl>().is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_password() {
+        let error = "https://user:hunter2@github.com/a/b".parse::<GitUrl>().unwrap_err();
+        assert!(!error.to_string().contains("hunter2") && error.found == "https://…@github.com/a/b", "{error}");
+    }
+
+    #[test]
+    fn a_service_is_http_without_a_user() {
+        for url in [
+            "https://teacher.acme.internal/v1",
+            "http://10.0.0.1:8000",
+            "https://[::1]:1/v1/",
+            "http://svc.ns.svc.cluster.local/v1",
+        ] {
+            assert!(url.parse::<HttpUrl>().is_ok(), "{url}");
+        }
+        for url in [
+            "https://u@h/v1",
+            "https://u:p@h/v1",
+            "ftp://h/v1",
+            "h/v1",
+            "https://",
+            "https://h/v1?key=x",
+            "https://h/a b",
+            "https://h:123456/",
+        ] {
+            assert!(url.parse::<HttpUrl>().is_err(), "{url}");
+        }
+    }
+}
