@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::Host;
-use crate::house::{House, NAMESPACE, RELEASE};
+use crate::house::{Chart, House, NAMESPACE, RELEASE};
 use crate::places::{self, Kind, Place};
 use crate::rights::may;
 
@@ -21,10 +21,8 @@ const STRANGER: &str = "sam";
 const MEMBER: &str = "mia";
 /// How many different Secrets a spec may name, by the chart.
 const MOST_SECRETS: usize = 16;
-/// In how many places a spec may name them, by the chart.
-const MOST_PLACES: usize = 96;
-/// How many pull secrets a role may have, by the API.
-const MOST_IN_A_ROLE: usize = 16;
+/// How many names the policy compares, by the chart.
+const MOST_PLACES: u64 = 64;
 /// How long the API server may take to see rights that it has stored.
 const RIGHTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -38,6 +36,7 @@ pub(crate) fn trials(host: &Host) -> Result<Vec<Trial>> {
             harmless,
         ),
         host.trial("nobody turns a run to a host of their own with a Secret that they may not get", harmful),
+        host.trial("a spec has no room for more names than the policy compares", room_for_names),
         host.trial("as many names as the policy can look up are allowed, and one more is refused", the_most),
         host.trial("the operator's own writes to status are not looked at", status_is_free),
     ];
@@ -123,29 +122,41 @@ async fn harmful(house: &House) -> Result<()> {
     Ok(())
 }
 
+async fn room_for_names(house: &House) -> Result<()> {
+    let policy = house.render(Chart::Operator, &json!({})).await?.one("ValidatingAdmissionPolicy")?.to_string();
+    ensure!(
+        policy.contains(&format!("size(variables.secretNames) <= {MOST_PLACES}")),
+        "the policy compares another number of names"
+    );
+    for kind in [Kind::Run, Kind::Batch] {
+        let places = places::of(kind)?;
+        let room = places
+            .iter()
+            .filter(|place| place.names_secrets())
+            .fold(0, |sum: u64, place| sum.saturating_add(place.room));
+        ensure!(room <= MOST_PLACES, "a {kind:?} can name {room} Secrets, and the policy compares {MOST_PLACES}");
+    }
+    Ok(())
+}
+
 async fn the_most(house: &House) -> Result<()> {
     let team = team(house).await?;
-    // The dearest spec for the policy: every name as long as names can be, and named as often as is allowed.
-    let naming = |secrets: usize, places: usize| {
-        let mut left = places;
-        let roles = places::ROLES.iter().enumerate().map(|(number, role)| {
-            let count = left.min(MOST_IN_A_ROLE);
-            left -= count;
-            let names = (0..count).map(|index| json!({"name": long_name((number + index) % secrets)}));
-            (*role, json!({"serviceAccountName": long_name(number), "imagePullSecrets": names.collect::<Vec<_>>()}))
-        });
+    // The dearest spec for the policy: every place filled, and every name as long as names can be.
+    let naming = |secrets: usize| {
         let mut spec = Kind::Run.spec();
-        spec["pods"] = roles.collect();
-        spec
+        let mut named = 0;
+        for place in places::of(Kind::Run)?.iter().filter(|place| place.is_of_pods()) {
+            let names = (0..place.room).map(|_| {
+                named += 1;
+                long_name(named % secrets)
+            });
+            place.fill(&mut spec, &names.collect::<Vec<_>>())?;
+        }
+        anyhow::Ok(spec)
     };
-    team.create(&team.member, Kind::Run, naming(MOST_SECRETS, MOST_PLACES)).await?;
-    for (secrets, places, limit) in [
-        (MOST_SECRETS + 1, MOST_PLACES, format!("more than {MOST_SECRETS} different Secrets")),
-        (MOST_SECRETS, MOST_PLACES + 1, format!("in more than {MOST_PLACES} places")),
-    ] {
-        let message = refusal(team.create(&team.member, Kind::Run, naming(secrets, places)).await)?;
-        ensure!(message.contains(&limit), "{message}");
-    }
+    team.create(&team.member, Kind::Run, naming(MOST_SECRETS)?).await?;
+    let message = refusal(team.create(&team.member, Kind::Run, naming(MOST_SECRETS + 1)?).await)?;
+    ensure!(message.contains(&format!("more than {MOST_SECRETS} different Secrets")), "{message}");
     Ok(())
 }
 

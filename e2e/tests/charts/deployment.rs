@@ -78,11 +78,24 @@ async fn hardened(house: &House) -> Result<()> {
 }
 
 async fn flags_exist(house: &House) -> Result<()> {
-    let values = json!({"watchNamespaces": ["ml", "research"], "logging": {"level": "info,kube_client=debug"}});
-    let (_, container) = pod_of(house, &values).await?;
+    let values = json!({
+        "watchNamespaces": ["ml", "research"],
+        "logging": {"level": "info,kube_client=debug"},
+        "runDefaults": {"store": "s3://acme-ml/sera"},
+    });
+    let rendered = house.render(Chart::Operator, &values).await?;
+    let mounted = rendered.one("ConfigMap")?["data"]["run-defaults.yaml"].as_str().context("a file")?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), mounted)?;
+    let container = &rendered.one("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let here = |argument: &str| match argument.split_once('=') {
+        Some(("--run-defaults", _)) => format!("--run-defaults={}", file.path().display()),
+        _ => argument.to_owned(),
+    };
+    let arguments: Vec<String> = texts(&container["args"]).into_iter().map(here).collect();
     let program = program(Image::Operator)?;
     // With --help at the end every flag before it is parsed, value and all, and nothing is started.
-    let output = Command::new(&program).args(texts(&container["args"])).arg("--help").output()?;
+    let output = Command::new(&program).args(arguments).arg("--help").output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} refuses the chart's flags: {complaint}", program.display());
     let unknown = Command::new(&program).args(["--no-such-flag", "--help"]).output()?;

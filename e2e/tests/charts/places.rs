@@ -7,10 +7,6 @@ use kube::core::ApiResource;
 use sera_crds::{RolloutBatch, SpecializationRun};
 use serde_json::{Value, json};
 
-/// The roles that `spec.pods` knows.
-pub(crate) const ROLES: [&str; 9] =
-    ["default", "snapshot", "rollout", "verify", "dataset", "teacher", "train", "evaluate", "serve"];
-
 /// A kind of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -66,12 +62,7 @@ impl Kind {
         if place.field().starts_with("spec.teacher.serve.") {
             spec["teacher"] = json!({"serve": {"engine": "vLLM", "model": {"uri": "pvc://models/GLM-4.5-Air"}}});
         }
-        let mut at = &mut spec;
-        for step in &place.path {
-            let object = at.as_object_mut().with_context(|| format!("{} leads through no object", place.field()))?;
-            at = object.entry(step).or_insert_with(|| json!({}));
-        }
-        *at = place.form.value(name);
+        place.fill(&mut spec, &[name.to_owned()])?;
         Ok(spec)
     }
 }
@@ -84,24 +75,41 @@ enum Form {
     Plain,
 }
 
-impl Form {
-    fn value(self, name: &str) -> Value {
-        match self {
-            Self::Reference => json!({"name": name}),
-            Self::References => json!([{"name": name}]),
-            Self::Plain => json!(name),
-        }
-    }
-}
-
 /// A place in a spec where a Secret or a `ServiceAccount` is named.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     path: Vec<String>,
     form: Form,
+    /// How many names it has room for.
+    pub(crate) room: u64,
 }
 
 impl Place {
+    /// Names something there, in a spec that is legal around it.
+    pub(crate) fn fill(&self, spec: &mut Value, names: &[String]) -> Result<()> {
+        let mut at = spec;
+        for step in &self.path {
+            let object = at.as_object_mut().with_context(|| format!("{} leads through no object", self.field()))?;
+            at = object.entry(step).or_insert_with(|| json!({}));
+        }
+        let references = names.iter().map(|name| json!({"name": name}));
+        *at = match self.form {
+            Form::References => references.collect(),
+            Form::Reference => references.last().unwrap_or_default(),
+            Form::Plain => names.last().map_or(Value::Null, |name| json!(name)),
+        };
+        Ok(())
+    }
+
+    /// Whether it is in `spec.pods`, where anything can be named beside anything.
+    pub(crate) fn is_of_pods(&self) -> bool {
+        self.path.first().is_some_and(|section| section == "pods")
+    }
+
+    pub(crate) fn names_secrets(&self) -> bool {
+        self.form != Form::Plain
+    }
+
     pub(crate) fn field(&self) -> String {
         format!("spec.{}", self.path.join("."))
     }
@@ -124,7 +132,12 @@ fn visit(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Place>) {
             _ => None,
         };
         match form {
-            Some(form) => found.push(Place { path: path.clone(), form }),
+            // A list without a bound has room for more than any policy compares.
+            Some(Form::References) => {
+                let room = property["maxItems"].as_u64().unwrap_or(u64::MAX);
+                found.push(Place { path: path.clone(), form: Form::References, room });
+            }
+            Some(form) => found.push(Place { path: path.clone(), form, room: 1 }),
             None => visit(property, path, found),
         }
         path.pop();
