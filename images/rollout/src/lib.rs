@@ -1,1 +1,13 @@
-//! x
+//! The data plane's stages as plain commands: files in, files out, a termination message and an exit code, no cluster needed. So far `snapshot`;
+//! what follows it shares the store, the secrets, the logs and the way failures are told. Nothing in here speaks to Kubernetes.
+
+pub mod cli;
+mod failure;
+mod git;
+mod logs;
+mod progress;
+mod redact;
+mod scratch;
+mod secrets;
+mod snapshot;
+mod store;

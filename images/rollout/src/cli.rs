@@ -1,0 +1,328 @@
+//! The command line: what is asked for, how a command ends (a termination message, an exit code, a line on standard output), and what happens
+//! when it is told to stop or takes too long.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use sera_crds::contract::{ExitCode, Failure, FailureClass, Outcome, StageResult, Termination};
+use sera_crds::values::Timeout;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::FieldNames;
+use crate::logs::{self, LogFormat, LogLevel};
+use crate::progress::Progress;
+use crate::redact::Redactor;
+use crate::snapshot;
+
+/// How long unfinished work of other threads may hold up the end.
+const LINGER: Duration = Duration::from_millis(500);
+
+const EXIT_CODES: &str = "Exit codes:
+    0  done: the stage's manifest is in the store, and standard output has the result as a line of JSON
+    1  internal error; worth another try
+    2  the command line is wrong
+   10  something given is wrong or missing: a URL, a revision, a credential, a certificate
+   11  something outside is not available for now: a host, a store, space; try again later
+   12  the store holds something else than would be written; nothing was touched
+  143  stopped by SIGTERM or SIGINT; run it again and it goes on";
+
+const SNAPSHOT_EXAMPLES: &str = "Examples:
+  The newest commit of a public repository, to a folder:
+    sera-rollout snapshot --url https://github.com/acme/billing.git --commits 1 --store file:///tmp/sera/run
+
+  Five commits of the last year of a private one, to S3. Each folder has a file a key: username and password,
+  or token, and ca.crt; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, and ca.crt:
+    sera-rollout snapshot --url https://git.acme.internal/billing.git --revision release-2 --git-credentials ./git \\
+        --store s3://acme-ml/sera/ml/billing/1 --store-credentials ./s3
+
+  By ssh, with a folder that has ssh-privatekey and known_hosts:
+    sera-rollout snapshot --url git@github.com:acme/billing.git --git-credentials ./ssh --store file:///tmp/sera/run
+
+What it writes:
+  snapshot/repository.bundle   a git bundle: refs/snapshots/0 (also HEAD) is the newest; each commit has no parent
+  snapshot/manifest.json       written last: the commits, their trees and times, and the bundle's sha256";
+
+/// The data plane of sera-operator: the stages of a run, as plain commands.
+#[derive(Debug, Parser)]
+#[command(name = "sera-rollout", version, after_long_help = EXIT_CODES, arg_required_else_help = true, args_override_self = true)]
+struct Cli {
+    #[command(flatten)]
+    ending: EndingArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take commits of a repository into the store
+    ///
+    /// Takes commits of a git repository, spread evenly over a window of time, each without its history, and puts them into the store. Run again
+    /// after whatever happened, it finishes what is missing, and changes nothing that is there.
+    #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
+    Snapshot(SnapshotArgs),
+}
+
+/// How a command tells what it does and how it ended.
+#[derive(Debug, Args)]
+struct EndingArgs {
+    /// Where the termination message goes: one line of JSON, also when the command fails
+    #[arg(long, global = true, env = "SERA_TERMINATION_MESSAGE", value_name = "PATH")]
+    termination_message: Option<PathBuf>,
+    /// How log lines look on standard error [default: text on a terminal, json elsewhere]
+    #[arg(long, global = true, env = "SERA_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// How much is logged
+    #[arg(long, global = true, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    log_level: LogLevel,
+    /// When to give the whole command up, such as 90m
+    #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION", default_value = "2h")]
+    timeout: Timeout,
+}
+
+#[derive(Debug, Args)]
+struct SnapshotArgs {
+    /// The repository: https://, http://, ssh://, git://, user@host:path, or a folder (absolute, file:// or ./)
+    #[arg(long, env = "SERA_GIT_URL")]
+    url: String,
+    /// A branch, a tag or a commit; HEAD is the default branch
+    #[arg(long, env = "SERA_GIT_REVISION", default_value = "HEAD")]
+    revision: String,
+    /// How many commits, spread evenly over the window, the newest among them; fewer where there are fewer
+    #[arg(long, env = "SERA_COMMITS", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=64))]
+    commits: u32,
+    /// The window, in days before the newest commit
+    #[arg(long, env = "SERA_LOOKBACK_DAYS", value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    lookback_days: u32,
+    #[arg(
+        long,
+        env = "SERA_STORE",
+        value_name = "URI",
+        help = "The run's own folder: file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+    )]
+    store: String,
+    #[arg(
+        long,
+        env = "SERA_GIT_CREDENTIALS",
+        value_name = "DIR",
+        help = "A folder with a file for each key of the repository's Secret: username, password, token, ssh-privatekey, known_hosts, ca.crt"
+    )]
+    git_credentials: Option<PathBuf>,
+    /// What the termination message calls the field that names the repository's Secret
+    #[arg(long, value_name = "FIELD", default_value = "spec.source.git.credentialsSecretRef")]
+    git_credentials_field: String,
+    /// A folder with a file for each key of the store's Secret: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
+    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
+    store_credentials: Option<PathBuf>,
+    /// What the termination message calls the field that names the store's Secret
+    #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
+    store_credentials_field: String,
+    /// Where scratch folders are made and deleted again; about twice the repository's size is needed [default: the system's]
+    #[arg(long, env = "SERA_SCRATCH", value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// How long the repository's server may say nothing before it is given up
+    #[arg(long, env = "SERA_SILENCE", value_name = "DURATION", default_value = "60s")]
+    silence: Timeout,
+    /// How often a request that failed for now is tried again, each time after a longer pause
+    #[arg(long, env = "SERA_RETRIES", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=20))]
+    retries: u8,
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> std::process::ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => run(cli).into(),
+        Err(error) => misused(&error).into(),
+    }
+}
+
+fn run(cli: Cli) -> ExitCode {
+    let redactor = Redactor::default();
+    let progress = Progress::detect();
+    let format = cli.ending.log_format.unwrap_or_else(LogFormat::default_here);
+    logs::start(format, cli.ending.log_level, progress.bars(), redactor.clone());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("the program's threads cannot be started: {error}");
+            return ExitCode::Internal;
+        }
+    };
+    let limit = cli.ending.timeout.span();
+    let Command::Snapshot(arguments) = cli.command;
+    let ending = runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit));
+    runtime.shutdown_timeout(LINGER);
+    end(ending, cli.ending.termination_message.as_deref(), &redactor)
+}
+
+/// How a command ended.
+struct Ending {
+    code: ExitCode,
+    outcome: Outcome,
+}
+
+impl Ending {
+    fn failed(failure: Failure) -> Self {
+        Self { code: failure.class.into(), outcome: Outcome::Failed(failure) }
+    }
+}
+
+async fn snapshot_stage(
+    arguments: SnapshotArgs,
+    progress: &Progress,
+    redactor: &Redactor,
+) -> Result<StageResult, Failure> {
+    let names = FieldNames {
+        git_credentials: arguments.git_credentials_field,
+        store_credentials: arguments.store_credentials_field,
+    };
+    let request = snapshot::Request {
+        url: arguments.url,
+        revision: arguments.revision,
+        commits: arguments.commits,
+        lookback_days: arguments.lookback_days,
+        store: arguments.store,
+        git_credentials: arguments.git_credentials,
+        store_credentials: arguments.store_credentials,
+        scratch: arguments.scratch.unwrap_or_else(std::env::temp_dir),
+        silence: arguments.silence.span(),
+        retries: usize::from(arguments.retries),
+    };
+    snapshot::run(&request, progress, redactor).await.map_err(|error| {
+        tracing::debug!(?error, "the whole error");
+        names.failure(&error)
+    })
+}
+
+/// Runs a stage to its end, to its limit, or until somebody stops it. A stage that is given up is dropped, and what it started ends with it.
+async fn conduct(stage: impl Future<Output = Result<StageResult, Failure>>, limit: Duration) -> Ending {
+    tokio::select! {
+        biased;
+        name = stopped() => Ending {
+            code: ExitCode::Interrupted,
+            outcome: Outcome::Failed(Failure {
+                class: FailureClass::Unavailable,
+                reason: "Interrupted".to_owned(),
+                field: None,
+                message: format!("stopped by {name} before it was done: run it again and it goes on"),
+            }),
+        },
+        outcome = tokio::time::timeout(limit, stage) => match outcome {
+            Ok(Ok(result)) => Ending { code: ExitCode::Success, outcome: Outcome::Succeeded(result) },
+            Ok(Err(failure)) => Ending::failed(failure),
+            Err(_) => Ending::failed(Failure {
+                class: FailureClass::Unavailable,
+                reason: "TimedOut".to_owned(),
+                field: None,
+                message: format!("it was not done within {} s: run it again, or allow more with --timeout", limit.as_secs()),
+            }),
+        },
+    }
+}
+
+/// Waits until the process is told to stop, and says how.
+async fn stopped() -> &'static str {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        },
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!("signals cannot be caught, and end the program at once: {error}");
+            std::future::pending().await
+        }
+    }
+}
+
+/// Tells the operator, the log and standard output how the command ended.
+fn end(ending: Ending, message: Option<&Path>, redactor: &Redactor) -> ExitCode {
+    let termination = match ending.outcome {
+        Outcome::Succeeded(result) => {
+            tracing::info!(?result, "done");
+            Termination::succeeded(result)
+        }
+        Outcome::Failed(mut failure) => {
+            failure.message = redactor.apply(&failure.message);
+            let field = failure.field.as_deref().unwrap_or_default();
+            tracing::error!(class = ?failure.class, reason = failure.reason, field, "{}", failure.message);
+            Termination::failed(failure)
+        }
+    };
+    let json = termination.to_json();
+    if ending.code == ExitCode::Success
+        && let Err(error) = writeln!(std::io::stdout(), "{json}")
+    {
+        tracing::warn!("the result cannot be printed: {error}");
+    }
+    leave(message, &json);
+    ending.code
+}
+
+/// Writes the termination message; losing it loses nothing that the store does not have.
+fn leave(path: Option<&Path>, json: &str) {
+    let Some(path) = path else { return };
+    if let Err(error) = std::fs::write(path, json) {
+        tracing::warn!(path = %path.display(), "the termination message cannot be written: {error}");
+    }
+}
+
+/// Says what is wrong with the command line, or gives the help that was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    // It goes to standard error or standard output as is right; there is no third place to complain to if that is closed.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return ExitCode::Success,
+        _ => {}
+    }
+    let text = error.to_string();
+    let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let failure = Failure {
+        class: FailureClass::Configuration,
+        reason: "InvalidArguments".to_owned(),
+        field: None,
+        message: format!("the command line is wrong: {sentence}"),
+    };
+    leave(termination_message(std::env::args_os()).as_deref(), &Termination::failed(failure).to_json());
+    ExitCode::Usage
+}
+
+/// Where the termination message goes, as far as a wrong command line lets one tell.
+fn termination_message(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    const FLAG: &str = "--termination-message";
+    let mut arguments = arguments.skip_while(|argument| !argument.to_string_lossy().starts_with(FLAG));
+    let found = arguments.next().and_then(|argument| match argument.to_str()?.split_once('=') {
+        Some((_, path)) => Some(OsString::from(path)),
+        None => arguments.next(),
+    });
+    found.or_else(|| std::env::var_os("SERA_TERMINATION_MESSAGE")).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_still_says_where_its_message_goes() {
+        let found = |line: &str| termination_message(line.split(' ').map(OsString::from));
+        assert_eq!(found("snapshot --termination-message /m --wrong"), Some("/m".into()));
+        assert_eq!(found("snapshot --wrong --termination-message=/m"), Some("/m".into()));
+        assert_eq!(found("snapshot --wrong"), None);
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_takes_too_long_is_given_up_and_worth_another_try() {
+        let ending = conduct(std::future::pending(), Duration::from_millis(10)).await;
+        assert_eq!(ending.code, ExitCode::Unavailable);
+        assert!(matches!(ending.outcome, Outcome::Failed(Failure { reason, .. }) if reason == "TimedOut"));
+    }
+}

@@ -1,0 +1,88 @@
+//! How an error becomes a [`Failure`] of the contract: each module's errors say whose turn it is, and this adds the spec field's name.
+
+use sera_crds::contract::{Failure, FailureClass};
+
+/// What the owner of a run has to look at, independent of where the spec has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// The repository's URL.
+    Url,
+    /// The branch, tag or commit.
+    Revision,
+    /// The Secret for the repository.
+    GitCredentials,
+    /// The store's URI.
+    Store,
+    /// The Secret for the store.
+    StoreCredentials,
+}
+
+/// The names of the fields in the spec; two of them depend on who called.
+#[derive(Debug, Clone)]
+pub(crate) struct FieldNames {
+    /// The field that names the Secret for the repository.
+    pub(crate) git_credentials: String,
+    /// The field that names the Secret for the store.
+    pub(crate) store_credentials: String,
+}
+
+impl FieldNames {
+    fn name(&self, field: Field) -> String {
+        match field {
+            Field::Url => "spec.source.git.url".to_owned(),
+            Field::Revision => "spec.source.git.revision".to_owned(),
+            Field::GitCredentials => self.git_credentials.clone(),
+            Field::Store => "spec.output.store".to_owned(),
+            Field::StoreCredentials => self.store_credentials.clone(),
+        }
+    }
+
+    /// What a failed stage reports of `error`.
+    pub(crate) fn failure(&self, error: &dyn Explain) -> Failure {
+        let Cause { class, reason, field } = error.explain();
+        let field = field.map(|field| self.name(field));
+        Failure { class, reason: reason.to_owned(), field, message: error.to_string() }
+    }
+}
+
+/// Whose turn it is after an error, in the contract's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) class: FailureClass,
+    /// A CamelCase word for conditions and events.
+    pub(crate) reason: &'static str,
+    pub(crate) field: Option<Field>,
+}
+
+impl Cause {
+    /// The user's: `field` must change.
+    pub(crate) const fn configuration(reason: &'static str, field: Field) -> Self {
+        Self { class: FailureClass::Configuration, reason, field: Some(field) }
+    }
+
+    /// Nobody's: worth another try later.
+    pub(crate) const fn unavailable(reason: &'static str) -> Self {
+        Self { class: FailureClass::Unavailable, reason, field: None }
+    }
+
+    /// The user's: the store holds something else.
+    pub(crate) const fn conflict(reason: &'static str) -> Self {
+        Self { class: FailureClass::Conflict, reason, field: Some(Field::Store) }
+    }
+
+    /// Ours.
+    pub(crate) const fn internal(reason: &'static str) -> Self {
+        Self { class: FailureClass::Internal, reason, field: None }
+    }
+
+    /// The same, with the field that most likely has to change.
+    pub(crate) const fn at(mut self, field: Field) -> Self {
+        self.field = Some(field);
+        self
+    }
+}
+
+/// An error whose text is a sentence for the owner of a run, and that knows whose turn it is.
+pub(crate) trait Explain: std::error::Error {
+    fn explain(&self) -> Cause;
+}

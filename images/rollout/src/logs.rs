@@ -1,0 +1,96 @@
+//! Where logs go: to standard error, as text for people or a JSON object a line for machines, past the progress display and without secrets.
+
+use std::io::{IsTerminal, Write};
+
+use clap::ValueEnum;
+use indicatif::MultiProgress;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::redact::Redactor;
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Text where a person looks, JSON where a machine collects.
+    pub(crate) fn default_here() -> Self {
+        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// What ends the program.
+    Error,
+    /// And what somebody should look at.
+    Warn,
+    /// And what is being done.
+    Info,
+    /// And how, with what git says.
+    Debug,
+    /// And what the libraries do, such as the store's client.
+    Trace,
+}
+
+impl LogLevel {
+    fn filter(self) -> EnvFilter {
+        EnvFilter::new(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "warn,sera_rollout=info",
+            Self::Debug => "warn,sera_rollout=debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+/// Starts logging.
+pub(crate) fn start(format: LogFormat, level: LogLevel, bars: MultiProgress, redactor: Redactor) {
+    let writer = Writer { bars, redactor };
+    let builder = tracing_subscriber::fmt().with_env_filter(level.filter()).with_writer(writer).with_target(false);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    if let Err(error) = started {
+        // There is no log to put it in.
+        let _ = writeln!(std::io::stderr(), "the log cannot be started: {error}");
+    }
+}
+
+/// Standard error as the log sees it.
+struct Writer {
+    bars: MultiProgress,
+    redactor: Redactor,
+}
+
+impl<'a> MakeWriter<'a> for Writer {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// One event on its way out; the subscriber writes each in one piece.
+struct Line<'a>(&'a Writer);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = self.0.redactor.apply(&String::from_utf8_lossy(bytes));
+        self.0.bars.suspend(|| std::io::stderr().write_all(text.as_bytes()))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}

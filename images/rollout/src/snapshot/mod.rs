@@ -1,0 +1,206 @@
+//! The first stage: takes commits of a repository and commits them to the store, as `snapshot/repository.bundle` and, last, `snapshot/manifest.json`.
+//! Run again, it finds its manifest, checks the bundle against it, and is done.
+
+mod bundle;
+mod committed;
+mod fetch;
+mod revision;
+mod selection;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sera_crds::contract::{BundleFile, CONTRACT_VERSION, SnapshotManifest, SnapshotSource, StageResult};
+
+use crate::failure::{Cause, Explain};
+use crate::git::access::{Access, AccessError};
+use crate::git::url::{RemoteUrl, RemoteUrlError};
+use crate::git::{Git, Home};
+use crate::progress::Progress;
+use crate::redact::Redactor;
+use crate::scratch::{Scratch, ScratchError};
+use crate::secrets::SecretFiles;
+use crate::store::{self, Creation, Store, StoreError};
+use bundle::{Bundle, BundleError};
+use committed::{CommittedError, Found};
+use fetch::{FetchError, Fetched, Fetcher};
+
+/// The bundle's name beside the manifest.
+const BUNDLE: &str = "repository.bundle";
+
+/// What to take, and where everything is.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// The repository's address, not yet understood.
+    pub(crate) url: String,
+    /// A branch, tag or commit; `HEAD` is the default branch.
+    pub(crate) revision: String,
+    /// How many commits, at least one.
+    pub(crate) commits: u32,
+    /// The window that they are spread over, in days before the newest.
+    pub(crate) lookback_days: u32,
+    /// The run's own folder.
+    pub(crate) store: String,
+    /// The mounted Secret for the repository.
+    pub(crate) git_credentials: Option<PathBuf>,
+    /// The mounted Secret for the store.
+    pub(crate) store_credentials: Option<PathBuf>,
+    /// Where scratch folders are made.
+    pub(crate) scratch: PathBuf,
+    /// How long a server may say nothing.
+    pub(crate) silence: Duration,
+    /// How often a request to the repository's server is tried again.
+    pub(crate) retries: usize,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    /// The repository's address is wrong.
+    #[error(transparent)]
+    Url(#[from] RemoteUrlError),
+    /// The repository's credentials are.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The commits cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The bundle cannot be made.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store has something else.
+    #[error(transparent)]
+    Committed(#[from] CommittedError),
+    /// There is no scratch space.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    /// git's home cannot be written.
+    #[error("git's configuration cannot be written to the scratch folder: {0}")]
+    Home(#[source] std::io::Error),
+}
+
+impl Explain for SnapshotError {
+    fn explain(&self) -> Cause {
+        match self {
+            Self::Url(error) => error.explain(),
+            Self::Access(error) => error.explain(),
+            Self::Fetch(error) => error.explain(),
+            Self::Bundle(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Committed(error) => error.explain(),
+            Self::Scratch(_) | Self::Home(_) => Cause::unavailable("ScratchUnavailable"),
+        }
+    }
+}
+
+/// Takes the snapshot, or finds that it was taken.
+pub(crate) async fn run(
+    request: &Request,
+    progress: &Progress,
+    redactor: &Redactor,
+) -> Result<StageResult, SnapshotError> {
+    let url = RemoteUrl::parse(&request.url)?;
+    let source = SnapshotSource {
+        url: url.text.clone(),
+        revision: request.revision.clone(),
+        commits: request.commits,
+        lookback_days: request.lookback_days,
+    };
+    let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
+    let store = Store::open(&request.store, secret.as_ref())?;
+    let found = committed::find(&store, &source, progress).await?;
+    if let Found::Whole(result) = found {
+        tracing::info!("the snapshot is in the store already");
+        return Ok(result);
+    }
+
+    store.probe().await?;
+    let secret = request.git_credentials.as_deref().map(|folder| SecretFiles::read(folder, redactor));
+    let access = Access::resolve(&url, secret)?;
+    let scratch = Scratch::create(&request.scratch)?;
+    let home = Home::prepare(scratch.path(), &url, &access, request.silence).map_err(SnapshotError::Home)?;
+    let git = Git::new(home, url, request.silence);
+    git.check_key().await.map_err(FetchError::Git)?;
+    let fetcher = Fetcher::connect(&git, progress, request.retries).await?;
+    match found {
+        Found::Damaged(manifest, result) => {
+            tracing::warn!("the bundle in the store is missing or damaged: taking the same commits again");
+            let originals: Vec<&str> = manifest.commits.iter().map(|commit| commit.original.as_str()).collect();
+            let bundle = pack(&git, &fetcher.exactly(&originals).await?, progress).await?;
+            restore(&store, &manifest, &bundle, progress).await?;
+            Ok(result)
+        }
+        Found::Nothing | Found::Whole(_) => {
+            let count = usize::try_from(request.commits).unwrap_or(usize::MAX);
+            let newest = fetcher.spread(&request.revision, count, request.lookback_days).await?;
+            let bundle = pack(&git, &newest, progress).await?;
+            commit(&store, source, bundle, progress).await
+        }
+    }
+}
+
+async fn pack(git: &Git, fetched: &Fetched, progress: &Progress) -> Result<Bundle, BundleError> {
+    let step = progress.step("packing the bundle");
+    bundle::write(git, fetched, &step).await
+}
+
+/// Puts a bundle back that its manifest still describes.
+async fn restore(
+    store: &Store,
+    manifest: &SnapshotManifest,
+    bundle: &Bundle,
+    progress: &Progress,
+) -> Result<(), SnapshotError> {
+    let name = committed::bundle_path(manifest);
+    if (bundle.digest.bytes, &bundle.digest.sha256) != (manifest.bundle.bytes, &manifest.bundle.sha256) {
+        return Err(CommittedError::Damaged { bundle: name }.into());
+    }
+    store.upload(&name, &bundle.file, &progress.step("storing the bundle")).await?;
+    Ok(())
+}
+
+/// Stores the bundle and then the manifest, which only one process can create. Who comes second has what the first has written, if that is whole.
+async fn commit(
+    store: &Store,
+    source: SnapshotSource,
+    bundle: Bundle,
+    progress: &Progress,
+) -> Result<StageResult, SnapshotError> {
+    let Bundle { file, digest, commits } = bundle;
+    let bundle = BundleFile { path: BUNDLE.to_owned(), bytes: digest.bytes, sha256: digest.sha256 };
+    let manifest = SnapshotManifest { version: CONTRACT_VERSION, source, commits, bundle };
+    if let Some(result) = committed_by_another(store, &manifest.source, progress).await? {
+        return Ok(result);
+    }
+    let name = committed::bundle_path(&manifest);
+    store.upload(&name, &file, &progress.step("storing the bundle")).await?;
+    let encoded = committed::encode(&manifest)?;
+    match store.create(committed::MANIFEST, encoded.clone()).await? {
+        Creation::Created => {
+            store.sweep_unfinished(&name).await;
+            Ok(committed::result(&manifest, &encoded))
+        }
+        Creation::Existed => {
+            committed_by_another(store, &manifest.source, progress).await?.ok_or_else(|| CommittedError::Raced.into())
+        }
+    }
+}
+
+/// The result of a process that was faster, if it has left a whole snapshot.
+async fn committed_by_another(
+    store: &Store,
+    source: &SnapshotSource,
+    progress: &Progress,
+) -> Result<Option<StageResult>, SnapshotError> {
+    match committed::find(store, source, progress).await? {
+        Found::Nothing => Ok(None),
+        Found::Whole(result) => {
+            tracing::info!("another process has committed this snapshot");
+            Ok(Some(result))
+        }
+        Found::Damaged(..) => Err(CommittedError::Raced.into()),
+    }
+}

@@ -1,0 +1,112 @@
+//! The folder of one run in an object store: small files created at most once, large files streamed, digests taken on the way. Which store it
+//! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`.
+
+mod error;
+mod location;
+mod probe;
+mod transfer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+pub(crate) use error::StoreError;
+pub(crate) use location::secret;
+pub(crate) use transfer::{Digest, Digester};
+
+/// Something that can be created once, such as a manifest, is small; what claims to be longer (in bytes) is not ours.
+const MAX_DOCUMENT: u64 = 16 << 20;
+
+/// What became of an attempt to create a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Creation {
+    /// It is there now, and we put it there.
+    Created,
+    /// It was there before, and was left untouched.
+    Existed,
+}
+
+/// The folder of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    objects: Arc<dyn ObjectStore>,
+    root: Path,
+    /// The URI as it was given, for messages.
+    uri: String,
+    /// Where the folder lies, if it is a folder of this machine.
+    local: Option<PathBuf>,
+}
+
+impl Store {
+    /// A document, whole; none where there is none.
+    pub(crate) async fn read(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        let got = match self.objects.get(&self.path(name)).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(|error| self.explain(error))?,
+        };
+        if got.meta.size > MAX_DOCUMENT {
+            return Err(StoreError::DocumentTooLong { name: name.to_owned(), bytes: got.meta.size });
+        }
+        Ok(Some(got.bytes().await.map_err(|error| self.explain(error))?))
+    }
+
+    /// Creates a document, in one atomic step; one that exists is never touched.
+    pub(crate) async fn create(&self, name: &str, document: Bytes) -> Result<Creation, StoreError> {
+        let create = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(&self.path(name), document.into(), create).await {
+            Ok(_) => Ok(Creation::Created),
+            Err(Error::AlreadyExists { .. }) => Ok(Creation::Existed),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    fn path(&self, name: &str) -> Path {
+        name.split('/').fold(self.root.clone(), Path::join)
+    }
+
+    fn explain(&self, error: Error) -> StoreError {
+        StoreError::from_object_store(error, &self.uri, self.local.is_some())
+    }
+}
+
+/// A store in a folder of this machine, for tests.
+#[cfg(test)]
+pub(crate) fn local(folder: &std::path::Path) -> Store {
+    Store::open(&format!("file://{}", folder.display()), None).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_document_is_created_once_and_never_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = local(folder.path());
+        assert_eq!(store.read("snapshot/manifest.json").await.unwrap(), None);
+        assert_eq!(store.create("snapshot/manifest.json", "first".into()).await.unwrap(), Creation::Created);
+        assert_eq!(store.create("snapshot/manifest.json", "second".into()).await.unwrap(), Creation::Existed);
+        assert_eq!(store.read("snapshot/manifest.json").await.unwrap().unwrap(), "first");
+        assert_eq!(std::fs::read(folder.path().join("snapshot/manifest.json")).unwrap(), b"first");
+    }
+
+    #[tokio::test]
+    async fn of_many_writers_of_one_name_exactly_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = local(folder.path());
+        let writers = (0..16).map(|n| store.create("one", Bytes::from(format!("{n}"))));
+        let outcomes = futures::future::try_join_all(writers).await.unwrap();
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Creation::Created).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_for_a_document_is_not_read_into_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::File::create(folder.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
+        let error = local(folder.path()).read("huge").await.unwrap_err();
+        assert!(matches!(error, StoreError::DocumentTooLong { .. }), "{error}");
+    }
+}
