@@ -56,7 +56,7 @@ async fn measure(server: &Server, requests: usize) -> Result<Vec<Row>> {
     let mut run = server.replace_status(KIND, &started, Effect::Stored).await?.admitted()?;
     let bytes = size(&run)?;
     let update = async |number: usize| {
-        run["spec"]["suspend"] = json!(number % 2 == 0);
+        run["spec"]["suspend"] = json!(number.is_multiple_of(2));
         let start = Instant::now();
         run = server.replace(KIND, &run, Effect::Stored).await?.admitted()?;
         Ok(start.elapsed())

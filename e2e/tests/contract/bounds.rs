@@ -168,8 +168,9 @@ impl Map {
 
 /// `inner` as the field of a step of a path.
 fn nested(inner: Value, step: &str) -> Value {
-    match step.strip_suffix("[]") {
-        Some(list) => json!({ list: [inner] }),
-        None => json!({ step: inner }),
-    }
+    let (name, value) = match step.strip_suffix("[]") {
+        Some(list) => (list, Value::Array(vec![inner])),
+        None => (step, inner),
+    };
+    Value::Object([(name.to_owned(), value)].into_iter().collect())
 }

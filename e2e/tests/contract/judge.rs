@@ -14,6 +14,9 @@ const RULES_SKIPPED: &str = "some validation rules were not checked";
 /// What the API server says by itself where a `pattern` does not match: a regular expression, and nothing else.
 const BARE_PATTERN: &str = "should match '";
 
+/// What the API server says where a rule could not be evaluated, so that the user reads about CEL instead of the spec.
+const BROKEN_RULE: &str = " evaluating rule: ";
+
 /// Fails, saying why, where `answer` is not what the case asks for.
 pub(crate) fn judge(answer: &Answer, refused: Option<&Refused>, shows: &Value) -> Result<()> {
     match (answer, refused) {
@@ -39,12 +42,14 @@ fn names_the_field(refusal: &Refusal, expected: &Refused) -> Result<()> {
     Ok(())
 }
 
-/// The refusal uses the words asked for, and more than a regular expression for each field.
+/// The refusal uses the words asked for, more than a regular expression for each field, and nothing about CEL.
 fn says_why(refusal: &Refusal, expected: &Refused) -> Result<()> {
     for fragment in expected.says.as_slice() {
         let said = refusal.causes.iter().any(|cause| cause.message.contains(fragment));
         ensure!(said, "refused without saying {fragment:?}:\n{refusal}");
     }
+    let broken = refusal.causes.iter().any(|cause| cause.message.contains(BROKEN_RULE));
+    ensure!(!broken, "a rule broke instead of saying what is wrong:\n{refusal}");
     for field in expected.at.as_slice() {
         let in_words = |message: &str| !message.contains(BARE_PATTERN);
         let explained = refusal.causes.iter().any(|cause| cause.field == *field && in_words(&cause.message));

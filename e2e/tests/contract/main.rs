@@ -1,5 +1,6 @@
 //! The API's contract, put to a real API server: what it admits, what it refuses and with which words, what its locks
 //! hold, and what its schema tells a reader. The statements are the YAML files under `cases/`; this program asks them.
+//! With `-- --show-output` it prints every refusal as a user reads it, with `-- --bench` how long admission takes.
 
 mod admission;
 mod bounds;
@@ -28,7 +29,7 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     let runtime = Runtime::new()?;
     let asker = Asker { runtime: runtime.handle().clone(), server: Arc::default() };
-    let mut trials = statements::trials(&asker)?;
+    let mut trials = statements::trials(&asker, arguments.show_output)?;
     trials.extend(examples::trials(&asker)?);
     trials.extend(schema::trials(&asker));
     trials.push(locks::trial(&asker));

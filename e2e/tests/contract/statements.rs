@@ -13,8 +13,8 @@ use crate::{
     server::{Answer, Effect, Kind, Server},
 };
 
-/// A test for every case of every file.
-pub(crate) fn trials(asker: &Asker) -> Result<Vec<Trial>> {
+/// A test for every case of every file, which prints refusals if `aloud`.
+pub(crate) fn trials(asker: &Asker, aloud: bool) -> Result<Vec<Trial>> {
     let (sections, bases) = cases::load()?;
     let bases = Arc::new(bases);
     let mut trials = Vec::new();
@@ -24,9 +24,13 @@ pub(crate) fn trials(asker: &Asker) -> Result<Vec<Trial>> {
             let name = format!("case-{}", trials.len());
             let (base, bases) = (base.clone(), Arc::clone(&bases));
             let statement = format!("{} {about} {}", kind.word(), case.it);
-            let answer = if case.refused.is_some() { "refused" } else { "admitted" };
-            trials.push(asker.trial(answer, statement, async move |server: &Server| {
-                ask(server, kind, &case, &case.object(&base, &bases, &name)?).await
+            let expected = if case.refused.is_some() { "refused" } else { "admitted" };
+            trials.push(asker.trial(expected, statement.clone(), async move |server: &Server| {
+                let answer = ask(server, kind, &case, &case.object(&base, &bases, &name)?).await?;
+                if let (true, Answer::Refused(refusal)) = (aloud, &answer) {
+                    println!("{statement}:\n{refusal}");
+                }
+                judge(&answer, case.refused.as_ref(), &case.shows)
             }));
         }
     }
@@ -34,17 +38,12 @@ pub(crate) fn trials(asker: &Asker) -> Result<Vec<Trial>> {
 }
 
 /// Asks the server about one case, which starts from `object`.
-async fn ask(server: &Server, kind: Kind, case: &Case, object: &Value) -> Result<()> {
-    let answer = match &case.change {
-        None => server.create(kind, object, Effect::DryRun).await?,
-        Some(change) => {
-            let stored = server.store(kind, object).await?;
-            let answer = answer_to(server, kind, case, change, &stored).await;
-            server.delete(kind, &stored).await?;
-            answer?
-        }
-    };
-    judge(&answer, case.refused.as_ref(), &case.shows)
+async fn ask(server: &Server, kind: Kind, case: &Case, object: &Value) -> Result<Answer> {
+    let Some(change) = &case.change else { return server.create(kind, object, Effect::DryRun).await };
+    let stored = server.store(kind, object).await?;
+    let answer = answer_to(server, kind, case, change, &stored).await;
+    server.delete(kind, &stored).await?;
+    answer
 }
 
 /// What the server says to the change, once the object has the status that the case starts from.
