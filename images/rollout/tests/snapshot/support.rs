@@ -1,9 +1,12 @@
 //! A place to run the program in, repositories made to measure, and what a run leaves behind.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use sera_crds::contract::{Failure, Outcome, SnapshotManifest, StageResult, Termination};
 use tempfile::TempDir;
 
@@ -281,12 +284,19 @@ pub(crate) fn await_port(port: u16) {
     }
 }
 
-/// A process that ends with its test.
-pub(crate) struct Daemon(pub(crate) Child);
+/// A server that ends with its test, and with it what it has started.
+pub(crate) struct Daemon(Child);
+
+impl Daemon {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap())
+    }
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let group = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let _ = killpg(group, Signal::SIGKILL);
         let _ = self.0.wait();
     }
 }

@@ -1,8 +1,10 @@
 //! Every way to a repository gives the same snapshot: folders, HTTP, HTTPS, ssh and git's own protocol, from servers that can much or little.
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use sera_git_server::{Access, Behaviour, GitServer, GitServerConfig};
+use tempfile::TempDir;
 
 use crate::support::{Daemon, Finished, Place, Snapshot, await_port, file_uri, free_port, git, repository, ssh_key};
 
@@ -67,14 +69,11 @@ fn a_plain_web_server_of_files_will_do() {
     let source = place.path("repositories/acme/billing.git");
     git(&source, &["update-server-info"]);
     let port = free_port();
-    let server = Command::new("python3")
+    let mut server = Command::new("python3");
+    server
         .args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string(), "--directory"])
-        .arg(place.path("repositories"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _server = Daemon(server);
+        .arg(place.path("repositories"));
+    let _server = Daemon::start(&mut server);
     await_port(port);
     assert_same(place.snapshot(&format!("http://127.0.0.1:{port}/acme/billing.git"), "store"), &reference);
 }
@@ -116,14 +115,12 @@ fn a_shallow_clone_and_a_working_tree_are_repositories_too() {
 fn gits_own_protocol() {
     let (place, reference) = reference();
     let port = free_port();
-    let daemon = Command::new("git")
+    let mut daemon = Command::new("git");
+    daemon
         .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")])
         .arg(format!("--base-path={}", place.path("repositories").display()))
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _daemon = Daemon(daemon);
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    let _daemon = Daemon::start(&mut daemon);
     await_port(port);
     assert_same(place.snapshot(&format!("git://127.0.0.1:{port}/acme/billing.git"), "store"), &reference);
     let missing = place.snapshot(&format!("git://127.0.0.1:{port}/acme/other.git"), "missing").run();
@@ -171,6 +168,7 @@ fn ssh_with_a_key_and_the_hosts_own_and_nothing_less() {
 /// A real sshd on a loopback port, for this user and one key.
 struct SshServer {
     _daemon: Daemon,
+    _folder: TempDir,
     port: u16,
     user: String,
     host_key: String,
@@ -184,32 +182,27 @@ impl SshServer {
         ssh_key(&folder.join("host"), "");
         ssh_key(&folder.join("client"), "");
         // sshd splits its configuration at blanks and quotes: it gets a folder without any.
-        let plain = std::env::temp_dir().join(format!("sera-sshd-{}", std::process::id()));
-        std::fs::create_dir_all(&plain).unwrap();
+        let plain = tempfile::tempdir().unwrap();
         for file in ["host", "client.pub"] {
-            std::fs::copy(folder.join(file), plain.join(file)).unwrap();
+            std::fs::copy(folder.join(file), plain.path().join(file)).unwrap();
         }
         let port = free_port();
-        let here = plain.display();
+        let here = plain.path().display();
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {here}/host\nAuthorizedKeysFile {here}/client.pub\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n"
         );
-        std::fs::write(plain.join("config"), config).unwrap();
+        std::fs::write(plain.path().join("config"), config).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::fs::create_dir_all("/run/sshd").unwrap();
         }
-        let daemon = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(plain.join("config"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("sshd is needed: install openssh-server");
-        let daemon = Daemon(daemon);
+        assert!(Path::new("/usr/sbin/sshd").exists(), "sshd is needed: install openssh-server");
+        let daemon = Daemon::start(Command::new("/usr/sbin/sshd").args(["-D", "-f"]).arg(plain.path().join("config")));
         await_port(port);
         let host_key = std::fs::read_to_string(folder.join("host.pub")).unwrap();
         Self {
             _daemon: daemon,
+            _folder: plain,
             port,
             user: nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name,
             known_hosts: format!("[127.0.0.1]:{port} {host_key}"),
