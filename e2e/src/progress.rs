@@ -24,6 +24,15 @@ enum Sink {
     Plain { last_detail: Instant },
 }
 
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // What comes next, an error perhaps, begins on a clean line.
+        if let Self::Spinner(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Progress {
     /// Says nothing.
     pub fn silent() -> Self {

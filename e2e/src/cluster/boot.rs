@@ -50,7 +50,7 @@ const NODE_PACKAGES: [Package; 8] = [
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// A node needs root.
-    #[error("a cluster with a node needs root: run as root, set KUBECONFIG, or ask for the control plane only")]
+    #[error("a cluster with a node needs root: run as root, set KUBECONFIG, or make do with `--control-plane-only`")]
     NotRoot,
     /// A Debian package is missing.
     #[error(transparent)]

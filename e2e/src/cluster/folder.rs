@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -308,7 +308,8 @@ impl Claim {
         fs::create_dir_all(&clusters).map_err(|source| failed("make", &clusters, source))?;
         let taken = || FolderError::Taken(name.clone());
         let claim = Self::soon(&folder)?.ok_or_else(taken)?;
-        match fs::create_dir(claim.folder.root()) {
+        // What is in it gives all rights on the cluster: keys, and etcd's socket.
+        match DirBuilder::new().mode(0o700).create(claim.folder.root()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(taken()),
             Err(source) => return Err(failed("make", claim.folder.root(), source)),

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kube::Client;
+use tokio::sync::OnceCell;
 
 use self::boot::Plan;
 use self::embedded::Embedded;
@@ -73,6 +74,8 @@ pub enum ClusterError {
 pub struct Cluster {
     client: Client,
     kind: Kind,
+    kubectl: OnceCell<PathBuf>,
+    helm: OnceCell<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -112,7 +115,7 @@ impl Cluster {
         let name = ClusterName::of_this_process(BOOTED.fetch_add(1, Ordering::Relaxed));
         let plan = Plan { name, shape, lifetime: Lifetime::Owner };
         let (cluster, client) = boot::boot(plan, &Progress::slow_only()).await?;
-        Ok(Self { client, kind: Kind::Embedded(cluster) })
+        Ok(Self::new(client, Kind::Embedded(cluster)))
     }
 
     /// The cluster in KUBECONFIG, if that is set: one of ours, or somebody else's.
@@ -120,10 +123,14 @@ impl Cluster {
         let Some(variable) = kubeconfig_variable() else { return Ok(None) };
         let (foreign, client) = Foreign::connect(&variable).await?;
         let Some(folder) = ClusterFolder::of_kubeconfig(foreign.kubeconfig()) else {
-            return Ok(Some(Self { client, kind: Kind::Foreign(foreign) }));
+            return Ok(Some(Self::new(client, Kind::Foreign(foreign))));
         };
         let name = folder.name().parse().map_err(BootError::from)?;
         Self::find(name, Some(shape)).await.map(Some)
+    }
+
+    fn new(client: Client, kind: Kind) -> Self {
+        Self { client, kind, kubectl: OnceCell::new(), helm: OnceCell::new() }
     }
 
     /// Whether it was booted by this crate (and not found in KUBECONFIG).
@@ -146,32 +153,40 @@ impl Cluster {
 
     /// Runs kubectl; what it printed is the result.
     pub async fn kubectl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String, ToolError> {
-        self.tool(Program::Kubectl, arguments, &[]).await
+        self.run(self.kubectl_path().await?, arguments, &[]).await
     }
 
     /// Runs `kubectl apply` on manifests (YAML or JSON, any number of documents).
     pub async fn apply(&self, manifests: &str) -> Result<String, ToolError> {
-        self.tool(Program::Kubectl, ["apply", "--filename=-"], manifests.as_bytes()).await
+        self.run(self.kubectl_path().await?, ["apply", "--filename=-"], manifests.as_bytes()).await
     }
 
     /// Runs `kubectl apply` likewise, for manifests that name no namespace.
     pub async fn apply_in(&self, namespace: &str, manifests: &str) -> Result<String, ToolError> {
-        self.tool(Program::Kubectl, ["apply", "--namespace", namespace, "--filename=-"], manifests.as_bytes()).await
+        let arguments = ["apply", "--namespace", namespace, "--filename=-"];
+        self.run(self.kubectl_path().await?, arguments, manifests.as_bytes()).await
     }
 
     /// Runs helm; what it printed is the result.
     pub async fn helm<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String, ToolError> {
-        self.tool(Program::Helm, arguments, &[]).await
+        self.run(self.helm_path().await?, arguments, &[]).await
     }
 
-    async fn tool<S: AsRef<OsStr>>(
+    async fn run<S: AsRef<OsStr>>(
         &self,
-        program: Program,
+        tool: &Path,
         arguments: impl IntoIterator<Item = S>,
         input: &[u8],
     ) -> Result<String, ToolError> {
-        let path = self.tool_path(program).await?;
-        tools::run(&path, &self.kubeconfig_path(), arguments, input).await
+        tools::run(tool, &self.kubeconfig_path(), arguments, input).await
+    }
+
+    async fn kubectl_path(&self) -> Result<&Path, ProgramError> {
+        Ok(self.kubectl.get_or_try_init(|| self.tool_path(Program::Kubectl)).await?)
+    }
+
+    async fn helm_path(&self) -> Result<&Path, ProgramError> {
+        Ok(self.helm.get_or_try_init(|| self.tool_path(Program::Helm)).await?)
     }
 
     /// Where a tool lies: ours beside a cluster of ours, the user's own beside the user's.
@@ -236,11 +251,8 @@ impl Cluster {
 
     /// The folders of kubectl and helm, for a `PATH`.
     pub async fn tool_folders(&self) -> Result<Vec<PathBuf>, ProgramError> {
-        let mut folders = Vec::new();
-        for program in [Program::Kubectl, Program::Helm] {
-            folders.extend(self.tool_path(program).await?.parent().map(Path::to_owned));
-        }
-        Ok(folders)
+        let tools = [self.kubectl_path().await?, self.helm_path().await?];
+        Ok(tools.iter().filter_map(|tool| tool.parent()).map(Path::to_owned).collect())
     }
 
     /// A component, to be killed, stopped and restarted: `etcd`, `kube-apiserver`, `kube-controller-manager`, and with a

@@ -81,7 +81,7 @@ impl Cluster {
         let (cluster, client) = boot::boot(plan, progress).await?;
         let folder = cluster.release();
         let cluster = Embedded::attach(folder).map_err(BootError::from)?;
-        Ok((Self { client, kind: Kind::Embedded(cluster) }, true))
+        Ok((Self::new(client, Kind::Embedded(cluster)), true))
     }
 
     /// A cluster with a node that stays: the one in KUBECONFIG, else the one of this name, which is booted if it is not up.
@@ -110,6 +110,6 @@ impl Cluster {
             return Err(ClusterError::NotUp(name));
         }
         let client = boot::client(&embedded.folder().kubeconfig()).await?;
-        Ok(Self { client, kind: Kind::Embedded(embedded) })
+        Ok(Self::new(client, Kind::Embedded(embedded)))
     }
 }

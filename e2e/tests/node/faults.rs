@@ -7,8 +7,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
+use tokio::time::timeout;
 
 use crate::house::{Company, PATIENCE, Space, Test, tests};
+
+/// The one node of a cluster of ours.
+const NODE: &str = "node";
+/// Longer than a node is given that does not report: 20 s, and some moments to be noticed.
+const LONGER_THAN_A_NODE_LASTS: Duration = Duration::from_secs(30);
 
 pub(crate) const TESTS: &[Test] = tests![Company::Alone;
     a_killed_api_server_is_felt_and_comes_back_with_its_objects,
@@ -34,15 +40,11 @@ async fn a_killed_api_server_is_felt_and_comes_back_with_its_objects(space: Spac
 async fn a_stopped_kubelet_loses_its_node_and_gets_it_back(space: Space) -> Result<()> {
     let cluster = space.cluster().await?;
     let nodes: Api<Node> = Api::all(space.client());
-    let name = "node";
-    let kubelet = cluster.component("kubelet")?;
-    kubelet.stop()?;
-    let lost =
-        tokio::time::timeout(PATIENCE, await_condition(nodes.clone(), name, |node: Option<&Node>| !is_ready(node)))
-            .await;
-    kubelet.cont()?;
+    let lost = timeout(PATIENCE, await_condition(nodes.clone(), NODE, |node: Option<&Node>| !is_ready(node)));
+    let (paused, lost) = tokio::join!(cluster.pause_kubelet(LONGER_THAN_A_NODE_LASTS), lost);
+    paused?;
     lost??;
-    tokio::time::timeout(PATIENCE, await_condition(nodes, name, is_ready)).await??;
+    timeout(PATIENCE, await_condition(nodes, NODE, is_ready)).await??;
     Ok(())
 }
 

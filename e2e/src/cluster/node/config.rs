@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -31,6 +31,8 @@ pub(in crate::cluster) const DNS_HEALTH_PORT: u16 = 8181;
 
 /// Pods that this node takes: each costs some megabytes and an address of its /24.
 const MAX_PODS: u32 = 200;
+/// Is there where the kernel shows iptables what a bridge carries (module `br_netfilter`).
+const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// Files that kubelet asks to be able to open, unless the machine's limit is lower.
 const MAX_OPEN_FILES: u64 = 1_000_000;
 
@@ -193,7 +195,7 @@ pub(in crate::cluster) fn kubelet_arguments(folder: &ClusterFolder, network: Net
 
 /// The proxy's command line. Limits on connection tracking are the machine's, not a namespace's: left alone.
 pub(in crate::cluster) fn proxy_arguments(network: Network) -> Vec<String> {
-    arguments([
+    let mut all = arguments([
         "--kubeconfig=pki/kube-proxy.kubeconfig",
         "--proxy-mode=iptables",
         &format!("--hostname-override={NODE_NAME}"),
@@ -205,7 +207,13 @@ pub(in crate::cluster) fn proxy_arguments(network: Network) -> Vec<String> {
         "--conntrack-tcp-timeout-close-wait=0",
         // The first rules at once, later ones soon after their Service: a node among thousands would save its breath.
         "--iptables-min-sync-period=100ms",
-    ])
+    ]);
+    if !Path::new(BRIDGE_FILTER).exists() {
+        // Answers between two pods of one bridge would pass by the rules that must undo the translation: lead them
+        // through the node instead. Loading the module would change the machine.
+        all.push("--masquerade-all".to_owned());
+    }
+    all
 }
 
 /// How many files a process may open at most: the hard limit of this one (proc(5), `limits`).
