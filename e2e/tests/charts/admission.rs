@@ -144,11 +144,11 @@ async fn the_most(house: &House) -> Result<()> {
     // The dearest spec for the policy: every place filled, and every name as long as names can be.
     let naming = |secrets: usize| {
         let mut spec = Kind::Run.spec();
-        let mut named = 0;
+        let mut count = 0;
         for place in places::of(Kind::Run)?.iter().filter(|place| place.is_of_pods()) {
             let names = (0..place.room).map(|_| {
-                named += 1;
-                long_name(named % secrets)
+                count += 1;
+                long_name(count % secrets)
             });
             place.fill(&mut spec, &names.collect::<Vec<_>>())?;
         }

@@ -92,10 +92,10 @@ impl Place {
             let object = at.as_object_mut().with_context(|| format!("{} leads through no object", self.field()))?;
             at = object.entry(step).or_insert_with(|| json!({}));
         }
-        let references = names.iter().map(|name| json!({"name": name}));
+        let mut references = names.iter().map(|name| json!({"name": name}));
         *at = match self.form {
             Form::References => references.collect(),
-            Form::Reference => references.last().unwrap_or_default(),
+            Form::Reference => references.next_back().unwrap_or_default(),
             Form::Plain => names.last().map_or(Value::Null, |name| json!(name)),
         };
         Ok(())
