@@ -1,4 +1,4 @@
-//! The finished CustomResourceDefinitions: what the derived ones lack is added here, and what would not do on an API
+//! The finished `CustomResourceDefinition`s: what the derived ones lack is added here, and what would not do on an API
 //! server is put right. The rules of single sections stand with their types; the rules that span sections (locks,
 //! immutability, names) are added at the root.
 
@@ -38,7 +38,7 @@ pub struct Manifest {
 
 /// The definitions of both kinds, as an API server takes them.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
-    [finished(SpecializationRun::crd(), run::root_rules()), finished(RolloutBatch::crd(), batch::root_rules())]
+    [finished(SpecializationRun::crd(), &run::root_rules()), finished(RolloutBatch::crd(), &batch::root_rules())]
 }
 
 /// The definitions as the files of `crds/manifests/`.
@@ -57,7 +57,7 @@ fn manifest(definition: &CustomResourceDefinition) -> Result<Manifest, Definitio
     Ok(Manifest { file: format!("{plural}.yaml"), yaml: format!("{HEADER}{yaml}") })
 }
 
-fn finished(mut definition: CustomResourceDefinition, rules: Vec<ValidationRule>) -> CustomResourceDefinition {
+fn finished(mut definition: CustomResourceDefinition, rules: &[ValidationRule]) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
             continue;

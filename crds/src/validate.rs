@@ -199,7 +199,7 @@ mod tests {
     fn merge(into: &mut Value, from: Value) {
         match from {
             Value::Object(fields) if into.is_object() => {
-                fields.into_iter().for_each(|(name, value)| merge(&mut into[name], value))
+                fields.into_iter().for_each(|(name, value)| merge(&mut into[name], value));
             }
             other => *into = other,
         }

@@ -1,4 +1,6 @@
 //! The kind `RolloutBatch`: samples of one teacher on one repository, for a run or alone.
+#![expect(clippy::doc_markdown, reason = "doc comments are what `kubectl explain` shows to users")]
+#![expect(clippy::duplicated_attributes, reason = "each printer column has a name and a type of its own")]
 
 mod rules;
 mod status;

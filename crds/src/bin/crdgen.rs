@@ -1,4 +1,4 @@
-//! Writes the CustomResourceDefinitions into `crds/manifests/` and into the chart that installs them, or with `--check`
+//! Writes the `CustomResourceDefinition`s into `crds/manifests/` and into the chart that installs them, or with `--check`
 //! tells whether they are up to date.
 
 use std::{

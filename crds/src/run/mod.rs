@@ -1,4 +1,6 @@
 //! The kind `SpecializationRun`: a repository becomes a coding agent specialised to it.
+#![expect(clippy::doc_markdown, reason = "doc comments are what `kubectl explain` shows to users")]
+#![expect(clippy::duplicated_attributes, reason = "each printer column has a name and a type of its own")]
 
 mod generation;
 mod output;

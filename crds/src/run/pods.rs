@@ -193,6 +193,7 @@ impl Pods {
 
 impl PodSettings {
     /// These settings, and the others' where these say nothing. Maps are merged by key.
+    #[must_use]
     pub fn over(self, other: Self) -> Self {
         Self {
             node_selector: merged(self.node_selector, other.node_selector),

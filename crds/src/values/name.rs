@@ -69,7 +69,7 @@ text_value! {
 }
 
 text_value! {
-    /// The part of a module's name in a model by which LoRA finds it, such as `q_proj`.
+    /// The part of a module's name in a model by which `LoRA` finds it, such as `q_proj`.
     ModuleName {
         kind: "a name of a module",
         expected: "lower-case letters, digits and '_', such as \"q_proj\"",

@@ -41,7 +41,7 @@ pub enum StoreScheme {
     Gs,
     /// Azure Blob Storage.
     Az,
-    /// A PersistentVolumeClaim of the run's namespace.
+    /// A `PersistentVolumeClaim` of the run's namespace.
     Pvc,
 }
 
