@@ -112,18 +112,19 @@ async fn find(name: ClusterName) -> Result<Cluster> {
 async fn up(name: ClusterName, control_plane_only: bool) -> Result<()> {
     let (progress, start) = (Progress::console(), Instant::now());
     let shape = if control_plane_only { Shape::ControlPlane } else { Shape::Node };
-    let (cluster, booted) = Cluster::up(name.clone(), shape, &progress).await?;
-    let seconds = start.elapsed().as_secs_f32();
-    progress.finish(match (booted, cluster.is_ours()) {
-        (true, _) => format!("cluster {name} ({shape}) is up after {seconds:.1} s"),
-        (false, true) => format!("cluster {name} is up already"),
-        (false, false) => "KUBECONFIG is set: that cluster is used, and there is nothing to boot".to_owned(),
+    let (cluster, booted) = Cluster::up(name, shape, &progress).await?;
+    let Some(name) = cluster.name() else {
+        progress.finish("KUBECONFIG is set: that cluster is used, and there is nothing to boot");
+        return Ok(());
+    };
+    progress.finish(if booted {
+        format!("cluster {name} ({shape}) is up after {:.1} s", start.elapsed().as_secs_f32())
+    } else {
+        format!("cluster {name} is up already")
     });
-    if cluster.is_ours() {
-        let option = if name == ClusterName::unnamed() { String::new() } else { format!(" --name {name}") };
-        println!("export KUBECONFIG={}", cluster.kubeconfig_path().display());
-        eprintln!("or `cargo e2e shell{option}`; `cargo e2e down{option}` takes it down");
-    }
+    let option = if name == ClusterName::unnamed().to_string() { String::new() } else { format!(" --name {name}") };
+    println!("export KUBECONFIG={}", cluster.kubeconfig_path().display());
+    eprintln!("or `cargo e2e shell{option}`; `cargo e2e down{option}` takes it down");
     Ok(())
 }
 

@@ -138,6 +138,11 @@ impl Cluster {
         matches!(self.kind, Kind::Embedded(_))
     }
 
+    /// Its name, if it is ours.
+    pub fn name(&self) -> Option<String> {
+        self.embedded().ok().map(|cluster| cluster.folder().name())
+    }
+
     /// A client with all rights.
     pub fn client(&self) -> Client {
         self.client.clone()
