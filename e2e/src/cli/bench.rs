@@ -11,7 +11,9 @@ use sera_e2e::cluster::{Cluster, Leftovers, Machine};
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// Boot and take down clusters in a row; fails if anything of them is left
+    /// Boot and take down clusters in a row; fails if anything is left on the machine
+    ///
+    /// Other clusters of ours are told apart; what other programs mount or start in namespaces meanwhile counts as left.
     Boots {
         /// Clusters with a node
         #[arg(long)]
