@@ -97,9 +97,8 @@ impl Git {
         self.output(Run { arguments, ..Run::default() }).await
     }
 
-    /// Runs a command and returns what it prints.
+    /// Runs a command and returns what it prints. References may have names that are no UTF-8: they are mangled, and cannot be asked for.
     pub(crate) async fn output(&self, run: Run<'_>) -> Result<String, GitError> {
-        let command = run.arguments;
         let mut printed = Vec::new();
         self.run(run, |bytes| {
             if printed.len() + bytes.len() > MAX_OUTPUT {
@@ -109,7 +108,7 @@ impl Git {
             Ok(())
         })
         .await?;
-        String::from_utf8(printed).map_err(|_| failed(command, "it printed what is no text"))
+        Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
     /// Runs a command and hands what it prints to `sink`, piece by piece.

@@ -88,7 +88,7 @@ pub(crate) async fn write(git: &Git, fetched: &Fetched, step: &Step) -> Result<B
 
 /// How git packs: everything compared and compressed anew, by one thread, with the settings written out, so that nothing depends on how the
 /// objects came or on who packs them.
-fn pack_arguments(repository: &str) -> [&str; 13] {
+fn pack_arguments(repository: &str) -> [&str; 14] {
     [
         repository,
         "pack-objects",
@@ -101,6 +101,7 @@ fn pack_arguments(repository: &str) -> [&str; 13] {
         "--delta-base-offset",
         "--threads=1",
         "--window=10",
+        "--window-memory=128m",
         "--depth=50",
         "--compression=6",
     ]

@@ -48,7 +48,7 @@ pub(crate) enum StoreError {
         /// The store.
         uri: String,
         /// What TLS says.
-        source: Error,
+        source: Said,
     },
     /// The server does not let these credentials in.
     #[error(
@@ -58,7 +58,7 @@ pub(crate) enum StoreError {
         /// The store.
         uri: String,
         /// What the server says.
-        source: Error,
+        source: Said,
     },
     /// There is no such bucket.
     #[error("the store {uri} does not exist: create the bucket or container, or correct the name ({source})")]
@@ -66,7 +66,7 @@ pub(crate) enum StoreError {
         /// The store.
         uri: String,
         /// What the server says.
-        source: Error,
+        source: Said,
     },
     /// The server understands, and will not.
     #[error("the store {uri} does not take the request: check its region and endpoint ({source})")]
@@ -74,7 +74,7 @@ pub(crate) enum StoreError {
         /// The store.
         uri: String,
         /// What the server says.
-        source: Error,
+        source: Said,
     },
     /// The folder cannot be written.
     #[error(
@@ -86,7 +86,7 @@ pub(crate) enum StoreError {
         /// The numeric user that tried.
         user: u32,
         /// What the system says.
-        source: Error,
+        source: Said,
     },
     /// No space is left.
     #[error("the store {uri} is full: free some space or make it larger ({source})")]
@@ -94,7 +94,7 @@ pub(crate) enum StoreError {
         /// The store.
         uri: String,
         /// What the system says.
-        source: Error,
+        source: Said,
     },
     /// Two writers of one object both succeed.
     #[error(
@@ -110,7 +110,7 @@ pub(crate) enum StoreError {
         /// The store.
         uri: String,
         /// What happened.
-        source: Error,
+        source: Said,
     },
     /// A document of ours would be shorter.
     #[error("{name} in the store has {bytes} bytes, which is no document of this program: use an empty folder")]
@@ -150,7 +150,7 @@ impl StoreError {
     fn from_folder(source: Error, uri: String) -> Self {
         match find::<std::io::Error>(&source).map(std::io::Error::kind) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
-                Self::Full { uri, source }
+                Self::Full { uri, source: Said(source) }
             }
             Some(
                 ErrorKind::PermissionDenied
@@ -158,24 +158,26 @@ impl StoreError {
                 | ErrorKind::NotFound
                 | ErrorKind::NotADirectory
                 | ErrorKind::IsADirectory,
-            ) => Self::NotWritable { uri, user: nix::unistd::geteuid().as_raw(), source },
-            _ => Self::Unavailable { uri, source },
+            ) => Self::NotWritable { uri, user: nix::unistd::geteuid().as_raw(), source: Said(source) },
+            _ => Self::Unavailable { uri, source: Said(source) },
         }
     }
 
     fn from_server(source: Error, uri: String) -> Self {
         match source {
-            Error::NotFound { .. } => Self::NoBucket { uri, source },
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Self::Refused { uri, source },
+            Error::NotFound { .. } => Self::NoBucket { uri, source: Said(source) },
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                Self::Refused { uri, source: Said(source) }
+            }
             source => {
                 let text = chain(&source);
                 let connecting = find::<HttpError>(&source).is_some_and(|error| error.kind() == HttpErrorKind::Connect);
                 if connecting && text.contains("certificate") {
-                    Self::UntrustedCertificate { uri, source }
+                    Self::UntrustedCertificate { uri, source: Said(source) }
                 } else if text.contains("status code: 400") || text.contains("redirect without LOCATION") {
-                    Self::Rejected { uri, source }
+                    Self::Rejected { uri, source: Said(source) }
                 } else {
-                    Self::Unavailable { uri, source }
+                    Self::Unavailable { uri, source: Said(source) }
                 }
             }
         }
@@ -201,6 +203,36 @@ impl Explain for StoreError {
             Self::DocumentTooLong { .. } => Cause::conflict("StoreOccupied"),
             Self::Local { .. } => Cause::internal("ScratchUnreadable"),
         }
+    }
+}
+
+/// What a store says, in the few words that matter: an XML answer's code and message, or whatever there is, on one line.
+#[derive(Debug)]
+pub(crate) struct Said(Error);
+
+/// What is shown of a saying, in characters.
+const MAX_SAID: usize = 300;
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = chain(&self.0);
+        let element = |name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>"))?;
+            Some(rest.split_once(&format!("</{name}>"))?.0)
+        };
+        let said = match (element("Code"), element("Message")) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            _ => self.0.to_string(),
+        };
+        let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let cut: String = line.chars().take(MAX_SAID).collect();
+        f.write_str(cut.trim_end_matches('.'))
+    }
+}
+
+impl std::error::Error for Said {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
     }
 }
 
@@ -261,6 +293,15 @@ mod tests {
         let refused = HttpError::new(HttpErrorKind::Connect, io::Error::other("connection refused"));
         assert_eq!(reason(generic(refused)), "StoreUnavailable");
         assert_eq!(reason(generic(io::Error::other("non-2xx status code: 400 Bad Request"))), "StoreRejected");
+    }
+
+    #[test]
+    fn of_an_xml_answer_only_its_code_and_message_are_shown() {
+        let answer = "status 403: <?xml?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message><Secret>x</Secret></Error>";
+        let said = |text: &str| Said(generic(io::Error::other(text.to_owned()))).to_string();
+        assert_eq!(said(answer), "SignatureDoesNotMatch: Check your key");
+        assert_eq!(said("a\n  b"), "Generic S3 error: a b");
+        assert_eq!(said(&"x".repeat(9000)).len(), MAX_SAID);
     }
 
     /// `object_store` wraps the system's errors once.
