@@ -38,7 +38,10 @@ spec:
 
 fn offline() -> Client {
     let refuse = tower::service_fn(|request: http::Request<kube::client::Body>| async move {
-        Err::<http::Response<kube::client::Body>, _>(std::io::Error::other(format!("a pass asked for {}", request.uri())))
+        Err::<http::Response<kube::client::Body>, _>(std::io::Error::other(format!(
+            "a pass asked for {}",
+            request.uri()
+        )))
     });
     Client::new(refuse, "ml")
 }
@@ -86,7 +89,8 @@ impl Scene {
 
     async fn plan(&self) -> (Plan, plan::Observed) {
         let now = Timestamp::UNIX_EPOCH;
-        let gathered = self.observer.observe(&self.run, &|_| RunSnapshot::NotYet, now).await.expect("no API call is needed");
+        let gathered =
+            self.observer.observe(&self.run, &|_| RunSnapshot::NotYet, now).await.expect("no API call is needed");
         (plan::plan(&gathered.observed, now), gathered.observed)
     }
 
@@ -109,12 +113,19 @@ impl Scene {
     async fn pass(&self) {
         let (plan, observed) = self.plan().await;
         assert!(plan.make.is_empty() && plan.remove.is_empty());
-        assert!(report::changes(&self.run, &observed.record, &plan.record).is_none(), "a pass without news changes nothing");
+        assert!(
+            report::changes(&self.run, &observed.record, &plan.record).is_none(),
+            "a pass without news changes nothing"
+        );
     }
 }
 
 fn seen(jobs: &Children<JobFacts>, job: JobFacts) {
-    jobs.take_in(Event::Apply(Sighting { uid: job.uid.clone(), controller: job.controller.clone().unwrap(), child: job }));
+    jobs.take_in(Event::Apply(Sighting {
+        uid: job.uid.clone(),
+        controller: job.controller.clone().unwrap(),
+        child: job,
+    }));
 }
 
 fn passes(criterion: &mut Criterion) {
@@ -125,7 +136,11 @@ fn passes(criterion: &mut Criterion) {
     });
     let (_, observed) = runtime.block_on(scene.plan());
     criterion.bench_function("the plan of it alone", |bencher| {
-        bencher.iter_batched(|| observed.clone(), |observed| plan::plan(black_box(&observed), Timestamp::UNIX_EPOCH), BatchSize::SmallInput);
+        bencher.iter_batched(
+            || observed.clone(),
+            |observed| plan::plan(black_box(&observed), Timestamp::UNIX_EPOCH),
+            BatchSize::SmallInput,
+        );
     });
 }
 

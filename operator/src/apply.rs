@@ -121,7 +121,8 @@ impl Applier {
         let api = Api::<S>::namespaced(self.client.clone(), &owner.namespace);
         let live = api.get_metadata_opt(&owner.name).await.map_err(failed(S::KIND.as_str()))?;
         let is_same = live.is_some_and(|live| {
-            live.metadata.uid.as_deref() == Some(owner.uid.as_str()) && live.metadata.resource_version == subject.resource_version()
+            live.metadata.uid.as_deref() == Some(owner.uid.as_str())
+                && live.metadata.resource_version == subject.resource_version()
         });
         if !is_same {
             return Err(Error::OutOfDate { why: "the object was changed meanwhile" });
@@ -129,9 +130,11 @@ impl Applier {
         let jobs = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
         let of_owner = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
         let others = jobs.list(&of_owner).await.map_err(failed("Jobs of"))?;
-        let is_at_work = others.items.into_iter().map(WatchedJob::facts).any(|job| {
-            job.controller.as_ref() == Some(&owner.uid) && job.end.is_none() && *job.name != *name
-        });
+        let is_at_work = others
+            .items
+            .into_iter()
+            .map(WatchedJob::facts)
+            .any(|job| job.controller.as_ref() == Some(&owner.uid) && job.end.is_none() && *job.name != *name);
         if is_at_work {
             return Err(Error::OutOfDate { why: "another attempt's Job is still there" });
         }
@@ -158,12 +161,16 @@ impl Applier {
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 let there = api.get_metadata_opt(&name).await.map_err(failed("read"))?;
                 Ok(match there {
-                    Some(there) if is_controlled_by(&there.metadata, &owner.uid) => Created::Ours(there.uid().unwrap_or_default()),
+                    Some(there) if is_controlled_by(&there.metadata, &owner.uid) => {
+                        Created::Ours(there.uid().unwrap_or_default())
+                    }
                     Some(_) => Created::Foreign,
                     None => return Err(Error::OutOfDate { why: "a child of that name went away this moment" }),
                 })
             }
-            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => Ok(Created::Refused(status)),
+            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
+                Ok(Created::Refused(status))
+            }
             Err(source) => Err(failed("made")(source)),
         }
     }
@@ -181,16 +188,13 @@ impl Applier {
             Ok(_) => Ok(()),
             // Gone, or replaced by another of that name: either way this one is no more.
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Err(source) => {
-                Err(Error::Request { verb: "removed", what: "Job", name: removal.name.to_string(), source })
-            }
+            Err(source) => Err(Error::Request { verb: "removed", what: "Job", name: removal.name.to_string(), source }),
         }
     }
 
     fn parts<'a>(&'a self, owner: &'a Owner, attempt: u32, wish: &'a SnapshotWish) -> SnapshotJob<'a> {
-        let secret = |named: &'a Option<(String, &'static str)>| {
-            named.as_ref().map(|(name, field)| SecretField { name, field })
-        };
+        let secret =
+            |named: &'a Option<(String, &'static str)>| named.as_ref().map(|(name, field)| SecretField { name, field });
         SnapshotJob {
             owner,
             attempt,

@@ -141,6 +141,10 @@ mod tests {
     fn what_is_kept_of_a_pod_fits_half_a_kilobyte() {
         let longest_message_of_a_success = 300;
         let names_and_uids = 63 + 36 + 36;
-        assert!(size_of::<PodFacts>() + names_and_uids + longest_message_of_a_success <= 640, "{}", size_of::<PodFacts>());
+        assert!(
+            size_of::<PodFacts>() + names_and_uids + longest_message_of_a_success <= 640,
+            "{}",
+            size_of::<PodFacts>()
+        );
     }
 }

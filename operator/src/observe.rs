@@ -75,7 +75,12 @@ struct Answer {
 
 impl Observer {
     /// An observer that reads these caches, and asks `client` where they cannot know.
-    pub fn new(client: Client, jobs: Children<JobFacts>, pods: Children<PodFacts>, defaults: Arc<FixedDefaults>) -> Self {
+    pub fn new(
+        client: Client,
+        jobs: Children<JobFacts>,
+        pods: Children<PodFacts>,
+        defaults: Arc<FixedDefaults>,
+    ) -> Self {
         Self { client, jobs, pods, defaults, refused: Arc::default() }
     }
 
@@ -114,7 +119,13 @@ impl Observer {
     }
 
     /// What is to be found of an attempt that is under way.
-    async fn evidence(&self, owner: &Owner, attempt: &Attempt, jobs: &Family<JobFacts>, now: Timestamp) -> Result<Evidence, Error> {
+    async fn evidence(
+        &self,
+        owner: &Owner,
+        attempt: &Attempt,
+        jobs: &Family<JobFacts>,
+        now: Timestamp,
+    ) -> Result<Evidence, Error> {
         let name = owner.job_name(Stage::Snapshot, attempt.number);
         let mut evidence = Evidence { job: jobs.iter().find(|job| *job.name == *name).cloned(), ..Evidence::default() };
         if evidence.job.is_none() && attempt.job.is_some() {
@@ -147,7 +158,8 @@ impl Observer {
 
     /// The newest Event that says why the API server refuses this Job's pods; asked at most every so often.
     async fn refused_pod(&self, owner: &Owner, job: &JobFacts, now: Timestamp) -> Result<Option<String>, Error> {
-        if let Some(answer) = self.answers().get(&job.uid).filter(|answer| now.duration_since(answer.asked) < ASK_AGAIN) {
+        if let Some(answer) = self.answers().get(&job.uid).filter(|answer| now.duration_since(answer.asked) < ASK_AGAIN)
+        {
             return Ok(answer.message.clone());
         }
         let api = Api::<Event>::namespaced(self.client.clone(), &owner.namespace);

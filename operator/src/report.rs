@@ -54,6 +54,7 @@ impl Reporter {
         }
         let object = subject.object_ref(&());
         for note in events::between(before, record) {
+            tracing::info!(reason = note.reason, "{}", note.text);
             let severity = if note.warning { Severity::Warning } else { Severity::Normal };
             self.events.publish(&object, Event { severity, reason: note.reason, action: note.action, note: note.text });
         }

@@ -26,7 +26,14 @@ use crate::{
 
 /// A kind that passes are made over.
 pub trait Subject:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     /// Which of them.
     const KIND: Kind;
@@ -87,9 +94,18 @@ pub struct SnapshotWish {
 }
 
 /// What a snapshot of `source` is made from.
-fn snapshot_wish(source: &Source, git: GitSource, store: StoreUri, output: &Output, pods: Option<&Pods>) -> SnapshotWish {
-    let git_field =
-        if source.git.is_some() { "spec.source.git.credentialsSecretRef" } else { "spec.source.github.credentialsSecretRef" };
+fn snapshot_wish(
+    source: &Source,
+    git: GitSource,
+    store: StoreUri,
+    output: &Output,
+    pods: Option<&Pods>,
+) -> SnapshotWish {
+    let git_field = if source.git.is_some() {
+        "spec.source.git.credentialsSecretRef"
+    } else {
+        "spec.source.github.credentialsSecretRef"
+    };
     let store_secret = output.credentials_secret_ref.as_ref();
     SnapshotWish {
         url: git.url.to_string(),
@@ -109,12 +125,17 @@ impl From<FieldError> for Finding {
 }
 
 fn finding(error: &DefaultsError) -> Finding {
-    Finding { field: error.field().to_owned(), message: error.to_string() }
+    let (field, message) = (error.field(), error.to_string());
+    // Their sentences begin with the field, and so does what is made of a finding.
+    let message =
+        message.strip_prefix(field).map_or(message.clone(), |rest| rest.trim_start_matches([':', ' ']).to_owned());
+    Finding { field: field.to_owned(), message }
 }
 
 fn unsupported_output(output: &Output) -> Option<String> {
     (output.reclaim_policy == ReclaimPolicy::Delete).then(|| {
-        "spec.output.reclaimPolicy: deleting the data along with the object is not part of this release; use Retain".to_owned()
+        "spec.output.reclaimPolicy: deleting the data along with the object is not part of this release; use Retain"
+            .to_owned()
     })
 }
 

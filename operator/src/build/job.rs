@@ -99,10 +99,9 @@ fn arguments(from: &SnapshotJob<'_>) -> Vec<String> {
         format!("--scratch={}", pod::SCRATCH_MOUNT),
         format!("--termination-message={}", pod::TERMINATION_MESSAGE),
     ];
-    for (flag, mount, secret) in [
-        ("git", pod::GIT_MOUNT, from.git_credentials),
-        ("store", pod::STORE_CREDENTIALS_MOUNT, from.store_credentials),
-    ] {
+    for (flag, mount, secret) in
+        [("git", pod::GIT_MOUNT, from.git_credentials), ("store", pod::STORE_CREDENTIALS_MOUNT, from.store_credentials)]
+    {
         if let Some(secret) = secret {
             arguments.push(format!("--{flag}-credentials={mount}"));
             arguments.push(format!("--{flag}-credentials-field={}", secret.field));
@@ -111,7 +110,11 @@ fn arguments(from: &SnapshotJob<'_>) -> Vec<String> {
     arguments
 }
 
-fn job(from: &SnapshotJob<'_>, mut labels: BTreeMap<String, String>, template: k8s_openapi::api::core::v1::PodTemplateSpec) -> Job {
+fn job(
+    from: &SnapshotJob<'_>,
+    mut labels: BTreeMap<String, String>,
+    template: k8s_openapi::api::core::v1::PodTemplateSpec,
+) -> Job {
     let name = from.owner.job_name(Stage::Snapshot, from.attempt);
     let queue = from.pods.queue_name.as_ref();
     if let Some(queue) = queue {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PersistentVolumeClaimVolumeSource,
-        PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-        Volume, VolumeMount,
+        PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+        SecurityContext, Volume, VolumeMount,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
@@ -35,7 +35,8 @@ const SECRET_MODE: i32 = 0o440;
 const CLUSTER_HOSTS: [&str; 4] = ["localhost", "127.0.0.1", ".svc", ".cluster.local"];
 
 /// What a snapshot's pod asks for where nobody says otherwise: git packs one repository on one or two cores, in memory that grows with its size.
-pub(super) const SNAPSHOT_RESOURCES: DefaultResources = DefaultResources { cpu: "250m", memory: "256Mi", memory_limit: "4Gi" };
+pub(super) const SNAPSHOT_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "250m", memory: "256Mi", memory_limit: "4Gi" };
 
 /// Resources that a program gets where nobody says otherwise. There is no CPU limit: throttling makes nothing cheaper.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +69,11 @@ pub(super) struct Mounts<'a> {
 }
 
 /// The template of a program's pods.
-pub(super) fn template(program: &Program<'_>, settings: &PodSettings, labels: &BTreeMap<String, String>) -> PodTemplateSpec {
+pub(super) fn template(
+    program: &Program<'_>,
+    settings: &PodSettings,
+    labels: &BTreeMap<String, String>,
+) -> PodTemplateSpec {
     let mut all_labels: BTreeMap<String, String> =
         settings.labels.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
     all_labels.extend(labels.clone());
@@ -84,7 +89,8 @@ pub(super) fn template(program: &Program<'_>, settings: &PodSettings, labels: &B
 
 fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
     let node_selector = settings.node_selector.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
-    let pull_secrets = settings.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.to_string() });
+    let pull_secrets =
+        settings.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.to_string() });
     let (volumes, mounts) = storage(program, settings).into_iter().unzip();
     PodSpec {
         restart_policy: Some("Never".to_owned()),

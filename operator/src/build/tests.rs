@@ -72,7 +72,8 @@ fn a_pod_satisfies_the_restricted_level_and_holds_no_token() {
 #[test]
 fn secrets_are_files_of_optional_volumes_and_never_arguments_or_variables() {
     let job = built("s3://acme/sera", PodSettings::default());
-    let secrets: Vec<_> = pod(&job)["volumes"].as_array().unwrap().iter().filter_map(|volume| volume.get("secret")).collect();
+    let secrets: Vec<_> =
+        pod(&job)["volumes"].as_array().unwrap().iter().filter_map(|volume| volume.get("secret")).collect();
     assert_eq!(secrets.len(), 2);
     for secret in secrets {
         assert_eq!((&secret["optional"], &secret["defaultMode"]), (&json!(true), &json!(0o440)));
@@ -116,7 +117,10 @@ fn a_claim_is_mounted_whole_and_becomes_a_folder() {
         let job = built(store, PodSettings::default());
         assert!(arguments(&job).contains(&folder), "{:?}", arguments(&job));
         let volumes = pod(&job)["volumes"].as_array().unwrap();
-        assert!(volumes.contains(&json!({"name": "store", "persistentVolumeClaim": {"claimName": "data"}})), "{volumes:?}");
+        assert!(
+            volumes.contains(&json!({"name": "store", "persistentVolumeClaim": {"claimName": "data"}})),
+            "{volumes:?}"
+        );
         let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();
         assert!(mounts.contains(&json!({"name": "store", "mountPath": "/mnt/store"})), "{mounts:?}");
     }
@@ -171,14 +175,27 @@ fn what_a_user_says_about_pods_arrives_and_cannot_take_our_labels_over() {
     });
     let job = built("s3://acme/sera", settings(said.clone()));
     let pod = pod(&job);
-    for field in ["nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName", "imagePullSecrets", "serviceAccountName"] {
+    for field in [
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "priorityClassName",
+        "runtimeClassName",
+        "imagePullSecrets",
+        "serviceAccountName",
+    ] {
         assert_eq!(pod[field], said[field], "{field}");
     }
     let labels = &job["spec"]["template"]["metadata"]["labels"];
     assert_eq!((&labels["team"], &labels["app.kubernetes.io/managed-by"]), (&json!("ml"), &json!("sera-operator")));
     assert_eq!(job["spec"]["template"]["metadata"]["annotations"], said["annotations"]);
     assert_eq!(pod["containers"][0]["resources"], said["resources"]);
-    assert!(pod["volumes"].as_array().unwrap().contains(&json!({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}})));
+    assert!(
+        pod["volumes"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}))
+    );
 }
 
 #[test]

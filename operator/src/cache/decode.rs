@@ -158,7 +158,8 @@ fn light_metadata<'de, D: Deserializer<'de>>(input: D) -> Result<ObjectMeta, D::
 impl WatchedJob {
     /// The facts of this Job.
     pub fn facts(self) -> JobFacts {
-        let end = self.status.conditions.iter().find(|condition| condition.holds("Complete") || condition.holds("Failed"));
+        let end =
+            self.status.conditions.iter().find(|condition| condition.holds("Complete") || condition.holds("Failed"));
         JobFacts {
             end: end.map(|condition| JobEnd {
                 at: condition.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH),
@@ -212,7 +213,8 @@ impl WatchedPod {
     }
 
     fn index(&self) -> u32 {
-        let label = self.metadata.labels.as_ref().and_then(|labels| labels.get("batch.kubernetes.io/job-completion-index"));
+        let label =
+            self.metadata.labels.as_ref().and_then(|labels| labels.get("batch.kubernetes.io/job-completion-index"));
         label.and_then(|index| index.parse().ok()).unwrap_or_default()
     }
 }
@@ -227,11 +229,16 @@ impl PodStatus {
             if let Some(waiting) = &container.state.waiting {
                 return Some(Trouble { reason: waiting.reason.clone(), message: cut(&waiting.message) });
             }
-            if let Some(end) = container.state.terminated.as_ref().filter(|end| end.exit_code != 0 && !end.reason.is_empty()) {
+            if let Some(end) =
+                container.state.terminated.as_ref().filter(|end| end.exit_code != 0 && !end.reason.is_empty())
+            {
                 return Some(Trouble { reason: end.reason.clone(), message: Box::default() });
             }
         }
-        let unscheduled = self.conditions.iter().find(|condition| &*condition.kind == "PodScheduled" && &*condition.status == "False")?;
+        let unscheduled = self
+            .conditions
+            .iter()
+            .find(|condition| &*condition.kind == "PodScheduled" && &*condition.status == "False")?;
         Some(Trouble { reason: unscheduled.reason.clone(), message: cut(&unscheduled.message) })
     }
 }
@@ -267,7 +274,7 @@ mod tests {
         })
     }
 
-    fn pod(status: serde_json::Value) -> Option<PodFacts> {
+    fn pod(status: &serde_json::Value) -> Option<PodFacts> {
         let pod = json!({"metadata": metadata(), "spec": {"containers": [{"name": "x", "env": []}]}, "status": status});
         serde_json::from_value::<WatchedPod>(pod).unwrap().facts()
     }
@@ -281,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_finished_pod_keeps_the_last_words_of_its_program_and_of_nobody_else() {
-        let facts = pod(json!({
+        let facts = pod(&json!({
             "phase": "Failed",
             "containerStatuses": [
                 {"name": "istio-proxy", "imageID": "other", "state": {"terminated": {"exitCode": 0, "message": "not this"}}},
@@ -290,7 +297,10 @@ mod tests {
             ],
         }))
         .unwrap();
-        assert_eq!((facts.phase, facts.exit_code, facts.message.as_deref()), (PodPhase::Failed, Some(10), Some("said")));
+        assert_eq!(
+            (facts.phase, facts.exit_code, facts.message.as_deref()),
+            (PodPhase::Failed, Some(10), Some("said"))
+        );
         assert_eq!((facts.job, facts.index), ("job-uid".into(), 7));
         assert_eq!(facts.finished, Some("2026-01-01T00:00:09Z".parse().unwrap()));
         assert_eq!(facts.image.as_deref(), Some("registry/rollout@sha256:77"));
@@ -298,36 +308,46 @@ mod tests {
 
     #[test]
     fn of_what_holds_a_pod_up_the_most_telling_is_kept() {
-        let reason = |status| pod(status).unwrap().trouble.map(|trouble| trouble.reason.into_string());
-        let scheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"});
-        assert_eq!(reason(json!({"phase": "Pending", "conditions": [scheduled]})).as_deref(), Some("Unschedulable"));
+        let reason =
+            |status: &serde_json::Value| pod(status).unwrap().trouble.map(|trouble| trouble.reason.into_string());
+        let scheduled =
+            json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"});
+        assert_eq!(reason(&json!({"phase": "Pending", "conditions": [scheduled]})).as_deref(), Some("Unschedulable"));
         let pulling = json!({"name": "sera", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "nope"}}});
-        assert_eq!(reason(json!({"phase": "Pending", "containerStatuses": [pulling]})).as_deref(), Some("ImagePullBackOff"));
-        assert_eq!(reason(json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})).as_deref(), Some("Evicted"));
+        assert_eq!(
+            reason(&json!({"phase": "Pending", "containerStatuses": [pulling]})).as_deref(),
+            Some("ImagePullBackOff")
+        );
+        assert_eq!(
+            reason(&json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})).as_deref(),
+            Some("Evicted")
+        );
         let killed = json!({"name": "sera", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
-        assert_eq!(reason(json!({"phase": "Failed", "containerStatuses": [killed]})).as_deref(), Some("OOMKilled"));
-        assert_eq!(reason(json!({"phase": "Pending"})), None);
+        assert_eq!(reason(&json!({"phase": "Failed", "containerStatuses": [killed]})).as_deref(), Some("OOMKilled"));
+        assert_eq!(reason(&json!({"phase": "Pending"})), None);
     }
 
     #[test]
     fn a_pod_that_runs_or_that_no_job_controls_is_none_of_ours() {
-        assert_eq!(pod(json!({"phase": "Running"})), None);
+        assert_eq!(pod(&json!({"phase": "Running"})), None);
         let orphan = json!({"metadata": {"name": "x", "uid": "u"}, "status": {"phase": "Pending"}});
         assert_eq!(serde_json::from_value::<WatchedPod>(orphan).unwrap().facts(), None);
     }
 
     #[test]
     fn a_jobs_end_is_read_from_its_conditions_and_only_where_they_are_true() {
-        let job = |conditions: serde_json::Value| {
+        let job = |conditions: &serde_json::Value| {
             let job = json!({"metadata": metadata(), "spec": {"suspend": true}, "status": {"active": 1, "conditions": conditions}});
             serde_json::from_value::<WatchedJob>(job).unwrap().facts()
         };
         let at = "2026-01-01T00:00:09Z";
-        assert_eq!(job(json!([{"type": "FailureTarget", "status": "True", "lastTransitionTime": at}])).end, None);
-        assert_eq!(job(json!([{"type": "Complete", "status": "False", "lastTransitionTime": at}])).end, None);
-        let complete = job(json!([{"type": "Complete", "status": "True", "lastTransitionTime": at}])).end.unwrap();
+        assert_eq!(job(&json!([{"type": "FailureTarget", "status": "True", "lastTransitionTime": at}])).end, None);
+        assert_eq!(job(&json!([{"type": "Complete", "status": "False", "lastTransitionTime": at}])).end, None);
+        let complete = job(&json!([{"type": "Complete", "status": "True", "lastTransitionTime": at}])).end.unwrap();
         assert_eq!((complete.at, complete.failure), (at.parse().unwrap(), None));
-        let failed = job(json!([{"type": "Failed", "status": "True", "lastTransitionTime": at, "reason": "PodFailurePolicy", "message": "m"}]));
+        let failed = job(
+            &json!([{"type": "Failed", "status": "True", "lastTransitionTime": at, "reason": "PodFailurePolicy", "message": "m"}]),
+        );
         assert_eq!(failed.end.unwrap().failure.unwrap().reason.as_ref(), "PodFailurePolicy");
         assert!(failed.suspended && failed.active == 1);
     }

@@ -39,7 +39,9 @@ pub enum Wake {
 }
 
 /// A kind of children that is watched.
-pub trait WatchedChild: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static {
+pub trait WatchedChild:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
+{
     /// What is kept of one.
     type Facts: PartialEq + Send + Sync;
 
@@ -136,7 +138,10 @@ pub async fn watch_owners<S: Subject>(
 /// Whether a plan could come out differently: the spec, or what status remembers, has changed. Our own writes of mere words have not.
 fn is_news<S: Subject>(known: &S, object: &S) -> bool {
     let (before, after) = (known.meta(), object.meta());
-    if before.uid != after.uid || before.generation != after.generation || before.deletion_timestamp != after.deletion_timestamp {
+    if before.uid != after.uid
+        || before.generation != after.generation
+        || before.deletion_timestamp != after.deletion_timestamp
+    {
         return true;
     }
     let (before, after) = (known.record(), object.record());
@@ -192,7 +197,8 @@ fn light<S: Subject>(object: DeserializeGuard<S>) -> Option<S> {
             Some(object)
         }
         Err(error) => {
-            let (namespace, name) = (error.metadata.namespace.unwrap_or_default(), error.metadata.name.unwrap_or_default());
+            let (namespace, name) =
+                (error.metadata.namespace.unwrap_or_default(), error.metadata.name.unwrap_or_default());
             tracing::warn!(
                 "{} {namespace}/{name} is left alone, since it does not parse: are the custom resources and the operator of one release? {}",
                 S::KIND.as_str(),
@@ -205,7 +211,9 @@ fn light<S: Subject>(object: DeserializeGuard<S>) -> Option<S> {
 
 fn logged<K>(kind: &str, event: watcher::Result<Event<K>>) -> Option<Event<K>> {
     event
-        .inspect_err(|error| tracing::warn!("the watch of {kind} objects is interrupted and begins again: {}", advice::chain(error)))
+        .inspect_err(|error| {
+            tracing::warn!("the watch of {kind} objects is interrupted and begins again: {}", advice::chain(error));
+        })
         .ok()
 }
 

@@ -56,7 +56,11 @@ pub enum Error {
 pub async fn run(runtime: Runtime) -> Result<(), Error> {
     let shared = Shared::new(runtime)?;
     let mut watches = JoinSet::new();
-    let scopes: Vec<Scope> = shared.scopes().into_iter().map(|namespace| Scope::watch(namespace.as_deref(), &shared, &mut watches)).collect();
+    let scopes: Vec<Scope> = shared
+        .scopes()
+        .into_iter()
+        .map(|namespace| Scope::watch(namespace.as_deref(), &shared, &mut watches))
+        .collect();
     let stores = scopes.iter().map(|scope| (scope.runs.clone(), scope.batches.clone())).collect();
     shared.runtime.metrics.register(Census::of(stores))?;
     tokio::select! {
@@ -173,7 +177,13 @@ impl Scope {
         let of_batches = api::<DeserializeGuard<RolloutBatch>>(client, namespace);
         watches.spawn(watch_owners(of_batches, batch_writer, wake(), shared.forget(), signal()));
         watches.spawn(watch_children::<WatchedJob>(api(client, namespace), None, jobs.clone(), wake(), signal()));
-        watches.spawn(watch_children::<WatchedPod>(api(client, namespace), Some(NOT_RUNNING), pods.clone(), wake(), signal()));
+        watches.spawn(watch_children::<WatchedPod>(
+            api(client, namespace),
+            Some(NOT_RUNNING),
+            pods.clone(),
+            wake(),
+            signal(),
+        ));
         Self { runs, batches, jobs, pods, wakes, run_queue, batch_queue, synced }
     }
 
@@ -198,7 +208,8 @@ impl Scope {
 
 /// Makes the passes that are asked for, one at a time an object and so many at once as is configured, until the end is asked for.
 async fn passes<S: Subject>(store: Store<S>, queue: Queue<S>, passer: Arc<Passer>, shared: &Shared) {
-    let config = controller::Config::default().concurrency(shared.runtime.config.scope.concurrency.get()).debounce(DEBOUNCE);
+    let config =
+        controller::Config::default().concurrency(shared.runtime.config.scope.concurrency.get()).debounce(DEBOUNCE);
     let reconcile = |subject, passer| Box::pin(pass::reconcile::<S>(subject, passer));
     applier(reconcile, pass::after_error, passer, store, queue.until(&shared.runtime.shutdown), config)
         // What a pass has to say, it has said itself; that an object is gone by the time of its pass is no news.

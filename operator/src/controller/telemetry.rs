@@ -33,8 +33,9 @@ pub(super) struct Telemetry {
 impl Telemetry {
     /// Registers the metrics.
     pub(super) fn new(metrics: &Metrics) -> Result<Self, Error> {
-        let stage_seconds = HistogramOpts::new("sera_stage_seconds", "How long stages took that are done, from their first attempt")
-            .buckets(STAGE_SECONDS.to_vec());
+        let stage_seconds =
+            HistogramOpts::new("sera_stage_seconds", "How long stages took that are done, from their first attempt")
+                .buckets(STAGE_SECONDS.to_vec());
         let attempts = Opts::new("sera_attempts_total", "Attempts of stages that ended, by outcome");
         let failures = Opts::new("sera_attempt_failures_total", "Attempts of stages that failed, by reason");
         Ok(Self {

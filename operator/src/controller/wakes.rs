@@ -38,7 +38,8 @@ impl Wakes {
     ) -> (Self, Queue<SpecializationRun>, Queue<RolloutBatch>) {
         let (to_runs, run_queue) = unbounded();
         let (to_batches, batch_queue) = unbounded();
-        let wakes = Self { runs: Line { queue: to_runs, store: runs }, batches: Line { queue: to_batches, store: batches } };
+        let wakes =
+            Self { runs: Line { queue: to_runs, store: runs }, batches: Line { queue: to_batches, store: batches } };
         (wakes, Queue(run_queue), Queue(batch_queue))
     }
 

@@ -83,10 +83,13 @@ pub fn of_silent_pod(pod: &PodFacts) -> Failure {
             field: None,
             message: "the program does not know its flags: use an operator and images of one release".into(),
         },
-        ("", Some(code)) => unexplained(format!("the program ended with exit code {code} and left no message: its log may say why")),
+        ("", Some(code)) => {
+            unexplained(format!("the program ended with exit code {code} and left no message: its log may say why"))
+        }
         ("", None) => unexplained("the pod ended and left no message".into()),
         (_, code) => {
-            let ended = code.map_or_else(|| "the pod ended".into(), |code| format!("the program ended with exit code {code}"));
+            let ended =
+                code.map_or_else(|| "the pod ended".into(), |code| format!("the program ended with exit code {code}"));
             let message = pod.trouble.as_ref().map_or(ended.clone(), |trouble| sentence(&ended, trouble));
             Failure { class: FailureClass::Unavailable, reason: trouble.into(), field: None, message }
         }
@@ -153,8 +156,10 @@ mod tests {
 
     #[test]
     fn a_missing_claim_is_named_though_the_scheduler_calls_it_unschedulable() {
-        let message = r#"0/1 nodes are available: persistentvolumeclaim "sera-store" not found. preemption: not helpful"#;
-        let Some(Holdup::Retrying(failure)) = of_pending(&Trouble { reason: "Unschedulable".into(), message: message.into() })
+        let message =
+            r#"0/1 nodes are available: persistentvolumeclaim "sera-store" not found. preemption: not helpful"#;
+        let Some(Holdup::Retrying(failure)) =
+            of_pending(&Trouble { reason: "Unschedulable".into(), message: message.into() })
         else {
             panic!("a missing claim does not pass by itself")
         };
@@ -173,7 +178,10 @@ mod tests {
             (r#"pods "a-s1-0-x" is forbidden: exceeded quota: small, requested: cpu=1"#, "QuotaExceeded"),
             (r#"pods "a-s1-0-x" is forbidden: violates PodSecurity "restricted:latest""#, "PolicyRefused"),
             (r#"pods "a-s1-0-x" is forbidden: pod rejected: RuntimeClass "gvisor" not found"#, "RuntimeClassMissing"),
-            (r#"pods "a-s1-0-x" is forbidden: error looking up service account ml/x: serviceaccount "x" not found"#, "ServiceAccountMissing"),
+            (
+                r#"pods "a-s1-0-x" is forbidden: error looking up service account ml/x: serviceaccount "x" not found"#,
+                "ServiceAccountMissing",
+            ),
             ("admission webhook \"policy.example\" denied the request: no", "PolicyRefused"),
         ] {
             assert_eq!(of_refused_pod(message).reason, reason, "{message}");

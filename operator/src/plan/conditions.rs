@@ -172,7 +172,12 @@ mod tests {
 
     #[test]
     fn the_words_of_others_are_made_to_fit_the_api() {
-        for (said, fits) in [("ErrImagePull", "ErrImagePull"), ("exit 137!", "Exit137"), ("", "InternalError"), ("9lives", "InternalError")] {
+        for (said, fits) in [
+            ("ErrImagePull", "ErrImagePull"),
+            ("exit 137!", "Exit137"),
+            ("", "InternalError"),
+            ("9lives", "InternalError"),
+        ] {
             assert_eq!(Why::said(said, "").reason, fits);
         }
     }

@@ -26,7 +26,10 @@ const WHOLE: &str = "Reconcile";
 
 /// What happened between two statuses.
 pub fn between(before: &Record, after: &Record) -> Vec<Note> {
-    [begun(before, after), ended(before, after), held(before, after), stalled(before, after)].into_iter().flatten().collect()
+    [begun(before, after), ended(before, after), held(before, after), stalled(before, after)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn begun(before: &Record, after: &Record) -> Option<Note> {
@@ -43,7 +46,10 @@ fn begun(before: &Record, after: &Record) -> Option<Note> {
 fn ended(before: &Record, after: &Record) -> Option<Note> {
     let attempt = after.attempts.get(&Stage::Snapshot)?;
     let end = attempt.end.as_ref()?;
-    let is_known = before.attempts.get(&Stage::Snapshot).is_some_and(|known| known.number == attempt.number && known.end.is_some());
+    let is_known = before
+        .attempts
+        .get(&Stage::Snapshot)
+        .is_some_and(|known| known.number == attempt.number && known.end.is_some());
     let said = after.conditions.get(ConditionType::Snapshotted).map_or("", |condition| &condition.message);
     let (warning, reason, text) = match &end.outcome {
         AttemptOutcome::Succeeded => (false, "SnapshotSucceeded", said.to_owned()),
@@ -70,7 +76,8 @@ fn held(before: &Record, after: &Record) -> Option<Note> {
 fn stalled(before: &Record, after: &Record) -> Option<Note> {
     let why = after.conditions.get(ConditionType::Stalled)?;
     let is_known = before.conditions.get(ConditionType::Stalled).is_some_and(|known| known.reason == why.reason);
-    let is_an_attempts = after.attempts.values().filter_map(Attempt::failure).any(|failure| failure.reason == why.reason);
+    let is_an_attempts =
+        after.attempts.values().filter_map(Attempt::failure).any(|failure| failure.reason == why.reason);
     (!is_known && !is_an_attempts).then(|| Note {
         warning: true,
         reason: "Stalled",

@@ -16,11 +16,11 @@ mod walk;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use sera_crds::{run::Phase, values::Stage};
+use sera_crds::{contract::Failure, run::Phase, values::Stage};
 
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},
-    record::Record,
+    record::{Record, is_the_owners},
     sight::Evidence,
 };
 use crate::{
@@ -196,7 +196,10 @@ fn first_sight(plan: &mut Plan, observed: &Observed, pen: Pen) -> Standing {
         return Standing::Stalled(Why::new(Reason::DefaultsInvalid, problem.clone()));
     }
     plan.make.push(Make::Defaults);
-    let why = Why::new(Reason::Pending, format!("the platform's defaults are being fixed for this {}", observed.owner.kind.noun()));
+    let why = Why::new(
+        Reason::Pending,
+        format!("the platform's defaults are being fixed for this {}", observed.owner.kind.noun()),
+    );
     if plan.record.conditions.get(ConditionType::Validated).is_none() {
         plan.record.conditions.set(pen, ConditionType::Validated, Truth::Unknown, why.clone());
     }
@@ -220,7 +223,9 @@ fn validate(record: &mut Record, intent: &Intent, pen: Pen) {
         return;
     }
     let named = record.attempts.values().find_map(|attempt| {
-        let failure = attempt.failure().filter(|_| attempt.generation == pen.generation)?;
+        // A host that is not found names the URL too, but may be found tomorrow.
+        let is_certain = |failure: &&Failure| is_the_owners(failure) && attempt.generation == pen.generation;
+        let failure = attempt.failure().filter(is_certain)?;
         let field = failure.field.as_ref()?;
         Some(Why::said(&failure.reason, format!("{field}: {}", failure.message)))
     });

@@ -168,7 +168,8 @@ impl Attempt {
     /// When the next attempt may begin. An attempt that was withdrawn, or that worked from an older spec, holds nothing up.
     pub fn next_due(&self, generation: i64) -> Option<Timestamp> {
         let end = self.end.as_ref()?;
-        let at_once = matches!(end.outcome, AttemptOutcome::Withdrawn) || self.failures == 0 || self.generation != generation;
+        let at_once =
+            matches!(end.outcome, AttemptOutcome::Withdrawn) || self.failures == 0 || self.generation != generation;
         Some(if at_once { end.at } else { end.at.saturating_add(backoff(self.failures)).unwrap_or(Timestamp::MAX) })
     }
 }

@@ -59,7 +59,9 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
                 }
             }
             Made::NameTaken { kind, name } => {
-                let message = format!("there is a {kind} '{name}' that this object does not control: delete it, nothing of it is touched");
+                let message = format!(
+                    "there is a {kind} '{name}' that this object does not control: delete it, nothing of it is touched"
+                );
                 plan.stand(pen, &Standing::Stalled(Why::new(Reason::NameConflict, message)));
                 plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }
@@ -70,7 +72,10 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
                 }
             }
             Made::DefaultsRefused { message } => {
-                let why = Why::new(Reason::ConfigurationError, format!("the ConfigMap for the platform's defaults cannot be made: {message}"));
+                let why = Why::new(
+                    Reason::ConfigurationError,
+                    format!("the ConfigMap for the platform's defaults cannot be made: {message}"),
+                );
                 plan.stand(pen, &Standing::Stalled(why));
                 plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }

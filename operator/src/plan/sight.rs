@@ -61,6 +61,8 @@ pub fn look(attempt: &Attempt, evidence: &Evidence) -> Sight {
     if let Some(end) = &job.end {
         return match &end.failure {
             None => last_words(&evidence.pods),
+            // Its pod says only that it was stopped.
+            Some(failure) if &*failure.reason == "DeadlineExceeded" => Sight::Failed(cause::of_job(failure)),
             Some(failure) => Sight::Failed(newest_failure(&evidence.pods).unwrap_or_else(|| cause::of_job(failure))),
         };
     }
@@ -92,13 +94,16 @@ pub fn is_without_a_pod(evidence: &Evidence, now: Timestamp) -> bool {
     const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
     evidence.job.as_ref().is_some_and(|job| {
         let started = job.started.filter(|_| job.end.is_none() && !job.suspended && !job.deleting);
-        job.active == 0 && evidence.pods.is_empty() && started.is_some_and(|since| now.duration_since(since) >= PATIENCE)
+        job.active == 0
+            && evidence.pods.is_empty()
+            && started.is_some_and(|since| now.duration_since(since) >= PATIENCE)
     })
 }
 
 /// Whether what a finished Job's pods said is missing, so that it is worth asking the API server for them once.
 pub fn lacks_last_words(evidence: &Evidence) -> bool {
-    evidence.job.as_ref().is_some_and(|job| job.end.is_some()) && !evidence.pods.iter().any(|pod| pod.exit_code.is_some())
+    evidence.job.as_ref().is_some_and(|job| job.end.is_some())
+        && !evidence.pods.iter().any(|pod| pod.exit_code.is_some())
 }
 
 fn last_words(pods: &[Arc<PodFacts>]) -> Sight {

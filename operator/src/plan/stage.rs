@@ -89,7 +89,9 @@ fn adopt(plan: &mut Plan, intent: &Intent, uri: &str, pen: Pen) -> Option<Standi
 fn of_run(plan: &mut Plan, intent: &Intent, run: &str, progress: &RunSnapshot, pen: Pen) -> Option<Standing> {
     let why = match progress {
         RunSnapshot::Ready(uri) => return adopt(plan, intent, uri, pen),
-        RunSnapshot::NoSuchRun => Why::new(Reason::Waiting, format!("spec.runRef.name: there is no run '{run}' in this namespace yet")),
+        RunSnapshot::NoSuchRun => {
+            Why::new(Reason::Waiting, format!("spec.runRef.name: there is no run '{run}' in this namespace yet"))
+        }
         RunSnapshot::NotYet => Why::new(Reason::Waiting, format!("waiting for the snapshot of the run '{run}'")),
     };
     plan.record.conditions.set(pen, ConditionType::Snapshotted, Truth::False, why.clone());
@@ -108,7 +110,10 @@ fn begin(plan: &mut Plan, previous: Option<&Attempt>, observed: &Observed, inten
         return after_end(previous, due);
     }
     if observed.jobs.iter().any(|job| job.end.is_none()) {
-        return Standing::Reconciling(Why::new(Reason::Waiting, "an earlier attempt's Job is still going away: its pods may be at work until it is gone"));
+        return Standing::Reconciling(Why::new(
+            Reason::Waiting,
+            "an earlier attempt's Job is still going away: its pods may be at work until it is gone",
+        ));
     }
     let attempt = Attempt::after(previous, observed.generation, pen.now);
     let standing = under_way(&mut plan.record, &attempt, starting_at(&attempt), pen);
@@ -139,7 +144,9 @@ fn follow(plan: &mut Plan, mut attempt: Attempt, observed: &Observed, intent: &I
             plan.make.push(Make::Job { stage: Stage::Snapshot, attempt: attempt.number });
             starting_at(&attempt)
         }
-        Sight::Leaving => Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone"),
+        Sight::Leaving => {
+            Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone")
+        }
         Sight::Queued => Why::new(Reason::Queued, "the Job is suspended: it waits for its queue to admit it"),
         Sight::Starting { since, holdup } => match starting(plan, &attempt, since, holdup, pen) {
             Ok(why) => why,
@@ -189,7 +196,10 @@ fn succeed(
         let outcome = AttemptOutcome::Failed(cause::of_a_word_that_makes_no_sense());
         return Some(end(plan, attempt, outcome, intent, pen));
     };
-    let why = Why::new(Reason::Succeeded, format!("{} commits are in the store, the newest {}", snapshot.commits, snapshot.commit));
+    let why = Why::new(
+        Reason::Succeeded,
+        format!("{} commits are in the store, the newest {}", snapshot.commits, snapshot.commit),
+    );
     plan.record.conditions.set(pen, ConditionType::Snapshotted, Truth::True, why);
     plan.record.snapshot = Some(snapshot);
     plan.record.progress = Some((Stage::Snapshot, 100));
@@ -207,14 +217,21 @@ fn succeed(
 /// What a program's last word says, checked as the API server will check it: a status that it refuses would be written again and again.
 fn snapshot_of(result: StageResult, folder: &str) -> Option<Snapshot> {
     let StageResult::Snapshot { manifest, commit, commits, .. } = result else { return None };
-    let is_object_id = (4..=64).contains(&commit.len()) && commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_object_id =
+        (4..=64).contains(&commit.len()) && commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let sha256 = manifest.sha256.parse().ok().filter(|_| is_object_id && commits <= 64)?;
     Some(Snapshot { uri: format!("{folder}/{}", manifest.path), sha256, commit, commits })
 }
 
 /// Writes down that an attempt ended without a result. The stage's lock goes with it: nothing was made of what the spec said, so its owner may
 /// put it right. The next attempt begins in a later pass, which has read this.
-pub(super) fn end(plan: &mut Plan, mut attempt: Attempt, outcome: AttemptOutcome, intent: &Intent, pen: Pen) -> Standing {
+pub(super) fn end(
+    plan: &mut Plan,
+    mut attempt: Attempt,
+    outcome: AttemptOutcome,
+    intent: &Intent,
+    pen: Pen,
+) -> Standing {
     if let AttemptOutcome::Failed(failure) = &outcome {
         let failure = failure.clone();
         plan.record.remember(PastFailure { stage: Stage::Snapshot, attempt: attempt.number, at: pen.now, failure });
@@ -222,7 +239,8 @@ pub(super) fn end(plan: &mut Plan, mut attempt: Attempt, outcome: AttemptOutcome
     attempt.finish(outcome, pen.now);
     let due = attempt.next_due(pen.generation).unwrap_or(pen.now);
     let standing = after_end(&attempt, due);
-    let why = attempt.failure().map_or_else(|| standing.why().clone(), |failure| Why::said(&failure.reason, words(failure)));
+    let why =
+        attempt.failure().map_or_else(|| standing.why().clone(), |failure| Why::said(&failure.reason, words(failure)));
     plan.record.conditions.set(pen, ConditionType::Snapshotted, Truth::False, why);
     plan.record.locked.remove(&Stage::Snapshot);
     plan.record.attempts.insert(Stage::Snapshot, attempt);
@@ -246,9 +264,11 @@ fn after_end(attempt: &Attempt, due: Timestamp) -> Standing {
             Reason::BackingOff,
             format!("what became of attempt {number} is not known; the next finds out, at {due:.0}"),
         )),
-        Some(AttemptOutcome::Withdrawn | AttemptOutcome::Succeeded) | None => {
-            Standing::Reconciling(Why::new(Reason::Progressing, "the next attempt of the snapshot is about to begin"))
-        }
+        Some(AttemptOutcome::Withdrawn) => Standing::Reconciling(Why::new(
+            Reason::Suspended,
+            format!("attempt {number} was ended for its owner; the next follows"),
+        )),
+        Some(AttemptOutcome::Succeeded) | None => Standing::Reconciling(starting_at(attempt)),
     }
 }
 
@@ -269,7 +289,10 @@ fn under_way(record: &mut Record, attempt: &Attempt, why: Why, pen: Pen) -> Stan
 /// What keeps any attempt from beginning, the owner's own word first.
 fn held(intent: &Intent) -> Option<Standing> {
     if intent.suspend {
-        return Some(Standing::Suspended(Why::new(Reason::Suspended, "spec.suspend is set; what was done so far is kept")));
+        return Some(Standing::Suspended(Why::new(
+            Reason::Suspended,
+            "spec.suspend is set; what was done so far is kept",
+        )));
     }
     if let Some(why) = finding(intent) {
         return Some(Standing::Stalled(why));

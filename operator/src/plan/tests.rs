@@ -153,7 +153,12 @@ impl Scene {
 
     /// As observing does it: evidence is of the current attempt's Job alone.
     fn drop_evidence_of_other_attempts(&mut self) {
-        let current = self.observed.record.attempts.get(&Stage::Snapshot).map(|attempt| owner().job_name(Stage::Snapshot, attempt.number));
+        let current = self
+            .observed
+            .record
+            .attempts
+            .get(&Stage::Snapshot)
+            .map(|attempt| owner().job_name(Stage::Snapshot, attempt.number));
         let evidence = &mut self.observed.evidence;
         if evidence.job.as_ref().is_some_and(|job| Some(&*job.name) != current.as_deref()) {
             *evidence = Evidence::default();
@@ -393,8 +398,10 @@ fn a_suspended_run_begins_nothing_and_is_neither_stalled_nor_reconciling() {
 #[test]
 fn a_spec_that_makes_no_sense_begins_nothing_and_says_which_field() {
     let mut scene = Scene::new();
-    scene.intent().findings =
-        vec![Finding { field: "spec.output.store".into(), message: "is required".into() }, Finding { field: "x".into(), message: "y".into() }];
+    scene.intent().findings = vec![
+        Finding { field: "spec.output.store".into(), message: "is required".into() },
+        Finding { field: "x".into(), message: "y".into() },
+    ];
     let plan = scene.pass();
     assert!(plan.record.attempts.is_empty());
     assert_eq!(reason_of(&plan, ConditionType::Stalled), Some("SpecInvalid"));
@@ -409,7 +416,10 @@ fn what_this_release_cannot_do_is_said_before_anything_is_spent() {
     scene.intent().unsupported = Some("spec.from: not yet".into());
     let plan = scene.pass();
     assert!(plan.record.attempts.is_empty());
-    assert_eq!((reason_of(&plan, ConditionType::Stalled), message_of(&plan, ConditionType::Stalled)), (Some("NotImplemented"), "spec.from: not yet"));
+    assert_eq!(
+        (reason_of(&plan, ConditionType::Stalled), message_of(&plan, ConditionType::Stalled)),
+        (Some("NotImplemented"), "spec.from: not yet")
+    );
 }
 
 #[test]
@@ -473,7 +483,10 @@ fn a_failed_pod_is_named_while_kubernetes_tries_again() {
     let said = Termination::failed(failure(FailureClass::Unavailable));
     scene.have(job(1), vec![pod(PodPhase::Failed, Some(&said))]);
     let plan = scene.pass();
-    assert_eq!((attempt_of(&plan), reason_of(&plan, ConditionType::Reconciling)), ((1, None), Some("BecauseUnavailable")));
+    assert_eq!(
+        (attempt_of(&plan), reason_of(&plan, ConditionType::Reconciling)),
+        ((1, None), Some("BecauseUnavailable"))
+    );
 }
 
 #[test]
@@ -533,5 +546,8 @@ fn a_batch_waits_for_its_runs_snapshot_and_then_takes_it() {
     assert!(plan.record.conditions.holds(ConditionType::Snapshotted));
     assert_eq!(reason_of(&plan, ConditionType::Stalled), Some("NotImplemented"));
     scene.intent().snapshot = of_run(RunSnapshot::NoSuchRun);
-    assert!(scene.pass().record.conditions.holds(ConditionType::Snapshotted), "what was taken over stays when the run goes");
+    assert!(
+        scene.pass().record.conditions.holds(ConditionType::Snapshotted),
+        "what was taken over stays when the run goes"
+    );
 }

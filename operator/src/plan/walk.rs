@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
-use sera_crds::{contract::{FailureClass, Termination}, values::Stage};
+use sera_crds::{
+    contract::{FailureClass, Termination},
+    values::Stage,
+};
 
 use super::{
     Finding, Intent, Make, Observed, Plan,
@@ -80,7 +83,10 @@ struct Run {
 
 /// The Jobs and pods as the API server has them, by name.
 #[derive(Debug, Clone, Default)]
-struct Jobs(BTreeMap<Box<str>, (Arc<JobFacts>, Vec<Arc<PodFacts>>)>);
+struct Jobs(BTreeMap<Box<str>, JobAndPods>);
+
+/// A Job, and its pods that do not run.
+type JobAndPods = (Arc<JobFacts>, Vec<Arc<PodFacts>>);
 
 #[derive(Debug, Clone)]
 struct Leader {
@@ -123,7 +129,14 @@ impl World {
     fn new() -> Self {
         let run = Run { version: 1, generation: 1, intent: intent(), record: Record::default() };
         let leader = Leader { run: run.clone(), jobs: Jobs::default(), planned: None };
-        Self { now: 0, jobs: Jobs::default(), leaders: [leader.clone(), leader], made: BTreeMap::new(), deleted_by_hand: 0, run }
+        Self {
+            now: 0,
+            jobs: Jobs::default(),
+            leaders: [leader.clone(), leader],
+            made: BTreeMap::new(),
+            deleted_by_hand: 0,
+            run,
+        }
     }
 
     fn happens(&mut self, happening: Happening) {
@@ -136,7 +149,8 @@ impl World {
             Happening::Succeeds { silently } => self.jobs.end(None, (!silently).then(success).as_ref()),
             Happening::Fails(class) => self.jobs.end(Some("FailedIndexes"), Some(&Termination::failed(failure(class)))),
             Happening::IsDeleted => {
-                if let Some(name) = self.jobs.at_work().next().map(|job| job.name.clone()) {
+                let at_work = self.jobs.at_work().next().map(|job| job.name.clone());
+                if let Some(name) = at_work {
                     self.jobs.delete(&name);
                     self.deleted_by_hand += 1;
                 }
@@ -229,16 +243,23 @@ impl World {
         assert!(observed <= self.run.generation);
         let conditions = &record.conditions;
         for kind in [ConditionType::Reconciling, ConditionType::Stalled] {
-            assert!(conditions.get(kind).is_none_or(|condition| condition.truth == Truth::True), "{kind} is there, and not true");
+            assert!(
+                conditions.get(kind).is_none_or(|condition| condition.truth == Truth::True),
+                "{kind} is there, and not true"
+            );
         }
-        let (reconciling, stalled) = (conditions.holds(ConditionType::Reconciling), conditions.holds(ConditionType::Stalled));
+        let (reconciling, stalled) =
+            (conditions.holds(ConditionType::Reconciling), conditions.holds(ConditionType::Stalled));
         assert!(!(reconciling && stalled), "both reconciling and stalled");
         let ready = conditions.get(ConditionType::Ready).expect("Ready is always there");
         assert!(!ready.reason.is_empty() && !ready.message.is_empty(), "it does not say why it is not ready");
         assert_eq!(ready.generation, observed, "Ready speaks of another generation than the status as a whole");
         let is_under_way = record.attempts.values().any(|attempt| attempt.end.is_none());
         if is_under_way {
-            assert!(record.locked.contains(&Stage::Snapshot), "an attempt is under way, and its part of the spec is not locked");
+            assert!(
+                record.locked.contains(&Stage::Snapshot),
+                "an attempt is under way, and its part of the spec is not locked"
+            );
         }
     }
 
@@ -256,7 +277,8 @@ impl World {
             }
             let (look_again, has_work) = {
                 let (_, observed, planned) = self.leaders[0].planned.as_ref().unwrap();
-                let has_work = planned.record != observed.record || !planned.make.is_empty() || !planned.remove.is_empty();
+                let has_work =
+                    planned.record != observed.record || !planned.make.is_empty() || !planned.remove.is_empty();
                 (planned.look_again, has_work)
             };
             self.happens(Happening::Acts(0));
@@ -266,7 +288,8 @@ impl World {
             }
             let is_at_work = self.jobs.at_work().next().is_some();
             if !has_work && !is_at_work {
-                let look = look_again.expect("nothing to do, nothing at work, and no time to look again: it would sleep for ever");
+                let look = look_again
+                    .expect("nothing to do, nothing at work, and no time to look again: it would sleep for ever");
                 self.now = self.now.max(look.duration_since(at(0)).as_secs());
             }
             self.happens(Happening::Vanishes);
@@ -282,7 +305,10 @@ fn assert_history(before: &Record, after: &Record) {
     if let Some(old) = old {
         let new = new.expect("an attempt was forgotten");
         assert!(new.number >= old.number && new.number <= old.number + 1, "attempts are counted one by one");
-        assert!(new.number == old.number || old.end.is_some(), "an attempt began before the last one's end was written down");
+        assert!(
+            new.number == old.number || old.end.is_some(),
+            "an attempt began before the last one's end was written down"
+        );
         assert!(old.end.is_none() || new.number > old.number || old.end == new.end, "an attempt ended twice");
     }
     if before.snapshot.is_some() {

@@ -56,7 +56,8 @@ impl Subject for SpecializationRun {
             }
             Err(error) => (None, vec![super::finding(&error)]),
         };
-        let folder = snapshot.as_ref().map(|wish| wish.store.folder_of(&owner.namespace, &owner.name, owner.uid.as_str()));
+        let folder =
+            snapshot.as_ref().map(|wish| wish.store.folder_of(&owner.namespace, &owner.name, owner.uid.as_str()));
         Wish {
             intent: Intent {
                 findings,

@@ -181,7 +181,8 @@ pub(super) fn failure_records(failures: &[PastFailure]) -> Vec<FailureRecord> {
 }
 
 pub(super) fn times(times: &[run::StageTime]) -> BTreeMap<Stage, StageTime> {
-    let time = |time: &run::StageTime| StageTime { began: time.started.0, ended: time.finished.as_ref().map(|time| time.0) };
+    let time =
+        |time: &run::StageTime| StageTime { began: time.started.0, ended: time.finished.as_ref().map(|time| time.0) };
     times.iter().map(|entry| (entry.stage, time(entry))).collect()
 }
 

@@ -16,7 +16,7 @@ use crate::plan::{
     record::{Attempt, AttemptOutcome, PastFailure, Snapshot, StageTime},
 };
 
-fn run(spec: Value) -> SpecializationRun {
+fn run(spec: &Value) -> SpecializationRun {
     let mut whole = json!({
         "source": {"git": {"url": "https://git.example/a.git", "revision": "main"}},
         "teacher": {"rehearsal": {}},
@@ -26,17 +26,23 @@ fn run(spec: Value) -> SpecializationRun {
     });
     merge(&mut whole, spec);
     let metadata = json!({"name": "billing", "namespace": "ml", "uid": "3f2c9a10-0000", "generation": 2});
-    serde_json::from_value(json!({"apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun", "metadata": metadata, "spec": whole})).unwrap()
+    serde_json::from_value(
+        json!({"apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun", "metadata": metadata, "spec": whole}),
+    )
+    .unwrap()
 }
 
-fn batch(spec: Value) -> RolloutBatch {
+fn batch(spec: &Value) -> RolloutBatch {
     let mut whole = json!({"samples": {"count": 4}});
     merge(&mut whole, spec);
     let metadata = json!({"name": "try-out", "namespace": "ml", "uid": "77777777-0000", "generation": 1});
-    serde_json::from_value(json!({"apiVersion": "sera.dev/v1alpha1", "kind": "RolloutBatch", "metadata": metadata, "spec": whole})).unwrap()
+    serde_json::from_value(
+        json!({"apiVersion": "sera.dev/v1alpha1", "kind": "RolloutBatch", "metadata": metadata, "spec": whole}),
+    )
+    .unwrap()
 }
 
-fn merge(into: &mut Value, from: Value) {
+fn merge(into: &mut Value, from: &Value) {
     for (key, value) in from.as_object().unwrap() {
         into[key] = value.clone();
     }
@@ -91,10 +97,10 @@ fn full_record() -> Record {
 #[test]
 fn what_status_is_told_it_remembers() {
     let record = full_record();
-    assert_eq!(batch(json!({"runRef": {"name": "billing"}})).with_record(&record).record(), record);
+    assert_eq!(batch(&json!({"runRef": {"name": "billing"}})).with_record(&record).record(), record);
     let mut of_run = record;
     of_run.locked.insert(Stage::Snapshot);
-    let run = run(json!({})).with_record(&of_run);
+    let run = run(&json!({})).with_record(&of_run);
     assert_eq!(run.record(), of_run);
     let written: SpecializationRun = serde_json::from_value(serde_json::to_value(&run).unwrap()).unwrap();
     assert_eq!(written.record(), of_run, "nor is anything lost on the wire");
@@ -103,7 +109,7 @@ fn what_status_is_told_it_remembers() {
 
 #[test]
 fn a_status_keeps_what_is_none_of_a_plans_business() {
-    let mut run = run(json!({}));
+    let mut run = run(&json!({}));
     let status = run.status.get_or_insert_default();
     status.artifacts.get_or_insert_default().report =
         Some(serde_json::from_value(json!({"uri": "s3://a/report", "sha256": "ef".repeat(32)})).unwrap());
@@ -118,11 +124,14 @@ fn a_run_wants_its_snapshot_in_its_own_folder() {
         "output": {"store": "s3://acme/sera/", "credentialsSecretRef": {"name": "s3"}},
         "pods": {"default": {"priorityClassName": "low"}, "snapshot": {"serviceAccountName": "reader"}},
     });
-    let wish = run(spec).wish(&RunDefaults::default(), &no_run);
+    let wish = run(&spec).wish(&RunDefaults::default(), &no_run);
     assert_eq!(wish.intent.snapshot, SnapshotIntent::Take { folder: "s3://acme/sera/ml/billing/3f2c9a10-0000".into() });
     assert_eq!(wish.intent.teacher.as_deref(), Some("rehearsal"), "nobody takes it for a model");
     let snapshot = wish.snapshot.unwrap();
-    assert_eq!((snapshot.url.as_str(), snapshot.revision.as_str(), snapshot.commits.count), ("https://git.example/a.git", "v2", 2));
+    assert_eq!(
+        (snapshot.url.as_str(), snapshot.revision.as_str(), snapshot.commits.count),
+        ("https://git.example/a.git", "v2", 2)
+    );
     assert_eq!(snapshot.git_credentials, Some(("git".into(), "spec.source.git.credentialsSecretRef")));
     assert_eq!(snapshot.store_credentials, Some(("s3".into(), "spec.output.credentialsSecretRef")));
     let (class, account) = (snapshot.pods.priority_class_name.unwrap(), snapshot.pods.service_account_name.unwrap());
@@ -132,18 +141,19 @@ fn a_run_wants_its_snapshot_in_its_own_folder() {
 #[test]
 fn a_repository_on_github_is_cloned_with_githubs_secret() {
     let source = json!({"github": {"owner": "acme", "repository": "billing", "credentialsSecretRef": {"name": "gh"}}});
-    let snapshot = run(json!({"source": source})).wish(&RunDefaults::default(), &no_run).snapshot.unwrap();
+    let snapshot = run(&json!({"source": source})).wish(&RunDefaults::default(), &no_run).snapshot.unwrap();
     assert_eq!(snapshot.url, "https://github.com/acme/billing.git");
     assert_eq!(snapshot.git_credentials, Some(("gh".into(), "spec.source.github.credentialsSecretRef")));
 }
 
 #[test]
 fn a_run_without_a_store_is_told_which_field_is_missing() {
-    let wish = run(json!({"output": {}})).wish(&RunDefaults::default(), &no_run);
+    let wish = run(&json!({"output": {}})).wish(&RunDefaults::default(), &no_run);
     assert_eq!(wish.intent.findings.len(), 1);
     assert_eq!(wish.intent.findings[0].field, "spec.output.store");
+    assert!(wish.intent.findings[0].message.starts_with("is required"), "{}", wish.intent.findings[0].message);
     let platform: RunDefaults = serde_json::from_value(json!({"claim": "data"})).unwrap();
-    let wish = run(json!({"output": {}})).wish(&platform, &no_run);
+    let wish = run(&json!({"output": {}})).wish(&platform, &no_run);
     assert_eq!(wish.intent.findings, []);
     assert_eq!(wish.snapshot.unwrap().store.claim(), Some("data"));
 }
@@ -151,7 +161,7 @@ fn a_run_without_a_store_is_told_which_field_is_missing() {
 #[test]
 fn a_bad_glob_is_found_though_the_api_server_admits_it() {
     let source = json!({"git": {"url": "https://git.example/a.git"}, "include": ["src/**", "src/[a"]});
-    let findings = run(json!({"source": source})).wish(&RunDefaults::default(), &no_run).intent.findings;
+    let findings = run(&json!({"source": source})).wish(&RunDefaults::default(), &no_run).intent.findings;
     assert_eq!(findings[0].field, "spec.source.include[1]");
 }
 
@@ -161,27 +171,31 @@ fn what_is_not_part_of_this_release_is_said_by_its_field() {
         (json!({"output": {"store": "s3://acme/sera", "reclaimPolicy": "Delete"}}), "spec.output.reclaimPolicy"),
         (json!({"from": {"uri": "s3://acme/sera/ml/old/1", "through": "Snapshot"}}), "spec.from"),
     ] {
-        let unsupported = run(spec).wish(&RunDefaults::default(), &no_run).intent.unsupported.unwrap();
+        let unsupported = run(&spec).wish(&RunDefaults::default(), &no_run).intent.unsupported.unwrap();
         assert!(unsupported.starts_with(field), "{unsupported}");
     }
-    assert_eq!(run(json!({})).wish(&RunDefaults::default(), &no_run).intent.unsupported, None);
+    assert_eq!(run(&json!({})).wish(&RunDefaults::default(), &no_run).intent.unsupported, None);
 }
 
 #[test]
 fn a_batch_takes_adopts_or_waits_for_its_snapshot() {
-    let own = batch(json!({
-        "source": {"git": {"url": "https://git.example/a.git"}}, "teacher": {"rehearsal": {}}, "output": {"store": "pvc://data/sera"},
+    let own = batch(&json!({
+        "source": {"git": {"url": "https://git.example/a.git"}}, "teacher": {"rehearsal": {}}, "generation": {}, "output": {"store": "pvc://data/sera"},
     }));
     let wish = own.wish(&RunDefaults::default(), &no_run);
-    assert_eq!(wish.intent.snapshot, SnapshotIntent::Take { folder: "pvc://data/sera/ml/try-out/77777777-0000".into() });
+    assert_eq!(
+        wish.intent.snapshot,
+        SnapshotIntent::Take { folder: "pvc://data/sera/ml/try-out/77777777-0000".into() }
+    );
     assert!(wish.snapshot.is_some());
 
-    let adopting = batch(json!({"snapshot": {"uri": "s3://acme/sera/ml/old/1"}, "teacher": {"rehearsal": {}}}));
+    let adopting =
+        batch(&json!({"snapshot": {"uri": "s3://acme/sera/ml/old/1"}, "teacher": {"rehearsal": {}}, "generation": {}}));
     let wish = adopting.wish(&RunDefaults::default(), &no_run);
     assert_eq!(wish.intent.snapshot, SnapshotIntent::Adopt { folder: "s3://acme/sera/ml/old/1".into() });
     assert_eq!(wish.intent.findings, [], "it needs no store of its own to read one");
 
-    let following = batch(json!({"runRef": {"name": "billing"}}));
+    let following = batch(&json!({"runRef": {"name": "billing"}}));
     assert_eq!(following.awaited_run(), Some("billing"));
     let ready = |name: &str| RunSnapshot::Ready(format!("of {name}"));
     let wish = following.wish(&RunDefaults::default(), &ready);
