@@ -151,7 +151,7 @@ pub struct Outlook {
     /// How log lines look; they go to standard error.
     #[arg(long, env = "SERA_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
     pub log_format: logs::Format,
-    /// error, warn, info, debug or trace; or directives for parts of the program, such as "info,kube_client=debug".
+    /// error, warn, info, debug or trace; or directives for parts of the program, such as `info,kube_client=debug`.
     #[arg(long, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: logs::Level,
 }

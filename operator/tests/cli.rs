@@ -1,6 +1,9 @@
 //! The program as it is started by people and by the chart: its help, what it says of bad input, and how it ends. What it does
 //! in a cluster is tested in `e2e`.
 
+// Clippy lets tests unwrap, and does not see that their helpers in a file of tests alone are such.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use kube::runtime::watcher;
+
 /// One line for a log or a status about an error of the API server, or of the way to it.
 pub fn explain(error: &kube::Error) -> String {
     match error {
@@ -23,6 +25,12 @@ pub fn explain(error: &kube::Error) -> String {
 
 /// An error and its causes in one line; a cause that its error already tells is not told twice.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
+    // A watch tells its cause with all its fields, over which nobody finds the sentence that matters.
+    if let Some(cause) =
+        error.downcast_ref::<watcher::Error>().and_then(Error::source).and_then(|cause| cause.downcast_ref())
+    {
+        return explain(cause);
+    }
     let mut told = one_line(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -66,6 +74,13 @@ mod tests {
             ),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_watch_that_is_not_permitted_is_told_as_any_request_that_is_not() {
+        let status = Status::failure("pods is forbidden", "Forbidden").with_code(403);
+        let told = chain(&watcher::Error::InitialListFailed(kube::Error::Api(status.boxed())));
+        assert!(told.starts_with("no permission: pods is forbidden; install the roles"), "{told}");
     }
 
     #[test]

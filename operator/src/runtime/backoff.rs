@@ -48,16 +48,13 @@ impl Backoff {
     /// Counts one more failure in a row of the object `uid`, and says how long to wait before the next pass.
     pub fn next(&self, uid: &str, now: Instant) -> Duration {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = match failing.get_mut(uid) {
-            Some(known) => {
-                *known = Failing { failures: known.failures.saturating_add(1), last: now };
-                known.failures
-            }
-            None => {
-                forget_oldest(&mut failing);
-                failing.insert(uid.to_owned(), Failing { failures: 1, last: now });
-                1
-            }
+        let failures = if let Some(known) = failing.get_mut(uid) {
+            *known = Failing { failures: known.failures.saturating_add(1), last: now };
+            known.failures
+        } else {
+            forget_oldest(&mut failing);
+            failing.insert(uid.to_owned(), Failing { failures: 1, last: now });
+            1
         };
         delay(uid, failures)
     }

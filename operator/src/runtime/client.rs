@@ -341,7 +341,9 @@ mod tests {
         let list = r#"{"apiVersion":"v1","kind":"ConfigMapList","metadata":{},"items":[]}"#;
         let one = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#;
         let status = |code: u16| {
-            let body = format!(r#"{{"apiVersion":"v1","kind":"Status","status":"Failure","message":"no","reason":"X","code":{code}}}"#);
+            let body = format!(
+                r#"{{"apiVersion":"v1","kind":"Status","status":"Failure","message":"no","reason":"X","code":{code}}}"#
+            );
             (StatusCode::from_u16(code).unwrap(), body)
         };
         match act {
@@ -370,7 +372,10 @@ mod tests {
     }
 
     fn config_map() -> ConfigMap {
-        ConfigMap { metadata: kube::core::ObjectMeta { name: Some("a".to_owned()), ..Default::default() }, ..ConfigMap::default() }
+        ConfigMap {
+            metadata: kube::core::ObjectMeta { name: Some("a".to_owned()), ..Default::default() },
+            ..ConfigMap::default()
+        }
     }
 
     #[tokio::test]
@@ -445,7 +450,10 @@ mod tests {
         gate.open_until(Instant::now() + Duration::from_millis(300));
         let started = Instant::now();
         let error = api.create(&PostParams::default(), &config_map()).await.unwrap_err();
-        assert!(matches!(&error, kube::Error::Service(cause) if cause.to_string().contains("did not answer")), "{error:?}");
+        assert!(
+            matches!(&error, kube::Error::Service(cause) if cause.to_string().contains("did not answer")),
+            "{error:?}"
+        );
         assert!(started.elapsed() < Duration::from_secs(2));
         assert_eq!(script.seen().len(), 1);
         assert!(gate.drained(Duration::ZERO).await, "it is in flight no more");
@@ -471,7 +479,10 @@ mod tests {
         drop(listener);
         let error = setup(address).api.list(&ListParams::default()).await.unwrap_err();
         let told = crate::runtime::advice::explain(&error);
-        assert!(told.contains(&format!("cannot reach the API server at {address}")) && told.contains("refused"), "{told}");
+        assert!(
+            told.contains(&format!("cannot reach the API server at {address}")) && told.contains("refused"),
+            "{told}"
+        );
     }
 
     #[test]

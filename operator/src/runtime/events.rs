@@ -329,9 +329,8 @@ fn name_of(object: &ObjectReference, event: &Event) -> String {
         hash.update(part);
         hash.update([0]);
     }
-    let digest = hash.finalize();
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}.{digest}", cut(object.name.as_deref().unwrap_or(CONTROLLER), NAME_BYTES).trim_end_matches('…'))
+    let digest = hash.finalize().iter().take(8).fold(0u64, |digest, byte| digest << 8 | u64::from(*byte));
+    format!("{}.{digest:016x}", cut(object.name.as_deref().unwrap_or(CONTROLLER), NAME_BYTES).trim_end_matches('…'))
 }
 
 /// `text` in at most `bytes` bytes, with an ellipsis where something is missing.

@@ -44,8 +44,9 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, BadLevel> {
         let bad = |error: ParseError| BadLevel(error.to_string());
         let level = if ["error", "warn", "info", "debug", "trace"].contains(&text) {
-            // Libraries below warn are of use to those who debug them; they can be asked for by name.
-            format!("warn,sera_operator={text}")
+            // Libraries below warn are of use to those who debug them; they can be asked for by name. What kube_runtime warns
+            // of (a watch that was interrupted) we say ourselves, in words.
+            format!("warn,kube_runtime=error,sera_operator={text}")
         } else {
             text.to_owned()
         };
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_level_is_for_this_program_and_directives_are_taken_as_they_are() {
-        assert_eq!("debug".parse(), Ok(Level("warn,sera_operator=debug".to_owned())));
+        assert_eq!("debug".parse(), Ok(Level("warn,kube_runtime=error,sera_operator=debug".to_owned())));
         assert_eq!("info,kube_client=trace".parse(), Ok(Level("info,kube_client=trace".to_owned())));
     }
 

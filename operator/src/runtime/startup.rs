@@ -42,7 +42,7 @@ async fn missing_kinds(client: &Client) -> Option<String> {
     };
     let missing: Vec<_> = wanted.iter().filter(|kind| !served.iter().any(|resource| resource.name == **kind)).collect();
     (!missing.is_empty()).then(|| {
-        let names = missing.iter().map(|name| name.as_ref()).collect::<Vec<_>>().join(" and ");
+        let names = missing.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" and ");
         format!("the cluster does not serve {names} of {group_version}: install the chart sera-operator-crds; waiting for it")
     })
 }

@@ -7,7 +7,7 @@
 //!
 //! A process that loses the lease stays, as a warm standby, and stands again. To end it would be simpler, but an API server that
 //! is away for minutes costs every replica its lease, and the kubelet would then hold all of them back for up to five minutes
-//! more (CrashLoopBackOff). Nothing of an old term reaches the next: [`Term::run`] drops what is not finished.
+//! more (`CrashLoopBackOff`). Nothing of an old term reaches the next: [`Term::run`] drops what is not finished.
 
 mod elector;
 mod machine;
