@@ -1,5 +1,7 @@
-//! The conditions of both kinds: their types, and the reasons that are part of the API. When one is set is the
-//! controller's business.
+//! The conditions of both kinds: their types, the reasons that are part of the API, and how one is found in a list. When
+//! one is set is the controller's business.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::values::{Stage, choice};
 
@@ -107,6 +109,16 @@ choice! {
 
 /// The most characters that the schema takes as a condition's message.
 pub const MAX_MESSAGE_CHARS: usize = 512;
+
+/// The condition of a type, where it is in the list.
+pub fn get(conditions: &[Condition], about: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == about.as_str())
+}
+
+/// Whether the condition of a type is there and True.
+pub fn is_true(conditions: &[Condition], about: ConditionType) -> bool {
+    get(conditions, about).is_some_and(|condition| condition.status == "True")
+}
 
 #[cfg(test)]
 mod tests {

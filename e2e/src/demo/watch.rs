@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
-use sera_crds::conditions::ConditionType;
+use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::{RunStatus, SpecializationRun};
 use sera_crds::values::Stage;
 
@@ -59,12 +59,12 @@ fn end_of(status: RunStatus) -> Option<End> {
     })
 }
 
-fn is_true(status: &RunStatus, kind: ConditionType) -> bool {
-    condition(status, kind).is_some_and(|condition| condition.status == "True")
+fn is_true(status: &RunStatus, about: ConditionType) -> bool {
+    conditions::is_true(&status.conditions, about)
 }
 
-fn condition(status: &RunStatus, kind: ConditionType) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == kind.as_str())
+fn condition(status: &RunStatus, about: ConditionType) -> Option<&Condition> {
+    conditions::get(&status.conditions, about)
 }
 
 /// What is shown of one stage.
