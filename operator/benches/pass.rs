@@ -72,7 +72,9 @@ impl Scene {
     async fn new() -> Self {
         let (jobs, pods) = (Children::<JobFacts>::default(), Children::<PodFacts>::default());
         let defaults = Arc::new(FixedDefaults::new(RunDefaults::default()));
-        let run: SpecializationRun = serde_yaml::from_str(RUN).unwrap();
+        // By way of JSON, as the API server does it: YAML alone would want tags where the API has one-ofs.
+        let document: serde_json::Value = serde_yaml::from_str(RUN).unwrap();
+        let run: SpecializationRun = serde_json::from_value(document).unwrap();
         for other in 0..OTHERS {
             let mut other_run = run.clone();
             other_run.metadata.uid = Some(format!("{other:08x}-0000"));
