@@ -186,9 +186,9 @@ mod tests {
             }
             prop_assert!(passed.is_sorted());
             for (index, from) in passed.iter().enumerate() {
-                let share = |to: &Instant| f64::from(burst) + (*to - *from).as_secs_f64() * 1000.0 / interval as f64;
-                for (count, to) in passed[index..].iter().enumerate() {
-                    prop_assert!((count + 1) as f64 <= share(to) + 1e-6);
+                for (beyond_first, to) in passed[index..].iter().enumerate() {
+                    let earned = (*to - *from).as_nanos() / Duration::from_millis(interval).as_nanos();
+                    prop_assert!((beyond_first as u128) < u128::from(burst) + earned);
                 }
             }
         }

@@ -21,6 +21,9 @@ struct Server {
 /// What happens to one request: ticks to the server and back; a leg of `None` is lost.
 type Fate = (Option<u8>, Option<u8>);
 
+/// A replica's luck: what happens to its requests, and the ticks from which on it is stopped, and for how many.
+type Plan = (Vec<Fate>, Vec<(u16, u16)>);
+
 #[derive(Clone, Debug)]
 enum Request {
     Read,
@@ -65,9 +68,9 @@ struct Model {
 }
 
 impl Model {
-    fn new(plans: Vec<(Vec<Fate>, Vec<(u16, u16)>)>) -> Self {
+    fn new(plans: Vec<Plan>) -> Self {
         let start = Instant::now();
-        let replica = |(index, (fates, stopped)): (usize, (Vec<Fate>, Vec<(u16, u16)>))| Replica {
+        let replica = |(index, (fates, stopped)): (usize, Plan)| Replica {
             name: index.to_string(),
             sighting: Sighting::Unknown,
             version: None,
@@ -215,8 +218,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![1 => Just((Some(0), Some(0))), 1 => (leg(), leg())]
 }
 
-/// A replica's luck: what happens to its requests, and when it is stopped, for how long.
-fn plan() -> impl Strategy<Value = (Vec<Fate>, Vec<(u16, u16)>)> {
+fn plan() -> impl Strategy<Value = Plan> {
     (prop::collection::vec(fate(), 0..120), prop::collection::vec((0u16..3000, 1u16..600), 0..4))
 }
 
