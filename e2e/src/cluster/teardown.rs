@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use super::wait::poll_until;
 
 /// How long killed processes may take to be gone: those with much memory or many files need a second.
 const KILLED_WITHIN: Duration = Duration::from_secs(20);
-/// How long the kernel may take to remove a link after the last process of its network namespace ended; it does so in
+/// How long the kernel is given to remove a link after the last process of its network namespace ended; it does so in
 /// batches, some tenths of a second apart.
-const LINK_GONE_WITHIN: Duration = Duration::from_secs(10);
+const LINK_GONE_WITHIN: Duration = Duration::from_secs(2);
 /// What a shell adds to the number of the signal that ended a program (sh(1)).
 const EXIT_BY_SIGNAL: i32 = 128;
 
@@ -73,7 +74,7 @@ pub(super) fn undo(folder: &ClusterFolder) -> Result<(), TeardownError> {
     if let Some(node) = node {
         cgroups::remove(&node.cgroup).map_err(|source| TeardownError::Cgroup { cgroup: node.cgroup, source })?;
         if let Some(network) = node.network {
-            wait_for_link(&link_name(network))?;
+            remove_link(folder, network)?;
         }
     }
     folder.remove()?;
@@ -82,10 +83,26 @@ pub(super) fn undo(folder: &ClusterFolder) -> Result<(), TeardownError> {
     Ok(())
 }
 
-/// The link goes with the network namespace, and that with its last process, but a moment later.
-fn wait_for_link(link: &str) -> Result<(), TeardownError> {
-    let path = Path::new("/sys/class/net").join(link);
-    if poll_until(LINK_GONE_WITHIN, || !path.exists()) { Ok(()) } else { Err(TeardownError::Link(link.to_owned())) }
+/// The link goes with the network namespace, and that a moment after its last process; but a connection of a pod that its
+/// peer never closed keeps the namespace for minutes, and then the link is deleted for itself.
+fn remove_link(folder: &ClusterFolder, network: u8) -> Result<(), TeardownError> {
+    let link = link_name(network);
+    let path = Path::new("/sys/class/net").join(&link);
+    if poll_until(LINK_GONE_WITHIN, || !path.exists()) || belongs_to_another(folder, network)? {
+        return Ok(());
+    }
+    // It may go at this very moment, which is no failure: whether it is there decides.
+    let _ = Command::new("ip").args(["link", "delete", &link]).stderr(Stdio::null()).status();
+    if path.exists() { Err(TeardownError::Link(link)) } else { Ok(()) }
+}
+
+/// Whether a cluster that is alive has this network: a number is recorded before it is tried, and another may have won it.
+fn belongs_to_another(folder: &ClusterFolder, network: u8) -> Result<bool, TeardownError> {
+    let others = ClusterFolder::all()?.into_iter().filter(|other| other.root() != folder.root());
+    let has_it = |other: &ClusterFolder| {
+        other.read_record().is_ok_and(|record| record.node.is_some_and(|node| node.network == Some(network)))
+    };
+    Ok(others.filter(has_it).any(|other| !marked(other.root()).is_empty()))
 }
 
 /// Removes clusters that nobody owns and that are not up: what a crash or a reboot left.
