@@ -64,9 +64,17 @@ fn finished(mut definition: CustomResourceDefinition, rules: &[ValidationRule]) 
         };
         tidy(schema);
         schema.title = None;
+        schema.properties.get_or_insert_default().insert("metadata".to_owned(), named());
         schema.x_kubernetes_validations.get_or_insert_default().extend(rules.iter().cloned());
     }
     definition
+}
+
+/// The schema of metadata, of which a definition may say only what the name is: enough for a rule to point at it.
+fn named() -> JSONSchemaProps {
+    let of_type = |name: &str| JSONSchemaProps { type_: Some(name.to_owned()), ..JSONSchemaProps::default() };
+    let properties = [("name".to_owned(), of_type("string"))].into_iter().collect();
+    JSONSchemaProps { properties: Some(properties), ..of_type("object") }
 }
 
 /// Puts right, at any depth, what the derivation leaves behind.

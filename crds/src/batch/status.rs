@@ -16,13 +16,13 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("!has(oldSelf.generation) || has(self.generation)").message("status.generation cannot be taken back"),
+    Rule::new("!has(oldSelf.generation) || has(self.generation)").message("generation cannot be taken back").field_path(".generation"),
     Rule::new("!has(oldSelf.snapshot) || (has(self.snapshot) && self.snapshot == oldSelf.snapshot)")
         .message("the snapshot is written once").field_path(".snapshot"),
     Rule::new("!has(oldSelf.attempts) || (has(self.attempts) && oldSelf.attempts.all(s, s in self.attempts && self.attempts[s] >= oldSelf.attempts[s]))")
-        .message("status.attempts never fall"),
+        .message("attempts never fall").field_path(".attempts"),
     Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed']) || (has(self.phase) && self.phase == oldSelf.phase) || (has(self.observedGeneration) && has(oldSelf.observedGeneration) && self.observedGeneration > oldSelf.observedGeneration)")
-        .message("the phases Succeeded and Failed are left only after a change of the spec"),
+        .message("the phases Succeeded and Failed are left only after a change of the spec").field_path(".phase"),
 ]))]
 pub struct BatchStatus {
     /// Where the batch stands, in one word: Pending, Running, Suspended, Stalled, Succeeded or Failed.

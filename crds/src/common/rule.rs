@@ -1,9 +1,35 @@
 //! How the rules at the root of both kinds are written.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
+use kube::core::Rule;
+
+use crate::values::{TextValue, Timeout};
 
 /// Sections that may be absent as a whole and have fields with rules of their own.
 const OPTIONAL_PARENTS: [&str; 2] = ["spec.teacher.serve", "spec.generation"];
+
+/// That a text fits the pattern of its field, with a sentence on what is expected: the API server answers a pattern that
+/// does not fit with the pattern alone.
+pub(crate) fn fits(pattern: &str, expected: &str) -> Rule {
+    Rule::new(format!("self.matches(r'{pattern}')")).message(format!("must be {expected}").as_str())
+}
+
+/// What holds for the number in the text of `field`, such as `<= 0.5`. A text that is no number is refused by its type
+/// alone; asked here, it would break the rule and say nothing of use.
+pub(crate) fn number(field: &str, holds: &str) -> String {
+    format!("!self.{field}.matches(r'{NUMBER}') || double(self.{field}) {holds}")
+}
+
+/// That the span of time in the text of one field is not above that of another, under the same reserve as `number`.
+pub(crate) fn not_above(shorter: &str, longer: &str) -> String {
+    format!(
+        "[self.{shorter}, self.{longer}].exists(text, !text.matches(r'{}')) || duration(self.{shorter}) <= duration(self.{longer})",
+        Timeout::PATTERN
+    )
+}
+
+/// A text that CEL's `double` reads and that is neither infinite nor NaN.
+pub(crate) const NUMBER: &str = r"^[0-9]+([.][0-9]+)?$";
 
 /// A rule that refuses a change of something that can no longer be changed.
 pub(crate) fn forbidden(rule: String, message: String, field_path: &str) -> ValidationRule {
@@ -34,8 +60,9 @@ pub(crate) fn name_rule(kind: &str, longest: usize) -> ValidationRule {
             "self.metadata.name.size() <= {longest} && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"
         ),
         message: Some(format!(
-            "metadata.name: the name of a {kind} must be at most {longest} lower-case letters, digits and '-', with a letter or digit at both ends: pods are named after it"
+            "the name of a {kind} must be at most {longest} lower-case letters, digits and '-', with a letter or digit at both ends: pods are named after it"
         )),
+        field_path: Some(".metadata.name".to_owned()),
         ..ValidationRule::default()
     }
 }
@@ -45,6 +72,7 @@ pub(crate) fn kept_status() -> ValidationRule {
     ValidationRule {
         rule: "!has(oldSelf.status) || has(self.status)".to_owned(),
         message: Some("status cannot be taken back".to_owned()),
+        field_path: Some(".status".to_owned()),
         ..ValidationRule::default()
     }
 }

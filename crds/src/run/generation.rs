@@ -5,13 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Agent, Environment, Sandbox};
+use crate::common::rule::number;
 use crate::values::{BugKind, Measure, Ratio, Timeout, Usd, literal};
 
 /// How many trajectories are wanted, and how they are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("self.shardSize <= self.batchSize").message("shardSize must not be above batchSize").field_path(".shardSize"),
+    Rule::new("self.batchSize < 1 || self.shardSize <= self.batchSize").message("shardSize must not be above batchSize").field_path(".shardSize"),
     Rule::new("!has(self.maxSamples) || self.maxSamples * 2 >= self.acceptedTrajectories")
         .message("maxSamples must be at least half of acceptedTrajectories: a sample gives at most two")
         .field_path(".maxSamples"),
@@ -103,7 +104,7 @@ pub struct Filters {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("!has(self.maxCost) || double(self.maxCost) > 0.0").message("maxCost must be above \"0\"").field_path(".maxCost"),
+    Rule::new(format!("!has(self.maxCost) || {}", number("maxCost", "> 0.0"))).message("maxCost must be above \"0\"").field_path(".maxCost"),
 ]))]
 pub struct Budget {
     /// The most that the teacher's tokens may cost, in US dollars, a decimal string above "0". Needs `teacher.price`.

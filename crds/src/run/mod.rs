@@ -17,6 +17,8 @@ use kube::{CustomResource, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::common::rule::number;
+
 pub(crate) use rules::root_rules;
 
 pub use generation::{Budget, Filters, Generation, RolloutSettings, Verification};
@@ -130,7 +132,7 @@ pub const MAX_RUN_NAME: usize = 40;
     Rule::new("!has(self.generation.budget) || !has(self.generation.budget.maxCost) || has(self.teacher.price)")
         .message("generation.budget.maxCost needs teacher.price: without a price nothing is known to cost anything")
         .field_path(".generation.budget.maxCost"),
-    Rule::new("!self.evaluation.enabled || double(self.source.heldOutFraction) > 0.0")
+    Rule::new(format!("!self.evaluation.enabled || {}", number("source.heldOutFraction", "> 0.0")))
         .message("evaluation needs functions that were set aside: raise source.heldOutFraction above \"0\", or set evaluation.enabled to false")
         .field_path(".source.heldOutFraction"),
 ]))]

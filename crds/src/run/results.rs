@@ -7,6 +7,7 @@ use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::common::rule::number;
 use crate::values::{Decimal, Precision, Rate, Ratio, Sha256, Usd, Verdict};
 
 /// What generation has made so far.
@@ -21,7 +22,7 @@ use crate::values::{Decimal, Precision, Rate, Ratio, Sha256, Usd, Verdict};
         .message("cachedTokens never fall").field_path(".cachedTokens"),
     Rule::new("!has(oldSelf.outputTokens) || (has(self.outputTokens) && self.outputTokens >= oldSelf.outputTokens)")
         .message("outputTokens never fall").field_path(".outputTokens"),
-    Rule::new("!has(oldSelf.cost) || (has(self.cost) && double(self.cost) >= double(oldSelf.cost))")
+    Rule::new(format!("!has(oldSelf.cost) || (has(self.cost) && ({}))", number("cost", ">= double(oldSelf.cost)")))
         .message("cost never falls").field_path(".cost"),
     Rule::new("!has(oldSelf.folded) || (has(self.folded) && self.folded.through >= oldSelf.folded.through)")
         .message("folded never goes back").field_path(".folded"),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    common::{EnvVar, Resources},
+    common::{EnvVar, Resources, rule::not_above},
     values::{ContainerPath, ImageRef, LandlockMode, NetworkMode, Timeout, literal},
 };
 
@@ -15,10 +15,10 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("duration(self.commandTimeout) <= duration(self.executionTimeout)")
+    Rule::new(not_above("commandTimeout", "executionTimeout"))
         .message("commandTimeout must not be above executionTimeout")
         .field_path(".commandTimeout"),
-    Rule::new("duration(self.executionTimeout) <= duration(self.rolloutTimeout)")
+    Rule::new(not_above("executionTimeout", "rolloutTimeout"))
         .message("executionTimeout must not be above rolloutTimeout")
         .field_path(".executionTimeout"),
 ]))]

@@ -5,16 +5,28 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    common::SecretRef,
+    common::{
+        SecretRef,
+        rule::{fits, number},
+    },
     values::{AdoptableStage, GitUrl, Glob, HttpUrl, Language, Ratio, StoreUri},
 };
+
+/// What git takes as a revision, and what no git command takes as an option.
+const REVISION: &str = r"^[A-Za-z0-9_][A-Za-z0-9._/@{}^~+-]*$";
+
+/// GitHub's names of users and organisations; an enterprise's managed users end in `_` and its short name.
+const OWNER: &str = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(_[A-Za-z0-9]+)?$";
+
+/// GitHub's names of repositories.
+const REPOSITORY: &str = r"^[A-Za-z0-9._-]+$";
 
 /// The repository that the student is specialised to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     Rule::new("has(self.git) || has(self.github)").message("source needs git, or github from which the repository's URL follows"),
-    Rule::new("double(self.heldOutFraction) <= 0.5").message("heldOutFraction must be between \"0\" and \"0.5\"").field_path(".heldOutFraction"),
+    Rule::new(number("heldOutFraction", "<= 0.5")).message("heldOutFraction must be between \"0\" and \"0.5\"").field_path(".heldOutFraction"),
 ]))]
 pub struct Source {
     /// The git repository. May be left out where `github` is given: the URL then follows from that.
@@ -38,7 +50,7 @@ pub struct Source {
     pub exclude: Vec<Glob>,
     /// The languages whose functions are used. Default (empty): all that the indexer knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = Language::ALL.len()), extend("x-kubernetes-list-type" = "set"))]
     pub languages: Vec<Language>,
     /// The share of functions, whole files together, that is set aside for evaluation before anything is generated. A
     /// decimal string from "0" to "0.5". Default: "0.05".
@@ -56,7 +68,9 @@ pub struct GitSource {
     /// The branch, tag or commit of the newest snapshot; at most 255 characters. It is resolved once, when the snapshot
     /// is taken. Default: "HEAD", the remote's default branch.
     #[serde(default = "head")]
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._/@{}^~+-]*$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = REVISION), extend("x-kubernetes-validations" = [
+        fits(REVISION, "the name of a branch or tag, or a commit, such as \"main\", \"v1.2\" or \"1f2e3d4\""),
+    ]))]
     pub revision: String,
     /// The Secret with the credentials: `username` and `password` (kubernetes.io/basic-auth), or `ssh-privatekey`
     /// (kubernetes.io/ssh-auth) with `known_hosts` beside it. Absent: the repository is public.
@@ -69,13 +83,14 @@ pub struct GitSource {
 #[serde(rename_all = "camelCase")]
 pub struct GitHubSource {
     /// The user or organisation that owns the repository.
-    #[schemars(
-        length(min = 1, max = 39),
-        regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(_[A-Za-z0-9]+)?$")
-    )]
+    #[schemars(length(min = 1, max = 39), regex(pattern = OWNER), extend("x-kubernetes-validations" = [
+        fits(OWNER, "the name of a user or organisation on GitHub: letters, digits and '-', without the repository"),
+    ]))]
     pub owner: String,
     /// The repository's name, without its owner.
-    #[schemars(length(min = 1, max = 100), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    #[schemars(length(min = 1, max = 100), regex(pattern = REPOSITORY), extend("x-kubernetes-validations" = [
+        fits(REPOSITORY, "the name of a repository on GitHub: letters, digits, '.', '_' and '-', without its owner"),
+    ]))]
     pub repository: String,
     /// The API's address: `https://HOST/api/v3` for GitHub Enterprise Server. Default: "https://api.github.com".
     #[serde(default = "github_api")]

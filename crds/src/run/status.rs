@@ -43,14 +43,14 @@ impl Phase {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("!has(oldSelf.artifacts) || has(self.artifacts)").message("status.artifacts cannot be taken back"),
-    Rule::new("!has(oldSelf.generation) || has(self.generation)").message("status.generation cannot be taken back"),
+    Rule::new("!has(oldSelf.artifacts) || has(self.artifacts)").message("artifacts cannot be taken back").field_path(".artifacts"),
+    Rule::new("!has(oldSelf.generation) || has(self.generation)").message("generation cannot be taken back").field_path(".generation"),
     Rule::new("!has(oldSelf.lockedStages) || oldSelf.lockedStages.all(s, (has(self.lockedStages) && s in self.lockedStages) || (s == 'Snapshot' && !(has(self.artifacts) && has(self.artifacts.snapshot)))) || (has(self.observedRetry) ? self.observedRetry : '') != (has(oldSelf.observedRetry) ? oldSelf.observedRetry : '')")
-        .message("status.lockedStages only grows, but by a retry, or by Snapshot while there is no snapshot"),
+        .message("lockedStages only grows, but by a retry, or by Snapshot while there is no snapshot").field_path(".lockedStages"),
     Rule::new("!has(oldSelf.attempts) || (has(self.attempts) && oldSelf.attempts.all(s, s in self.attempts && self.attempts[s] >= oldSelf.attempts[s]))")
-        .message("status.attempts never fall"),
+        .message("attempts never fall").field_path(".attempts"),
     Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed']) || (has(self.phase) && self.phase == oldSelf.phase) || (has(self.observedGeneration) && has(oldSelf.observedGeneration) && self.observedGeneration > oldSelf.observedGeneration)")
-        .message("the phases Succeeded and Failed are left only after a change of the spec"),
+        .message("the phases Succeeded and Failed are left only after a change of the spec").field_path(".phase"),
 ]))]
 pub struct RunStatus {
     /// Where the run stands, in one word: Pending, Running, Suspended, Stalled, Succeeded or Failed.
@@ -141,7 +141,7 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageTime {
-    /// The stage.
+    /// Which stage this is about.
     pub stage: Stage,
     /// When its first attempt was made.
     pub started: Time,
@@ -168,7 +168,7 @@ choice! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptRecord {
-    /// The stage.
+    /// Which stage this is about.
     pub stage: Stage,
     /// The attempt's number, from 1; its Job is named after it.
     #[schemars(range(min = 1, max = 1_000_000))]

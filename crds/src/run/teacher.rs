@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    common::{EnvVar, SecretRef},
+    common::{
+        EnvVar, SecretRef,
+        rule::{NUMBER, fits, number},
+    },
     values::{Decimal, HttpUrl, ImageRef, ModelUri, Ratio, ServingEngine, Usd, literal},
 };
 
@@ -49,6 +52,9 @@ pub enum TeacherBackend {
     Rehearsal(Rehearsal),
 }
 
+/// What endpoints call their models.
+const MODEL_NAME: &str = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$";
+
 /// A teacher that is served already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -61,7 +67,9 @@ pub struct TeacherEndpoint {
     /// The API's base address, the part before `/chat/completions`: `https://host/v1`.
     pub url: HttpUrl,
     /// The model's name as the endpoint knows it; at most 253 characters.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = MODEL_NAME), extend("x-kubernetes-validations" = [
+        fits(MODEL_NAME, "a model's name as the endpoint lists it, without spaces, such as \"GLM-4.6\" or \"zai-org/GLM-4.6\""),
+    ]))]
     pub model: String,
     /// The Secret whose key `apiKey` is sent as a bearer token. Absent: the endpoint asks for none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +84,7 @@ pub struct TeacherEndpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("self.gpusPerReplica % self.nodesPerReplica == 0")
+    Rule::new("self.nodesPerReplica < 1 || self.gpusPerReplica % self.nodesPerReplica == 0")
         .message("gpusPerReplica must be a multiple of nodesPerReplica: every node of a replica has the same number of GPUs")
         .field_path(".gpusPerReplica"),
     Rule::new("!self.model.uri.startsWith('builtin://') || self.engine == 'builtin'")
@@ -141,7 +149,7 @@ pub struct Rehearsal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("double(self.full) + double(self.partial) + double(self.miss) > 0.9999999 && double(self.full) + double(self.partial) + double(self.miss) < 1.0000001")
+    Rule::new(add_up_to_one(["full", "partial", "miss"]))
         .message("the shares full, partial and miss must add up to 1 (one that is left out counts as 0)"),
 ]))]
 pub struct RehearsalShares {
@@ -162,7 +170,7 @@ pub struct RehearsalShares {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("double(self.temperature) <= 2.0").message("temperature must be between \"0\" and \"2\"").field_path(".temperature"),
+    Rule::new(number("temperature", "<= 2.0")).message("temperature must be between \"0\" and \"2\"").field_path(".temperature"),
 ]))]
 pub struct Sampling {
     /// The temperature, a decimal string from "0" to "2". Default: "0.6".
@@ -210,6 +218,14 @@ impl Default for Sampling {
     fn default() -> Self {
         Self { temperature: literal("0.6"), max_output_tokens: 4096 }
     }
+}
+
+/// That shares written as decimal strings add up to 1, but for the rounding of doubles. A share that is no number is
+/// refused by its type alone.
+fn add_up_to_one(fields: [&str; 3]) -> String {
+    let texts = fields.map(|field| format!("self.{field}")).join(", ");
+    let sum = fields.map(|field| format!("double(self.{field})")).join(" + ");
+    format!("[{texts}].exists(text, !text.matches(r'{NUMBER}')) || ({sum} > 0.9999999 && {sum} < 1.0000001)")
 }
 
 fn context_length() -> u32 {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ModelSource;
+use crate::common::rule::number;
 use crate::values::{
     Decimal, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, ToolCallFormat, literal,
 };
@@ -13,7 +14,7 @@ use crate::values::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("double(self.evalFraction) <= 0.5").message("evalFraction must be between \"0\" and \"0.5\"").field_path(".evalFraction"),
+    Rule::new(number("evalFraction", "<= 0.5")).message("evalFraction must be between \"0\" and \"0.5\"").field_path(".evalFraction"),
 ]))]
 pub struct Dataset {
     /// How tool calls are written: Hermes (as Qwen3 is trained), XML, or Raw (structured, rendered by the model's own
@@ -41,8 +42,8 @@ pub struct Dataset {
     Rule::new("!has(self.ranksPerNode) || self.gpusPerNode == 0")
         .message("ranksPerNode is only for gpusPerNode: 0; with GPUs there is one rank for each")
         .field_path(".ranksPerNode"),
-    Rule::new("double(self.clipNorm) > 0.0").message("clipNorm must be above \"0\"").field_path(".clipNorm"),
-    Rule::new("double(self.weightDecay) <= 1.0").message("weightDecay must be between \"0\" and \"1\"").field_path(".weightDecay"),
+    Rule::new(number("clipNorm", "> 0.0")).message("clipNorm must be above \"0\"").field_path(".clipNorm"),
+    Rule::new(number("weightDecay", "<= 1.0")).message("weightDecay must be between \"0\" and \"1\"").field_path(".weightDecay"),
 ]))]
 pub struct Training {
     /// The model that is specialised. Its tokenizer counts the tokens from Generation on, so it is locked with that
@@ -139,7 +140,7 @@ pub enum Method {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("double(self.dropout) <= 0.9").message("dropout must be between \"0\" and \"0.9\"").field_path(".dropout"),
+    Rule::new(number("dropout", "<= 0.9")).message("dropout must be between \"0\" and \"0.9\"").field_path(".dropout"),
 ]))]
 pub struct Lora {
     /// The matrices' rank, 1 to 1024. Default: 32.

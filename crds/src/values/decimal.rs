@@ -13,9 +13,8 @@ text_value! {
         expected: "a decimal string between \"0\" and \"1\", such as \"0.625\"",
         pattern: r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,9})?$",
         chars: 1..=13,
-        rules: ["double(self) <= 1.0" => "must be a decimal string between \"0\" and \"1\", such as \"0.625\""],
+        rules: ["double(self) <= 1.0"],
         accept: |text| plain(text) <= Number::ONE,
-        explained: false,
     }
 }
 
@@ -26,9 +25,8 @@ text_value! {
         expected: "a decimal string from \"0\" to \"1000000000\" with at most six decimal places, such as \"6500\" or \"0.11\"",
         pattern: r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$",
         chars: 1..=17,
-        rules: ["double(self) <= 1000000000.0" => "must be an amount in US dollars of at most 1000000000"],
+        rules: ["double(self) <= 1000000000.0"],
         accept: |text| plain(text) <= Number::from(1_000_000_000),
-        explained: false,
     }
 }
 
@@ -39,9 +37,8 @@ text_value! {
         expected: "a number above 0 and at most 1 as a string, such as \"5e-5\" or \"0.01\"",
         pattern: r"^(0|[1-9][0-9]?)(\.[0-9]{1,12})?(e-[0-9]{1,2})?$",
         chars: 1..=19,
-        rules: ["double(self) > 0.0 && double(self) <= 1.0" => "must be above 0 and at most 1, such as \"5e-5\" or \"0.01\""],
+        rules: ["double(self) > 0.0 && double(self) <= 1.0"],
         accept: |text| text.parse::<f64>().is_ok_and(|rate| rate > 0.0 && rate <= 1.0),
-        explained: false,
     }
 }
 
@@ -52,9 +49,8 @@ text_value! {
         expected: "a decimal string from \"0\" to \"1000\", such as \"0.6\"",
         pattern: r"^(0|[1-9][0-9]{0,3})(\.[0-9]{1,9})?$",
         chars: 1..=14,
-        rules: ["double(self) <= 1000.0" => "must be a decimal string from \"0\" to \"1000\", such as \"0.6\""],
+        rules: ["double(self) <= 1000.0"],
         accept: |text| plain(text) <= Number::ONE_THOUSAND,
-        explained: false,
     }
 }
 

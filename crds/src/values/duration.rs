@@ -14,7 +14,6 @@ text_value! {
         chars: 2..=28,
         rules: [],
         accept: |_| true,
-        explained: true,
     }
 }
 
@@ -25,9 +24,8 @@ text_value! {
         expected: "a duration of at least one second, such as \"300s\" or \"1h30m\"",
         pattern: r"^([0-9]{1,5}(ms|s|m|h)){1,4}$",
         chars: 2..=28,
-        rules: ["duration(self) >= duration('1s')" => "must be at least 1s"],
+        rules: ["duration(self) >= duration('1s')"],
         accept: |text| span(text) >= Span::from_secs(1),
-        explained: true,
     }
 }
 

@@ -6,12 +6,11 @@ text_value! {
     /// The name of a Kubernetes object: a DNS subdomain of at most 253 characters.
     ResourceName {
         kind: "a name of a Kubernetes object",
-        expected: "lower-case letters, digits, '-' and '.', such as \"git-credentials\"",
+        expected: "lower-case letters, digits, '-' and '.'",
         pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         chars: 1..=253,
         rules: [],
         accept: |_| true,
-        explained: false,
     }
 }
 
@@ -24,7 +23,6 @@ text_value! {
         chars: 1..=512,
         rules: [],
         accept: |_| true,
-        explained: true,
     }
 }
 
@@ -38,7 +36,6 @@ text_value! {
         chars: 1..=128,
         rules: [],
         accept: |_| true,
-        explained: false,
     }
 }
 
@@ -51,7 +48,6 @@ text_value! {
         chars: 2..=128,
         rules: [],
         accept: |_| true,
-        explained: true,
     }
 }
 
@@ -64,7 +60,6 @@ text_value! {
         chars: 1..=128,
         rules: [],
         accept: |_| true,
-        explained: false,
     }
 }
 
@@ -77,7 +72,6 @@ text_value! {
         chars: 1..=63,
         rules: [],
         accept: |_| true,
-        explained: false,
     }
 }
 
@@ -90,7 +84,6 @@ text_value! {
         chars: 0..=63,
         rules: [],
         accept: |_| true,
-        explained: false,
     }
 }
 
@@ -103,7 +96,6 @@ text_value! {
         chars: 64..=64,
         rules: [],
         accept: |_| true,
-        explained: false,
     }
 }
 

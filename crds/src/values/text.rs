@@ -32,13 +32,13 @@ fn shown(found: &str) -> String {
     if found.chars().count() <= SHOWN_CHARS { found } else { found.chars().take(SHOWN_CHARS).chain(['…']).collect() }
 }
 
-/// A CEL rule of a value's schema, and the sentence that it refuses with.
+/// A CEL rule of a value's schema.
 #[derive(Debug, Clone, Copy)]
 pub struct TextRule {
     /// The expression over `self`, the string.
     pub rule: &'static str,
-    /// What is said when it does not hold.
-    pub message: &'static str,
+    /// What is said when it does not hold. `None`: the type's `EXPECTED` says it already.
+    pub message: Option<&'static str>,
 }
 
 /// What all values that are written as strings have in common.
@@ -53,11 +53,8 @@ pub trait TextValue: Sized + fmt::Display + std::str::FromStr<Err = ValueError> 
     const MIN_CHARS: usize;
     /// The most characters.
     const MAX_CHARS: usize;
-    /// What the pattern cannot say.
+    /// What the pattern cannot say. A text that does not fit the pattern is not asked.
     const RULES: &'static [TextRule];
-    /// Whether the API server shall say what is expected where the pattern does not fit: a long pattern explains
-    /// nothing to a user.
-    const EXPLAINED: bool;
 }
 
 /// Declares a newtype over `String` that only [`FromStr`](std::str::FromStr) makes, with serde, `Display`, and a schema
@@ -70,9 +67,8 @@ macro_rules! text_value {
             expected: $expected:literal,
             pattern: $pattern:expr,
             chars: $min:literal ..= $max:literal,
-            rules: [$($rule:literal => $message:literal),* $(,)?],
-            accept: $accept:expr,
-            explained: $explained:literal $(,)?
+            rules: [$($rule:literal $(=> $message:literal)?),* $(,)?],
+            accept: $accept:expr $(,)?
         }
     ) => {
         $(#[$doc])*
@@ -93,8 +89,7 @@ macro_rules! text_value {
             const MIN_CHARS: usize = $min;
             const MAX_CHARS: usize = $max;
             const RULES: &'static [crate::values::TextRule] =
-                &[$(crate::values::TextRule { rule: $rule, message: $message }),*];
-            const EXPLAINED: bool = $explained;
+                &[$(crate::values::TextRule { rule: $rule, message: [$(Some($message),)? None][0] }),*];
         }
 
         impl std::str::FromStr for $name {

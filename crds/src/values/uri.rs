@@ -13,7 +13,6 @@ text_value! {
         chars: 7..=512,
         rules: [],
         accept: |_| true,
-        explained: true,
     }
 }
 
@@ -28,7 +27,6 @@ text_value! {
         chars: 8..=512,
         rules: [],
         accept: |_| true,
-        explained: true,
     }
 }
 

@@ -15,7 +15,6 @@ text_value! {
                 => "must not carry a token: put it into a Secret and name that in credentialsSecretRef"
         ],
         accept: |text| !carries_token(text),
-        explained: true,
     }
 }
 
@@ -29,7 +28,6 @@ text_value! {
         chars: 8..=512,
         rules: [],
         accept: |_| true,
-        explained: true,
     }
 }
 

@@ -12,9 +12,10 @@ const MAX_DEFINITION_BYTES: usize = 224 * 1024;
 /// What a status may take, whatever the run's size.
 const MAX_STATUS_BYTES: u64 = 32 * 1024;
 
-/// Kubernetes' own types: their fields are described in `kubectl explain pod.spec` and have no bounds of ours.
+/// Kubernetes' own types: their fields are described in `kubectl explain pod.spec` and have no bounds of ours. The API
+/// server takes nothing of metadata in a definition but the type of its name.
 fn is_kubernetes_own(path: &str) -> bool {
-    path.contains(".affinity.") || path.contains(".tolerations[]")
+    path.contains(".metadata") || path.contains(".affinity.") || path.contains(".tolerations[]")
 }
 
 /// Calls `visit` with every schema below a definition's root, and the path by which a user would name it.
