@@ -63,13 +63,27 @@ impl From<Status> for Refusal {
             .details
             .into_iter()
             .flat_map(|details| details.causes)
-            .map(|cause| Cause { field: cause.field, message: cause.message })
+            .map(|cause| Cause { field: one_notation(&cause.field), message: cause.message })
             .collect();
         if causes.is_empty() {
             causes = unknown_fields(&status.message);
         }
         Self { message: status.message, causes }
     }
+}
+
+/// The schema calls a map's entry `labels.team`, a rule calls it `labels[team]`: here it is the former. The items of a
+/// list keep their brackets.
+fn one_notation(field: &str) -> String {
+    let mut parts = field.split('[');
+    let mut written = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(']') {
+            Some((key, rest)) if key.parse::<usize>().is_err() => written.extend([".", key, rest]),
+            _ => written.extend(["[", part]),
+        }
+    }
+    written
 }
 
 /// Strict decoding answers in prose alone (`strict decoding error: unknown field "spec.x", …`): a cause for each field.
