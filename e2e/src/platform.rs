@@ -9,7 +9,7 @@ use crate::progress::Progress;
 
 /// The namespace that the operator is installed in.
 pub const NAMESPACE: &str = "sera-system";
-/// The Helm release of the operator, which is also the name of its Deployment, ServiceAccount and Lease.
+/// The Helm release of the operator, which is also the name of its Deployment, `ServiceAccount` and Lease.
 pub const RELEASE: &str = "sera-operator";
 
 const CRDS_RELEASE: &str = "sera-operator-crds";

@@ -141,7 +141,9 @@ impl Board {
     /// Leaves the last state on the screen.
     fn close(self) {
         if let Self::Terminal { lines } = self {
-            lines.iter().for_each(|(_, bar)| bar.abandon());
+            for (_, bar) in lines {
+                bar.abandon();
+            }
         }
     }
 }

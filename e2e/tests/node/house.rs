@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{OnceCell, RwLock};
 
 /// How long a test waits for something to happen: many times what it takes on a busy machine with two cores.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How a test goes with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

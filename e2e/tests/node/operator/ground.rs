@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use futures::future::BoxFuture;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
@@ -83,25 +84,28 @@ impl Ground {
     /// Changes a run's spec by a merge patch, as `kubectl edit` would.
     pub(super) async fn change_run(&self, name: &str, spec: Value) -> Result<()> {
         let patch = Patch::Merge(json!({"spec": spec}));
-        self.space.api::<SpecializationRun>().patch(name, &PatchParams::default(), &patch).await?;
+        Box::pin(self.space.api::<SpecializationRun>().patch(name, &PatchParams::default(), &patch)).await?;
         Ok(())
     }
 
-    /// Waits until the run's status, made for its newest spec, is as it should be.
-    pub(super) async fn until(
-        &self,
-        name: &str,
-        wish: impl Fn(&RunStatus) -> bool + Send + 'static,
-    ) -> Result<SpecializationRun> {
-        let seen = self.space.wait_for(name, move |run: Option<&SpecializationRun>| {
+    /// Waits until the run's status, made for its newest spec, is as it should be. Boxed, since a run is a large value.
+    pub(super) fn until<'a>(
+        &'a self,
+        name: &'a str,
+        wish: impl Fn(&RunStatus) -> bool + Send + Sync + 'static,
+    ) -> BoxFuture<'a, Result<SpecializationRun>> {
+        let is_so = move |run: Option<&SpecializationRun>| {
             let status = run.and_then(|run| {
                 run.status.as_ref().filter(|status| status.observed_generation == run.metadata.generation)
             });
             status.is_some_and(&wish)
-        });
-        let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
-        let status = self.space.api::<SpecializationRun>().get_opt(name).await?.and_then(|run| run.status);
-        Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
+        };
+        let seen = self.space.wait_for(name, is_so);
+        Box::pin(async move {
+            let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
+            let status = self.space.api::<SpecializationRun>().get_opt(name).await?.and_then(|run| run.status);
+            Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
+        })
     }
 
     /// Waits until the run's snapshot is in the store, and has gone as far as this release goes.

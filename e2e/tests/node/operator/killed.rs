@@ -63,9 +63,12 @@ async fn kill_operators(ground: &Ground, both: bool) -> Result<()> {
             preconditions: Some(Preconditions { uid: pod.metadata.uid, resource_version: None }),
             ..DeleteParams::default()
         };
-        match pods.delete(&name, &now).await {
-            Err(kube::Error::Api(refusal)) if refusal.code == 404 || refusal.code == 409 => {}
-            other => drop(other?),
+        let is_gone =
+            |error: &kube::Error| matches!(error, kube::Error::Api(refusal) if [404, 409].contains(&refusal.code));
+        if let Err(error) = pods.delete(&name, &now).await
+            && !is_gone(&error)
+        {
+            return Err(error.into());
         }
     }
     Ok(())
@@ -78,14 +81,13 @@ fn watch_jobs(ground: &Ground) -> tokio::task::JoinHandle<Result<BTreeSet<String
         let mut seen = BTreeSet::new();
         let mut events = std::pin::pin!(watcher(jobs, watcher::Config::default()).default_backoff().touched_objects());
         loop {
-            match tokio::time::timeout(Duration::from_secs(1), events.try_next()).await {
-                Ok(job) => seen.extend(job?.and_then(|job| job.metadata.uid)),
-                Err(_) => {
-                    let run = runs.get_opt("billing").await?.and_then(|run| run.status);
-                    if run.is_some_and(|status| is_true(&status, ConditionType::Snapshotted)) {
-                        return Ok(seen);
-                    }
-                }
+            if let Ok(job) = tokio::time::timeout(Duration::from_secs(1), events.try_next()).await {
+                seen.extend(job?.and_then(|job| job.metadata.uid));
+                continue;
+            }
+            let status = Box::pin(runs.get_opt("billing")).await?.and_then(|run| run.status);
+            if status.is_some_and(|status| is_true(&status, ConditionType::Snapshotted)) {
+                return Ok(seen);
             }
         }
     })

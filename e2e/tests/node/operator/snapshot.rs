@@ -76,10 +76,10 @@ async fn a_lone_batch_takes_a_snapshot_of_its_own_and_another_joins_a_run(space:
     });
     ground.space.apply(&alone.to_string()).await?;
     ground.space.apply(&joined.to_string()).await?;
-    ground.space.wait_for("joined", |batch: Option<&RolloutBatch>| waits_for_its_run(batch)).await?;
+    Box::pin(ground.space.wait_for("joined", |batch: Option<&RolloutBatch>| waits_for_its_run(batch))).await?;
     ground.apply_run("billing", json!({})).await?;
     for name in ["alone", "joined"] {
-        ground.space.wait_for(name, |batch: Option<&RolloutBatch>| has_its_snapshot(batch)).await?;
+        Box::pin(ground.space.wait_for(name, |batch: Option<&RolloutBatch>| has_its_snapshot(batch))).await?;
     }
     ensure!(ground.jobs().await?.len() <= 2, "one Job for the run, one for the batch of its own");
     Ok(())
