@@ -5,30 +5,24 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clap::Subcommand;
+use clap::Args;
 use sera_e2e::cluster::{Cluster, Leftovers, Machine};
 
-/// What to measure.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Bench {
-    /// Boot and take down clusters in a row; fails if anything is left on the machine
-    ///
-    /// Other clusters of ours are told apart; what other programs mount or start in namespaces meanwhile counts as left.
-    Boots {
-        /// Clusters with a node
-        #[arg(long)]
-        node: bool,
-        /// How many
-        #[arg(long, default_value_t = 10)]
-        count: usize,
-        /// Drop the machine's file cache before the first boot (root)
-        #[arg(long)]
-        cold: bool,
-    },
+/// What to boot.
+#[derive(Debug, Args)]
+pub(crate) struct Boots {
+    /// Clusters with a node
+    #[arg(long)]
+    node: bool,
+    /// How many
+    #[arg(long, default_value_t = 10)]
+    count: usize,
+    /// Drop the machine's file cache before the first boot (root)
+    #[arg(long)]
+    cold: bool,
 }
 
-pub(super) async fn run(bench: Bench) -> Result<ExitCode> {
-    let Bench::Boots { node, count, cold } = bench;
+pub(super) async fn run(Boots { node, count, cold }: Boots) -> Result<ExitCode> {
     if std::env::var_os("KUBECONFIG").is_some() {
         bail!("KUBECONFIG is set, and a cluster that is there cannot be booted: unset it");
     }
