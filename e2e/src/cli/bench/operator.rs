@@ -49,7 +49,8 @@ pub(super) async fn run(Operator { runs }: Operator) -> Result<ExitCode> {
 
     let operator = Process::start(&program, &cluster.kubeconfig_path()).await?;
     // Each run is passed over once at the start, which reads what defaults it was fixed to.
-    until("every run was looked at again", || async { Ok(operator.metrics().await?.passes() >= f64::from(runs)) }).await?;
+    until("every run was looked at again", || async { Ok(operator.metrics().await?.passes() >= f64::from(runs)) })
+        .await?;
     let before = operator.metrics().await?;
     Box::pin(touch_runs(&api, runs)).await?;
     until("every touched run was looked at", || async {
