@@ -176,7 +176,10 @@ async fn commit(
         return Ok(result);
     }
     let name = committed::bundle_path(&manifest);
-    store.upload(&name, &file, &progress.step("storing the bundle")).await?;
+    if let Err(error) = store.upload(&name, &file, &progress.step("storing the bundle")).await {
+        // Who was faster sweeps unfinished uploads away when it has committed, and this may have been one of them.
+        return committed_by_another(store, &manifest.source, progress).await?.ok_or_else(|| error.into());
+    }
     let encoded = committed::encode(&manifest)?;
     match store.create(committed::MANIFEST, encoded.clone()).await? {
         Creation::Created => {
