@@ -3,12 +3,28 @@
 //! does.
 
 mod exit;
+mod functions;
+mod rollout;
+mod settings;
 mod snapshot;
 mod termination;
+mod verdict;
 
 pub use exit::ExitCode;
+pub use functions::{CallEdge, FunctionKind, FunctionRef, IndexedFunction, StyleExample, StyleOrigin};
+pub use rollout::{
+    FileDigest, Message, PullRequest, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome,
+    TeacherMark, ToolCall, Trajectory, Usage,
+};
+pub use settings::{
+    AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, TokenPrice,
+};
 pub use snapshot::{BundleFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};
+pub use verdict::{
+    DatasetLine, DatasetManifest, DatasetMessage, Fraction, Judgement, Lineage, Measures, Policy, Rejection,
+    StrictMeasures, StudentPolicy, Verdict, VerificationCounts,
+};
 
 /// The version of every document in this module. A reader refuses a document of another version by name; a field may be
 /// added without a new one.

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::CONTRACT_VERSION;
+use super::{CONTRACT_VERSION, VerificationCounts};
 
 /// What Kubernetes keeps of a termination message, in bytes.
 const MAX_BYTES: usize = 4096;
@@ -46,6 +46,33 @@ pub enum StageResult {
         commits: u32,
         /// The bundle's size in bytes.
         bundle_bytes: u64,
+    },
+    /// One shard of a batch's rollouts.
+    Rollouts {
+        /// The first sample of the shard, by its number in the run.
+        first: u64,
+        /// How many samples it has; all of them have an end now.
+        count: u32,
+    },
+    /// The verification of a batch.
+    Verification {
+        /// The file of verdicts.
+        verdicts: Artifact,
+        /// The digest of the policy that decided.
+        policy: String,
+        /// What was found.
+        counts: VerificationCounts,
+    },
+    /// The dataset, or a dry run of it.
+    Dataset {
+        /// Its manifest; none in a dry run, and where the shares were not met.
+        manifest: Option<Artifact>,
+        /// First trajectories that the dataset has, or would have.
+        accepted_first: u64,
+        /// Second trajectories that it has, or would have.
+        accepted_second: u64,
+        /// Whether both shares of what was asked for are met.
+        complete: bool,
     },
 }
 

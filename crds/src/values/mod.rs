@@ -27,7 +27,6 @@ pub use technique::{
     LandlockMode, Measure, NetworkMode, Precision, ReclaimPolicy, Schedule, ServingApi, ServingEngine, Sharding,
     ToolCallFormat, Verdict,
 };
-#[cfg(feature = "kube")]
 pub(crate) use text::literal;
 pub use text::{TextRule, TextValue, ValueError};
 pub use uri::{ModelScheme, ModelUri, StoreScheme, StoreUri};

@@ -157,7 +157,6 @@ macro_rules! text_value {
 pub(super) use text_value;
 
 /// A value of a default, written where the default is declared. The tests make every one of them.
-#[cfg(feature = "kube")]
 #[expect(clippy::expect_used, reason = "the text is a literal of this crate, and a test makes every default")]
 pub(crate) fn literal<T: TextValue>(text: &'static str) -> T {
     text.parse().expect("a default is a value of its type")

@@ -1,0 +1,264 @@
+//! What verification and the dataset stage commit: `verified/<batch>/<policy-digest>.jsonl`, a verdict a line; `dataset/{train,eval}.jsonl` and
+//! `dataset/manifest.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FileDigest, FunctionRef, RolloutKind, RolloutOutcome, Usage};
+use crate::values::{BugKind, Measure, Ratio, ToolCallFormat};
+
+/// What decides: its digest names the file of verdicts. Another policy gives another file, and no model is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// [`CONTRACT_VERSION`](super::CONTRACT_VERSION).
+    pub version: u32,
+    /// Which measure decides.
+    pub measure: Measure,
+    /// The lowest measure that is accepted.
+    pub threshold: Ratio,
+    /// The most changed lines of a trajectory's own patch.
+    pub max_patch_lines: u32,
+    /// The most tokens that tool outputs have on average.
+    pub max_mean_tool_tokens: u32,
+    /// How lines for the student are made; none where there is no student (a batch alone): the kept ratio is not looked at then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub student: Option<StudentPolicy>,
+}
+
+/// What of the student decides about trajectories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StudentPolicy {
+    /// The sha256 of its `tokenizer.json`, in lower-case hexadecimal.
+    pub tokenizer: String,
+    /// The sha256 of its chat template, in lower-case hexadecimal.
+    pub chat_template: String,
+    /// How tool calls are written.
+    pub tool_call_format: ToolCallFormat,
+    /// The longest line, in tokens.
+    pub context_length: u32,
+    /// The smallest share of messages that must be left.
+    pub min_kept_ratio: Ratio,
+}
+
+/// A line of verdicts: what becomes of one sample's two trajectories.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Verdict {
+    /// The sample's number in its run.
+    pub sample: u64,
+    /// The function that it is about.
+    pub function: FunctionRef,
+    /// The bug kind that led to the first patch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bug_kind: Option<BugKind>,
+    /// The first rollout.
+    pub first: Judgement,
+    /// The second.
+    pub second: Judgement,
+    /// How the second patch compares with the first; none where one of them is empty or missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measures: Option<Measures>,
+    /// Whether the pull request gave an added line away.
+    #[serde(default)]
+    pub leaks: bool,
+    /// All calls that the sample took.
+    pub usage: Usage,
+}
+
+/// What becomes of one trajectory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Judgement {
+    /// How the rollout ended; none where it did not take place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<RolloutOutcome>,
+    /// Why it is left out; none where it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejection>,
+    /// The changed lines of its own patch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch_lines: Option<u32>,
+    /// The sha256 of its own patch, for duplicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch_sha256: Option<String>,
+    /// The mean length of its tool outputs, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_tool_tokens: Option<u32>,
+    /// Its length, in the student's tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// How many of its messages are left after the cut, and how many there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<(u32, u32)>,
+}
+
+/// Why a trajectory is left out of the dataset; the first reason that applies, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Rejection {
+    /// It did not take place, or its files are gone.
+    Missing,
+    /// It ended at a limit or by a fault.
+    NotSubmitted,
+    /// The self-review said no.
+    RefusedByReview,
+    /// Its patch is empty.
+    EmptyPatch,
+    /// It touches a function that was set aside for evaluation.
+    HeldOut,
+    /// Its patch equals that of an earlier sample.
+    DuplicatePatch,
+    /// The measure is below the threshold.
+    BelowThreshold,
+    /// Its patch has more lines than `filters.maxPatchLines`.
+    PatchTooLong,
+    /// Its tool outputs are longer on average than `filters.maxMeanToolTokens`.
+    ToolOutputTooLong,
+    /// It has not the shape that the student is trained on.
+    Malformed,
+    /// Not even its first exchange fits, or less of it than `dataset.minKeptRatio`.
+    TooLong,
+    /// It has something in it that looks like a secret.
+    Secret,
+    /// It is nearly the same as an earlier one.
+    NearDuplicate,
+}
+
+/// Both measures of one pair of patches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Measures {
+    /// The paper's line recall; none where the first patch has no line to recall.
+    pub recall: Option<Fraction>,
+    /// The strict measure.
+    pub strict: StrictMeasures,
+}
+
+/// A share in whole numbers, so that 1/2 meets "0.5".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fraction {
+    /// How many were found.
+    pub matched: u64,
+    /// Of how many; above 0.
+    pub total: u64,
+}
+
+/// The strict measure: per file and hunk, whitespace normalised, lock and generated files and left-over scripts not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StrictMeasures {
+    /// How many changed lines both patches have.
+    pub matched: u64,
+    /// How many the first has.
+    pub first: u64,
+    /// How many the second has.
+    pub second: u64,
+    /// Whether the patches could be parsed; where not, plain lines were compared.
+    pub parsed: bool,
+}
+
+/// What the verification of a batch found, small enough for a termination message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VerificationCounts {
+    /// Samples that were looked at.
+    pub attempted: u64,
+    /// First trajectories that are accepted.
+    pub accepted_first: u64,
+    /// Second trajectories that are.
+    pub accepted_second: u64,
+    /// Trajectories that are not, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Samples by recall: ten bins of a tenth each; 1 belongs to the last.
+    pub recall_histogram: [u64; 10],
+    /// Samples whose pull request gives a line away.
+    pub leaks: u64,
+    /// All calls to the teacher.
+    pub usage: Usage,
+}
+
+/// A training line: what axolotl and our trainer read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetLine {
+    /// `<run or batch>-<sample>-<t1|t2>`.
+    pub instance_id: String,
+    /// The conversation.
+    pub messages: Vec<DatasetMessage>,
+    /// The tools, as one JSON text; none where the format writes them into the system message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_json: Option<String>,
+}
+
+/// One message of a training line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetMessage {
+    /// `system`, `user`, `assistant` or `tool`.
+    pub role: String,
+    /// The text, thinking and calls included.
+    pub content: String,
+    /// Whether its tokens carry loss.
+    pub train: bool,
+    /// Structured calls, in the format Raw only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<serde_json::Value>>,
+}
+
+/// `dataset/manifest.json`, written last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DatasetManifest {
+    /// [`CONTRACT_VERSION`](super::CONTRACT_VERSION).
+    pub version: u32,
+    /// The lines to train on.
+    pub train: FileDigest,
+    /// The lines to watch the loss on.
+    pub eval: FileDigest,
+    /// How many lines of each kind were taken, training and evaluation together.
+    pub taken: BTreeMap<RolloutKind, u64>,
+    /// How many would have been there.
+    pub eligible: BTreeMap<RolloutKind, u64>,
+    /// Trajectories that were left out, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// How many lines each bug kind gave: what the mix is.
+    pub bug_kinds: BTreeMap<String, u64>,
+    /// Lines by length: bins of 4,096 tokens.
+    pub token_histogram: Vec<u64>,
+    /// The policy that decided.
+    pub policy: Policy,
+    /// Whether a rehearsal teacher made any of it.
+    pub rehearsal: bool,
+    /// The files of verdicts that it was made from, in order.
+    pub verdicts: Vec<FileDigest>,
+    /// The snapshot's manifest, by its sha256.
+    pub snapshot: String,
+    /// What the repository says about its licence, for whoever trains on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// Where each line is from, in the order of the lines: training first.
+    pub lineage: Vec<Lineage>,
+}
+
+/// Where one line is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lineage {
+    /// The line's `instance_id`.
+    pub instance_id: String,
+    /// The batch.
+    pub batch: String,
+    /// The sample.
+    pub sample: u64,
+    /// Which rollout.
+    pub rollout: RolloutKind,
+    /// The sha256 of the patch that it ends in.
+    pub patch_sha256: String,
+    /// The sha256 of the trajectory's file.
+    pub trajectory_sha256: String,
+    /// How many of its messages are left, and how many there were.
+    pub kept: (u32, u32),
+    /// Its length in the student's tokens.
+    pub tokens: u32,
+}

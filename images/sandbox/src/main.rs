@@ -1,0 +1,3 @@
+//! The program `sera-sandbox`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The program `sera-teacher`.
+
+fn main() {}
