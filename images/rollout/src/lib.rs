@@ -4,9 +4,12 @@
 pub mod cli;
 mod failure;
 mod git;
+mod index;
+mod jsonl;
 mod logs;
 mod progress;
 mod redact;
+mod sampling;
 mod scratch;
 mod secrets;
 mod snapshot;
