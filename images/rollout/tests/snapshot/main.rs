@@ -10,5 +10,6 @@
 mod contents;
 mod failures;
 mod interruption;
+mod stores;
 mod support;
 mod transports;
