@@ -1,6 +1,10 @@
 //! `snapshot/manifest.json`: what the snapshot stage commits last, and what every later stage reads first.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use super::StyleOrigin;
 
 /// The manifest of a snapshot. It carries no time of its own making: the same source gives the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,12 +18,16 @@ pub struct SnapshotManifest {
     pub commits: Vec<SnapshottedCommit>,
     /// The git bundle that holds them: `repository.bundle`.
     pub bundle: SnapshotFile,
+    /// Style examples for synthetic pull requests: `style.jsonl.zst`, a [`StyleExample`](super::StyleExample) a line.
+    pub style: SnapshotFile,
+    /// How many of them are of each origin.
+    pub style_origins: BTreeMap<StyleOrigin, u32>,
 }
 
 impl SnapshotManifest {
     /// Every file beside the manifest, in the order in which they are stored.
     pub fn files(&self) -> Vec<&SnapshotFile> {
-        vec![&self.bundle]
+        vec![&self.bundle, &self.style]
     }
 }
 
@@ -35,6 +43,9 @@ pub struct SnapshotSource {
     pub commits: u32,
     /// The window that they are spread over, in days before the newest.
     pub lookback_days: u32,
+    /// Whether the content of submodules stands in place of their names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub submodules: bool,
 }
 
 /// One commit of the source and what became of it.
@@ -45,7 +56,7 @@ pub struct SnapshottedCommit {
     pub original: String,
     /// The parentless commit in the bundle that has the same tree: nothing of the past or the future can leak from it.
     pub commit: String,
-    /// The tree of both.
+    /// The tree: that of both, or where submodules were asked for, the source's with their content in it.
     pub tree: String,
     /// The reference in the bundle: `refs/snapshots/0` is the newest.
     pub reference: String,
@@ -78,6 +89,7 @@ mod tests {
                 revision: "main".into(),
                 commits: 2,
                 lookback_days: 365,
+                submodules: false,
             },
             commits: vec![SnapshottedCommit {
                 original: "11".into(),
@@ -87,6 +99,8 @@ mod tests {
                 committed_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             }],
             bundle: SnapshotFile { path: "repository.bundle".into(), bytes: 9, sha256: "44".into() },
+            style: SnapshotFile { path: "style.jsonl.zst".into(), bytes: 7, sha256: "55".into() },
+            style_origins: BTreeMap::from([(StyleOrigin::BuiltIn, 6)]),
         };
         assert_eq!(
             serde_json::to_value(&manifest).unwrap(),
@@ -95,6 +109,8 @@ mod tests {
                 "source": {"url": "https://git.example/a.git", "revision": "main", "commits": 2, "lookbackDays": 365},
                 "commits": [{"original": "11", "commit": "22", "tree": "33", "reference": "refs/snapshots/0", "committedAt": "2026-01-02T03:04:05Z"}],
                 "bundle": {"path": "repository.bundle", "bytes": 9, "sha256": "44"},
+                "style": {"path": "style.jsonl.zst", "bytes": 7, "sha256": "55"},
+                "styleOrigins": {"BuiltIn": 6},
             })
         );
     }

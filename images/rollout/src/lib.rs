@@ -4,6 +4,7 @@
 pub mod cli;
 mod failure;
 mod git;
+mod github;
 mod logs;
 mod progress;
 mod redact;
@@ -11,4 +12,5 @@ mod scratch;
 mod secrets;
 mod snapshot;
 mod store;
+mod style;
 mod trust;

@@ -11,7 +11,7 @@ use crate::store::{Digest, Store, StoreError};
 /// The manifest's name in the run's folder.
 pub(crate) const MANIFEST: &str = "snapshot/manifest.json";
 /// The folder of both.
-const FOLDER: &str = "snapshot";
+pub(super) const FOLDER: &str = "snapshot";
 
 /// Why what is in the store cannot be built on.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +135,7 @@ fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> 
         ("revision", there.revision.clone(), asked.revision.clone()),
         ("commits", there.commits.to_string(), asked.commits.to_string()),
         ("lookback days", there.lookback_days.to_string(), asked.lookback_days.to_string()),
+        ("submodules", there.submodules.to_string(), asked.submodules.to_string()),
     ];
     let differing: Vec<String> = pairs
         .into_iter()

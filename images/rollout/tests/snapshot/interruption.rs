@@ -66,7 +66,7 @@ fn killed_at_any_moment_and_run_again_it_ends_as_if_nothing_had_happened() {
     assert_eq!(finished.bundle_bytes(), undisturbed.bundle_bytes());
     let left: Vec<String> =
         files(&place.path("disturbed")).into_iter().filter(|name| !name.starts_with(".probe-")).collect();
-    assert_eq!(left, ["snapshot/manifest.json", "snapshot/repository.bundle"]);
+    assert_eq!(left, ["snapshot/manifest.json", "snapshot/repository.bundle", "snapshot/style.jsonl.zst"]);
 }
 
 #[test]
@@ -124,5 +124,6 @@ fn several_at_once_end_with_one_result() {
         let finished = run.finished(output);
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     }
-    assert_eq!(files(&place.path("store")), ["snapshot/manifest.json", "snapshot/repository.bundle"]);
+    let expected = ["snapshot/manifest.json", "snapshot/repository.bundle", "snapshot/style.jsonl.zst"];
+    assert_eq!(files(&place.path("store")), expected);
 }

@@ -11,5 +11,7 @@ mod contents;
 mod failures;
 mod interruption;
 mod stores;
+mod style;
+mod submodules;
 mod support;
 mod transports;
