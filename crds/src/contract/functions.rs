@@ -157,7 +157,7 @@ pub struct StyleExample {
 }
 
 /// Where a style example is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StyleOrigin {
     /// An issue on GitHub.
     Issue,

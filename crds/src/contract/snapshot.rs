@@ -1,8 +1,10 @@
 //! `snapshot/manifest.json`: what the snapshot stage commits last, and what every later stage reads first.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::IndexCounts;
+use super::{IndexCounts, StyleOrigin};
 use crate::values::{Glob, Language, Ratio};
 
 /// The manifest of a snapshot. It carries no time of its own making: the same source gives the same bytes.
@@ -21,12 +23,16 @@ pub struct SnapshotManifest {
     pub functions: SnapshotFile,
     /// What that file has of each commit, in the order of `commits`.
     pub index: Vec<IndexCounts>,
+    /// Style examples for synthetic pull requests: `style.jsonl.zst`, a [`StyleExample`](super::StyleExample) a line.
+    pub style: SnapshotFile,
+    /// How many of them are of each origin.
+    pub style_origins: BTreeMap<StyleOrigin, u32>,
 }
 
 impl SnapshotManifest {
     /// Every file beside the manifest, in the order in which they are stored.
     pub fn files(&self) -> Vec<&SnapshotFile> {
-        vec![&self.bundle, &self.functions]
+        vec![&self.bundle, &self.functions, &self.style]
     }
 }
 
@@ -42,6 +48,9 @@ pub struct SnapshotSource {
     pub commits: u32,
     /// The window that they are spread over, in days before the newest.
     pub lookback_days: u32,
+    /// Whether the content of submodules stands in place of their names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub submodules: bool,
     /// Which functions were wanted.
     pub selection: FunctionSelection,
 }
@@ -73,7 +82,7 @@ pub struct SnapshottedCommit {
     pub original: String,
     /// The parentless commit in the bundle that has the same tree: nothing of the past or the future can leak from it.
     pub commit: String,
-    /// The tree of both.
+    /// The tree: that of both, or where submodules were asked for, the source's with their content in it.
     pub tree: String,
     /// The reference in the bundle: `refs/snapshots/0` is the newest.
     pub reference: String,
@@ -114,6 +123,7 @@ mod tests {
                     held_out_fraction: "0.05".parse().unwrap(),
                     held_out_seed: 42,
                 },
+                submodules: false,
             },
             commits: vec![SnapshottedCommit {
                 original: "11".into(),
@@ -130,6 +140,8 @@ mod tests {
                 held_out: 1,
                 skipped: [(SkipReason::Test, 3)].into(),
             }],
+            style: SnapshotFile { path: "style.jsonl.zst".into(), bytes: 7, sha256: "55".into() },
+            style_origins: BTreeMap::from([(StyleOrigin::BuiltIn, 6)]),
         };
         assert_eq!(
             serde_json::to_value(&manifest).unwrap(),
@@ -141,6 +153,8 @@ mod tests {
                 "bundle": {"path": "repository.bundle", "bytes": 9, "sha256": "44"},
                 "functions": {"path": "functions.jsonl.zst", "bytes": 8, "sha256": "55"},
                 "index": [{"files": 2, "functions": {"Go": 7}, "heldOut": 1, "skipped": {"Test": 3}}],
+                "style": {"path": "style.jsonl.zst", "bytes": 7, "sha256": "55"},
+                "styleOrigins": {"BuiltIn": 6},
             })
         );
     }

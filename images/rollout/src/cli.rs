@@ -3,6 +3,7 @@
 
 mod functions;
 mod selection;
+mod sources;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -49,9 +50,13 @@ const SNAPSHOT_EXAMPLES: &str = "Examples:
   By ssh, with a folder that has ssh-privatekey and known_hosts:
     sera-rollout snapshot --url git@github.com:acme/billing.git --git-credentials ./ssh --store file:///tmp/sera/run
 
+  The style of its issues, and its content, from GitHub as an App; the folder has appId, installationId and privateKey:
+    sera-rollout snapshot --github acme/billing --github-credentials ./app --git-credentials ./app --store file:///tmp/sera/run
+
 What it writes:
   snapshot/repository.bundle   a git bundle: refs/snapshots/0 (also HEAD) is the newest; each commit has no parent
   snapshot/functions.jsonl.zst a line of JSON a function and commit: file, name, lines, which functions it calls and which call it
+  snapshot/style.jsonl.zst     examples of the style that issues are written in here
   snapshot/manifest.json       written last: the commits, their trees and times, what was indexed, and the files' sha256";
 
 /// The data plane of sera-operator: the stages of a run, as plain commands.
@@ -100,8 +105,8 @@ struct EndingArgs {
 #[derive(Debug, Args)]
 struct SnapshotArgs {
     /// The repository: https://, http://, ssh://, git://, user@host:path, or a folder (absolute, file:// or ./)
-    #[arg(long, env = "SERA_GIT_URL")]
-    url: String,
+    #[arg(long, env = "SERA_GIT_URL", required_unless_present = "github")]
+    url: Option<String>,
     /// A branch, a tag or a commit; HEAD is the default branch
     #[arg(long, env = "SERA_GIT_REVISION", default_value = "HEAD")]
     revision: String,
@@ -136,6 +141,8 @@ struct SnapshotArgs {
     /// What the termination message calls the field that names the store's Secret
     #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
     store_credentials_field: String,
+    #[command(flatten)]
+    sources: sources::SourceArgs,
     /// Where scratch folders are made and deleted again; about twice the repository's size is needed [default: the system's]
     #[arg(long, env = "SERA_SCRATCH", value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -203,7 +210,7 @@ async fn snapshot_stage(
         store_credentials: arguments.store_credentials_field,
     };
     let request = snapshot::Request {
-        url: arguments.url,
+        url: arguments.url.or_else(|| arguments.sources.clone_url()).unwrap_or_default(),
         revision: arguments.revision,
         commits: arguments.commits,
         lookback_days: arguments.lookback_days,
@@ -211,6 +218,11 @@ async fn snapshot_stage(
         store: arguments.store,
         git_credentials: arguments.git_credentials,
         store_credentials: arguments.store_credentials,
+        github: arguments.sources.github,
+        github_api: arguments.sources.github_api_url,
+        github_credentials: arguments.sources.github_credentials,
+        github_timeout: arguments.sources.github_timeout.span(),
+        submodules: arguments.sources.submodules,
         scratch: arguments.scratch.unwrap_or_else(std::env::temp_dir),
         silence: arguments.silence.span(),
         retries: usize::from(arguments.retries),

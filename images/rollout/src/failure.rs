@@ -19,6 +19,8 @@ pub(crate) enum Field {
     Store,
     /// The Secret for the store.
     StoreCredentials,
+    /// The Secret with the authorities that TLS trusts.
+    Authorities,
 }
 
 /// The names of the fields in the spec; two of them depend on who called.
@@ -40,6 +42,7 @@ impl FieldNames {
             Field::GitCredentials => self.git_credentials.clone(),
             Field::Store => "spec.output.store".to_owned(),
             Field::StoreCredentials => self.store_credentials.clone(),
+            Field::Authorities => "spec.pods.default.caSecretRef".to_owned(),
         }
     }
 

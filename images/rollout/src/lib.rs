@@ -4,6 +4,7 @@
 pub mod cli;
 mod failure;
 mod git;
+mod github;
 mod index;
 mod jsonl;
 mod logs;
@@ -14,3 +15,5 @@ mod scratch;
 mod secrets;
 mod snapshot;
 mod store;
+mod style;
+mod trust;

@@ -5,6 +5,7 @@ pub(crate) mod access;
 mod error;
 mod home;
 mod report;
+pub(crate) mod submodule;
 pub(crate) mod url;
 
 use std::path::Path;
@@ -56,6 +57,11 @@ impl Git {
     /// `silence`: how long a server may say nothing before it is given up.
     pub(crate) fn new(home: Home, url: RemoteUrl, silence: Duration) -> Self {
         Self { home, url, silence }
+    }
+
+    /// The same git, for a repository at another address: its messages name that. Credentials are still for their own host alone.
+    pub(crate) fn at(&self, url: RemoteUrl) -> Self {
+        Self { url, ..self.clone() }
     }
 
     /// The repository that this git is for.

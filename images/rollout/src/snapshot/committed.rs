@@ -11,7 +11,7 @@ use crate::store::{Digest, Store, StoreError};
 /// The manifest's name in the run's folder.
 pub(crate) const MANIFEST: &str = "snapshot/manifest.json";
 /// The folder of both.
-const FOLDER: &str = "snapshot";
+pub(super) const FOLDER: &str = "snapshot";
 
 /// Why what is in the store cannot be built on.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +142,7 @@ fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> 
         ("languages", listed(&one.languages), listed(&other.languages)),
         ("held-out fraction", one.held_out_fraction.to_string(), other.held_out_fraction.to_string()),
         ("held-out seed", one.held_out_seed.to_string(), other.held_out_seed.to_string()),
+        ("submodules", there.submodules.to_string(), asked.submodules.to_string()),
     ];
     let differing: Vec<String> = pairs
         .into_iter()

@@ -4,11 +4,13 @@
 
 mod bundle;
 mod committed;
+mod examples;
 mod fetch;
 mod part;
 mod revision;
 mod selection;
 pub(crate) mod stored;
+mod submodules;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,11 +18,13 @@ use std::time::Duration;
 use sera_crds::contract::{
     CONTRACT_VERSION, FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult,
 };
+use sera_crds::values::HttpUrl;
 
 use crate::failure::{Cause, Explain};
 use crate::git::access::{Access, AccessError};
 use crate::git::url::{RemoteUrl, RemoteUrlError};
 use crate::git::{Git, Home};
+use crate::github::{self, GitHubError, Repository};
 use crate::index::{self, IndexError};
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -29,8 +33,10 @@ use crate::secrets::SecretFiles;
 use crate::store::{self, Creation, Store, StoreError};
 use bundle::BundleError;
 use committed::{CommittedError, Found};
+use examples::ExamplesError;
 use fetch::{FetchError, Fetched, Fetcher};
 use part::Part;
+use submodules::{SubmoduleError, Submodules};
 
 /// The function index's name, in git's home and in the store.
 const FUNCTIONS: &str = "functions.jsonl.zst";
@@ -54,6 +60,16 @@ pub(crate) struct Request {
     pub(crate) git_credentials: Option<PathBuf>,
     /// The mounted Secret for the store.
     pub(crate) store_credentials: Option<PathBuf>,
+    /// The repository on GitHub, where it is there.
+    pub(crate) github: Option<Repository>,
+    /// GitHub's API.
+    pub(crate) github_api: HttpUrl,
+    /// The mounted Secret for GitHub.
+    pub(crate) github_credentials: Option<PathBuf>,
+    /// How long GitHub may take for the style examples.
+    pub(crate) github_timeout: Duration,
+    /// Whether submodules are taken too.
+    pub(crate) submodules: bool,
     /// Where scratch folders are made.
     pub(crate) scratch: PathBuf,
     /// How long a server may say nothing.
@@ -71,6 +87,15 @@ pub(crate) enum SnapshotError {
     /// The repository's credentials are.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// GitHub does not give a token for them.
+    #[error(transparent)]
+    GitHub(#[from] GitHubError),
+    /// The submodules cannot be had.
+    #[error(transparent)]
+    Submodules(#[from] SubmoduleError),
+    /// The style examples cannot be kept.
+    #[error(transparent)]
+    Examples(#[from] ExamplesError),
     /// The commits cannot be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -99,6 +124,9 @@ impl Explain for SnapshotError {
         match self {
             Self::Url(error) => error.explain(),
             Self::Access(error) => error.explain(),
+            Self::GitHub(error) => error.explain(),
+            Self::Submodules(error) => error.explain(),
+            Self::Examples(error) => error.explain(),
             Self::Fetch(error) => error.explain(),
             Self::Bundle(error) => error.explain(),
             Self::Index(error) => error.explain(),
@@ -122,6 +150,7 @@ pub(crate) async fn run(
         commits: request.commits,
         lookback_days: request.lookback_days,
         selection: request.selection.clone(),
+        submodules: request.submodules,
     };
     let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
     let store = Store::open(&request.store, secret.as_ref())?;
@@ -132,7 +161,10 @@ pub(crate) async fn run(
     }
 
     store.probe().await?;
-    let secret = request.git_credentials.as_deref().map(|folder| SecretFiles::read(folder, redactor));
+    let secret = match request.git_credentials.as_deref().map(|folder| SecretFiles::read(folder, redactor)) {
+        Some(Ok(secret)) => Some(Ok(github::with_token(secret, &request.github_api, request.retries, redactor).await?)),
+        unreadable => unreadable,
+    };
     let access = Access::resolve(&url, secret)?;
     let scratch = Scratch::create(&request.scratch)?;
     let home = Home::prepare(scratch.path(), &url, &access, request.silence).map_err(SnapshotError::Home)?;
@@ -144,14 +176,15 @@ pub(crate) async fn run(
             tracing::warn!("files in the store are missing or damaged: taking the same commits again");
             let originals: Vec<&str> = manifest.commits.iter().map(|commit| commit.original.as_str()).collect();
             let fetched = fetcher.exactly(&originals).await?;
-            let (_, parts) = make(&git, &fetched, source, progress).await?;
+            let (_, parts) = make(request, (&git, &fetcher), fetched, (&store, source), progress, redactor).await?;
             restore(&store, &damaged, &parts, progress).await?;
             Ok(result)
         }
         Found::Nothing | Found::Whole(_) => {
             let count = usize::try_from(request.commits).unwrap_or(usize::MAX);
             let fetched = fetcher.spread(&request.revision, count, request.lookback_days).await?;
-            let (manifest, parts) = make(&git, &fetched, source, progress).await?;
+            let (manifest, parts) =
+                make(request, (&git, &fetcher), fetched, (&store, source), progress, redactor).await?;
             commit(&store, &manifest, &parts, progress).await
         }
     }
@@ -159,12 +192,21 @@ pub(crate) async fn run(
 
 /// Makes every file of a snapshot of what was fetched, and the manifest that describes them.
 async fn make(
-    git: &Git,
-    fetched: &Fetched,
-    source: SnapshotSource,
+    request: &Request,
+    (git, fetcher): (&Git, &Fetcher<'_>),
+    mut fetched: Fetched,
+    (store, source): (&Store, SnapshotSource),
     progress: &Progress,
+    redactor: &Redactor,
 ) -> Result<(SnapshotManifest, Vec<Part>), SnapshotError> {
-    let commits = bundle::commits(git, fetched).await?;
+    if request.submodules {
+        let step = progress.step("fetching the submodules");
+        let mut submodules = Submodules::new(git, fetched.repository, &step);
+        for commit in &mut fetched.commits {
+            commit.tree = submodules.expand(&commit.tree).await?;
+        }
+    }
+    let commits = bundle::commits(git, &fetched).await?;
     let trees: Vec<&str> = commits.iter().map(|commit| commit.tree.as_str()).collect();
     let step = progress.step("indexing the functions");
     let index = index::build(git, fetched.repository, &trees, &source.selection, &step).await?;
@@ -173,7 +215,8 @@ async fn make(
     let functions = Part::new(FUNCTIONS, file.clone(), index.write(file).await?);
     drop(step);
 
-    let bundle = bundle::write(git, fetched, &commits, &progress.step("packing the bundle")).await?;
+    let bundle = bundle::write(git, &fetched, &commits, &progress.step("packing the bundle")).await?;
+    let (style, style_origins) = examples::part(request, (git, fetcher, &fetched), store, redactor).await?;
     let manifest = SnapshotManifest {
         version: CONTRACT_VERSION,
         source,
@@ -181,8 +224,10 @@ async fn make(
         bundle: bundle.described.clone(),
         functions: functions.described.clone(),
         index: counts,
+        style: style.described.clone(),
+        style_origins,
     };
-    Ok((manifest, vec![bundle, functions]))
+    Ok((manifest, vec![bundle, functions, style]))
 }
 
 /// Puts files back that a manifest still describes, if those made anew are the same.

@@ -10,7 +10,12 @@ use sera_git_server::{Behaviour, GitServer, GitServerConfig};
 use crate::support::{Place, Snapshot, repository};
 
 /// What a snapshot leaves in the store, in order.
-const FILES: [&str; 3] = ["snapshot/functions.jsonl.zst", "snapshot/manifest.json", "snapshot/repository.bundle"];
+const FILES: [&str; 4] = [
+    "snapshot/functions.jsonl.zst",
+    "snapshot/manifest.json",
+    "snapshot/repository.bundle",
+    "snapshot/style.jsonl.zst",
+];
 /// How often the program is killed.
 const KILLS: u32 = 20;
 

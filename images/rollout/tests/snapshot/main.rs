@@ -10,5 +10,8 @@
 mod contents;
 mod failures;
 mod interruption;
+mod stores;
+mod style;
+mod submodules;
 mod support;
 mod transports;

@@ -56,6 +56,7 @@ impl Place {
             .arg("--termination-message")
             .arg(&message)
             .env_remove("RUST_LOG")
+            .env_remove("SERA_CA_CERTIFICATES")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -81,6 +82,21 @@ impl Snapshot {
         let mut argument = std::ffi::OsString::from(format!("{name}="));
         argument.push(value);
         self.command.arg(argument);
+        self
+    }
+
+    /// A flag without a value.
+    pub(crate) fn switch(mut self, name: &str) -> Self {
+        self.command.arg(name);
+        self
+    }
+
+    /// The same, without the repository's address.
+    pub(crate) fn without_url(mut self) -> Self {
+        let mut command = Command::new(self.command.get_program());
+        command.args(self.command.get_args().filter(|argument| !argument.to_string_lossy().starts_with("--url=")));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
         self
     }
 
@@ -173,6 +189,10 @@ impl Finished {
         std::fs::read(self.functions_file()).unwrap()
     }
 
+    pub(crate) fn style_bytes(&self) -> Vec<u8> {
+        std::fs::read(self.store.join("snapshot/style.jsonl.zst")).unwrap()
+    }
+
     pub(crate) fn bundle(&self) -> PathBuf {
         self.store.join("snapshot/repository.bundle")
     }
@@ -185,6 +205,11 @@ impl Finished {
 /// Runs git in `folder`, away from this machine's configuration, and returns what it prints; it must succeed.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     git_with_input(folder, arguments, b"")
+}
+
+/// Runs git as somebody who has a name.
+pub(crate) fn git_as_ada(folder: &Path, arguments: &[&str]) -> String {
+    git(folder, &[&["-c", "user.name=Ada Example", "-c", "user.email=ada@example.com"], arguments].concat())
 }
 
 fn git_with_input(folder: &Path, arguments: &[&str], input: &[u8]) -> String {
