@@ -1,6 +1,8 @@
 //! The command line: what is asked for, how a command ends (a termination message, an exit code, a line on standard output), and what happens
 //! when it is told to stop or takes too long.
 
+mod rollout;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,9 @@ use crate::snapshot;
 
 /// How long unfinished work of other threads may hold up the end.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// When a snapshot is given up, where nothing else is asked for.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_hours(2);
 
 const EXIT_CODES: &str = "Exit codes:
     0  done: the stage's manifest is in the store, and standard output has the result as a line of JSON
@@ -64,6 +69,12 @@ enum Command {
     /// after whatever happened, it finishes what is missing, and changes nothing that is there.
     #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
     Snapshot(SnapshotArgs),
+    /// Let the teacher work on samples, and keep its trajectories and patches
+    ///
+    /// Brings a range of samples to their ends, many at once: a first rollout on a function, a synthetic pull request, a second rollout from that text
+    /// alone. Run again after whatever happened, it adopts what is finished and makes the rest.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", rollout::EXAMPLES), args_override_self = true)]
+    Rollout(Box<rollout::RolloutArgs>),
 }
 
 /// How a command tells what it does and how it ended.
@@ -78,9 +89,9 @@ struct EndingArgs {
     /// How much is logged
     #[arg(long, global = true, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
-    /// When to give the whole command up, such as 90m
-    #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION", default_value = "2h")]
-    timeout: Timeout,
+    /// When to give the whole command up, such as 90m [default: 2h; rollout: never]
+    #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION")]
+    timeout: Option<Timeout>,
 }
 
 #[derive(Debug, Args)]
@@ -151,9 +162,17 @@ fn run(cli: Cli) -> ExitCode {
             return ExitCode::Internal;
         }
     };
-    let limit = cli.ending.timeout.span();
-    let Command::Snapshot(arguments) = cli.command;
-    let ending = runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit));
+    let limit = cli.ending.timeout.map(|timeout| timeout.span());
+    let ending = match cli.command {
+        Command::Snapshot(arguments) => {
+            let limit = limit.unwrap_or(SNAPSHOT_TIMEOUT);
+            runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Rollout(arguments) => {
+            let limit = limit.unwrap_or(Duration::MAX);
+            runtime.block_on(conduct(rollout::stage(*arguments, &progress, &redactor), limit))
+        }
+    };
     runtime.shutdown_timeout(LINGER);
     end(ending, cli.ending.termination_message.as_deref(), &redactor)
 }
