@@ -4,6 +4,7 @@
 
 mod exit;
 mod functions;
+mod progress;
 mod rollout;
 mod settings;
 mod snapshot;
@@ -14,9 +15,10 @@ pub use exit::ExitCode;
 pub use functions::{
     CallEdge, FunctionKind, FunctionRef, IndexCounts, IndexedFunction, SkipReason, StyleExample, StyleOrigin,
 };
+pub use progress::Progress;
 pub use rollout::{
-    FileDigest, Message, PullRequest, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome,
-    TeacherMark, ToolCall, Trajectory, Usage,
+    FileDigest, Message, PullRequest, PullRequestRecord, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord,
+    SampleOutcome, TeacherMark, ToolCall, Trajectory, Usage,
 };
 pub use settings::{
     AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, TokenPrice,

@@ -2,6 +2,7 @@
 //! when it is told to stop or takes too long.
 
 mod functions;
+mod rollout;
 mod selection;
 mod sources;
 
@@ -24,6 +25,9 @@ use crate::snapshot;
 
 /// How long unfinished work of other threads may hold up the end.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// When a snapshot is given up, where nothing else is asked for.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_hours(2);
 
 const EXIT_CODES: &str = "Exit codes:
     0  done: the stage's manifest is in the store, and standard output has the result as a line of JSON
@@ -83,6 +87,12 @@ enum Command {
     /// the function set aside for evaluation that a patch touches.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", functions::EXAMPLES), args_override_self = true)]
     Functions(functions::FunctionsArgs),
+    /// Let the teacher work on samples, and keep its trajectories and patches
+    ///
+    /// Brings a range of samples to their ends, many at once: a first rollout on a function, a synthetic pull request, a second rollout from that text
+    /// alone. Run again after whatever happened, it adopts what is finished and makes the rest.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", rollout::EXAMPLES), args_override_self = true)]
+    Rollout(Box<rollout::RolloutArgs>),
 }
 
 /// How a command tells what it does and how it ended.
@@ -97,9 +107,9 @@ struct EndingArgs {
     /// How much is logged
     #[arg(long, global = true, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
-    /// When to give the whole command up, such as 90m
-    #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION", default_value = "2h")]
-    timeout: Timeout,
+    /// When to give the whole command up, such as 90m [default: 2h; rollout: never]
+    #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION")]
+    timeout: Option<Timeout>,
 }
 
 #[derive(Debug, Args)]
@@ -174,10 +184,15 @@ fn run(cli: Cli) -> ExitCode {
             return ExitCode::Internal;
         }
     };
-    let limit = cli.ending.timeout.span();
+    let limit = cli.ending.timeout.map(|timeout| timeout.span());
     let ending = match cli.command {
         Command::Snapshot(arguments) => {
+            let limit = limit.unwrap_or(SNAPSHOT_TIMEOUT);
             runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Rollout(arguments) => {
+            let limit = limit.unwrap_or(Duration::MAX);
+            runtime.block_on(conduct(rollout::stage(*arguments, &progress, &redactor), limit))
         }
         Command::Functions(arguments) => match runtime.block_on(functions::print(arguments, &progress, &redactor)) {
             Ok(()) => return ExitCode::Success,
