@@ -11,3 +11,4 @@ mod scratch;
 mod secrets;
 mod snapshot;
 mod store;
+pub mod verify;
