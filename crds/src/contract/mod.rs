@@ -17,7 +17,8 @@ pub use rollout::{
     TeacherMark, ToolCall, Trajectory, Usage,
 };
 pub use settings::{
-    AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, TokenPrice,
+    AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
+    TokenPrice, VerificationPlan,
 };
 pub use snapshot::{BundleFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};

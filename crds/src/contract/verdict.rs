@@ -160,6 +160,50 @@ pub struct StrictMeasures {
     pub parsed: bool,
 }
 
+impl Fraction {
+    /// The nearest double, for people and histograms. Nothing is decided by it.
+    #[expect(clippy::cast_precision_loss, reason = "lines of a patch are far from 2^52")]
+    pub fn value(self) -> f64 {
+        self.matched as f64 / self.total as f64
+    }
+
+    /// Whether it is at least `threshold`, in whole numbers.
+    pub fn meets(self, threshold: &Ratio) -> bool {
+        let threshold = threshold.value();
+        let scale = 10_u128.pow(threshold.scale());
+        u128::from(self.matched) * scale >= threshold.mantissa().unsigned_abs() * u128::from(self.total)
+    }
+}
+
+impl StrictMeasures {
+    /// How many of the first patch's lines the second has; none where the first has no line that counts.
+    pub fn recall(&self) -> Option<Fraction> {
+        (self.first > 0).then_some(Fraction { matched: self.matched, total: self.first })
+    }
+
+    /// How many of the second patch's lines the first has; none where the second has no line that counts.
+    pub fn precision(&self) -> Option<Fraction> {
+        (self.second > 0).then_some(Fraction { matched: self.matched, total: self.second })
+    }
+
+    /// The harmonic mean of both: twice the lines in common, of all lines. None where the first patch has no line that counts, as then there is
+    /// nothing to be found.
+    pub fn f1(&self) -> Option<Fraction> {
+        (self.first > 0).then_some(Fraction { matched: 2 * self.matched, total: self.first + self.second })
+    }
+}
+
+impl Measures {
+    /// What a measure says; none where it is not defined.
+    pub fn by(&self, measure: Measure) -> Option<Fraction> {
+        match measure {
+            Measure::Recall => self.recall,
+            Measure::StrictRecall => self.strict.recall(),
+            Measure::F1 => self.strict.f1(),
+        }
+    }
+}
+
 /// What the verification of a batch found, small enough for a termination message.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -261,4 +305,35 @@ pub struct Lineage {
     pub kept: (u32, u32),
     /// Its length in the student's tokens.
     pub tokens: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meets(matched: u64, total: u64, threshold: &str) -> bool {
+        Fraction { matched, total }.meets(&threshold.parse().unwrap())
+    }
+
+    #[test]
+    fn shares_are_compared_in_whole_numbers() {
+        assert!(meets(1, 2, "0.5") && meets(1, 2, "0.50") && meets(3, 3, "1") && meets(0, 7, "0"));
+        assert!(!meets(1, 2, "0.500000001") && !meets(499_999_999, 1_000_000_000, "0.5") && !meets(2, 3, "1.0"));
+        // As a double, 0.1 is above a tenth, and 3 × 0.1 above 0.3.
+        assert!(meets(3, 30, "0.1") && meets(u64::MAX, u64::MAX, "1") && !meets(u64::MAX - 1, u64::MAX, "1"));
+    }
+
+    #[test]
+    fn each_measure_has_its_own_numbers_and_none_where_there_is_nothing_to_find() {
+        let strict = |matched, first, second| StrictMeasures { matched, first, second, parsed: true };
+        let measures = Measures { recall: Some(Fraction { matched: 5, total: 7 }), strict: strict(1, 2, 3) };
+        let by = |measure| measures.by(measure).map(|fraction| (fraction.matched, fraction.total));
+        assert_eq!(by(Measure::Recall), Some((5, 7)));
+        assert_eq!(by(Measure::StrictRecall), Some((1, 2)));
+        assert_eq!(by(Measure::F1), Some((2, 5)));
+        assert_eq!(measures.strict.precision(), Some(Fraction { matched: 1, total: 3 }));
+        let (nothing, empty) = (strict(0, 0, 3), strict(0, 2, 0));
+        assert_eq!((nothing.recall(), nothing.f1()), (None, None));
+        assert_eq!((empty.precision(), empty.f1().unwrap().matched), (None, 0));
+    }
 }

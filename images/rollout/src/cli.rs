@@ -1,6 +1,8 @@
 //! The command line: what is asked for, how a command ends (a termination message, an exit code, a line on standard output), and what happens
 //! when it is told to stop or takes too long.
 
+mod verify;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,12 @@ enum Command {
     /// after whatever happened, it finishes what is missing, and changes nothing that is there.
     #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
     Snapshot(SnapshotArgs),
+    /// Measure how much of one patch another finds again
+    ///
+    /// Measures pairs of patches: the paper's line recall, and a strict measure by file and hunk with precision and F1. No test is run, and no model is
+    /// asked.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES), args_override_self = true)]
+    Verify(verify::VerifyArgs),
 }
 
 /// How a command tells what it does and how it ended.
@@ -152,8 +160,15 @@ fn run(cli: Cli) -> ExitCode {
         }
     };
     let limit = cli.ending.timeout.span();
-    let Command::Snapshot(arguments) = cli.command;
-    let ending = runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit));
+    let ending = match cli.command {
+        Command::Snapshot(arguments) => {
+            runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Verify(arguments) => match verify::print(&arguments) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+    };
     runtime.shutdown_timeout(LINGER);
     end(ending, cli.ending.termination_message.as_deref(), &redactor)
 }

@@ -12,3 +12,4 @@ mod scratch;
 mod secrets;
 mod snapshot;
 mod store;
+pub mod verify;
