@@ -20,7 +20,7 @@ pub use settings::{
     AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
     TokenPrice, VerificationPlan,
 };
-pub use snapshot::{BundleFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
+pub use snapshot::{SnapshotFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};
 pub use verdict::{
     DatasetLine, DatasetManifest, DatasetMessage, Fraction, Judgement, Lineage, Measures, Policy, Rejection,

@@ -12,8 +12,15 @@ pub struct SnapshotManifest {
     pub source: SnapshotSource,
     /// The commits that were taken, newest first; at least one.
     pub commits: Vec<SnapshottedCommit>,
-    /// The git bundle that holds them.
-    pub bundle: BundleFile,
+    /// The git bundle that holds them: `repository.bundle`.
+    pub bundle: SnapshotFile,
+}
+
+impl SnapshotManifest {
+    /// Every file beside the manifest, in the order in which they are stored.
+    pub fn files(&self) -> Vec<&SnapshotFile> {
+        vec![&self.bundle]
+    }
 }
 
 /// What a snapshot was asked to take; a second run that asks for something else is refused, not mixed in.
@@ -46,10 +53,10 @@ pub struct SnapshottedCommit {
     pub committed_at: jiff::Timestamp,
 }
 
-/// The bundle beside the manifest.
+/// A file beside the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BundleFile {
+pub struct SnapshotFile {
     /// Its name beside the manifest.
     pub path: String,
     /// Its size in bytes.
@@ -79,7 +86,7 @@ mod tests {
                 reference: "refs/snapshots/0".into(),
                 committed_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             }],
-            bundle: BundleFile { path: "repository.bundle".into(), bytes: 9, sha256: "44".into() },
+            bundle: SnapshotFile { path: "repository.bundle".into(), bytes: 9, sha256: "44".into() },
         };
         assert_eq!(
             serde_json::to_value(&manifest).unwrap(),

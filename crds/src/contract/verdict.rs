@@ -87,12 +87,15 @@ pub struct Judgement {
     /// The mean length of its tool outputs, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_tool_tokens: Option<u32>,
-    /// Its length, in the student's tokens.
+    /// The length of what is left of it after the cut, in the student's tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u32>,
     /// How many of its messages are left after the cut, and how many there were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<(u32, u32)>,
+    /// A sketch of what the assistant wrote in those (`MinHash`: 128 little-endian 16-bit values in base64), for near-duplicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch: Option<String>,
 }
 
 /// Why a trajectory is left out of the dataset; the first reason that applies, in this order.
@@ -237,7 +240,7 @@ pub struct DatasetLine {
 }
 
 /// One message of a training line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DatasetMessage {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
@@ -245,9 +248,15 @@ pub struct DatasetMessage {
     pub content: String,
     /// Whether its tokens carry loss.
     pub train: bool,
-    /// Structured calls, in the format Raw only.
+    /// The thinking, in the format Raw only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// Structured calls, in the format Raw only; their arguments are JSON texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<serde_json::Value>>,
+    /// The call that a tool's message answers, in the format Raw only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
 }
 
 /// `dataset/manifest.json`, written last.

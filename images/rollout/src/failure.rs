@@ -15,6 +15,8 @@ pub(crate) enum Field {
     Store,
     /// The Secret for the store.
     StoreCredentials,
+    /// The model that is trained.
+    Student,
 }
 
 /// The names of the fields in the spec; two of them depend on who called.
@@ -34,6 +36,7 @@ impl FieldNames {
             Field::GitCredentials => self.git_credentials.clone(),
             Field::Store => "spec.output.store".to_owned(),
             Field::StoreCredentials => self.store_credentials.clone(),
+            Field::Student => "spec.training.student".to_owned(),
         }
     }
 

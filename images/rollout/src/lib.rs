@@ -2,6 +2,7 @@
 //! what follows it shares the store, the secrets, the logs and the way failures are told. Nothing in here speaks to Kubernetes.
 
 pub mod cli;
+mod dataset;
 mod failure;
 mod git;
 mod logs;

@@ -1,7 +1,7 @@
-//! What the store has of a snapshot already: the manifest that makes it one, and whether the bundle is still what the manifest says.
+//! What the store has of a snapshot already: the manifest that makes it one, and whether its files are still what the manifest says.
 
 use bytes::Bytes;
-use sera_crds::contract::{Artifact, CONTRACT_VERSION, SnapshotManifest, SnapshotSource, StageResult};
+use sera_crds::contract::{Artifact, CONTRACT_VERSION, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult};
 use serde::Deserialize;
 
 use crate::failure::{Cause, Explain};
@@ -38,13 +38,13 @@ pub(crate) enum CommittedError {
     /// The manifest is no manifest.
     #[error("{MANIFEST} in the store is not a snapshot's manifest ({0}): use another folder")]
     Malformed(#[source] serde_json::Error),
-    /// The bundle is not what the manifest says, and cannot be made again.
+    /// A file is not what the manifest says, and cannot be made again.
     #[error(
-        "{bundle} in the store is not what its manifest says, and taking it again gave other bytes: delete the folder {FOLDER} and everything that was made from it"
+        "{file} in the store is not what its manifest says, and taking it again gave other bytes: delete the folder {FOLDER} and everything that was made from it"
     )]
     Damaged {
-        /// The bundle's name.
-        bundle: String,
+        /// The file's name in the run's folder.
+        file: String,
     },
     /// Another process committed another snapshot at the same time.
     #[error("another process wrote a snapshot at the same time: run this again to have it checked")]
@@ -71,13 +71,13 @@ pub(crate) enum Found {
     Nothing,
     /// A snapshot of what was asked for.
     Whole(StageResult),
-    /// A manifest of what was asked for, whose bundle is missing or is not what it says.
-    Damaged(Box<SnapshotManifest>, StageResult),
+    /// A manifest of what was asked for, and the files that are missing or are not what it says.
+    Damaged(Box<SnapshotManifest>, Vec<SnapshotFile>, StageResult),
 }
 
-/// The name of a bundle in the run's folder.
-pub(crate) fn bundle_path(manifest: &SnapshotManifest) -> String {
-    format!("{FOLDER}/{}", manifest.bundle.path)
+/// The name in the run's folder of a file beside the manifest.
+pub(crate) fn path(file: &SnapshotFile) -> String {
+    format!("{FOLDER}/{}", file.path)
 }
 
 /// A manifest's bytes, as they are in the store.
@@ -97,7 +97,7 @@ pub(crate) fn result(manifest: &SnapshotManifest, encoded: &[u8]) -> StageResult
     }
 }
 
-/// Looks for a snapshot of `source`, and reads its bundle to be sure.
+/// Looks for a snapshot of `source`, and reads its files to be sure.
 pub(crate) async fn find(store: &Store, source: &SnapshotSource, progress: &Progress) -> Result<Found, CommittedError> {
     let Some(encoded) = store.read(MANIFEST).await? else { return Ok(Found::Nothing) };
     let manifest = decode(&encoded)?;
@@ -105,10 +105,15 @@ pub(crate) async fn find(store: &Store, source: &SnapshotSource, progress: &Prog
         return Err(CommittedError::OtherSource { difference });
     }
     let step = progress.step("checking the snapshot in the store");
-    let expected = Digest { bytes: manifest.bundle.bytes, sha256: manifest.bundle.sha256.clone() };
-    let found = store.digest(&bundle_path(&manifest), &step).await?;
+    let mut damaged = Vec::new();
+    for file in manifest.files() {
+        let expected = Digest { bytes: file.bytes, sha256: file.sha256.clone() };
+        if store.digest(&path(file), &step).await? != Some(expected) {
+            damaged.push(file.clone());
+        }
+    }
     let result = result(&manifest, &encoded);
-    Ok(if found == Some(expected) { Found::Whole(result) } else { Found::Damaged(Box::new(manifest), result) })
+    Ok(if damaged.is_empty() { Found::Whole(result) } else { Found::Damaged(Box::new(manifest), damaged, result) })
 }
 
 fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError> {

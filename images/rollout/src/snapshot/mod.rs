@@ -1,16 +1,17 @@
 //! The first stage: takes commits of a repository and commits them to the store, as `snapshot/repository.bundle` and, last, `snapshot/manifest.json`.
-//! Run again, it finds its manifest, checks the bundle against it, and is done.
+//! Run again, it finds its manifest, checks the files against it, and is done.
 
 mod bundle;
 mod committed;
 mod fetch;
+mod part;
 mod revision;
 mod selection;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sera_crds::contract::{BundleFile, CONTRACT_VERSION, SnapshotManifest, SnapshotSource, StageResult};
+use sera_crds::contract::{CONTRACT_VERSION, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult};
 
 use crate::failure::{Cause, Explain};
 use crate::git::access::{Access, AccessError};
@@ -21,12 +22,10 @@ use crate::redact::Redactor;
 use crate::scratch::{Scratch, ScratchError};
 use crate::secrets::SecretFiles;
 use crate::store::{self, Creation, Store, StoreError};
-use bundle::{Bundle, BundleError};
+use bundle::BundleError;
 use committed::{CommittedError, Found};
 use fetch::{FetchError, Fetched, Fetcher};
-
-/// The bundle's name beside the manifest.
-const BUNDLE: &str = "repository.bundle";
+use part::Part;
 
 /// What to take, and where everything is.
 #[derive(Debug, Clone)]
@@ -126,70 +125,89 @@ pub(crate) async fn run(
     git.check_key().await.map_err(FetchError::Git)?;
     let fetcher = Fetcher::connect(&git, progress, request.retries).await?;
     match found {
-        Found::Damaged(manifest, result) => {
-            tracing::warn!("the bundle in the store is missing or damaged: taking the same commits again");
+        Found::Damaged(manifest, damaged, result) => {
+            tracing::warn!("files in the store are missing or damaged: taking the same commits again");
             let originals: Vec<&str> = manifest.commits.iter().map(|commit| commit.original.as_str()).collect();
-            let bundle = pack(&git, &fetcher.exactly(&originals).await?, progress).await?;
-            restore(&store, &manifest, &bundle, progress).await?;
+            let fetched = fetcher.exactly(&originals).await?;
+            let (_, parts) = make(&git, &fetched, source, progress).await?;
+            restore(&store, &damaged, &parts, progress).await?;
             Ok(result)
         }
         Found::Nothing | Found::Whole(_) => {
             let count = usize::try_from(request.commits).unwrap_or(usize::MAX);
-            let newest = fetcher.spread(&request.revision, count, request.lookback_days).await?;
-            let bundle = pack(&git, &newest, progress).await?;
-            commit(&store, source, bundle, progress).await
+            let fetched = fetcher.spread(&request.revision, count, request.lookback_days).await?;
+            let (manifest, parts) = make(&git, &fetched, source, progress).await?;
+            commit(&store, &manifest, &parts, progress).await
         }
     }
 }
 
-async fn pack(git: &Git, fetched: &Fetched, progress: &Progress) -> Result<Bundle, BundleError> {
-    let step = progress.step("packing the bundle");
-    bundle::write(git, fetched, &step).await
+/// Makes every file of a snapshot of what was fetched, and the manifest that describes them.
+async fn make(
+    git: &Git,
+    fetched: &Fetched,
+    source: SnapshotSource,
+    progress: &Progress,
+) -> Result<(SnapshotManifest, Vec<Part>), SnapshotError> {
+    let commits = bundle::commits(git, fetched).await?;
+    let bundle = bundle::write(git, fetched, &commits, &progress.step("packing the bundle")).await?;
+    let manifest = SnapshotManifest { version: CONTRACT_VERSION, source, commits, bundle: bundle.described.clone() };
+    Ok((manifest, vec![bundle]))
 }
 
-/// Puts a bundle back that its manifest still describes.
+/// Puts files back that a manifest still describes, if those made anew are the same.
 async fn restore(
     store: &Store,
-    manifest: &SnapshotManifest,
-    bundle: &Bundle,
+    damaged: &[SnapshotFile],
+    parts: &[Part],
     progress: &Progress,
 ) -> Result<(), SnapshotError> {
-    let name = committed::bundle_path(manifest);
-    if (bundle.digest.bytes, &bundle.digest.sha256) != (manifest.bundle.bytes, &manifest.bundle.sha256) {
-        return Err(CommittedError::Damaged { bundle: name }.into());
+    let restored: Vec<&Part> = parts.iter().filter(|part| damaged.contains(&part.described)).collect();
+    if let Some(lost) = damaged.iter().find(|file| restored.iter().all(|part| part.described != **file)) {
+        return Err(CommittedError::Damaged { file: committed::path(lost) }.into());
     }
-    store.upload(&name, &bundle.file, &progress.step("storing the bundle")).await?;
+    upload(store, restored, progress).await?;
     Ok(())
 }
 
-/// Stores the bundle and then the manifest, which only one process can create. Who comes second has what the first has written, if that is whole.
+/// Stores the files and then the manifest, which only one process can create. Who comes second has what the first has written, if that is whole.
 async fn commit(
     store: &Store,
-    source: SnapshotSource,
-    bundle: Bundle,
+    manifest: &SnapshotManifest,
+    parts: &[Part],
     progress: &Progress,
 ) -> Result<StageResult, SnapshotError> {
-    let Bundle { file, digest, commits } = bundle;
-    let bundle = BundleFile { path: BUNDLE.to_owned(), bytes: digest.bytes, sha256: digest.sha256 };
-    let manifest = SnapshotManifest { version: CONTRACT_VERSION, source, commits, bundle };
     if let Some(result) = committed_by_another(store, &manifest.source, progress).await? {
         return Ok(result);
     }
-    let name = committed::bundle_path(&manifest);
-    if let Err(error) = store.upload(&name, &file, &progress.step("storing the bundle")).await {
+    if let Err(error) = upload(store, parts, progress).await {
         // Who was faster sweeps unfinished uploads away when it has committed, and this may have been one of them.
         return committed_by_another(store, &manifest.source, progress).await?.ok_or_else(|| error.into());
     }
-    let encoded = committed::encode(&manifest)?;
+    let encoded = committed::encode(manifest)?;
     match store.create(committed::MANIFEST, encoded.clone()).await? {
         Creation::Created => {
-            store.sweep_unfinished(&name).await;
-            Ok(committed::result(&manifest, &encoded))
+            for file in manifest.files() {
+                store.sweep_unfinished(&committed::path(file)).await;
+            }
+            Ok(committed::result(manifest, &encoded))
         }
         Creation::Existed => {
             committed_by_another(store, &manifest.source, progress).await?.ok_or_else(|| CommittedError::Raced.into())
         }
     }
+}
+
+async fn upload<'a>(
+    store: &Store,
+    parts: impl IntoIterator<Item = &'a Part>,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let step = progress.step("storing the snapshot");
+    for part in parts {
+        store.upload(&committed::path(&part.described), &part.file, &step).await?;
+    }
+    Ok(())
 }
 
 /// The result of a process that was faster, if it has left a whole snapshot.

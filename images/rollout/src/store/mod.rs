@@ -1,6 +1,8 @@
 //! The folder of one run in an object store: small files created at most once, large files streamed, digests taken on the way. Which store it
-//! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`.
+//! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`; what may be replaced is
+//! in `data`.
 
+mod data;
 mod error;
 mod location;
 mod probe;
@@ -43,11 +45,15 @@ pub(crate) struct Store {
 impl Store {
     /// A document, whole; none where there is none.
     pub(crate) async fn read(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.read_within(name, MAX_DOCUMENT).await
+    }
+
+    async fn read_within(&self, name: &str, limit: u64) -> Result<Option<Bytes>, StoreError> {
         let got = match self.objects.get(&self.path(name)).await {
             Err(Error::NotFound { .. }) => return Ok(None),
             got => got.map_err(|error| self.explain(error))?,
         };
-        if got.meta.size > MAX_DOCUMENT {
+        if got.meta.size > limit {
             return Err(StoreError::DocumentTooLong { name: name.to_owned(), bytes: got.meta.size });
         }
         Ok(Some(got.bytes().await.map_err(|error| self.explain(error))?))

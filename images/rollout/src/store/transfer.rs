@@ -40,6 +40,11 @@ impl Digester {
         self.sha256.update(piece);
     }
 
+    /// How much it has taken, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The digest of all pieces.
     pub(crate) fn finish(self) -> Digest {
         Digest { bytes: self.bytes, sha256: hex::encode(self.sha256.finalize()) }
