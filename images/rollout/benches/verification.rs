@@ -39,7 +39,9 @@ fn main() {
     let large = pairs_of(patches.iter().filter(|patch| patch_lines(patch) >= LARGE), LARGE_PAIRS);
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     println!("{} diffs of {repository}; {processors} processors; {}", patches.len(), python_version());
-    println!("\n| pairs | what | one thread, pairs/s | times Python's list | times Python's Counter |\n|---|---|---|---|---|");
+    println!(
+        "\n| pairs | what | one thread, pairs/s | times Python's list | times Python's Counter |\n|---|---|---|---|---|"
+    );
     for (name, pairs) in [("small", &small), ("large", &large)] {
         compare(name, pairs);
     }
@@ -79,14 +81,16 @@ fn split(patch: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn git(repository: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("git").args(["-C", repository]).args(arguments).stderr(Stdio::inherit()).output().unwrap();
+    let output =
+        Command::new("git").args(["-C", repository]).args(arguments).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "git {arguments:?}");
     output.stdout
 }
 
 /// Each patch with one that has two thirds of its changed lines, in another order of files, and as many of its own.
 fn pairs_of<'a>(patches: impl Iterator<Item = &'a Vec<u8>>, most: usize) -> Vec<Pair> {
-    let pairs: Vec<Pair> = patches.take(most).map(|patch| Pair { first: patch.clone(), second: variation(patch) }).collect();
+    let pairs: Vec<Pair> =
+        patches.take(most).map(|patch| Pair { first: patch.clone(), second: variation(patch) }).collect();
     assert!(!pairs.is_empty(), "the repository's history has no diff of this size");
     pairs
 }
@@ -112,10 +116,7 @@ fn compare(name: &str, pairs: &[Pair]) {
     let what = format!("{name}: {} of {lines} changed lines, {kilobytes} KB", pairs.len());
     println!("| {what} | Python, list | {list:.0} | 1.0 | {:.1} |", list / counter);
     println!("| {what} | Python, Counter | {counter:.0} | {:.1} | 1.0 |", counter / list);
-    for (name, run) in [
-        ("recall", recall_of as fn(&Pair)),
-        ("both measures", both_of),
-    ] {
+    for (name, run) in [("recall", recall_of as fn(&Pair)), ("both measures", both_of)] {
         let rate = rate(pairs, run);
         println!("| {what} | {name} | {rate:.0} | **{:.0}** | {:.0} |", rate / list, rate / counter);
     }
@@ -148,7 +149,8 @@ fn python(pairs: &[Pair], how: &str) -> f64 {
     let input = json_lines(pairs);
     let file = input.path();
     let once = || {
-        let output = Command::new("python3").args([ORACLE, how]).stdin(std::fs::File::open(file).unwrap()).output().unwrap();
+        let output =
+            Command::new("python3").args([ORACLE, how]).stdin(std::fs::File::open(file).unwrap()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let seconds: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         f64::from(u32::try_from(pairs.len()).unwrap()) / seconds

@@ -68,8 +68,8 @@ enum Command {
     Snapshot(SnapshotArgs),
     /// Measure how much of one patch another finds again
     ///
-    /// Measures pairs of patches: the paper's line recall, and a strict measure by file and hunk with precision and F1. No test is run, and no model is
-    /// asked.
+    /// Measures pairs of patches, or what the rollouts of a batch left in a store: the paper's line recall, and a strict measure by file and hunk with
+    /// precision and F1. No test is run, and no model is asked. Over a store it decides about every trajectory; run again, it finds its verdicts.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES), args_override_self = true)]
     Verify(verify::VerifyArgs),
 }
@@ -163,6 +163,9 @@ fn run(cli: Cli) -> ExitCode {
     let ending = match cli.command {
         Command::Snapshot(arguments) => {
             runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Verify(arguments) if arguments.is_stage() => {
+            runtime.block_on(conduct(verify::stage(arguments, &progress, &redactor), limit))
         }
         Command::Verify(arguments) => match verify::print(&arguments) {
             Ok(()) => return ExitCode::Success,
