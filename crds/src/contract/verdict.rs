@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileDigest, FunctionRef, RolloutKind, RolloutOutcome, Usage};
+use super::{DatasetPlan, FileDigest, FunctionRef, RolloutKind, RolloutOutcome, Usage};
 use crate::values::{BugKind, Measure, Ratio, ToolCallFormat};
 
 /// What decides: its digest names the file of verdicts. Another policy gives another file, and no model is asked.
@@ -262,7 +262,7 @@ pub struct DatasetMessage {
     pub tool_call_id: Option<String>,
 }
 
-/// `dataset/manifest.json`, written last.
+/// `dataset/manifest.json`, written last. It carries no time of its own making: the same verdicts give the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatasetManifest {
@@ -272,6 +272,10 @@ pub struct DatasetManifest {
     pub train: FileDigest,
     /// The lines to watch the loss on.
     pub eval: FileDigest,
+    /// How many lines there are to train on.
+    pub train_lines: u64,
+    /// How many there are to watch.
+    pub eval_lines: u64,
     /// How many lines of each kind were taken, training and evaluation together.
     pub taken: BTreeMap<RolloutKind, u64>,
     /// How many would have been there.
@@ -282,6 +286,10 @@ pub struct DatasetManifest {
     pub bug_kinds: BTreeMap<String, u64>,
     /// Lines by length: bins of 4,096 tokens.
     pub token_histogram: Vec<u64>,
+    /// Lines by the share of their messages that was kept: ten bins of a tenth each; 1 belongs to the last.
+    pub kept_histogram: [u64; 10],
+    /// What was asked for.
+    pub plan: DatasetPlan,
     /// The policy that decided.
     pub policy: Policy,
     /// Whether a rehearsal teacher made any of it.
@@ -293,8 +301,8 @@ pub struct DatasetManifest {
     /// What the repository says about its licence, for whoever trains on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
-    /// Where each line is from, in the order of the lines: training first.
-    pub lineage: Vec<Lineage>,
+    /// Where each line is from (`lineage.jsonl`): a [`Lineage`] a line, in the order of the lines, training first.
+    pub lineage: FileDigest,
 }
 
 /// Where one line is from.

@@ -1,6 +1,8 @@
 //! The command line: what is asked for, how a command ends (a termination message, an exit code, a line on standard output), and what happens
 //! when it is told to stop or takes too long.
 
+mod dataset;
+mod inspect;
 mod verify;
 
 use std::ffi::OsString;
@@ -72,6 +74,15 @@ enum Command {
     /// precision and F1. No test is run, and no model is asked. Over a store it decides about every trajectory; run again, it finds its verdicts.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES), args_override_self = true)]
     Verify(verify::VerifyArgs),
+    /// Make lines to train on from verified trajectories
+    ///
+    /// Takes the best of the verified trajectories, both kinds in the share asked for, without duplicates, and writes them as conversations that
+    /// axolotl and sera-trainer read as they are. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", dataset::EXAMPLES), args_override_self = true)]
+    Dataset(dataset::DatasetArgs),
+    /// Print one sample as the trainer will see it
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", inspect::EXAMPLES), args_override_self = true)]
+    Inspect(inspect::InspectArgs),
 }
 
 /// How a command tells what it does and how it ended.
@@ -168,6 +179,13 @@ fn run(cli: Cli) -> ExitCode {
             runtime.block_on(conduct(verify::stage(arguments, &progress, &redactor), limit))
         }
         Command::Verify(arguments) => match verify::print(&arguments) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+        Command::Dataset(arguments) => {
+            runtime.block_on(conduct(dataset::stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Inspect(arguments) => match runtime.block_on(inspect::print(arguments, &redactor)) {
             Ok(()) => return ExitCode::Success,
             Err(failure) => Ending::failed(failure),
         },

@@ -5,6 +5,7 @@ pub mod cli;
 mod dataset;
 mod failure;
 mod git;
+mod inspect;
 mod logs;
 mod progress;
 mod redact;

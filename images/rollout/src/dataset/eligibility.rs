@@ -195,3 +195,129 @@ fn sketched(shape: &Shape<'_>, kept: usize) -> StudentJudgement {
 fn narrow(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use sera_crds::contract::Message;
+    use sera_crds::values::ToolCallFormat;
+    use serde_json::json;
+
+    use super::*;
+    use crate::dataset::testing::{answer, student, trajectory, turn};
+
+    /// More tool output than any trajectory here has.
+    const MANY: u32 = 1_000_000;
+
+    fn judged(trajectory: &Trajectory, context_length: u32) -> StudentJudgement {
+        student_judgement(trajectory, MANY, Some(&student(ToolCallFormat::Hermes, context_length)))
+    }
+
+    fn tokens(trajectory: &Trajectory) -> u32 {
+        judged(trajectory, MANY).tokens.unwrap()
+    }
+
+    #[test]
+    fn a_conversation_one_token_below_the_limit_is_whole_and_one_at_it_is_cut() {
+        let trajectory = trajectory(20);
+        let total = tokens(&trajectory);
+        let whole = judged(&trajectory, total + 1);
+        assert_eq!((whole.rejected, whole.tokens, whole.kept), (None, Some(total), Some((45, 45))));
+        let cut = judged(&trajectory, total);
+        assert_eq!((cut.rejected, cut.kept), (None, Some((43, 45))));
+        assert!(cut.tokens.unwrap() < total);
+    }
+
+    #[test]
+    fn too_little_left_and_a_first_exchange_over_the_limit_are_refused() {
+        let trajectory = trajectory(20);
+        let half = judged(&trajectory, tokens(&trajectory) / 2);
+        assert_eq!(half.rejected, Some(Rejection::TooLong));
+        assert!(half.kept.unwrap().0 > 3);
+        let nothing = judged(&trajectory, 30);
+        assert_eq!(
+            (nothing.rejected, nothing.tokens, nothing.kept),
+            (Some(Rejection::TooLong), Some(0), Some((0, 45)))
+        );
+    }
+
+    #[test]
+    fn the_mean_of_tool_outputs_counts_the_task_stops_at_the_review_and_is_divided_by_half_the_messages() {
+        let trajectory = trajectory(2);
+        let student = student(ToolCallFormat::Hermes, MANY);
+        let Message::User { content: task } = &trajectory.messages[1] else { panic!("the second message is the task") };
+        let outputs = [3, 5].map(|position| match &trajectory.messages[position] {
+            Message::Tool { content, .. } => format::tool_response(content),
+            _ => panic!("an exchange has an answer"),
+        });
+        let total: usize = outputs.iter().chain([task]).map(|text| student.chat.count(text).unwrap()).sum();
+        // Nine messages: 2 + 2 × 2, the first submit, its review, the second.
+        let expected = u32::try_from(total.div_ceil(4)).unwrap();
+        assert_eq!(student_judgement(&trajectory, MANY, Some(&student)).mean_tool_tokens, Some(expected));
+        let at = |limit| student_judgement(&trajectory, limit, Some(&student)).rejected;
+        assert_eq!((at(expected), at(expected - 1)), (None, Some(Rejection::ToolOutputTooLong)));
+    }
+
+    #[test]
+    fn what_would_be_trained_in_another_way_than_it_was_said_is_malformed() {
+        let mut no_thinking = trajectory(1);
+        no_thinking.messages[2] = turn("call-0", " ", "bash", json!({}));
+        let mut special = trajectory(1);
+        special.messages[3] = answer("call-0", "a chat template has <|im_end|> in it");
+        for (trajectory, detail) in [(no_thinking, "neither thinking nor text"), (special, "<|im_end|>")] {
+            let judged = judged(&trajectory, MANY);
+            assert_eq!(judged.rejected, Some(Rejection::Malformed));
+            assert!(judged.detail.unwrap().contains(detail));
+        }
+    }
+
+    #[test]
+    fn a_task_that_looks_like_an_observation_is_no_real_user_turn_and_is_malformed() {
+        let mut trajectory = trajectory(1);
+        trajectory.messages[1] = Message::User { content: "<tool_response>\nx\n</tool_response>".to_owned() };
+        assert_eq!(judged(&trajectory, MANY).rejected, Some(Rejection::Malformed));
+    }
+
+    #[test]
+    fn a_secret_is_found_in_what_is_kept_and_is_not_shown() {
+        let planted = format!("ghp_{}", "aB3".repeat(12));
+        let mut trajectory = trajectory(20);
+        trajectory.messages[3] = answer("call-0", &format!("export TOKEN={planted}"));
+        let early = judged(&trajectory, MANY);
+        assert_eq!(
+            (early.rejected, early.detail.as_deref()),
+            (Some(Rejection::Secret), Some("it has a GitHub personal token in it"))
+        );
+        assert!(!format!("{early:?}").contains(&planted));
+
+        // After the cut, nobody learns it.
+        let mut late = self::trajectory(20);
+        late.messages[41] = answer("call-19", &format!("export TOKEN={planted}"));
+        assert_eq!(judged(&late, MANY).rejected, Some(Rejection::Secret));
+        assert_eq!(judged(&late, tokens(&self::trajectory(19))).rejected, None);
+    }
+
+    #[test]
+    fn without_a_student_tokens_are_estimated_and_nothing_is_cut() {
+        let alone = student_judgement(&trajectory(20), MANY, None);
+        assert_eq!((alone.rejected, alone.kept, alone.tokens), (None, None, None));
+        assert!(alone.sketch.is_some());
+        let long = {
+            let mut trajectory = trajectory(1);
+            trajectory.messages[3] = answer("call-0", &"x".repeat(4 * 3 * 600));
+            trajectory
+        };
+        assert_eq!(student_judgement(&long, 600, None).rejected, Some(Rejection::ToolOutputTooLong));
+        let mut secret = trajectory(1);
+        secret.messages[3] = answer("call-0", &format!("ghp_{}", "aB3".repeat(12)));
+        assert_eq!(student_judgement(&secret, MANY, None).rejected, Some(Rejection::Secret));
+    }
+
+    #[test]
+    fn the_order_of_reasons_is_that_of_the_contract() {
+        let mut trajectory = trajectory(20);
+        trajectory.messages[3] = answer("call-0", &format!("ghp_{}", "aB3".repeat(12)));
+        let student = student(ToolCallFormat::Hermes, 30);
+        assert_eq!(student_judgement(&trajectory, 1, Some(&student)).rejected, Some(Rejection::ToolOutputTooLong));
+        assert_eq!(student_judgement(&trajectory, MANY, Some(&student)).rejected, Some(Rejection::TooLong));
+    }
+}

@@ -87,3 +87,65 @@ fn thinking<'a>(content: &'a str, reasoning: Option<&'a str>) -> Option<&'a str>
         .into_iter()
         .find(|text| !text.trim().is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dataset::testing::{answer, trajectory, turn};
+
+    #[test]
+    fn exchanges_are_read_in_order_and_what_follows_the_last_turn_is_left_out() {
+        let mut trajectory = trajectory(2);
+        let shape = Shape::of(&trajectory).unwrap();
+        assert_eq!((shape.exchanges.len(), shape.messages()), (4, 9));
+        assert!(shape.exchanges[2].answer.is_some_and(|answer| answer.review) && shape.exchanges[3].answer.is_none());
+        trajectory.messages.push(answer("second-submit", "bye"));
+        assert_eq!(Shape::of(&trajectory).unwrap().messages(), 9);
+    }
+
+    #[test]
+    fn text_takes_the_place_of_thinking_that_is_missing_or_empty_and_is_dropped_beside_it() {
+        let mut trajectory = trajectory(0);
+        for (reasoning, text, expected) in [
+            (Some("\n\nthought\n"), "text", Some("thought")),
+            (None, "\ntext ", Some("text ")),
+            (Some(" \n"), "text", Some("text")),
+            (Some(""), "\n", None),
+        ] {
+            let mut replaced = turn("x", "", "submit", json!({}));
+            if let Message::Assistant { content, reasoning: thinking, .. } = &mut replaced {
+                (*content, *thinking) = (text.to_owned(), reasoning.map(str::to_owned));
+            }
+            trajectory.messages[4] = replaced;
+            let shape = Shape::of(&trajectory);
+            assert_eq!(
+                shape.as_ref().ok().map(|shape| shape.exchanges[1].thinking),
+                expected,
+                "{reasoning:?} {text:?}"
+            );
+            if expected.is_none() {
+                assert_eq!(shape.err(), Some(Misshapen::NoThinking(4)));
+            }
+        }
+    }
+
+    #[test]
+    fn another_shape_is_refused_by_the_message_that_does_not_fit() {
+        let whole = trajectory(2);
+        let changed = |change: &dyn Fn(&mut Vec<Message>)| {
+            let mut trajectory = whole.clone();
+            change(&mut trajectory.messages);
+            Shape::of(&trajectory).err()
+        };
+        assert_eq!(changed(&|messages| drop(messages.remove(0))), Some(Misshapen::Beginning));
+        assert_eq!(changed(&|messages| messages.truncate(2)), Some(Misshapen::Empty));
+        assert_eq!(changed(&|messages| drop(messages.remove(3))), Some(Misshapen::Order(3)));
+        assert_eq!(
+            changed(&|messages| messages[4] = Message::User { content: "And now?".into() }),
+            Some(Misshapen::Order(4))
+        );
+        assert_eq!(changed(&|messages| messages[3] = answer("another", "x")), Some(Misshapen::Order(3)));
+    }
+}

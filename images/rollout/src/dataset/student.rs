@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use sera_chat::{Chat, ChatError};
-use sera_crds::contract::StudentPolicy;
-use sera_crds::values::{Ratio, ToolCallFormat};
+use sera_crds::contract::{StudentPlan, StudentPolicy};
 
 use crate::failure::{Cause, Explain, Field};
 
@@ -31,20 +30,15 @@ impl Explain for StudentError {
 
 impl Student {
     /// Reads a model's directory as Hugging Face lays it out; weights are not looked at.
-    pub(crate) fn open(
-        folder: &Path,
-        tool_call_format: ToolCallFormat,
-        context_length: u32,
-        min_kept_ratio: Ratio,
-    ) -> Result<Self, StudentError> {
+    pub(crate) fn open(folder: &Path, plan: &StudentPlan) -> Result<Self, StudentError> {
         let chat =
             Chat::load(folder).map_err(|source| StudentError { folder: folder.display().to_string(), source })?;
         let policy = StudentPolicy {
             tokenizer: chat.tokenizer_sha256().to_owned(),
             chat_template: chat.template_sha256().to_owned(),
-            tool_call_format,
-            context_length,
-            min_kept_ratio,
+            tool_call_format: plan.tool_call_format,
+            context_length: plan.context_length,
+            min_kept_ratio: plan.min_kept_ratio.clone(),
         };
         Ok(Self { chat, policy })
     }

@@ -92,3 +92,6 @@ fn as_texts(
 
 /// How thinking is marked.
 const THINKING_MARKS: [&str; 2] = ["<think>", "</think>"];
+
+#[cfg(test)]
+mod tests;
