@@ -3,6 +3,7 @@
 
 mod dataset;
 mod inspect;
+mod settings;
 mod verify;
 
 use std::ffi::OsString;
@@ -70,8 +71,9 @@ enum Command {
     Snapshot(SnapshotArgs),
     /// Measure how much of one patch another finds again
     ///
-    /// Measures pairs of patches, or what the rollouts of a batch left in a store: the paper's line recall, and a strict measure by file and hunk with
-    /// precision and F1. No test is run, and no model is asked. Over a store it decides about every trajectory; run again, it finds its verdicts.
+    /// Measures pairs of patches, or what the rollouts of a batch left in a store: the paper's line recall, and a strict measure by file and hunk
+    /// with precision and F1. No test is run, and no model is asked. Over a store it decides about every trajectory; run again, it finds its
+    /// verdicts.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES), args_override_self = true)]
     Verify(verify::VerifyArgs),
     /// Make lines to train on from verified trajectories

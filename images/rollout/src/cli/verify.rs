@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args};
 use sera_crds::contract::{Failure, FailureClass, StageResult, VerificationPlan};
 use sera_crds::values::{Measure, Ratio};
 
+use super::settings;
 use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -143,24 +144,8 @@ pub(super) async fn stage(
 
 /// The settings: from a file or the environment, or the paper's, with what the command line says.
 fn plan(arguments: &VerifyArgs) -> Result<VerificationPlan, Failure> {
-    const VARIABLE: &str = "SERA_VERIFICATION";
-    let invalid = |message: String| Failure {
-        class: FailureClass::Configuration,
-        reason: "InvalidSettings".to_owned(),
-        field: None,
-        message,
-    };
-    let (text, origin) = match (&arguments.stage.settings, std::env::var(VARIABLE)) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
-            (text, file.display().to_string())
-        }
-        (None, Ok(text)) => (text, VARIABLE.to_owned()),
-        (None, Err(_)) => (String::from("{}"), String::new()),
-    };
-    // JSON is YAML too.
-    let mut plan: VerificationPlan = serde_yaml::from_str(&text)
-        .map_err(|error| invalid(format!("{origin} has other settings than are asked for: {error}")))?;
+    let given = settings::given(arguments.stage.settings.as_deref(), "SERA_VERIFICATION")?;
+    let mut plan: VerificationPlan = given.unwrap_or_default();
     plan.measure = arguments.measure.unwrap_or(plan.measure);
     plan.threshold = arguments.threshold.clone().unwrap_or(plan.threshold);
     Ok(plan)

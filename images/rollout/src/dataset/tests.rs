@@ -107,7 +107,7 @@ async fn fill(folder: &Path, samples: u64) -> Store {
     snapshot(&store, folder).await;
     let plan = verification();
     let student = Student::open(&testing::folder(), plan.student.as_ref().unwrap()).unwrap();
-    let policy = candidates::policy_digest(&policy(&plan, &student));
+    let policy = stage::digest(&stage::policy(&plan, Some(student.policy())));
     let mut batches: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for sample in 0..samples {
         let batch = if sample < samples / 2 { "run-0" } else { "run-1" };
@@ -118,7 +118,7 @@ async fn fill(folder: &Path, samples: u64) -> Store {
         }
         let verdict = Verdict {
             sample,
-            function: function(sample),
+            function: Some(function(sample)),
             bug_kind: Some("ResourceLifecycle".parse().unwrap()),
             first,
             second,
@@ -177,7 +177,9 @@ async fn a_dataset_has_the_shares_asked_for_and_its_lineage_leads_back_to_patche
     let folder = tempfile::tempdir().unwrap();
     let store = fill(folder.path(), 16).await;
     let result = make(&request(folder.path(), 16)).await.unwrap();
-    let StageResult::Dataset { manifest: Some(artifact), accepted_first: 10, accepted_second: 6, complete: true } = result else {
+    let StageResult::Dataset { manifest: Some(artifact), accepted_first: 10, accepted_second: 6, complete: true } =
+        result
+    else {
         panic!("{result:?}")
     };
     assert_eq!(artifact, committed::artifact(text(&store, committed::MANIFEST).await.as_bytes()));
@@ -186,7 +188,10 @@ async fn a_dataset_has_the_shares_asked_for_and_its_lineage_leads_back_to_patche
     assert_eq!(manifest.eligible, BTreeMap::from([(RolloutKind::First, 16), (RolloutKind::Second, 12)]));
     assert_eq!(manifest.rejected, BTreeMap::from([("BelowThreshold".to_owned(), 4)]));
     assert_eq!(manifest.licence.as_deref(), Some("Apache-2.0 (LICENSE)"));
-    assert_eq!(manifest.bug_kinds, BTreeMap::from([("PullRequest".to_owned(), 6), ("ResourceLifecycle".to_owned(), 10)]));
+    assert_eq!(
+        manifest.bug_kinds,
+        BTreeMap::from([("PullRequest".to_owned(), 6), ("ResourceLifecycle".to_owned(), 10)])
+    );
     assert!(manifest.rehearsal, "sample 3 was made by a rehearsal teacher");
     for FileDigest { name, bytes, sha256 } in [&manifest.train, &manifest.eval, &manifest.lineage] {
         let digest = Digest::of(text(&store, &format!("dataset/{name}")).await.as_bytes());
@@ -235,7 +240,9 @@ async fn a_dry_run_and_one_that_falls_short_write_nothing_and_say_what_there_wou
     let short = request(folder.path(), 40);
     let dry = Request { dry_run: true, ..request(folder.path(), 8) };
     for (request, first, second, whole) in [(&dry, 5, 3, true), (&short, 8, 6, false)] {
-        let StageResult::Dataset { manifest: None, accepted_first, accepted_second, complete } = make(request).await.unwrap() else {
+        let StageResult::Dataset { manifest: None, accepted_first, accepted_second, complete } =
+            make(request).await.unwrap()
+        else {
             panic!("nothing is written")
         };
         assert_eq!((accepted_first, accepted_second, complete), (first, second, whole));
@@ -243,7 +250,10 @@ async fn a_dry_run_and_one_that_falls_short_write_nothing_and_say_what_there_wou
     assert!(!folder.path().join("dataset").exists());
 
     let fewer = make(&Request { fewer: true, ..short }).await.unwrap();
-    assert!(matches!(fewer, StageResult::Dataset { manifest: Some(_), accepted_first: 8, accepted_second: 6, complete: false }));
+    assert!(matches!(
+        fewer,
+        StageResult::Dataset { manifest: Some(_), accepted_first: 8, accepted_second: 6, complete: false }
+    ));
 }
 
 #[tokio::test]
@@ -276,7 +286,10 @@ async fn a_dataset_that_was_damaged_afterwards_is_found_out() {
     make(&request(folder.path(), 8)).await.unwrap();
     store.put("dataset/eval.jsonl", "{}\n".into()).await.unwrap();
     let error = make(&request(folder.path(), 8)).await.unwrap_err();
-    assert!(matches!(&error, DatasetError::Committed(CommittedError::Damaged(file)) if file == "dataset/eval.jsonl"), "{error}");
+    assert!(
+        matches!(&error, DatasetError::Committed(CommittedError::Damaged(file)) if file == "dataset/eval.jsonl"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

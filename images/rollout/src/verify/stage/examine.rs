@@ -41,14 +41,13 @@ impl Examiner {
             self.rollout(&batch, sample, RolloutKind::Second),
             self.outcome(&batch, sample),
         )?;
-        let (examiner, patches) =
-            (self.clone(), [&first, &second].map(|found| found.as_ref().map(|it| it.patch.clone())));
-        let measures = blocking(move || examiner.measures(patches)).await?;
+        let patches = [&first, &second].map(|found| found.as_ref().map(|rollout| rollout.patch.clone()));
+        let measures = blocking(move || measures(patches)).await?;
         let found = match (&first, &second) {
             (Some(first), Some(second)) => self.found(first, second, measures.as_ref()),
             _ => Err(Refusal::EmptyFirst),
         };
-        let records = [&first, &second].map(|found| found.as_ref().map(|it| &it.record));
+        let records = [&first, &second].map(|found| found.as_ref().map(|rollout| &rollout.record));
         let known = outcome.as_ref().map(|outcome| &outcome.function);
         Ok(Verdict {
             sample,
@@ -90,14 +89,6 @@ impl Examiner {
                 tracing::warn!(sample, file = name, "it is no outcome, and not looked at: {error}");
                 Ok(None)
             }
-        }
-    }
-
-    /// Both measures, where both patches have something in them.
-    fn measures(&self, patches: [Option<Bytes>; 2]) -> Option<Measures> {
-        match patches {
-            [Some(first), Some(second)] if !is_blank(&first) && !is_blank(&second) => Some(measure(&first, &second).0),
-            _ => None,
         }
     }
 
@@ -155,6 +146,14 @@ impl Examiner {
 
     fn read(&self, trajectory: &Trajectory) -> StudentJudgement {
         student_judgement(trajectory, self.policy.max_mean_tool_tokens, self.student.as_ref())
+    }
+}
+
+/// Both measures, where both patches have something in them.
+fn measures(patches: [Option<Bytes>; 2]) -> Option<Measures> {
+    match patches {
+        [Some(first), Some(second)] if !is_blank(&first) && !is_blank(&second) => Some(measure(&first, &second).0),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
-//! The verification stage: reads what the rollouts of a batch left in the store, judges every trajectory, and commits `verified/<batch>/<policy>.jsonl`,
-//! a verdict a line in the order of samples, always the same bytes. Another policy gives another file; no model is ever asked.
+//! The verification stage: reads what the rollouts of a batch left in the store, judges every trajectory, and commits
+//! `verified/<batch>/<policy>.jsonl`, a verdict a line in the order of samples, always the same bytes. Another policy gives another file; no model is
+//! ever asked.
 
 mod examine;
 mod held_out;
@@ -144,7 +145,7 @@ pub(crate) async fn run(
         (None, Some(_)) => return Err(VerificationError::NoStudent),
     };
     let policy = policy(&request.plan, student.as_ref().map(Student::policy));
-    let name = digest(&policy).map_err(VerificationError::Encode)?;
+    let name = digest(&policy);
     let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
     let store = Store::open(&request.store, secret.as_ref())?;
     let held_out = HeldOut::read(&store).await?;
@@ -177,7 +178,7 @@ struct Verification {
 impl Verification {
     /// Every batch in the order of their names. What proves them together is the digest of what `sha256sum` would print.
     async fn all(&self, counts: &mut VerificationCounts) -> Result<Artifact, VerificationError> {
-        let mut list = String::new();
+        let mut list = Vec::new();
         let batches = self.folders(ROLLOUTS).await?;
         if batches.is_empty() {
             return Err(VerificationError::Nothing);
@@ -185,9 +186,9 @@ impl Verification {
         for batch in batches {
             let samples = self.samples(&batch).await?;
             let Artifact { path, sha256 } = self.batch(&batch, &samples, counts).await?;
-            list.push_str(&format!("{sha256}  {path}\n"));
+            list.push(format!("{sha256}  {path}\n"));
         }
-        Ok(Artifact { path: FOLDER.to_owned(), sha256: Digest::of(list.as_bytes()).sha256 })
+        Ok(Artifact { path: FOLDER.to_owned(), sha256: Digest::of(list.concat().as_bytes()).sha256 })
     }
 
     /// The samples that a batch has in the store, and those that earlier verdicts name although they left nothing there.
