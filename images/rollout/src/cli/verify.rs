@@ -111,6 +111,9 @@ struct StageArgs {
         help_heading = "Rollouts of a store"
     )]
     store_credentials_field: String,
+    /// Where scratch folders are made and deleted again; the size of the function index is needed [default: the system's]
+    #[arg(long, env = "SERA_SCRATCH", value_name = "DIR", help_heading = "Rollouts of a store")]
+    scratch: Option<PathBuf>,
 }
 
 impl VerifyArgs {
@@ -127,7 +130,7 @@ pub(super) async fn stage(
     redactor: &Redactor,
 ) -> Result<StageResult, Failure> {
     let plan = plan(&arguments)?;
-    let StageArgs { batch, first, count, store, student, store_credentials, store_credentials_field, .. } =
+    let StageArgs { batch, first, count, store, student, store_credentials, store_credentials_field, scratch, .. } =
         arguments.stage;
     let names = FieldNames { git_credentials: String::new(), store_credentials: store_credentials_field };
     let scope = match batch {
@@ -135,7 +138,8 @@ pub(super) async fn stage(
         Some(name) => Scope::Batch { name, first: first.unwrap_or_default(), count: count.unwrap_or_default() },
         None => Scope::All,
     };
-    let request = Request { store: store.unwrap_or_default(), store_credentials, scope, plan, student };
+    let scratch = scratch.unwrap_or_else(std::env::temp_dir);
+    let request = Request { store: store.unwrap_or_default(), store_credentials, scope, plan, student, scratch };
     verify::stage::run(&request, progress, redactor).await.map_err(|error| {
         tracing::debug!(?error, "the whole error");
         names.failure(&error)

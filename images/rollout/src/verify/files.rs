@@ -35,8 +35,6 @@ pub(super) struct ChangedLine<'a> {
     pub(super) sign: u8,
     /// What follows the sign, possibly with its end.
     pub(super) text: &'a [u8],
-    /// Its line in the file before the change; of an added line, the one that it follows. 0 where nobody knows.
-    pub(super) at: usize,
 }
 
 /// Everything that a patch changes.
@@ -107,25 +105,15 @@ fn change<'a>(text: &'a [u8], file: &FilePatch<'a, [u8]>) -> (FileChange<'a>, us
     let mut changed = Vec::new();
     let mut end = 0;
     // A binary file has no lines; what it contains is not compared.
-    for hunk in file.patch().as_text().iter().flat_map(|patch| patch.hunks()) {
-        let old = hunk.old_range();
-        // A range of no lines is named by the line before it.
-        let mut next = if old.is_empty() { old.start() + 1 } else { old.start() };
-        for line in hunk.lines() {
-            let (sign, line, passed) = match line {
-                Line::Context(line) => (None, line, 1),
-                Line::Delete(line) => (Some(b'-'), line, 1),
-                Line::Insert(line) => (Some(b'+'), line, 0),
-            };
-            next = next.saturating_add(passed);
-            let line = within(text, line);
-            changed.extend(sign.map(|sign| ChangedLine {
-                sign,
-                text: &text[line.clone()],
-                at: next.saturating_sub(1),
-            }));
-            end = line.end;
-        }
+    for line in file.patch().as_text().iter().flat_map(|patch| patch.hunks()).flat_map(diffy::Hunk::lines) {
+        let (sign, line) = match line {
+            Line::Context(line) => (None, line),
+            Line::Delete(line) => (Some(b'-'), line),
+            Line::Insert(line) => (Some(b'+'), line),
+        };
+        let line = within(text, line);
+        changed.extend(sign.map(|sign| ChangedLine { sign, text: &text[line.clone()] }));
+        end = line.end;
     }
     (FileChange { path, added, lines: changed, problem: None }, end)
 }
@@ -160,7 +148,7 @@ fn by_lines(text: &[u8]) -> Vec<ChangedLine<'_>> {
         if line.starts_with(b"--- ") && lines.next_if(|next| next.starts_with(b"+++ ")).is_some() {
             continue;
         }
-        changed.extend(sign(line).map(|sign| ChangedLine { sign, text: &line[1..], at: 0 }));
+        changed.extend(sign(line).map(|sign| ChangedLine { sign, text: &line[1..] }));
     }
     changed
 }
@@ -254,14 +242,6 @@ rename to moved.py
 +m
 ";
         assert_eq!(told(patch), ["a.py: -y +z", "new new.py: +n", "gone.py: -g", "old.py: -o +m"]);
-    }
-
-    #[test]
-    fn lines_are_placed_in_the_file_before_the_change() {
-        let patch = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -3,3 +3,3 @@\n a\n-b\n+c\n d\n@@ -9,0 +9,2 @@\n+e\n+f\n";
-        let file = &files(patch.as_bytes())[0];
-        let places: Vec<(char, usize)> = file.lines.iter().map(|line| (char::from(line.sign), line.at)).collect();
-        assert_eq!(places, [('-', 4), ('+', 4), ('+', 9), ('+', 9)]);
     }
 
     #[test]

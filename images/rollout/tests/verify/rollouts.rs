@@ -1,12 +1,13 @@
 //! A store with finished rollouts in it, as the rollout stage leaves them.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use sera_crds::contract::{
-    CONTRACT_VERSION, FileDigest, FunctionKind, FunctionRef, IndexedFunction, Message, PullRequest, RetriedTurns,
-    RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome, TeacherMark, ToolCall, Trajectory, Usage,
+    CONTRACT_VERSION, FileDigest, FunctionRef, IndexedFunction, Message, PullRequest, RetriedTurns, RolloutKind,
+    RolloutOutcome, RolloutRecord, SampleOutcome, TeacherMark, ToolCall, Trajectory, Usage,
 };
-use sera_crds::values::{BugKind, Language};
+use sera_crds::values::BugKind;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -67,24 +68,31 @@ impl Rollouts {
         self.write(name, &serde_json::to_vec(document).unwrap());
     }
 
-    /// An index in which the function of some files is set aside.
-    pub(crate) fn index(&self, held_out: &[&str]) {
-        let line = |file: &&str| {
-            let function = IndexedFunction {
-                snapshot: 0,
-                file: (*file).to_owned(),
-                name: "held_out".into(),
-                kind: FunctionKind::Function,
-                language: Language::Python,
-                lines: (1, 9),
-                calls: Vec::new(),
-                callers: Vec::new(),
-                held_out: true,
-            };
-            format!("{}\n", serde_json::to_string(&function).unwrap())
-        };
-        let lines: String = held_out.iter().map(line).collect();
-        self.write("snapshot/functions.jsonl.zst", &zstd::encode_all(lines.as_bytes(), 0).unwrap());
+    /// Takes a snapshot of a repository with fifty functions, and returns the files and first lines of those that it sets aside: ten or so.
+    pub(crate) fn snapshot(&self, repository: &Path) -> Vec<(String, u64)> {
+        std::fs::create_dir_all(repository.join("src")).unwrap();
+        for file in 0..25 {
+            let function = |name: &str| format!("def {name}_{file}(x):\n    y = x + {file}\n    return y * 2\n\n\n");
+            let text = ["first", "second"].map(function).concat();
+            std::fs::write(repository.join(format!("src/m{file}.py")), text).unwrap();
+        }
+        for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message=all"]] {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(repository).args(["-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments);
+            assert!(git.status().unwrap().success(), "git {arguments:?}");
+        }
+        let source = repository.to_str().unwrap();
+        let store = self.uri();
+        let taken =
+            program(&["snapshot", "--url", source, "--commits=1", "--store", &store, "--held-out-fraction=0.2"]);
+        assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+        let functions = program(&["functions", "--store", &store]);
+        let functions = String::from_utf8(functions.stdout).unwrap();
+        let functions = functions.lines().map(|line| serde_json::from_str::<IndexedFunction>(line).unwrap());
+        functions
+            .filter(|function| function.held_out)
+            .map(|function| (function.file, function.lines.0.into()))
+            .collect()
     }
 
     /// A finished rollout of a sample.
@@ -138,6 +146,10 @@ impl Rollouts {
         self.rollout(batch, sample, RolloutKind::Second, second);
         self.end(batch, sample, first.outcome, Some(second.outcome));
     }
+}
+
+fn program(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sera-rollout")).args(arguments).env_remove("RUST_LOG").output().unwrap()
 }
 
 fn function(sample: u64) -> FunctionRef {

@@ -63,19 +63,24 @@ fn verdicts(store: &Rollouts, path: &str) -> Vec<Verdict> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// A patch of one line of a file.
+fn change(file: &str, line: u64) -> String {
+    format!("diff --git a/{file} b/{file}\n--- a/{file}\n+++ b/{file}\n@@ -{line} +{line} @@\n-old\n+new\n")
+}
+
 /// Samples 10 to 21, one for each thing that can become of a sample.
 fn one_of_each(store: &Rollouts) {
     let [a, b, c, d, e, f, g, h] = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| patch(name, 2));
     let half = patch("c", 1);
     let long = patch("long", 41);
-    let held_out = one_file("src/secret.py", &["+x"]);
+    let (file, line) = &store.snapshot(&store.path("../repository"))[0];
+    let held_out = change(file, line + 1);
     let limit = Finished { outcome: RolloutOutcome::StepLimit, ..Finished::submitted(&b) };
     let refused = Finished { outcome: RolloutOutcome::RefusedByReview, ..Finished::submitted(&d) };
     let empty = Finished { outcome: RolloutOutcome::EmptyPatch, ..Finished::submitted("") };
     let wordy = "word ".repeat(20_000);
     let wordy = Finished { observation: &wordy, ..Finished::submitted(&h) };
     let submitted = |patch| Finished::submitted(patch);
-    store.index(&["src/secret.py"]);
     store.sample(BATCH, 10, &submitted(&a), &submitted(&a));
     store.sample(BATCH, 11, &limit, &submitted(&b));
     store.sample(BATCH, 12, &submitted(&c), &submitted(&half));
@@ -136,6 +141,22 @@ fn every_trajectory_is_accepted_or_rejected_for_the_first_reason_that_applies() 
     // 16, 17, 19 and 20 have no pair to measure; 12 is a half, 13 and 14 are nothing.
     assert_eq!(counts.recall_histogram, [2, 0, 0, 0, 0, 1, 0, 0, 0, 5]);
     assert_eq!((counts.recall_millionths, counts.usage.calls), (5_500_000, 110));
+}
+
+#[test]
+fn of_ten_patches_that_touch_what_was_set_aside_ten_are_rejected() {
+    let (_folder, store) = place();
+    let held_out = store.snapshot(&store.path("../repository"));
+    assert!(held_out.len() >= 5, "{held_out:?}");
+    for (sample, (file, line)) in (0..10).zip(held_out.iter().cycle()) {
+        let elsewhere = one_file("README.md", &["+more"]);
+        let touching = elsewhere + &change(file, line + sample % 3);
+        store.sample(BATCH, sample, &Finished::submitted(&touching), &Finished::submitted(&touching));
+    }
+    let beside = one_file("README.md", &["+more"]);
+    store.sample(BATCH, 10, &Finished::submitted(&beside), &Finished::submitted(&beside));
+    let (_, _, counts) = reported(&run(&store, (0, 11), &[]));
+    assert_eq!((counts.rejected["HeldOut"], counts.accepted_first, counts.accepted_second), (20, 1, 1));
 }
 
 #[test]

@@ -10,16 +10,15 @@ use sera_crds::contract::{
 };
 
 use super::VerificationError;
-use super::held_out::HeldOut;
 use super::judge::{Known, reason};
 use crate::dataset::trajectories::{self, TrajectoryError};
 use crate::dataset::{Student, StudentJudgement, student_judgement};
+use crate::index::HeldOut;
 use crate::store::Store;
 use crate::verify::lines::is_blank;
 use crate::verify::{Criterion, Refusal, decide, measure, patch_lines};
 
 /// What samples are examined with.
-#[derive(Debug)]
 pub(super) struct Examiner {
     pub(super) store: Store,
     pub(super) policy: Policy,
@@ -113,7 +112,7 @@ impl Examiner {
         let known = Known {
             outcome: record.outcome,
             is_empty: is_blank(&patch),
-            touches_held_out: self.held_out.is_touched(record.function.snapshot, &patch),
+            touches_held_out: self.touches_held_out(&record, &patch),
             found,
             patch_lines: patch_lines(&patch),
         };
@@ -142,6 +141,11 @@ impl Examiner {
         judgement.kept = read.kept;
         judgement.sketch = read.sketch;
         Ok(judgement)
+    }
+
+    fn touches_held_out(&self, record: &RolloutRecord, patch: &[u8]) -> bool {
+        // Paths that are no UTF-8 are in no index.
+        self.held_out.touched(record.function.snapshot, &String::from_utf8_lossy(patch)).is_some()
     }
 
     fn read(&self, trajectory: &Trajectory) -> StudentJudgement {

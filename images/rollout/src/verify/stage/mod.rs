@@ -3,27 +3,29 @@
 //! ever asked.
 
 mod examine;
-mod held_out;
 mod judge;
 mod policy;
 mod verdicts;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use sera_crds::contract::{Artifact, StageResult, Verdict, VerificationCounts, VerificationPlan};
+use sera_crds::contract::{Artifact, IndexedFunction, StageResult, Verdict, VerificationCounts, VerificationPlan};
 
 use crate::dataset::{Student, StudentError};
 use crate::failure::{Cause, Explain, Field};
+use crate::index::HeldOut;
+use crate::jsonl::JsonlError;
 use crate::progress::{Progress, Step};
 use crate::redact::Redactor;
+use crate::scratch::{Scratch, ScratchError};
+use crate::snapshot::stored::{self, StoredError};
 use crate::store::{self, Creation, Digest, Store, StoreError};
 use examine::Examiner;
-use held_out::{HeldOut, HeldOutError};
 pub(crate) use policy::{digest, policy};
 use verdicts::Accepted;
 
@@ -47,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) plan: VerificationPlan,
     /// The directory of the model that is to be trained.
     pub(crate) student: Option<PathBuf>,
+    /// Where scratch folders are made.
+    pub(crate) scratch: PathBuf,
 }
 
 /// Which samples are verified.
@@ -74,9 +78,12 @@ pub(crate) enum VerificationError {
     /// The student is of no use.
     #[error(transparent)]
     Student(#[from] StudentError),
-    /// Nobody knows what was set aside.
+    /// The snapshot cannot be read: nobody knows what was set aside.
     #[error(transparent)]
-    HeldOut(#[from] HeldOutError),
+    Snapshot(#[from] StoredError),
+    /// There is no scratch space.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
     /// How lines are made for the student was not said.
     #[error("a student is given, and the settings have no 'student' that says how lines are made for it")]
     NoStudentPlan,
@@ -121,7 +128,8 @@ impl Explain for VerificationError {
         match self {
             Self::Store(error) => error.explain(),
             Self::Student(error) => error.explain(),
-            Self::HeldOut(error) => error.explain(),
+            Self::Snapshot(error) => error.explain(),
+            Self::Scratch(_) => Cause::unavailable("ScratchUnavailable"),
             Self::NoStudentPlan | Self::NoStudent => Cause::configuration("StudentIncomplete", Field::Student),
             Self::Nothing => Cause::unavailable("NoRollouts"),
             Self::OtherSamples { .. } => Cause::conflict("VerdictsOnOtherSamples"),
@@ -148,7 +156,7 @@ pub(crate) async fn run(
     let name = digest(&policy);
     let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
     let store = Store::open(&request.store, secret.as_ref())?;
-    let held_out = HeldOut::read(&store).await?;
+    let held_out = held_out(&store, &request.scratch, progress).await?;
     let verification = Verification {
         examiner: Arc::new(Examiner { store: store.clone(), policy, student, held_out }),
         store,
@@ -164,6 +172,22 @@ pub(crate) async fn run(
         Scope::All => verification.all(&mut counts).await?,
     };
     Ok(StageResult::Verification { verdicts, policy: name, counts })
+}
+
+/// The functions that were set aside for evaluation. Where there is no snapshot, none were.
+async fn held_out(store: &Store, scratch: &Path, progress: &Progress) -> Result<HeldOut, VerificationError> {
+    let manifest = match stored::manifest(store).await {
+        Err(StoredError::Missing) => {
+            tracing::warn!("the store has no snapshot: no function counts as set aside for evaluation");
+            return Ok(HeldOut::of([]));
+        }
+        manifest => manifest?,
+    };
+    let scratch = Scratch::create(scratch)?;
+    let step = progress.step("reading the function index");
+    let functions = stored::functions(store, &manifest, scratch.path(), &step).await?;
+    let functions: Result<Vec<IndexedFunction>, JsonlError> = functions.collect();
+    Ok(HeldOut::of(functions.map_err(StoredError::from)?))
 }
 
 /// A verification under way.
