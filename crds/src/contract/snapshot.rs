@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::IndexCounts;
+use crate::values::{Glob, Language, Ratio};
+
 /// The manifest of a snapshot. It carries no time of its own making: the same source gives the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -14,12 +17,16 @@ pub struct SnapshotManifest {
     pub commits: Vec<SnapshottedCommit>,
     /// The git bundle that holds them: `repository.bundle`.
     pub bundle: SnapshotFile,
+    /// Their functions: `functions.jsonl.zst`, one [`IndexedFunction`](super::IndexedFunction) a line.
+    pub functions: SnapshotFile,
+    /// What that file has of each commit, in the order of `commits`.
+    pub index: Vec<IndexCounts>,
 }
 
 impl SnapshotManifest {
     /// Every file beside the manifest, in the order in which they are stored.
     pub fn files(&self) -> Vec<&SnapshotFile> {
-        vec![&self.bundle]
+        vec![&self.bundle, &self.functions]
     }
 }
 
@@ -35,6 +42,27 @@ pub struct SnapshotSource {
     pub commits: u32,
     /// The window that they are spread over, in days before the newest.
     pub lookback_days: u32,
+    /// Which functions were wanted.
+    pub selection: FunctionSelection,
+}
+
+/// Which functions of a repository are indexed, and which of them are set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FunctionSelection {
+    /// Globs of the files that are wanted; none: all that are not left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<Glob>,
+    /// Globs of files that are left out even so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<Glob>,
+    /// The languages that are wanted; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub languages: Vec<Language>,
+    /// The share of functions that is set aside for evaluation, whole files together.
+    pub held_out_fraction: Ratio,
+    /// What decides which files those are.
+    pub held_out_seed: u64,
 }
 
 /// One commit of the source and what became of it.
@@ -68,6 +96,7 @@ pub struct SnapshotFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::SkipReason;
 
     #[test]
     fn a_manifest_is_camel_case_json_without_a_time_of_its_own() {
@@ -78,6 +107,13 @@ mod tests {
                 revision: "main".into(),
                 commits: 2,
                 lookback_days: 365,
+                selection: FunctionSelection {
+                    include: vec!["src/**".parse().unwrap()],
+                    exclude: Vec::new(),
+                    languages: vec![Language::Go],
+                    held_out_fraction: "0.05".parse().unwrap(),
+                    held_out_seed: 42,
+                },
             },
             commits: vec![SnapshottedCommit {
                 original: "11".into(),
@@ -87,14 +123,24 @@ mod tests {
                 committed_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             }],
             bundle: SnapshotFile { path: "repository.bundle".into(), bytes: 9, sha256: "44".into() },
+            functions: SnapshotFile { path: "functions.jsonl.zst".into(), bytes: 8, sha256: "55".into() },
+            index: vec![IndexCounts {
+                files: 2,
+                functions: [(Language::Go, 7)].into(),
+                held_out: 1,
+                skipped: [(SkipReason::Test, 3)].into(),
+            }],
         };
         assert_eq!(
             serde_json::to_value(&manifest).unwrap(),
             serde_json::json!({
                 "version": 1,
-                "source": {"url": "https://git.example/a.git", "revision": "main", "commits": 2, "lookbackDays": 365},
+                "source": {"url": "https://git.example/a.git", "revision": "main", "commits": 2, "lookbackDays": 365,
+                    "selection": {"include": ["src/**"], "languages": ["Go"], "heldOutFraction": "0.05", "heldOutSeed": 42}},
                 "commits": [{"original": "11", "commit": "22", "tree": "33", "reference": "refs/snapshots/0", "committedAt": "2026-01-02T03:04:05Z"}],
                 "bundle": {"path": "repository.bundle", "bytes": 9, "sha256": "44"},
+                "functions": {"path": "functions.jsonl.zst", "bytes": 8, "sha256": "55"},
+                "index": [{"files": 2, "functions": {"Go": 7}, "heldOut": 1, "skipped": {"Test": 3}}],
             })
         );
     }

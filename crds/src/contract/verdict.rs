@@ -49,8 +49,9 @@ pub struct StudentPolicy {
 pub struct Verdict {
     /// The sample's number in its run.
     pub sample: u64,
-    /// The function that it is about.
-    pub function: FunctionRef,
+    /// The function that it is about; none where nothing of the sample is in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionRef>,
     /// The bug kind that led to the first patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bug_kind: Option<BugKind>,
@@ -113,7 +114,7 @@ pub enum Rejection {
     HeldOut,
     /// Its patch equals that of an earlier sample.
     DuplicatePatch,
-    /// The measure is below the threshold.
+    /// The measure is below the threshold, or not defined.
     BelowThreshold,
     /// Its patch has more lines than `filters.maxPatchLines`.
     PatchTooLong,
@@ -221,6 +222,8 @@ pub struct VerificationCounts {
     pub rejected: BTreeMap<String, u64>,
     /// Samples by recall: ten bins of a tenth each; 1 belongs to the last.
     pub recall_histogram: [u64; 10],
+    /// The sum of their recalls, in millionths: what the mean is made from.
+    pub recall_millionths: u64,
     /// Samples whose pull request gives a line away.
     pub leaks: u64,
     /// All calls to the teacher.

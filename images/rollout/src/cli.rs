@@ -2,7 +2,10 @@
 //! when it is told to stop or takes too long.
 
 mod dataset;
+mod functions;
 mod inspect;
+mod selection;
+mod settings;
 mod verify;
 
 use std::ffi::OsString;
@@ -43,12 +46,17 @@ const SNAPSHOT_EXAMPLES: &str = "Examples:
     sera-rollout snapshot --url https://git.acme.internal/billing.git --revision release-2 --git-credentials ./git \\
         --store s3://acme-ml/sera/ml/billing/1 --store-credentials ./s3
 
+  Only what lies in src, the tests in src/testing too, with a tenth of the functions set aside for evaluation:
+    sera-rollout snapshot --url https://github.com/acme/billing.git --include 'src/**' --include 'src/testing/**' \\
+        --exclude '**/legacy/**' --languages Python,Go --held-out-fraction 0.1 --store file:///tmp/sera/run
+
   By ssh, with a folder that has ssh-privatekey and known_hosts:
     sera-rollout snapshot --url git@github.com:acme/billing.git --git-credentials ./ssh --store file:///tmp/sera/run
 
 What it writes:
   snapshot/repository.bundle   a git bundle: refs/snapshots/0 (also HEAD) is the newest; each commit has no parent
-  snapshot/manifest.json       written last: the commits, their trees and times, and the bundle's sha256";
+  snapshot/functions.jsonl.zst a line of JSON a function and commit: file, name, lines, which functions it calls and which call it
+  snapshot/manifest.json       written last: the commits, their trees and times, what was indexed, and the files' sha256";
 
 /// The data plane of sera-operator: the stages of a run, as plain commands.
 #[derive(Debug, Parser)]
@@ -64,14 +72,15 @@ struct Cli {
 enum Command {
     /// Take commits of a repository into the store
     ///
-    /// Takes commits of a git repository, spread evenly over a window of time, each without its history, and puts them into the store. Run again
-    /// after whatever happened, it finishes what is missing, and changes nothing that is there.
+    /// Takes commits of a git repository, spread evenly over a window of time, each without its history, and puts them into the store, with an index
+    /// of their functions. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
     #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
     Snapshot(SnapshotArgs),
     /// Measure how much of one patch another finds again
     ///
-    /// Measures pairs of patches: the paper's line recall, and a strict measure by file and hunk with precision and F1. No test is run, and no model is
-    /// asked.
+    /// Measures pairs of patches, or what the rollouts of a batch left in a store: the paper's line recall, and a strict measure by file and hunk
+    /// with precision and F1. No test is run, and no model is asked. Over a store it decides about every trajectory; run again, it finds its
+    /// verdicts.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES), args_override_self = true)]
     Verify(verify::VerifyArgs),
     /// Make lines to train on from verified trajectories
@@ -83,6 +92,12 @@ enum Command {
     /// Print one sample as the trainer will see it
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", inspect::EXAMPLES), args_override_self = true)]
     Inspect(inspect::InspectArgs),
+    /// Show the functions of a repository or a snapshot, and the samples that are drawn from them
+    ///
+    /// Prints the function index of a clone's commit or of a store's snapshot, a line of JSON a function; or the samples that a seed draws from it; or
+    /// the function set aside for evaluation that a patch touches.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", functions::EXAMPLES), args_override_self = true)]
+    Functions(functions::FunctionsArgs),
 }
 
 /// How a command tells what it does and how it ended.
@@ -116,6 +131,8 @@ struct SnapshotArgs {
     /// The window, in days before the newest commit
     #[arg(long, env = "SERA_LOOKBACK_DAYS", value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(0..=36_500))]
     lookback_days: u32,
+    #[command(flatten)]
+    selection: selection::SelectionArgs,
     #[arg(
         long,
         env = "SERA_STORE",
@@ -175,6 +192,9 @@ fn run(cli: Cli) -> ExitCode {
         Command::Snapshot(arguments) => {
             runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
         }
+        Command::Verify(arguments) if arguments.is_stage() => {
+            runtime.block_on(conduct(verify::stage(arguments, &progress, &redactor), limit))
+        }
         Command::Verify(arguments) => match verify::print(&arguments) {
             Ok(()) => return ExitCode::Success,
             Err(failure) => Ending::failed(failure),
@@ -183,6 +203,10 @@ fn run(cli: Cli) -> ExitCode {
             runtime.block_on(conduct(dataset::stage(arguments, &progress, &redactor), limit))
         }
         Command::Inspect(arguments) => match runtime.block_on(inspect::print(arguments, &redactor)) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+        Command::Functions(arguments) => match runtime.block_on(functions::print(arguments, &progress, &redactor)) {
             Ok(()) => return ExitCode::Success,
             Err(failure) => Ending::failed(failure),
         },
@@ -217,6 +241,7 @@ async fn snapshot_stage(
         revision: arguments.revision,
         commits: arguments.commits,
         lookback_days: arguments.lookback_days,
+        selection: arguments.selection.into(),
         store: arguments.store,
         git_credentials: arguments.git_credentials,
         store_credentials: arguments.store_credentials,

@@ -1,11 +1,11 @@
 //! `sera-rollout dataset`: what is asked for on the command line or in the environment, and how it reaches the stage.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use sera_crds::contract::{Failure, FailureClass, StageResult};
-use serde::de::DeserializeOwned;
+use sera_crds::contract::{Failure, StageResult};
 
+use super::settings;
 use crate::dataset;
 use crate::failure::FieldNames;
 use crate::progress::Progress;
@@ -81,8 +81,8 @@ pub(super) async fn stage(
         store: arguments.store,
         store_credentials: arguments.store_credentials,
         batches: (!all).then_some(arguments.batches),
-        plan: settings(arguments.plan.as_deref(), "--plan", "SERA_DATASET")?,
-        verification: settings(arguments.verification.as_deref(), "--verification", "SERA_VERIFICATION")?,
+        plan: settings::required(arguments.plan.as_deref(), "--plan", "SERA_DATASET")?,
+        verification: settings::required(arguments.verification.as_deref(), "--verification", "SERA_VERIFICATION")?,
         student: arguments.student,
         dry_run: arguments.dry_run,
         fewer: arguments.fewer,
@@ -92,26 +92,4 @@ pub(super) async fn stage(
         tracing::debug!(?error, "the whole error");
         names.failure(&error)
     })
-}
-
-/// Settings from a file, or from a variable of the environment.
-fn settings<T: DeserializeOwned>(file: Option<&Path>, flag: &str, variable: &str) -> Result<T, Failure> {
-    let failure = |message: String| Failure {
-        class: FailureClass::Configuration,
-        reason: "InvalidSettings".to_owned(),
-        field: None,
-        message,
-    };
-    let (text, origin) = match (file, std::env::var(variable)) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file);
-            let text = text.map_err(|error| failure(format!("{} cannot be read: {error}", file.display())))?;
-            (text, file.display().to_string())
-        }
-        (None, Ok(text)) => (text, variable.to_owned()),
-        (None, Err(_)) => return Err(failure(format!("settings are missing: give a file with {flag}, or {variable}"))),
-    };
-    // JSON is YAML too.
-    serde_yaml::from_str(&text)
-        .map_err(|error| failure(format!("{origin} has other settings than are asked for: {error}")))
 }

@@ -6,11 +6,11 @@ use sera_crds::contract::{
     FileDigest, Fraction, FunctionRef, Judgement, Policy, Rejection, RolloutKind, Verdict, VerificationCounts,
 };
 use sera_crds::values::BugKind;
-use sha2::{Digest as _, Sha256};
 
 use super::sketch::Sketch;
 use crate::failure::{Cause, Explain};
 use crate::store::{Digest, Store, StoreError};
+use crate::verify::stage;
 
 /// The folder of verdicts.
 const FOLDER: &str = "verified";
@@ -91,12 +91,6 @@ impl Explain for CandidatesError {
     }
 }
 
-/// The name of a policy's verdicts: the sha256 of its JSON.
-pub(super) fn policy_digest(policy: &Policy) -> String {
-    let json = serde_json::to_vec(policy).unwrap_or_default();
-    hex::encode(Sha256::digest(json))
-}
-
 /// The batches that have verdicts, in the order of their names.
 pub(super) async fn batches(store: &Store) -> Result<Vec<String>, CandidatesError> {
     let files = store.list(FOLDER).await?;
@@ -108,7 +102,7 @@ pub(super) async fn batches(store: &Store) -> Result<Vec<String>, CandidatesErro
 
 /// Reads the verdicts of some batches.
 pub(super) async fn read(store: &Store, batches: &[String], policy: &Policy) -> Result<Candidates, CandidatesError> {
-    let policy = policy_digest(policy);
+    let policy = stage::digest(policy);
     let mut candidates = Candidates::default();
     for batch in batches {
         let file = format!("{FOLDER}/{batch}/{policy}.jsonl");
@@ -148,7 +142,7 @@ fn candidate(batch: &str, verdict: &Verdict, rollout: RolloutKind, judgement: &J
         batch: batch.to_owned(),
         sample: verdict.sample,
         rollout,
-        function: verdict.function.clone(),
+        function: verdict.function.clone()?,
         bug_kind: verdict.bug_kind.filter(|_| rollout == RolloutKind::First),
         patch_sha256: judgement.patch_sha256.clone()?,
         kept: Fraction { matched: kept.into(), total: all.into() },

@@ -24,15 +24,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sera_crds::contract::{
-    Artifact, CONTRACT_VERSION, DatasetPlan, Policy, Rejection, RolloutKind, StageResult, VerificationPlan,
-};
+use sera_crds::contract::{Artifact, DatasetPlan, Rejection, RolloutKind, StageResult, VerificationPlan};
 
 use crate::failure::{Cause, Explain, Field};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::scratch::{Scratch, ScratchError};
 use crate::store::{self, Store, StoreError};
+use crate::verify::stage;
 use candidates::{Candidates, CandidatesError};
 use committed::CommittedError;
 pub(crate) use eligibility::{StudentJudgement, student_judgement};
@@ -114,7 +113,7 @@ pub(crate) async fn run(
 ) -> Result<StageResult, DatasetError> {
     let student = request.verification.student.as_ref().ok_or(DatasetError::NoStudent)?;
     let student = Arc::new(Student::open(&request.student, student)?);
-    let policy = policy(&request.verification, &student);
+    let policy = stage::policy(&request.verification, Some(student.policy()));
     let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
     let store = Store::open(&request.store, secret.as_ref())?;
     if !request.dry_run
@@ -165,18 +164,6 @@ fn tell(selection: &Selection, rejected: &BTreeMap<Rejection, u64>) {
     }
     for (reason, count) in rejected {
         tracing::info!(?reason, count, "trajectories that are left out");
-    }
-}
-
-/// The policy of the verdicts that a dataset is made from.
-fn policy(plan: &VerificationPlan, student: &Student) -> Policy {
-    Policy {
-        version: CONTRACT_VERSION,
-        measure: plan.measure,
-        threshold: plan.threshold.clone(),
-        max_patch_lines: plan.max_patch_lines,
-        max_mean_tool_tokens: plan.max_mean_tool_tokens,
-        student: Some(student.policy().clone()),
     }
 }
 

@@ -107,7 +107,7 @@ async fn fill(folder: &Path, samples: u64) -> Store {
     snapshot(&store, folder).await;
     let plan = verification();
     let student = Student::open(&testing::folder(), plan.student.as_ref().unwrap()).unwrap();
-    let policy = candidates::policy_digest(&policy(&plan, &student));
+    let policy = stage::digest(&stage::policy(&plan, Some(student.policy())));
     let mut batches: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for sample in 0..samples {
         let batch = if sample < samples / 2 { "run-0" } else { "run-1" };
@@ -118,7 +118,7 @@ async fn fill(folder: &Path, samples: u64) -> Store {
         }
         let verdict = Verdict {
             sample,
-            function: function(sample),
+            function: Some(function(sample)),
             bug_kind: Some("ResourceLifecycle".parse().unwrap()),
             first,
             second,

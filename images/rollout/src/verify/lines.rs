@@ -56,6 +56,10 @@ pub(super) fn is_change(line: &[u8]) -> bool {
 
 /// Whether Python's `strip` leaves nothing of a text.
 pub(super) fn is_blank(mut text: &[u8]) -> bool {
+    // Most lines have something at their end, and indentation before it.
+    if text.last().is_some_and(u8::is_ascii_graphic) {
+        return false;
+    }
     while !text.is_empty() {
         match blank_at(text) {
             0 => return false,
@@ -82,29 +86,25 @@ fn blank_at(text: &[u8]) -> usize {
 /// Where the line that begins at `from` ends, and where the next one begins.
 fn next_end(text: &[u8], from: usize) -> (usize, usize) {
     let mut at = from;
-    while at < text.len() {
-        if MAY_END[usize::from(text[at])] {
-            let bytes = end_at(&text[at..]);
-            if bytes > 0 {
-                return (at, at + bytes);
+    while let Some(word) = text[at..].first_chunk::<8>() {
+        // The first byte of the eight is the lowest of the word.
+        let skipped = suspects(u64::from_le_bytes(*word), b'\n').trailing_zeros() as usize / 8;
+        at += skipped;
+        if skipped < 8 {
+            match end_at(&text[at..]) {
+                0 => at += 1,
+                bytes => return (at, at + bytes),
             }
         }
-        at += 1;
+    }
+    while at < text.len() {
+        match end_at(&text[at..]) {
+            0 => at += 1,
+            bytes => return (at, at + bytes),
+        }
     }
     (text.len(), text.len())
 }
-
-/// The bytes that an end of a line may begin with.
-const MAY_END: [bool; 256] = {
-    let mut table = [false; 256];
-    let first = [b'\n', 0x0b, 0x0c, b'\r', 0x1c, 0x1d, 0x1e, 0xc2, 0xe2];
-    let mut n = 0;
-    while n < first.len() {
-        table[first[n] as usize] = true;
-        n += 1;
-    }
-    table
-};
 
 /// The bytes of the end of a line that a text begins with, or 0.
 fn end_at(text: &[u8]) -> usize {
@@ -116,19 +116,23 @@ fn end_at(text: &[u8]) -> usize {
     }
 }
 
-/// Whether a text has nothing but LF that could end a line: eight bytes at a time, ASCII only, and cautious.
+/// Whether a text has nothing but LF that could end a line: ASCII only, and cautious.
 fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let suspicious = |byte: &u8| matches!(byte, 0x0b..=0x1f | 0x80..);
+    words.iter().all(|word| suspects(u64::from_ne_bytes(*word), 0x0b) == 0) && !rest.iter().any(suspicious)
+}
+
+/// Eight bytes at once: the highest bit of each that lies between `from` and the space, or is not ASCII.
+fn suspects(word: u64, from: u8) -> u64 {
     /// The same byte in all eight places.
     const fn all(byte: u8) -> u64 {
         u64::from_ne_bytes([byte; 8])
     }
-    let (words, rest) = text.as_chunks::<8>();
-    // A byte below 128 plus 0x75 has its highest bit set from VT (0x0b) on, plus 0x60 from the space on, and neither carries into the next.
-    let suspects = |word: u64| {
-        (word | (word & all(0x7f)).wrapping_add(all(0x75)) & !(word & all(0x7f)).wrapping_add(all(0x60))) & all(0x80)
-    };
-    let suspicious = |byte: &u8| matches!(byte, 0x0b..=0x1f | 0x80..);
-    words.iter().all(|word| suspects(u64::from_ne_bytes(*word)) == 0) && !rest.iter().any(suspicious)
+    // What is added to a byte below 128 sets its highest bit from a limit on, and never carries into the next byte.
+    let low = word & all(0x7f);
+    let reaches = |limit: u8| low.wrapping_add(all(0x80 - limit));
+    (word | reaches(from) & !reaches(b' ')) & all(0x80)
 }
 
 #[cfg(test)]

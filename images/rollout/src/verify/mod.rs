@@ -9,6 +9,7 @@ mod multiset;
 pub mod pairs;
 mod recall;
 mod report;
+pub(crate) mod stage;
 mod strict;
 
 use sera_crds::contract::Measures;

@@ -189,6 +189,8 @@ impl<'de> Deserialize<'de> for Text {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::Strategy as _;
+
     use super::*;
 
     /// What comes out, and the numbers of the lines that are no pairs.
@@ -226,6 +228,24 @@ mod tests {
         let input = b"{\"id\":1,\"p1\":\"+\xff\\n+\xfe\\n+\\ud800\",\"p2\":\"+\xff\\n+\\ud800\"}\n";
         let (output, _) = run(input, 1);
         assert_eq!((&output[0]["matched"], &output[0]["total"]), (&2.into(), &3.into()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_line_is_answered_or_named_whatever_it_is(
+            lines in proptest::collection::vec(
+                proptest::prop_oneof![
+                    "[ -~\u{e9}\u{0}\u{2028}]{0,40}".prop_map(String::into_bytes),
+                    proptest::collection::vec(1u8.., 0..40).prop_map(|line| line.into_iter().filter(|byte| *byte != b'\n').collect()),
+                    r#"\{"id":(1|"a"|null|\[1\]),"p1":("[+a\\n-]{0,6}"|null|7),"p2":"[+a-]{0,6}"\}?"#.prop_map(String::into_bytes),
+                ],
+                0..20,
+            ),
+        ) {
+            let asked = lines.iter().filter(|line| !line.trim_ascii().is_empty()).count();
+            let (output, bad) = run(&lines.join(&b'\n'), 2);
+            proptest::prop_assert_eq!(output.len() + bad.len(), asked);
+        }
     }
 
     #[test]

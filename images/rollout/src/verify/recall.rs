@@ -12,7 +12,8 @@ pub fn recall(first: &[u8], second: &[u8]) -> Option<Fraction> {
     if wanted.is_empty() {
         return None;
     }
-    Some(Fraction { matched: multiset::common(&wanted, counted(second)), total: wanted.len() as u64 })
+    let total = wanted.len() as u64;
+    Some(Fraction { matched: multiset::common(wanted, counted(second)), total })
 }
 
 /// The changed lines of a patch, blank ones included: what the paper's filter on the size of patches counts.

@@ -3,13 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ops::Range;
 
 use sera_crds::contract::StrictMeasures;
 use serde::Serialize;
 
 use super::excluded::{Exclusion, exclusion};
-use super::files::{ChangedLine, files};
+use super::files::files;
 use super::multiset;
 
 /// The strict measure of a pair, and what has to be known about it.
@@ -60,15 +59,11 @@ pub enum Side {
 /// Measures `second` against `first`.
 pub fn strict(first: &[u8], second: &[u8]) -> Strict {
     let mut counting = Counting::default();
-    let first = counting.keys(first, Side::P1);
-    let second = counting.keys(second, Side::P2);
-    let wanted: Vec<&[u8]> = first.iter().collect();
-    let measures = StrictMeasures {
-        matched: multiset::common(&wanted, second.iter()),
-        first: first.ranges.len() as u64,
-        second: second.ranges.len() as u64,
-        parsed: counting.unparsed.is_empty(),
-    };
+    let wanted = counting.lines(first, Side::P1);
+    let found = counting.lines(second, Side::P2);
+    let (first, second) = (wanted.len() as u64, found.len() as u64);
+    let parsed = counting.unparsed.is_empty();
+    let measures = StrictMeasures { matched: multiset::common(wanted, found), first, second, parsed };
     Strict { measures, excluded: counting.excluded, unparsed: counting.unparsed }
 }
 
@@ -81,16 +76,20 @@ struct Counting<'a> {
     unparsed: Vec<Unparsed>,
 }
 
-/// One key a counted line, all in one buffer: the file's number, the sign, the text with its whitespace normalised.
-#[derive(Default)]
-struct Keys {
-    bytes: Vec<u8>,
-    ranges: Vec<Range<usize>>,
+/// A line that counts, as two patches must have it in common.
+#[derive(PartialEq, Eq, Hash)]
+struct CountedLine<'a> {
+    /// Its file's number.
+    file: u32,
+    /// `+` or `-`.
+    sign: u8,
+    /// What follows, with its whitespace normalised.
+    text: Cow<'a, [u8]>,
 }
 
 impl<'a> Counting<'a> {
-    fn keys(&mut self, patch: &'a [u8], side: Side) -> Keys {
-        let mut keys = Keys::default();
+    fn lines(&mut self, patch: &'a [u8], side: Side) -> Vec<CountedLine<'a>> {
+        let mut lines = Vec::new();
         for file in files(patch) {
             let name = || String::from_utf8_lossy(&file.path).into_owned();
             if let Some(why) = file.problem.clone() {
@@ -102,33 +101,29 @@ impl<'a> Counting<'a> {
             }
             let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
             let number = *self.numbers.entry(file.path).or_insert(next);
-            for line in file.lines {
-                keys.push(number, line);
-            }
+            let normalised = file.lines.into_iter().map(|line| (line.sign, normalise(line.text)));
+            let counted = normalised.filter(|(_, text)| !text.is_empty());
+            lines.extend(counted.map(|(sign, text)| CountedLine { file: number, sign, text }));
         }
-        keys
+        lines
     }
 }
 
-impl Keys {
-    /// Adds a line, if anything but whitespace is in it.
-    fn push(&mut self, file: u32, line: ChangedLine<'_>) {
-        let start = self.bytes.len();
-        let mut words = line.text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let Some(word) = words.next() else { return };
-        self.bytes.extend(file.to_ne_bytes());
-        self.bytes.push(line.sign);
-        self.bytes.extend(word);
-        for word in words {
-            self.bytes.push(b' ');
-            self.bytes.extend(word);
-        }
-        self.ranges.push(start..self.bytes.len());
+/// A text without whitespace around it, and with one space for all that is between two words. Whitespace is ASCII's: what else looks like it may mean
+/// something to a compiler.
+fn normalise(text: &[u8]) -> Cow<'_, [u8]> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    let text = &text[start..end];
+    // Looked for without a branch, as nearly every line has single spaces alone.
+    let pairs = text.iter().zip(text.iter().skip(1));
+    let uneven = pairs.fold(false, |found, (one, next)| found | (is_space(one) & (*one != b' ' || is_space(next))));
+    if !uneven {
+        return Cow::Borrowed(text);
     }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.ranges.iter().map(|range| &self.bytes[range.clone()])
-    }
+    let words: Vec<&[u8]> = text.split(is_space).filter(|word| !word.is_empty()).collect();
+    Cow::Owned(words.join(&b' '))
 }
 
 #[cfg(test)]

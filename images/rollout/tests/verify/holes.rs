@@ -77,6 +77,15 @@ fn a_forgotten_script_costs_no_precision() {
     assert_eq!(scores(&first, &format!("{first}{script}")), some(["1/1", "1/1", "2/2"]));
 }
 
+/// The example of docs/verification.md.
+#[test]
+fn one_pair_scores_the_same_by_recall_for_other_reasons_and_less_by_f1() {
+    let first = one_file("billing.py", &["-    return total", "+    return round(total, 2)"]);
+    let second = one_file("billing.py", &["-    return total", "+        return round(total, 2)"])
+        + &one_file("shipping.py", &["+    return round(total, 2)"]);
+    assert_eq!(scores(&first, &second), some(["2/2", "2/2", "4/5"]));
+}
+
 #[test]
 fn text_around_the_hunks_is_recalled_and_strictly_is_not() {
     let first = format!("Subject: a change\n\n- a list\n\n{}", one_file("a.py", &["+x"]));

@@ -11,4 +11,6 @@ mod holes;
 mod oracle;
 mod program;
 mod properties;
+mod rollouts;
+mod store;
 mod support;
