@@ -21,7 +21,8 @@ pub use rollout::{
     SampleOutcome, TeacherMark, ToolCall, Trajectory, Usage,
 };
 pub use settings::{
-    AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, TokenPrice,
+    AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
+    TokenPrice, VerificationPlan,
 };
 pub use snapshot::{FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};

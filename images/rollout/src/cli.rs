@@ -1,10 +1,14 @@
 //! The command line: what is asked for, how a command ends (a termination message, an exit code, a line on standard output), and what happens
 //! when it is told to stop or takes too long.
 
+mod dataset;
 mod functions;
+mod inspect;
 mod rollout;
 mod selection;
+mod settings;
 mod sources;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -27,7 +31,7 @@ use crate::snapshot;
 const LINGER: Duration = Duration::from_millis(500);
 
 /// When a snapshot is given up, where nothing else is asked for.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_hours(2);
+const STAGE_TIMEOUT: Duration = Duration::from_hours(2);
 
 const EXIT_CODES: &str = "Exit codes:
     0  done: the stage's manifest is in the store, and standard output has the result as a line of JSON
@@ -81,6 +85,22 @@ enum Command {
     /// of their functions. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
     #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
     Snapshot(SnapshotArgs),
+    /// Measure how much of one patch another finds again
+    ///
+    /// Measures pairs of patches, or what the rollouts of a batch left in a store: the paper's line recall, and a strict measure by file and hunk
+    /// with precision and F1. No test is run, and no model is asked. Over a store it decides about every trajectory; run again, it finds its
+    /// verdicts.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES), args_override_self = true)]
+    Verify(verify::VerifyArgs),
+    /// Make lines to train on from verified trajectories
+    ///
+    /// Takes the best of the verified trajectories, both kinds in the share asked for, without duplicates, and writes them as conversations that
+    /// axolotl and sera-trainer read as they are. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", dataset::EXAMPLES), args_override_self = true)]
+    Dataset(dataset::DatasetArgs),
+    /// Print one sample as the trainer will see it
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", inspect::EXAMPLES), args_override_self = true)]
+    Inspect(inspect::InspectArgs),
     /// Show the functions of a repository or a snapshot, and the samples that are drawn from them
     ///
     /// Prints the function index of a clone's commit or of a store's snapshot, a line of JSON a function; or the samples that a seed draws from it; or
@@ -187,13 +207,27 @@ fn run(cli: Cli) -> ExitCode {
     let limit = cli.ending.timeout.map(|timeout| timeout.span());
     let ending = match cli.command {
         Command::Snapshot(arguments) => {
-            let limit = limit.unwrap_or(SNAPSHOT_TIMEOUT);
+            let limit = limit.unwrap_or(STAGE_TIMEOUT);
             runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
         }
         Command::Rollout(arguments) => {
             let limit = limit.unwrap_or(Duration::MAX);
             runtime.block_on(conduct(rollout::stage(*arguments, &progress, &redactor), limit))
         }
+        Command::Verify(arguments) if arguments.is_stage() => {
+            runtime.block_on(conduct(verify::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
+        }
+        Command::Verify(arguments) => match verify::print(&arguments) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+        Command::Dataset(arguments) => {
+            runtime.block_on(conduct(dataset::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
+        }
+        Command::Inspect(arguments) => match runtime.block_on(inspect::print(arguments, &redactor)) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
         Command::Functions(arguments) => match runtime.block_on(functions::print(arguments, &progress, &redactor)) {
             Ok(()) => return ExitCode::Success,
             Err(failure) => Ending::failed(failure),

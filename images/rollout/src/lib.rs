@@ -7,10 +7,12 @@ mod budget;
 mod chat;
 mod checkout;
 pub mod cli;
+mod dataset;
 mod failure;
 mod git;
 mod github;
 mod index;
+mod inspect;
 mod jsonl;
 mod logs;
 mod metrics;
@@ -28,3 +30,4 @@ mod style;
 #[cfg(test)]
 mod testing;
 mod trust;
+pub mod verify;

@@ -177,7 +177,9 @@ fn carry(there: &Dir, tree: &mut Dir) {
                 let same = (there.content, there.mode, there.modified) == (file.content, file.mode, file.modified);
                 file.seen = if same { there.seen } else { None };
             }
-            (Some(Node::Link(there)), Node::Link(link)) => link.seen = there.seen.filter(|_| there.target == link.target),
+            (Some(Node::Link(there)), Node::Link(link)) => {
+                link.seen = there.seen.filter(|_| there.target == link.target)
+            }
             (_, Node::File(file)) => file.seen = None,
             (_, Node::Link(link)) => link.seen = None,
             _ => {}

@@ -26,8 +26,7 @@ pub(crate) enum LocalError {
 /// Puts this process into a user namespace where it is the given user. Its next program has no capability there or anywhere.
 pub(crate) fn enter_user_namespace(user: u32, group: u32) -> Result<(), LocalError> {
     let (outer_user, outer_group) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER)
-        .map_err(|source| LocalError::Namespace { what: "user namespace", source })?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|source| LocalError::Namespace { what: "user namespace", source })?;
     let write = |file: &str, text: String| fs::write(format!("/proc/self/{file}"), text).map_err(LocalError::Map);
     write("setgroups", "deny".to_owned())?;
     write("uid_map", format!("{user} {outer_user} 1"))?;

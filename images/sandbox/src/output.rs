@@ -37,7 +37,8 @@ impl Capture {
             return (String::from_utf8_lossy(&[self.head, tail].concat()).into_owned(), 0);
         }
         let (head, tail) = (whole_front(&self.head), whole_back(&tail));
-        let text = format!("{}\n[… {cut} bytes left out …]\n{}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+        let text =
+            format!("{}\n[… {cut} bytes left out …]\n{}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
         (text, cut)
     }
 }

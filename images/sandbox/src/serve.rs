@@ -124,7 +124,8 @@ impl Session {
         let policy = match request {
             Request::Hello { protocol: PROTOCOL, policy } => policy,
             Request::Hello { protocol, .. } => {
-                return self.refuse(format!("the driver speaks version {protocol} of the protocol, this is {PROTOCOL}"));
+                return self
+                    .refuse(format!("the driver speaks version {protocol} of the protocol, this is {PROTOCOL}"));
             }
             _ => return self.refuse("the first request has to be the greeting".to_owned()),
         };

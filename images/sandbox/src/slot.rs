@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 
 use crate::confine::{Confinement, landlock};
 use crate::files::Files;
-use crate::outside::{Ending, News, Outside};
 use crate::output::Capture;
+use crate::outside::{Ending, News, Outside};
 use crate::places::Places;
 use crate::police::Police;
 use crate::processes::{Scope, Survivors};
@@ -124,8 +124,7 @@ impl Slot {
         let setup = policy.setup.clone().map(|setup| (setup, Duration::from_millis(policy.setup_timeout_ms)));
         let police = Police::new(policy, scope);
         let (shell, passed, next_look) = (None, None, Instant::now());
-        let mut slot =
-            Self { files, program, confinement, variables, setup, scope, police, next_look, shell, passed };
+        let mut slot = Self { files, program, confinement, variables, setup, scope, police, next_look, shell, passed };
         slot.ready_shell(outside)?;
         Ok(slot)
     }
@@ -230,10 +229,14 @@ impl Slot {
         outside: &Outside,
     ) -> Result<Executed, SlotError> {
         if command.contains('\0') {
-            return Ok(not_run(CommandEnd::Exited { code: 2 }, "the command holds a NUL character, which no shell takes\n"));
+            return Ok(not_run(
+                CommandEnd::Exited { code: 2 },
+                "the command holds a NUL character, which no shell takes\n",
+            ));
         }
         if let Some(limit) = self.passed.take() {
-            let why = "what was left running in the background passed a limit and was ended; this command was not run\n";
+            let why =
+                "what was left running in the background passed a limit and was ended; this command was not run\n";
             return Ok(not_run(CommandEnd::LimitPassed { limit }, why));
         }
         let mut shell = self.ready_shell(outside)?;

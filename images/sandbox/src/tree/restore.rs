@@ -98,7 +98,9 @@ impl Restore<'_> {
     fn link(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path, link: &mut Link) -> Result<(), TreeError> {
         match disk::stat(dir, name) {
             Ok(stat) if link.seen == Some(Identity::from(&stat)) => return Ok(()),
-            Ok(stat) if disk::kind(&stat) == SFlag::S_IFLNK && readlinkat(dir, name).is_ok_and(|now| now == link.target) => {
+            Ok(stat)
+                if disk::kind(&stat) == SFlag::S_IFLNK && readlinkat(dir, name).is_ok_and(|now| now == link.target) =>
+            {
                 link.seen = Some(Identity::from(&stat));
                 return Ok(());
             }
