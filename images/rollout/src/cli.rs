@@ -30,7 +30,7 @@ use crate::snapshot;
 /// How long unfinished work of other threads may hold up the end.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// When a snapshot is given up, where nothing else is asked for.
+/// When a stage whose work is bounded is given up, where nothing else is asked for.
 const STAGE_TIMEOUT: Duration = Duration::from_hours(2);
 
 const EXIT_CODES: &str = "Exit codes:
