@@ -7,6 +7,7 @@ mod editor;
 mod environment;
 mod files;
 mod install;
+mod kernel;
 mod listen;
 mod local;
 mod output;
@@ -73,14 +74,13 @@ fn run(action: Action) -> Result<ExitCode, Box<dyn Error>> {
 fn serve_to_the_end(serve: Serve) -> Result<ExitCode, Box<dyn Error>> {
     let step = Step::of_this_process();
     if let Some(folder) = &serve.local {
-        for name in ["workspace", "tmp", "home"] {
-            std::fs::create_dir_all(folder.join(name))?;
-        }
         match step {
-            Step::Outside => match local::in_namespaces()? {
-                Some(code) => return Ok(code),
-                None => eprintln!("sera-sandbox: going on without; commands see the slot's directories where they are"),
-            },
+            Step::Outside => {
+                if let Some(code) = local::in_namespaces(folder)? {
+                    return Ok(code);
+                }
+                eprintln!("sera-sandbox: going on without; commands see the slot's directories where they are");
+            }
             Step::Enter => return Ok(local::enter(&places(&serve, step), folder)),
             Step::Inside => local::arrive()?,
         }

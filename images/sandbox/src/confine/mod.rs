@@ -1,7 +1,6 @@
 //! The step between `sera-sandbox` and a shell: the program executes itself as `confine`, takes from itself what commands must not have, and becomes
 //! the shell. A process of its own has one thread and no memory of the session, so nothing here is done between fork and exec.
 
-mod capabilities;
 pub(crate) mod landlock;
 pub(crate) mod limits;
 pub(crate) mod seccomp;
@@ -18,7 +17,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, setsid};
 use serde::{Deserialize, Serialize};
 
-use crate::local;
+use crate::{kernel, local};
 
 /// What a shell and everything that comes of it may do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,7 +111,7 @@ fn confine(confinement: &Confinement) -> Result<(), ConfineError> {
     if let Some((user, group)) = confinement.user {
         local::enter_user_namespace(CloneFlags::empty(), user, group)?;
     }
-    capabilities::drop_all().map_err(ConfineError::process("give up capabilities"))?;
+    kernel::drop_capabilities().map_err(ConfineError::process("give up capabilities"))?;
     chdir(&confinement.workspace)
         .map_err(|source| ConfineError::Workspace { path: confinement.workspace.clone(), source })?;
     prctl::set_no_new_privs().map_err(ConfineError::process("give up new privileges"))?;

@@ -81,7 +81,10 @@ impl LocalError {
 
 /// Runs this program again with the same arguments as the first process of namespaces of its own. Answers how that ended; none where there are no
 /// namespaces.
-pub(crate) fn in_namespaces() -> Result<Option<ExitCode>, LocalError> {
+pub(crate) fn in_namespaces(folder: &Path) -> Result<Option<ExitCode>, LocalError> {
+    for path in ["workspace", "tmp", "home"].map(|name| folder.join(name)) {
+        fs::create_dir_all(&path).map_err(LocalError::mount("make", &path))?;
+    }
     let status = again(Step::Enter).status().map_err(LocalError::Start)?;
     match status.code().and_then(|code| u8::try_from(code).ok()) {
         Some(NO_NAMESPACES) => Ok(None),

@@ -16,6 +16,7 @@ use super::TreeError;
 use super::disk;
 use super::node::{Dir, File, Identity, Link, Node, PERMISSIONS};
 use super::pack::Pack;
+use crate::kernel;
 
 /// How deep a tree may be: as deep as `unpack` takes one.
 pub(crate) const DEEPEST: usize = 512;
@@ -36,6 +37,7 @@ impl Restore<'_> {
     /// Makes the directory hold this tree and nothing else, and remembers how its files are seen then.
     pub(crate) fn dir(&mut self, dir: BorrowedFd<'_>, path: &Path, tree: &mut Dir) -> Result<(), TreeError> {
         disk::make_usable(dir).map_err(TreeError::disk("use", path))?;
+        self.count += kernel::clear_attributes(dir).map_err(TreeError::disk("clear the attributes of", path))?;
         for name in disk::names(dir).map_err(TreeError::disk("list", path))? {
             if !tree.children.contains_key(&name) {
                 self.remove(dir, &name, path)?;

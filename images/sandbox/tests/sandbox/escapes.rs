@@ -60,7 +60,7 @@ const OTHERS: &[Try] = &[
     ),
     harmless("read the memory map of sera-sandbox", r#"grep -q . "/proc/$GUARD/maps" && echo ESCAPED"#),
     harmless("read the memory of sera-sandbox", r#"call 0+101 16 $GUARD 0 0"#),
-    harmless("list what sera-sandbox has opened", r#"ls "/proc/$GUARD/fd/" | grep -q . && echo ESCAPED"#),
+    harmless("list what sera-sandbox has opened", r#"ls -l "/proc/$GUARD/fd/" | grep -q -e '->' && echo ESCAPED"#),
     harmless("go through the root of sera-sandbox", r#"ls "/proc/$GUARD/root/" | grep -q . && echo ESCAPED"#),
     harmless("go through its directory", r#"ls "/proc/$GUARD/cwd/" | grep -q . && echo ESCAPED"#),
     harmless("write a file outside", r#"echo x >"$OUTSIDE/written" && echo ESCAPED"#),

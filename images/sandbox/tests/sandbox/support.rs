@@ -89,10 +89,14 @@ impl Sandbox {
 
     /// A slot with namespaces of its own, and an empty tree; none where the kernel has none, which CI does not put up with.
     pub(crate) fn local(policy: &Policy) -> Option<Self> {
+        Self::local_with(policy, &[])
+    }
+
+    pub(crate) fn local_with(policy: &Policy, options: &[&str]) -> Option<Self> {
         let mut sandbox = Self::start(policy, |folder, command| {
             *command = Command::new(env!("CARGO_BIN_EXE_sera-sandbox"));
             command.args(["serve", "--stdio", "--local"]).arg(folder.join("slot"));
-            command.arg("--hide").arg(folder.join("driver")).env("SERA_API_KEY", "the-drivers-variable");
+            command.arg("--hide").arg(folder.join("driver")).args(options).env("SERA_API_KEY", "the-drivers-variable");
         });
         if !sandbox.protections.iter().any(|kept| kept == "pid-namespace") {
             assert!(std::env::var_os("CI").is_none(), "this kernel gives no namespaces");
