@@ -151,7 +151,7 @@ fn nothing_planted_is_found_after_a_wipe_or_another_tree() {
         "(setsid sh -c 'while :; do echo CANARY >late; echo CANARY >$HOME/late; sleep 0.01; done' >/dev/null 2>&1 &)",
         "mkfifo pipe; ln -s /etc etc; chmod 0 d; mkdir locked; echo CANARY >locked/c; chmod 0 locked",
         "python3 -c \"import os\nfor i in range(3000):\n os.mkdir('n'); os.chdir('n')\nopen('c', 'w').write('CANARY')\"",
-        "python3 -c 'import os; os.setxattr(\".\", \"user.canary\", b\"CANARY\")'; export LEFT=CANARY; cd /; f() { echo CANARY; }",
+        "python3 -c 'import os; os.setxattr(\".\", \"user.CANARY\", b\"CANARY\")'; export LEFT=CANARY; cd /; f() { echo CANARY; }",
     ];
     for (round, next) in ["t1", "t1", "t2", "t1"].into_iter().enumerate() {
         sandbox.put(next, &tree);
