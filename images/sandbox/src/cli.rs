@@ -39,6 +39,8 @@ pub(crate) enum Action {
         to: PathBuf,
     },
     Check,
+    /// Whether namespaces can be had; asked by `check` of another process.
+    CheckNamespaces,
     /// The step between this program and a shell; nobody else calls it.
     Confine(String),
 }
@@ -76,6 +78,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some("install") => Action::Install(arguments.path("install", "DEST")?),
         Some("copy") => Action::Copy { from: arguments.path("copy", "FROM")?, to: arguments.path("copy", "TO")? },
         Some("check") => Action::Check,
+        Some("check-namespaces") => Action::CheckNamespaces,
         Some("confine") => Action::Confine(arguments.path("confine", "ARGUMENTS")?.to_string_lossy().into_owned()),
         _ => return Err(UsageError(format!("there is no command {}", command.display()))),
     };

@@ -16,10 +16,18 @@ pub(crate) fn variables(places: &Places, policy: &Policy, inherit: bool) -> Resu
         return Err(format!("the variable {name:?} cannot be one of a process"));
     }
     let mut variables = vec![("PATH".to_owned(), PATH.to_owned())];
+<<<<<<< HEAD
     let own = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     variables.extend(
         own.filter(|(name, _)| if inherit { !is_of_the_cluster(name) } else { HARMLESS.contains(&name.as_str()) }),
     );
+=======
+    if inherit {
+        variables.extend(own().filter(|(name, _)| !is_of_the_cluster(name)));
+    } else {
+        variables.extend(harmless());
+    }
+>>>>>>> sandbox
     let slot = [
         ("HOME", places.home.display().to_string()),
         ("TMPDIR", places.tmp.display().to_string()),
@@ -33,6 +41,15 @@ pub(crate) fn variables(places: &Places, policy: &Policy, inherit: bool) -> Resu
     variables.extend(slot.map(|(name, value)| (name.to_owned(), value)));
     variables.extend(policy.env.iter().cloned());
     Ok(variables)
+}
+
+/// The variables of this process that tell nothing of anyone.
+pub(crate) fn harmless() -> impl Iterator<Item = (String, String)> {
+    own().filter(|(name, _)| HARMLESS.contains(&name.as_str()))
+}
+
+fn own() -> impl Iterator<Item = (String, String)> {
+    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn is_variable(name: &str, value: &str) -> bool {

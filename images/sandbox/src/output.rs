@@ -80,7 +80,7 @@ mod tests {
         let mut capture = Capture::new(10);
         capture.push("abcdäxyzöuvw€".as_bytes());
         let (text, _) = capture.finish();
-        assert_eq!(text, "abcd\n[… 8 bytes left out …]\nw€");
+        assert_eq!(text, "abcd\n[… 7 bytes left out …]\nvw€");
         let mut capture = Capture::new(8);
         capture.push("abcdefg€€".as_bytes());
         assert_eq!(capture.finish().0, "abcd\n[… 5 bytes left out …]\n€");

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, setsid};
 use serde::{Deserialize, Serialize};
 
-use crate::local;
+use crate::{kernel, local};
 
 /// What a shell and everything that comes of it may do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,8 +109,9 @@ fn confine(confinement: &Confinement) -> Result<(), ConfineError> {
     limits::prefer_as_victim();
     limits::apply(confinement)?;
     if let Some((user, group)) = confinement.user {
-        local::enter_user_namespace(user, group)?;
+        local::enter_user_namespace(CloneFlags::empty(), user, group)?;
     }
+    kernel::drop_capabilities().map_err(ConfineError::process("give up capabilities"))?;
     chdir(&confinement.workspace)
         .map_err(|source| ConfineError::Workspace { path: confinement.workspace.clone(), source })?;
     prctl::set_no_new_privs().map_err(ConfineError::process("give up new privileges"))?;

@@ -56,7 +56,7 @@ pub(crate) struct Identity {
     mode: u32,
     owner: (u32, u32),
     links: u64,
-    modified: (i64, i64),
+    pub(crate) modified: (i64, i64),
     pub(crate) changed: (i64, i64),
 }
 

@@ -1,6 +1,7 @@
 //! The contents of files, one after the other in a file that has no name: no path leads there, so no command can read or change it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -14,11 +15,15 @@ use super::node::Digest;
 
 /// How much is read and written at once.
 const CHUNK: usize = 256 << 10;
+/// How much is gathered before it is written: most files are small.
+const GATHERED: usize = 1 << 20;
 
 /// The contents.
 pub(crate) struct Pack {
     file: File,
-    end: u64,
+    /// How much of it is in the file; what follows is gathered.
+    written: u64,
+    gathered: Vec<u8>,
     places: HashMap<Digest, (u64, u64)>,
     buffer: Vec<u8>,
 }
@@ -29,13 +34,13 @@ impl Pack {
         let mut options = File::options();
         options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
         let file = options.open(folder).map_err(TreeError::Pack)?;
-        Ok(Self { file, end: 0, places: HashMap::new(), buffer: vec![0; CHUNK] })
+        Ok(Self { file, written: 0, gathered: Vec::new(), places: HashMap::new(), buffer: vec![0; CHUNK] })
     }
 
     /// Keeps a content; what is kept already takes no more space. Answers its digest and its size.
     pub(crate) fn add(&mut self, content: &mut impl Read) -> Result<(Digest, u64), TreeError> {
         let mut digest = Sha256::new();
-        let mut size = 0;
+        let begin = self.end();
         loop {
             let count = match content.read(&mut self.buffer) {
                 Ok(0) => break,
@@ -44,21 +49,47 @@ impl Pack {
                 Err(error) => return Err(TreeError::Pack(error)),
             };
             digest.update(&self.buffer[..count]);
-            self.file.write_all_at(&self.buffer[..count], self.end + size).map_err(TreeError::Pack)?;
-            size += count as u64;
+            self.gathered.extend_from_slice(&self.buffer[..count]);
+            if self.gathered.len() >= GATHERED {
+                self.write().map_err(TreeError::Pack)?;
+            }
         }
+        if begin < self.written {
+            self.write().map_err(TreeError::Pack)?;
+        }
+        let size = self.end() - begin;
         let digest: Digest = digest.finalize().into();
-        // Only a content that was not there moves the end: the other's bytes are written over by the next.
-        if !self.places.contains_key(&digest) {
-            self.places.insert(digest, (self.end, size));
-            self.end += size;
+        match self.places.entry(digest) {
+            Entry::Vacant(place) => {
+                place.insert((begin, size));
+            }
+            // The next one is written over what is there already.
+            Entry::Occupied(_) => {
+                self.gathered.truncate(usize::try_from(begin.saturating_sub(self.written)).unwrap_or(0));
+                self.written = self.written.min(begin);
+            }
         }
         Ok((digest, size))
     }
 
-    /// Writes a content to a file.
+    fn end(&self) -> u64 {
+        self.written + self.gathered.len() as u64
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.gathered, self.written)?;
+        self.written = self.end();
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Writes a content to a file. One that is kept lies in the file whole, or is gathered whole.
     pub(crate) fn copy(&self, content: &Digest, to: &mut impl Write) -> io::Result<()> {
         let &(mut from, mut left) = self.places.get(content).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(gathered) = from.checked_sub(self.written) {
+            let content = self.gathered.get(usize::try_from(gathered).unwrap_or(usize::MAX)..).unwrap_or_default();
+            return to.write_all(&content[..content.len().min(usize::try_from(left).unwrap_or(usize::MAX))]);
+        }
         let mut buffer = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
         while left > 0 {
             let count = buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));
@@ -76,11 +107,6 @@ impl Pack {
         let metadata = self.file.metadata()?;
         Ok((metadata.ctime(), metadata.ctime_nsec()))
     }
-
-    /// How many bytes are kept.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.end
-    }
 }
 
 #[cfg(test)]
@@ -95,9 +121,13 @@ mod tests {
         let (first, size) = pack.add(&mut &large[..]).unwrap();
         let (second, _) = pack.add(&mut &b"small"[..]).unwrap();
         assert_eq!((pack.add(&mut &large[..]).unwrap(), size), ((first, 700_001), 700_001));
+        assert_eq!(pack.add(&mut &b"small"[..]).unwrap(), (second, 5));
+        let huge: Vec<u8> = (0..3_000_001_u32).map(|at| (at % 249) as u8).collect();
+        let (fourth, _) = pack.add(&mut &huge[..]).unwrap();
+        assert_eq!(pack.add(&mut &huge[..]).unwrap(), (fourth, 3_000_001));
         let (third, _) = pack.add(&mut &b"other"[..]).unwrap();
-        assert_eq!(pack.bytes(), 700_001 + 10);
-        for (digest, content) in [(first, &large[..]), (second, b"small"), (third, b"other")] {
+        assert_eq!(pack.end(), 700_001 + 10 + 3_000_001);
+        for (digest, content) in [(first, &large[..]), (second, b"small"), (third, b"other"), (fourth, &huge)] {
             let mut out = Vec::new();
             pack.copy(&digest, &mut out).unwrap();
             assert!(out == content);

@@ -178,3 +178,20 @@ fn descendants(of: u32) -> Vec<u32> {
         found.extend(more);
     }
 }
+
+#[test]
+fn a_shell_that_is_not_bash_does_as_well() {
+    let Some(mut sandbox) = Sandbox::local_with(&policy(), &["--hide=/usr/bin/bash"]) else { return };
+    assert!(sandbox.shell.ends_with("/sh"), "{}", sandbox.shell);
+    sandbox.run("cd /; export SEEN=here; f() { echo \"f $1\"; }");
+    assert_eq!(sandbox.run("pwd; sh -c 'echo $SEEN'; f 1; umask"), "/\nhere\nf 1\n0002\n");
+    for (command, code) in
+        [("echo 'open", 2), ("if true; then (", 2), ("exec 7</no/such", 2), ("(exit 7)", 7), (": >&9", 2)]
+    {
+        assert_eq!(sandbox.code(command), code, "{command}");
+    }
+    assert_eq!(sandbox.run("pwd; cat"), "/\n", "it is the same shell still");
+    assert_eq!(sandbox.exec("exit 3").end, CommandEnd::ShellEnded);
+    assert_eq!(sandbox.exec_for("setsid sleep 1000 & sleep 1000", 300).end, CommandEnd::TimedOut);
+    assert_eq!(sandbox.run("pwd"), "/testbed\n");
+}
