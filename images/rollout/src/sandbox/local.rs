@@ -22,7 +22,7 @@ pub(super) async fn start(program: &Path, folder: &Path, workspace: &str) -> Res
     std::fs::create_dir_all(folder).map_err(SandboxError::Scratch)?;
     let socket = folder.join("socket");
     let process = Command::new(program)
-        .args(["serve", "--workspace", workspace, "--inherit-env"])
+        .args(["serve", "--workspace", workspace])
         .arg("--local")
         .arg(folder)
         .arg("--socket")

@@ -138,22 +138,36 @@ async fn whoever_watches_sees_counts_and_no_samples() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_is_killed_ends_its_rollout_and_the_others_go_on() {
+async fn a_sandbox_that_is_killed_ends_its_rollout_and_when_none_is_left_the_rest_waits_for_another_try() {
     let Some(program) = sandbox_program() else { return };
     let place = Place::new();
-    let wrapper = place.path("sera-sandbox-one");
-    // The first sandbox ends as soon as it is asked for anything; the second one is a good one.
-    let script = format!("#!/bin/sh\ncase \"$*\" in *sandboxes/0*) exec timeout -s KILL 2 {0} \"$@\";; *) exec {0} \"$@\";; esac\n", program.display());
-    std::fs::write(&wrapper, script).unwrap();
-    std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let teacher = teacher(|_, request| {
-        // Long enough for the first sandbox to die in the middle of its rollout.
-        (about(request) == About::First(2)).then(|| Reply::Json(answer(&call("bash", &json!({"command": "sleep 3"})))))
+    let mark = place.path("scratch").display().to_string();
+    let teacher = teacher(move |_, request| {
+        if about(request) == About::First(2) {
+            kill_sandboxes(&mark);
+        }
+        None
     })
     .await;
-    let plan = json!({"agent": {"maxSteps": 4}});
-    place.finish(place.rollout(&wrapper, &teacher.url, 3, &plan)).await.succeeded();
-    let mut first: Vec<RolloutOutcome> = (0..3).map(|sample| place.outcome(sample).first).collect();
-    first.sort();
-    assert_eq!(first, [RolloutOutcome::StepLimit, RolloutOutcome::StepLimit, RolloutOutcome::EnvironmentError]);
+    let mut command = place.rollout(&program, &teacher.url, 2, &json!({}));
+    command.args(["--slots=1", "--parallel=1"]);
+    let finished = place.finish(command).await;
+    assert_eq!(finished.code, Some(11), "{}", finished.log);
+    assert!(finished.message.contains("SandboxUnavailable"), "{}", finished.message);
+    assert_eq!(place.outcome(0).first, RolloutOutcome::EnvironmentError);
+    assert!(!place.path("store/rollouts/b1/1").exists());
+    let good = Endpoint::start(|_, request| good(&request)).await;
+    place.finish(place.rollout(&program, &good.url, 2, &json!({}))).await.succeeded();
+    assert_eq!(place.outcome(1).second, Some(RolloutOutcome::Submitted));
+}
+
+/// Ends every sandbox whose files are below a folder.
+fn kill_sandboxes(folder: &str) {
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let command = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        if command.split('\0').next().is_some_and(|program| program.ends_with("sera-sandbox")) && command.contains(folder) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
 }
