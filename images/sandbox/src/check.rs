@@ -13,7 +13,15 @@ pub(crate) fn check() -> ExitCode {
     let say = |name: &str, there: bool, what: &str| println!("{} {name:<18} {what}", if there { "yes" } else { "no " });
     say("seccomp", seccomp, "commands are kept from calls of the kernel that reach beyond the slot");
     let version = format!("version {landlock}; commands write to the slot's directories alone");
-    say("landlock", landlock > 0, if landlock > 0 { &version } else { "needs Linux 5.13 or later with landlock among CONFIG_LSM; `landlock: BestEffort` runs without" });
+    say(
+        "landlock",
+        landlock > 0,
+        if landlock > 0 {
+            &version
+        } else {
+            "needs Linux 5.13 or later with landlock among CONFIG_LSM; `landlock: BestEffort` runs without"
+        },
+    );
     say("landlock-scope", landlock >= 6, "signals and abstract sockets stay within the slot (Linux 6.12)");
     say("user-namespaces", local::works(), "without a cluster, commands get namespaces of their own");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -34,8 +34,13 @@ pub(crate) enum Action {
     Version,
     Serve(Serve),
     Install(PathBuf),
-    Copy { from: PathBuf, to: PathBuf },
+    Copy {
+        from: PathBuf,
+        to: PathBuf,
+    },
     Check,
+    /// Whether namespaces can be had; asked by `check` of another process.
+    CheckNamespaces,
     /// The step between this program and a shell; nobody else calls it.
     Confine(String),
 }
@@ -63,7 +68,8 @@ pub(crate) struct UsageError(String);
 /// Reads a command line, without the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, UsageError> {
     let mut arguments = arguments.into_iter();
-    let command = arguments.next().ok_or_else(|| UsageError("say what to do: serve, install, copy or check".to_owned()))?;
+    let command =
+        arguments.next().ok_or_else(|| UsageError("say what to do: serve, install, copy or check".to_owned()))?;
     let mut arguments = Arguments { rest: arguments.collect::<Vec<_>>().into_iter() };
     let action = match command.to_str() {
         Some("--help" | "-h" | "help") => return Ok(Action::Help),
@@ -72,6 +78,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some("install") => Action::Install(arguments.path("install", "DEST")?),
         Some("copy") => Action::Copy { from: arguments.path("copy", "FROM")?, to: arguments.path("copy", "TO")? },
         Some("check") => Action::Check,
+        Some("check-namespaces") => Action::CheckNamespaces,
         Some("confine") => Action::Confine(arguments.path("confine", "ARGUMENTS")?.to_string_lossy().into_owned()),
         _ => return Err(UsageError(format!("there is no command {}", command.display()))),
     };
@@ -123,7 +130,11 @@ fn serve(mut arguments: Arguments) -> Result<Action, UsageError> {
 }
 
 fn absolute(flag: &str, path: PathBuf) -> Result<PathBuf, UsageError> {
-    if path.is_absolute() { Ok(path) } else { Err(UsageError(format!("{flag} takes an absolute path, not {}", path.display()))) }
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(UsageError(format!("{flag} takes an absolute path, not {}", path.display())))
+    }
 }
 
 struct Arguments {
@@ -149,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_socket_and_its_directories_are_taken_either_way() {
-        let Ok(Action::Serve(serve)) = parsed("serve --socket /s --workspace=/w --hide /a --hide=/b --inherit-env") else {
+        let Ok(Action::Serve(serve)) = parsed("serve --socket /s --workspace=/w --hide /a --hide=/b --inherit-env")
+        else {
             panic!("not understood")
         };
         assert_eq!(serve.socket.as_deref(), Some(Path::new("/s")));

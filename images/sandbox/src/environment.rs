@@ -16,8 +16,11 @@ pub(crate) fn variables(places: &Places, policy: &Policy, inherit: bool) -> Resu
         return Err(format!("the variable {name:?} cannot be one of a process"));
     }
     let mut variables = vec![("PATH".to_owned(), PATH.to_owned())];
-    let own = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    variables.extend(own.filter(|(name, _)| if inherit { !is_of_the_cluster(name) } else { HARMLESS.contains(&name.as_str()) }));
+    if inherit {
+        variables.extend(own().filter(|(name, _)| !is_of_the_cluster(name)));
+    } else {
+        variables.extend(harmless());
+    }
     let slot = [
         ("HOME", places.home.display().to_string()),
         ("TMPDIR", places.tmp.display().to_string()),
@@ -33,13 +36,25 @@ pub(crate) fn variables(places: &Places, policy: &Policy, inherit: bool) -> Resu
     Ok(variables)
 }
 
+/// The variables of this process that tell nothing of anyone.
+pub(crate) fn harmless() -> impl Iterator<Item = (String, String)> {
+    own().filter(|(name, _)| HARMLESS.contains(&name.as_str()))
+}
+
+fn own() -> impl Iterator<Item = (String, String)> {
+    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 fn is_variable(name: &str, value: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
 }
 
 /// Whether Kubernetes put it there: where services are is no command's business.
 fn is_of_the_cluster(name: &str) -> bool {
-    name.starts_with("KUBERNETES_") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || is_of_a_link(name)
+    name.starts_with("KUBERNETES_")
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || is_of_a_link(name)
 }
 
 /// Whether it is one of those that docker's links had, which Kubernetes makes still: `NAME_PORT`, `NAME_PORT_80_TCP_ADDR`.

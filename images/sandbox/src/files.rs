@@ -50,12 +50,12 @@ const WORKSPACE: usize = 0;
 impl Files {
     /// Opens the directories, and keeps what the image has in them.
     pub(crate) fn open(places: &Places, writable: &[PathBuf]) -> Result<Self, TreeError> {
-        let mut pack = Pack::create(&places.stash)?;
         let mut roots = Vec::new();
         for path in [&places.workspace, &places.tmp, &places.home] {
             fs::create_dir_all(path).map_err(io_error("make", path))?;
             roots.push(Root::open(path)?);
         }
+        let mut pack = Pack::create(&places.stash)?;
         for path in writable {
             let mut root = Root::open(path)?;
             root.pristine = root.scan(&mut pack, None)?;
@@ -174,10 +174,12 @@ fn carry(there: &Dir, tree: &mut Dir) {
         match (there.children.get(name as &OsString), node) {
             (Some(Node::Dir(there)), Node::Dir(dir)) => carry(there, dir),
             (Some(Node::File(there)), Node::File(file)) => {
-                let same = (there.content, there.mode, there.modified) == (file.content, file.mode, file.modified);
+                let same = (there.content, there.mode) == (file.content, file.mode);
                 file.seen = if same { there.seen } else { None };
             }
-            (Some(Node::Link(there)), Node::Link(link)) => link.seen = there.seen.filter(|_| there.target == link.target),
+            (Some(Node::Link(there)), Node::Link(link)) => {
+                link.seen = there.seen.filter(|_| there.target == link.target)
+            }
             (_, Node::File(file)) => file.seen = None,
             (_, Node::Link(link)) => link.seen = None,
             _ => {}

@@ -31,7 +31,9 @@ pub(crate) fn install(to: &Path) -> io::Result<()> {
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<u64, TreeError> {
     let open = |path: &Path| {
         let opened = File::open(path);
-        opened.map_err(|error| TreeError::disk("open", path)(nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0))))
+        opened.map_err(|error| {
+            TreeError::disk("open", path)(nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+        })
     };
     let mut pack = Pack::create(to)?;
     // An image without anything there has nothing to copy.

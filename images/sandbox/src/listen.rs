@@ -26,7 +26,8 @@ pub(crate) fn accept(path: &Path) -> io::Result<Option<UnixStream>> {
     let endings = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     endings.thread_block()?;
     let signals = SignalFd::with_flags(&endings, SfdFlags::SFD_CLOEXEC)?;
-    let mut polled = [PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    let mut polled =
+        [PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     while poll(&mut polled, PollTimeout::NONE).is_err() {}
     let asked_to_end = polled[1].any().unwrap_or(false);
     let accepted = if asked_to_end { None } else { Some(listener.accept()?.0) };

@@ -9,8 +9,8 @@ mod files;
 mod install;
 mod listen;
 mod local;
-mod outside;
 mod output;
+mod outside;
 mod places;
 mod police;
 mod processes;
@@ -21,7 +21,9 @@ mod tree;
 
 use std::error::Error;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::prctl;
@@ -30,6 +32,7 @@ use nix::sys::stat::{Mode, umask};
 use sera_sandbox::{frame, wire};
 
 use cli::{Action, Serve};
+use local::Step;
 use places::Places;
 use serve::Setting;
 
@@ -60,6 +63,7 @@ fn run(action: Action) -> Result<ExitCode, Box<dyn Error>> {
         Action::Install(to) => install::install(&to)?,
         Action::Copy { from, to } => println!("copied {} files", install::copy(&from, &to)?),
         Action::Check => return Ok(check::check()),
+        Action::CheckNamespaces => local::try_namespaces()?,
         Action::Confine(arguments) => return Err(confine::become_shell(&arguments).into()),
         Action::Serve(serve) => return serve_to_the_end(serve),
     }
@@ -67,6 +71,33 @@ fn run(action: Action) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn serve_to_the_end(serve: Serve) -> Result<ExitCode, Box<dyn Error>> {
+    let step = Step::of_this_process();
+    if let Some(folder) = &serve.local {
+        for name in ["workspace", "tmp", "home"] {
+            std::fs::create_dir_all(folder.join(name))?;
+        }
+        match step {
+            Step::Outside => match local::in_namespaces()? {
+                Some(code) => return Ok(code),
+                None => eprintln!("sera-sandbox: going on without; commands see the slot's directories where they are"),
+            },
+            Step::Enter => return Ok(local::enter(&places(&serve, step), folder)),
+            Step::Inside => local::arrive()?,
+        }
+    }
+    let mut setting = Setting { places: places(&serve, step), user: None, further: Vec::new(), inherit: serve.inherit };
+    if step == Step::Inside {
+        setting.user = Some(local::user_of_commands()?);
+        setting.further.push(local::SHARED_MEMORY.into());
+    }
+    prepare()?;
+    let Some((input, output)) = connection(serve.socket.as_deref())? else { return Ok(ExitCode::SUCCESS) };
+    serve::serve(&setting, input, output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes this process one that serves.
+fn prepare() -> nix::Result<()> {
     // Nobody else, of the same user or not, looks into this process or attaches to it.
     prctl::set_dumpable(false)?;
     prctl::set_child_subreaper(true)?;
@@ -74,23 +105,36 @@ fn serve_to_the_end(serve: Serve) -> Result<ExitCode, Box<dyn Error>> {
     umask(Mode::S_IWOTH);
     // Directories are kept open on the way down.
     let (_, files) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
-    let (input, output) = match &serve.socket {
-        Some(path) => match listen::accept(path)? {
-            Some(stream) => (File::from(OwnedFd::from(stream.try_clone()?)), File::from(OwnedFd::from(stream))),
-            None => return Ok(ExitCode::SUCCESS),
-        },
-        None => {
-            let (input, output) = (std::io::stdin(), std::io::stdout());
-            (File::from(input.as_fd().try_clone_to_owned()?), File::from(output.as_fd().try_clone_to_owned()?))
-        }
-    };
-    serve::serve(&setting(serve), input, output)?;
-    Ok(ExitCode::SUCCESS)
+    setrlimit(Resource::RLIMIT_NOFILE, files, files)
 }
 
-fn setting(serve: Serve) -> Setting {
-    let stash = serve.stash.unwrap_or_else(|| serve.tmp.clone());
-    let Serve { workspace, tmp, home, image_workspace, hidden, inherit, .. } = serve;
-    Setting { places: Places { workspace, tmp, home, stash, image_workspace, hidden }, user: None, inherit }
+/// The two directions of the driver's connection; none where this process was asked to end before there was one.
+fn connection(socket: Option<&Path>) -> io::Result<Option<(File, File)>> {
+    let (input, output) = match socket {
+        Some(path) => {
+            let Some(stream) = listen::accept(path)? else { return Ok(None) };
+            (OwnedFd::from(stream.try_clone()?), OwnedFd::from(stream))
+        }
+        None => (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?),
+    };
+    Ok(Some((input.into(), output.into())))
+}
+
+/// Where the slot's directories are: with namespaces where commands see them in a pod, without where they are.
+fn places(serve: &Serve, step: Step) -> Places {
+    let at = |name: &str, path: &Path| match &serve.local {
+        Some(folder) if step == Step::Outside => folder.join(name),
+        _ => path.to_owned(),
+    };
+    let tmp = at("tmp", &serve.tmp);
+    // A machine's devices are more than a container's.
+    let devices = (serve.local.is_some() && step == Step::Outside).then(|| "/dev".into());
+    Places {
+        workspace: at("workspace", &serve.workspace),
+        home: at("home", &serve.home),
+        stash: serve.stash.clone().unwrap_or_else(|| tmp.clone()),
+        tmp,
+        image_workspace: serve.image_workspace.clone(),
+        hidden: serve.hidden.iter().cloned().chain(devices).collect(),
+    }
 }

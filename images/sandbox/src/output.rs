@@ -37,7 +37,8 @@ impl Capture {
             return (String::from_utf8_lossy(&[self.head, tail].concat()).into_owned(), 0);
         }
         let (head, tail) = (whole_front(&self.head), whole_back(&tail));
-        let text = format!("{}\n[… {cut} bytes left out …]\n{}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+        let text =
+            format!("{}\n[… {cut} bytes left out …]\n{}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
         (text, cut)
     }
 }
@@ -79,7 +80,7 @@ mod tests {
         let mut capture = Capture::new(10);
         capture.push("abcdäxyzöuvw€".as_bytes());
         let (text, _) = capture.finish();
-        assert_eq!(text, "abcd\n[… 8 bytes left out …]\nw€");
+        assert_eq!(text, "abcd\n[… 7 bytes left out …]\nvw€");
         let mut capture = Capture::new(8);
         capture.push("abcdefg€€".as_bytes());
         assert_eq!(capture.finish().0, "abcd\n[… 5 bytes left out …]\n€");

@@ -57,7 +57,8 @@ impl Outside {
         until: Option<Instant>,
     ) -> Result<News, Ending> {
         let of_peer = if request { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut polled = vec![PollFd::new(self.peer.as_fd(), of_peer), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut polled =
+            vec![PollFd::new(self.peer.as_fd(), of_peer), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         polled.extend(readers.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
         polled.extend(writers.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLOUT)));
         // Only a signal interrupts it, and those that matter are read below.

@@ -82,7 +82,8 @@ impl Police {
     }
 
     fn takes_more_disk(&mut self, processes: &[Process], roots: &[BorrowedFd<'_>], most: u64) -> bool {
-        let free = roots.iter().filter_map(|root| fstatvfs(root).ok()).map(|stat| stat.blocks_free() * stat.fragment_size());
+        let free =
+            roots.iter().filter_map(|root| fstatvfs(root).ok()).map(|stat| stat.blocks_free() * stat.fragment_size());
         let free = free.sum::<u64>();
         if let Some((at, before)) = self.counted
             && at.elapsed() < DISK_EVERY

@@ -164,7 +164,8 @@ mod tests {
     #[test]
     fn descendants_are_found_through_any_number_of_parents() {
         let process = |pid, parent| Process { pid, parent, threads: 1 };
-        let all = vec![process(10, 1), process(11, 10), process(12, 11), process(20, 2), process(30, 31), process(31, 30)];
+        let all =
+            vec![process(10, 1), process(11, 10), process(12, 11), process(20, 2), process(30, 31), process(31, 30)];
         let mut found: Vec<i32> = descendants(10, all).iter().map(|process| process.pid).collect();
         found.sort_unstable();
         assert_eq!(found, [11, 12]);

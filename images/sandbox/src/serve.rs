@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -9,7 +10,7 @@ use nix::errno::Errno;
 use crate::editor::{Editor, Workspace};
 use crate::environment;
 use crate::frame::{self, DataReader, DataWriter, FrameError};
-use crate::outside::{Ending, Outside};
+use crate::outside::Outside;
 use crate::places::Places;
 use crate::slot::{Slot, SlotError};
 use crate::wire::{Answer, Fault, PROTOCOL, Policy, Request};
@@ -39,6 +40,8 @@ pub(crate) struct Setting {
     pub(crate) places: Places,
     /// The user in a namespace of the commands' own.
     pub(crate) user: Option<(u32, u32)>,
+    /// What else commands may write to.
+    pub(crate) further: Vec<PathBuf>,
     /// Whether commands get the variables of this process.
     pub(crate) inherit: bool,
 }
@@ -50,15 +53,14 @@ pub(crate) fn serve(setting: &Setting, input: File, output: File) -> Result<(), 
     let mut session = Session { input: BufReader::new(input), output, outside };
     let ended = session.run(setting);
     match ended {
-        Err(Stop::Ended(_)) => Ok(()),
         Err(Stop::Broken(error)) => Err(error),
-        Ok(()) => Ok(()),
+        Err(Stop::Ended) | Ok(()) => Ok(()),
     }
 }
 
 /// Why a session stops.
 enum Stop {
-    Ended(Ending),
+    Ended,
     Broken(SessionError),
 }
 
@@ -66,7 +68,7 @@ impl From<FrameError> for Stop {
     fn from(error: FrameError) -> Self {
         match error {
             // The driver is a process that may be killed at any time; that is no error of this one.
-            FrameError::Io(_) => Self::Ended(Ending::Disconnected),
+            FrameError::Io(_) => Self::Ended,
             other => Self::Broken(other.into()),
         }
     }
@@ -95,7 +97,8 @@ impl Session {
                     let _ = slot.end_all();
                     return Err(stop);
                 }
-                Err(Failure::Slot(error)) => return self.finish(&mut slot, error),
+                Err(Failure::Slot(error)) if error.is_fatal() => return self.finish(&mut slot, error),
+                Err(Failure::Slot(error)) => self.fail(error.fault(), error.to_string(), false)?,
             }
         }
         let _ = slot.end_all();
@@ -117,14 +120,14 @@ impl Session {
 
     /// Hears what must hold, and makes a slot of that kind; none where the driver went without a word.
     fn greet(&mut self, setting: &Setting) -> Result<Option<Slot>, Stop> {
-        if let Err(ending) = self.outside.wait(&[], &[], true, None) {
-            return Err(Stop::Ended(ending));
-        }
+        // A child that ends is heard of too.
+        while !self.outside.wait(&[], &[], true, None).map_err(|_| Stop::Ended)?.request {}
         let Some(request) = self.next()? else { return Ok(None) };
         let policy = match request {
             Request::Hello { protocol: PROTOCOL, policy } => policy,
             Request::Hello { protocol, .. } => {
-                return self.refuse(format!("the driver speaks version {protocol} of the protocol, this is {PROTOCOL}"));
+                return self
+                    .refuse(format!("the driver speaks version {protocol} of the protocol, this is {PROTOCOL}"));
             }
             _ => return self.refuse("the first request has to be the greeting".to_owned()),
         };
@@ -135,7 +138,7 @@ impl Session {
                 self.say(&Answer::Ready { protocol: PROTOCOL, protections, workspace, shell: slot.shell_path() })?;
                 Ok(Some(slot))
             }
-            Err(SlotError::Ending(ending)) => Err(Stop::Ended(ending)),
+            Err(SlotError::Ending(_)) => Err(Stop::Ended),
             Err(error) => {
                 self.fail(error.fault(), error.to_string(), true)?;
                 Err(Stop::Broken(SessionError::Slot(error.to_string())))
@@ -145,7 +148,7 @@ impl Session {
 
     fn make_slot(&self, setting: &Setting, policy: &Policy) -> Result<Slot, SlotError> {
         let variables = environment::variables(&setting.places, policy, setting.inherit).map_err(SlotError::Policy)?;
-        Slot::open(&setting.places, policy, variables, setting.user, &self.outside)
+        Slot::open(setting, policy, variables, &self.outside)
     }
 
     fn answer(
@@ -199,8 +202,8 @@ impl Session {
     /// Tells what went wrong, and stops unless the slot can still be used.
     fn finish(&mut self, slot: &mut Slot, error: SlotError) -> Result<(), Stop> {
         let _ = slot.end_all();
-        if let SlotError::Ending(ending) = error {
-            return Err(Stop::Ended(ending));
+        if matches!(error, SlotError::Ending(_)) {
+            return Err(Stop::Ended);
         }
         self.fail(error.fault(), error.to_string(), true)?;
         Err(Stop::Broken(SessionError::Slot(error.to_string())))

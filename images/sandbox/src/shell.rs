@@ -60,9 +60,11 @@ pub(crate) struct Program {
 impl Program {
     /// The shell of this image: bash where there is one, else sh.
     pub(crate) fn find(path: &str) -> Result<Self, ShellError> {
-        let folders: Vec<&Path> = path.split(':').map(Path::new).chain([Path::new("/bin"), Path::new("/usr/bin")]).collect();
+        let folders: Vec<&Path> =
+            path.split(':').map(Path::new).chain([Path::new("/bin"), Path::new("/usr/bin")]).collect();
         for (name, is_bash) in [("bash", true), ("sh", false)] {
-            let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_absolute() && path.is_file());
+            let found =
+                folders.iter().map(|folder| folder.join(name)).find(|path| path.is_absolute() && path.is_file());
             if let Some(path) = found {
                 return Ok(Self { path, is_bash });
             }

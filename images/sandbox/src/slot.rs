@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 
 use crate::confine::{Confinement, landlock};
 use crate::files::Files;
-use crate::outside::{Ending, News, Outside};
 use crate::output::Capture;
-use crate::places::Places;
+use crate::outside::{Ending, News, Outside};
 use crate::police::Police;
 use crate::processes::{Scope, Survivors};
+use crate::serve::Setting;
 use crate::shell::{Program, Shell, ShellError};
 use crate::tree::TreeError;
 use crate::tree::changed::Changes;
@@ -52,16 +52,18 @@ pub(crate) enum SlotError {
         /// What it printed.
         output: String,
     },
-    /// Nothing was put yet.
-    #[error("no tree has been put")]
-    Empty,
 }
 
 impl SlotError {
+    /// Whether the slot must not be used any more. A tree can be put again after a setup that failed, and be wiped after too many changes.
+    pub(crate) fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Setup { .. } | Self::Tree(TreeError::TooManyChanges { .. }))
+    }
+
     /// Whose fault it is.
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::Tree(TreeError::Stream(_)) | Self::Empty => Fault::Protocol,
+            Self::Tree(TreeError::Stream(_)) => Fault::Protocol,
             Self::Policy(_) | Self::Shell(ShellError::None { .. } | ShellError::Start(_)) => Fault::Unsupported,
             Self::Setup { .. } => Fault::Setup,
             _ => Fault::Environment,
@@ -95,13 +97,16 @@ pub(crate) struct Slot {
 impl Slot {
     /// Makes a slot of these places, and a first shell to see whether the policy can be kept.
     pub(crate) fn open(
-        places: &Places,
+        setting: &Setting,
         policy: &Policy,
         variables: Vec<(String, String)>,
-        user: Option<(u32, u32)>,
         outside: &Outside,
     ) -> Result<Self, SlotError> {
-        let writable = writable(policy)?;
+        let (places, user) = (&setting.places, setting.user);
+        let writable: Vec<PathBuf> = writable(policy)?.into_iter().chain(setting.further.iter().cloned()).collect();
+        refuse_nested(
+            &[&places.workspace, &places.tmp, &places.home].into_iter().chain(&writable).collect::<Vec<_>>(),
+        )?;
         let files = Files::open(places, &writable)?;
         let path = variables.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
         let program = Program::find(path)?;
@@ -124,8 +129,7 @@ impl Slot {
         let setup = policy.setup.clone().map(|setup| (setup, Duration::from_millis(policy.setup_timeout_ms)));
         let police = Police::new(policy, scope);
         let (shell, passed, next_look) = (None, None, Instant::now());
-        let mut slot =
-            Self { files, program, confinement, variables, setup, scope, police, next_look, shell, passed };
+        let mut slot = Self { files, program, confinement, variables, setup, scope, police, next_look, shell, passed };
         slot.ready_shell(outside)?;
         Ok(slot)
     }
@@ -230,12 +234,19 @@ impl Slot {
         outside: &Outside,
     ) -> Result<Executed, SlotError> {
         if command.contains('\0') {
-            return Ok(not_run(CommandEnd::Exited { code: 2 }, "the command holds a NUL character, which no shell takes\n"));
+            return Ok(not_run(
+                CommandEnd::Exited { code: 2 },
+                "the command holds a NUL character, which no shell takes\n",
+            ));
         }
         if let Some(limit) = self.passed.take() {
-            let why = "what was left running in the background passed a limit and was ended; this command was not run\n";
+            let why =
+                "what was left running in the background passed a limit and was ended; this command was not run\n";
             return Ok(not_run(CommandEnd::LimitPassed { limit }, why));
         }
+        // Whether the shell has ended since the last command.
+        let news = outside.wait(&[], &[], false, Some(Instant::now()))?;
+        self.note(&news);
         let mut shell = self.ready_shell(outside)?;
         // What was printed in the background since the last command ended is nobody's.
         shell.read_output(&mut Capture::new(0))?;
@@ -323,6 +334,19 @@ impl Slot {
 
 fn not_run(end: CommandEnd, why: &str) -> Executed {
     Executed { end, output: why.to_owned(), cut_bytes: 0, elapsed: Duration::ZERO }
+}
+
+/// Directories that are restored one by one must not lie in each other.
+fn refuse_nested(paths: &[&PathBuf]) -> Result<(), SlotError> {
+    let nested = |(at, inner): (usize, &&PathBuf)| {
+        let outer = paths.iter().enumerate().find(|(other, outer)| *other != at && inner.starts_with(outer))?;
+        Some(SlotError::Policy(format!(
+            "{} lies in {}; commands may write to both, so they must be apart",
+            inner.display(),
+            outer.1.display()
+        )))
+    };
+    paths.iter().enumerate().find_map(nested).map_or(Ok(()), Err)
 }
 
 /// The further directories of the policy: there, absolute, and not ones that would give everything away.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use ::landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use super::Confinement;
@@ -21,7 +21,9 @@ const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LandlockError {
     /// The kernel has none.
-    #[error("this kernel has no Landlock, which `landlock: Required` asks for (a kernel since 5.13 that lists it in /sys/kernel/security/lsm)")]
+    #[error(
+        "this kernel has no Landlock, which `landlock: Required` asks for (a kernel since 5.13 that lists it in /sys/kernel/security/lsm)"
+    )]
     Missing,
     /// The kernel refused a rule.
     #[error("Landlock refused: {0}")]
@@ -83,7 +85,11 @@ fn readable(hidden: &[PathBuf]) -> Vec<PathBuf> {
         if hidden.iter().any(|hidden| hidden.starts_with(&path)) {
             let entries = fs::read_dir(&path).into_iter().flatten().flatten();
             // A symbolic link is where it leads, and that is looked at on its own.
-            open.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink())).map(|entry| entry.path()));
+            open.extend(
+                entries
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
+                    .map(|entry| entry.path()),
+            );
         } else {
             paths.push(path);
         }

@@ -1,6 +1,7 @@
 //! The step between `sera-sandbox` and a shell: the program executes itself as `confine`, takes from itself what commands must not have, and becomes
 //! the shell. A process of its own has one thread and no memory of the session, so nothing here is done between fork and exec.
 
+mod capabilities;
 pub(crate) mod landlock;
 pub(crate) mod limits;
 pub(crate) mod seccomp;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, setsid};
@@ -108,8 +110,9 @@ fn confine(confinement: &Confinement) -> Result<(), ConfineError> {
     limits::prefer_as_victim();
     limits::apply(confinement)?;
     if let Some((user, group)) = confinement.user {
-        local::enter_user_namespace(user, group)?;
+        local::enter_user_namespace(CloneFlags::empty(), user, group)?;
     }
+    capabilities::drop_all().map_err(ConfineError::process("give up capabilities"))?;
     chdir(&confinement.workspace)
         .map_err(|source| ConfineError::Workspace { path: confinement.workspace.clone(), source })?;
     prctl::set_no_new_privs().map_err(ConfineError::process("give up new privileges"))?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 
 /// Why no filter is in force.
@@ -168,11 +169,12 @@ fn denied(egress: bool, guard: i32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, s
     rules.insert(libc::SYS_clone, new_namespaces()?);
     // What is read is what everyone has; what is set switches protections of the kernel off.
     let query = -1;
-    rules.insert(libc::SYS_personality, vec![rule([word(0, SeccompCmpOp::Ne, query)?, word(0, SeccompCmpOp::Ne, 0)?])?]);
+    rules
+        .insert(libc::SYS_personality, vec![rule([word(0, SeccompCmpOp::Ne, query)?, word(0, SeccompCmpOp::Ne, 0)?])?]);
     // A character put into a terminal is as good as typed by its owner.
-    let into_terminal = [libc::TIOCSTI, libc::TIOCLINUX].into_iter().map(|request| {
-        rule([SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?])
-    });
+    let into_terminal = [libc::TIOCSTI, libc::TIOCLINUX]
+        .into_iter()
+        .map(|request| rule([SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?]));
     rules.insert(libc::SYS_ioctl, into_terminal.collect::<Result<_, _>>()?);
     // Its own limits, yes; those of another, no.
     let others = [rule([word(0, SeccompCmpOp::Ne, 0)?, long(2, SeccompCmpOp::Ne, 0)?])?];
@@ -185,7 +187,9 @@ fn denied(egress: bool, guard: i32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, s
 
 fn sockets_but_internet() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let other = [word(0, SeccompCmpOp::Ne, libc::AF_INET)?, word(0, SeccompCmpOp::Ne, libc::AF_INET6)?];
-    let raw = |kind: i32| SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(SOCKET_TYPE), number(kind));
+    let raw = |kind: i32| {
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(SOCKET_TYPE), number(kind))
+    };
     Ok(vec![rule(other)?, rule([raw(libc::SOCK_RAW)?])?, rule([raw(SOCK_PACKET)?])?])
 }
 
@@ -231,7 +235,8 @@ fn no_x32() -> BpfProgram {
 pub(crate) fn works() -> bool {
     let probe = std::thread::spawn(|| {
         let applied = apply(false, 0).is_ok();
-        applied && std::net::UdpSocket::bind("127.0.0.1:0").is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+        applied
+            && std::net::UdpSocket::bind("127.0.0.1:0").is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
     });
     probe.join().unwrap_or(false)
 }

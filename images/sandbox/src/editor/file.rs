@@ -50,7 +50,11 @@ impl Opened {
 
     /// Writes another content to the very same file: its mode and its links stay.
     pub(super) fn write(&mut self, bytes: &[u8], shown: &str) -> Result<(), Refusal> {
-        let written = self.file.rewind().and_then(|()| self.file.write_all(bytes)).and_then(|()| self.file.set_len(bytes.len() as u64));
+        let written = self
+            .file
+            .rewind()
+            .and_then(|()| self.file.write_all(bytes))
+            .and_then(|()| self.file.set_len(bytes.len() as u64));
         written.map_err(|error| Refusal(format!("{shown} could not be written ({error}); look at it before going on.")))
     }
 }
@@ -171,9 +175,13 @@ fn refused(shown: &str, error: Errno) -> Refusal {
     Refusal(match error {
         Errno::ENOENT => format!("{shown} is not there. `view` on a directory lists what is."),
         Errno::ENOTDIR => format!("A part of {shown} is a file and no directory."),
-        Errno::EXDEV => format!("{shown} leads out of the workspace over a symbolic link. Use bash for files outside of it."),
+        Errno::EXDEV => {
+            format!("{shown} leads out of the workspace over a symbolic link. Use bash for files outside of it.")
+        }
         Errno::ELOOP => format!("{shown} is a symbolic link that leads nowhere or in circles."),
-        Errno::EACCES | Errno::EPERM => format!("{shown} may not be used so. Its permissions can be changed with bash (chmod)."),
+        Errno::EACCES | Errno::EPERM => {
+            format!("{shown} may not be used so. Its permissions can be changed with bash (chmod).")
+        }
         Errno::ENAMETOOLONG => format!("{shown} is longer than a path can be."),
         Errno::ENOSPC | Errno::EDQUOT => format!("{shown} cannot be written: there is no space left."),
         Errno::ETXTBSY => format!("{shown} is a program that is running; end it first."),

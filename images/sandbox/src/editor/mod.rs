@@ -132,11 +132,19 @@ impl Workspace<'_> {
     /// A path as the model wrote it, as one from the workspace; empty for the workspace itself.
     fn relative(self, path: &str) -> Result<PathBuf, Refusal> {
         let here = self.path.display();
-        let outside = || Refusal::new(format!("{path} is outside of {here}. This tool edits files beneath {here} only; use bash for others."));
+        let outside = || {
+            Refusal::new(format!(
+                "{path} is outside of {here}. This tool edits files beneath {here} only; use bash for others."
+            ))
+        };
         if path.is_empty() || path.contains('\0') {
             return Err(Refusal::new(format!("A path is needed, such as {here}/README.md.")));
         }
-        let relative = if path.starts_with('/') { Path::new(path).strip_prefix(self.path).map_err(|_| outside())? } else { Path::new(path) };
+        let relative = if path.starts_with('/') {
+            Path::new(path).strip_prefix(self.path).map_err(|_| outside())?
+        } else {
+            Path::new(path)
+        };
         let mut out = PathBuf::new();
         for part in relative.components() {
             match part {

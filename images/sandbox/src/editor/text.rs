@@ -31,7 +31,9 @@ impl Edit {
 /// Replaces a text that stands there exactly once.
 pub(super) fn replace(shown: &str, bytes: &[u8], old: &str, new: &str) -> Result<Edit, Refusal> {
     if old.is_empty() {
-        return Err(Refusal::new("The text to replace is empty. Give the text that stands in the file, or use insert.".to_owned()));
+        return Err(Refusal::new(
+            "The text to replace is empty. Give the text that stands in the file, or use insert.".to_owned(),
+        ));
     }
     if old == new {
         return Err(Refusal::new("The new text is the same as the old one, so nothing would change.".to_owned()));
@@ -44,7 +46,9 @@ pub(super) fn replace(shown: &str, bytes: &[u8], old: &str, new: &str) -> Result
             Some(line) => format!(
                 "The text does not stand in {shown} as given. At line {line} there is one that differs only in blanks (spaces, tabs): view it and copy it exactly."
             ),
-            None => format!("The text does not stand in {shown}. View the place again and copy it exactly, with all its blanks."),
+            None => format!(
+                "The text does not stand in {shown}. View the place again and copy it exactly, with all its blanks."
+            ),
         })),
         _ => {
             let lines = places.iter().take(MOST_PLACES).map(|at| (count_lines(&bytes[..*at]) + 1).to_string());
@@ -63,7 +67,10 @@ pub(super) fn insert(shown: &str, bytes: &[u8], line: u64, text: &str) -> Result
     let lines = lines_of(bytes);
     let after = usize::try_from(line).ok().filter(|line| *line <= lines.len());
     let Some(after) = after else {
-        return Err(Refusal::new(format!("{shown} has {} lines; a text can be inserted after line 0 to {0}.", lines.len())));
+        return Err(Refusal::new(format!(
+            "{shown} has {} lines; a text can be inserted after line 0 to {0}.",
+            lines.len()
+        )));
     };
     let at = lines.iter().take(after).map(|line| line.len()).sum::<usize>();
     let end = if uses_crlf(bytes) { &b"\r\n"[..] } else { b"\n" };
@@ -101,7 +108,11 @@ fn uses_crlf(bytes: &[u8]) -> bool {
 
 /// A text from a model as it would stand in this file.
 fn for_file(bytes: &[u8], text: &str) -> Vec<u8> {
-    if uses_crlf(bytes) && !text.contains('\r') { text.replace('\n', "\r\n").into_bytes() } else { text.as_bytes().to_vec() }
+    if uses_crlf(bytes) && !text.contains('\r') {
+        text.replace('\n', "\r\n").into_bytes()
+    } else {
+        text.as_bytes().to_vec()
+    }
 }
 
 /// Every place where a text stands, overlapping ones too: each of them could be meant.

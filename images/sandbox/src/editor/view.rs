@@ -50,7 +50,11 @@ fn file(shown: &str, opened: &Opened, range: Option<(i64, i64)>, max_chars: usiz
 }
 
 fn lines(shown: &str, (first, last): (i64, i64), count: usize) -> Result<(usize, usize), Refusal> {
-    let wrong = |why: &str| Refusal::new(format!("The range [{first}, {last}] {why}; {shown} has {count} lines. Its first line is 1, and -1 as the last means its end."));
+    let wrong = |why: &str| {
+        Refusal::new(format!(
+            "The range [{first}, {last}] {why}; {shown} has {count} lines. Its first line is 1, and -1 as the last means its end."
+        ))
+    };
     let from = usize::try_from(first).ok().filter(|first| (1..=count).contains(first));
     let from = from.ok_or_else(|| wrong("does not begin in the file"))?;
     let to = if last == -1 { Some(count) } else { usize::try_from(last).ok() };
@@ -70,7 +74,11 @@ pub(super) fn numbered(bytes: &[u8], first: usize, last: usize, max_chars: usize
         chars += line.chars().count();
         if chars > max_chars && number > first {
             let next = number - 1;
-            let _ = writeln!(out, "[lines {first} to {next} of {} are shown; view the others with a range, such as [{number}, {last}]]", lines.len());
+            let _ = writeln!(
+                out,
+                "[lines {first} to {next} of {} are shown; view the others with a range, such as [{number}, {last}]]",
+                lines.len()
+            );
             return out;
         }
         out.push_str(&line);

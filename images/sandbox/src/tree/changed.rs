@@ -122,7 +122,12 @@ impl Comparison<'_> {
         }
     }
 
-    fn file(&self, dir: BorrowedFd<'_>, name: &OsStr, node: Option<&Node>) -> Result<Option<(FileNow, Vec<u8>)>, Errno> {
+    fn file(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        node: Option<&Node>,
+    ) -> Result<Option<(FileNow, Vec<u8>)>, Errno> {
         let (opened, stat) = disk::open_file(dir, name)?;
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if bytes > LARGEST_FILE || self.changes.bytes + bytes > MOST_BYTES {

@@ -126,7 +126,6 @@ pub(crate) fn make_usable(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Whether the time of change of a file tells every change. On tmpfs a write through a mapping leaves no trace, and of what a network's or a user's
 /// file system does nothing is known.
 pub(crate) fn times_tell_changes(dir: impl AsFd) -> bool {
-    const TRUSTED: [FsType; 3] =
-        [statfs::EXT4_SUPER_MAGIC, statfs::BTRFS_SUPER_MAGIC, statfs::XFS_SUPER_MAGIC];
+    const TRUSTED: [FsType; 3] = [statfs::EXT4_SUPER_MAGIC, statfs::BTRFS_SUPER_MAGIC, statfs::XFS_SUPER_MAGIC];
     fstatfs(dir).is_ok_and(|stat| TRUSTED.contains(&stat.filesystem_type()))
 }

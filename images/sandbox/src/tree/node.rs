@@ -56,7 +56,7 @@ pub(crate) struct Identity {
     mode: u32,
     owner: (u32, u32),
     links: u64,
-    modified: (i64, i64),
+    pub(crate) modified: (i64, i64),
     pub(crate) changed: (i64, i64),
 }
 
@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_is_put_on_top_wins_and_directories_are_merged() {
-        let mut below = dir(vec![("a", file(1)), ("d", Node::Dir(dir(vec![("x", file(2))]))), ("e", Node::Dir(dir(vec![])))]);
+        let mut below =
+            dir(vec![("a", file(1)), ("d", Node::Dir(dir(vec![("x", file(2))]))), ("e", Node::Dir(dir(vec![])))]);
         below.overlay(dir(vec![("d", Node::Dir(dir(vec![("y", file(3))]))), ("a", link("d")), ("e", file(4))]));
         let both = Node::Dir(dir(vec![("x", file(2)), ("y", file(3))]));
         assert_eq!(below, dir(vec![("a", link("d")), ("d", both), ("e", file(4))]));

@@ -76,11 +76,6 @@ impl Pack {
         let metadata = self.file.metadata()?;
         Ok((metadata.ctime(), metadata.ctime_nsec()))
     }
-
-    /// How many bytes are kept.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.end
-    }
 }
 
 #[cfg(test)]
@@ -96,7 +91,7 @@ mod tests {
         let (second, _) = pack.add(&mut &b"small"[..]).unwrap();
         assert_eq!((pack.add(&mut &large[..]).unwrap(), size), ((first, 700_001), 700_001));
         let (third, _) = pack.add(&mut &b"other"[..]).unwrap();
-        assert_eq!(pack.bytes(), 700_001 + 10);
+        assert_eq!(pack.end, 700_001 + 10);
         for (digest, content) in [(first, &large[..]), (second, b"small"), (third, b"other")] {
             let mut out = Vec::new();
             pack.copy(&digest, &mut out).unwrap();

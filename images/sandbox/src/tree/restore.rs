@@ -75,7 +75,13 @@ impl Restore<'_> {
 
     fn file(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path, file: &mut File) -> Result<(), TreeError> {
         match disk::stat(dir, name) {
-            Ok(stat) if self.trust && file.seen == Some(Identity::from(&stat)) => return Ok(()),
+            Ok(stat) if self.trust && file.seen == Some(Identity::from(&stat)) => {
+                // The same file of another tree: only its time is another.
+                if (stat.st_mtime, stat.st_mtime_nsec) != file.modified {
+                    file.seen = Some(date(dir, name, file.modified).map_err(TreeError::disk("date", path))?);
+                }
+                return Ok(());
+            }
             Ok(_) => disk::remove(self.top, dir, name).map_err(TreeError::disk("remove", path))?,
             Err(Errno::ENOENT) => {}
             Err(error) => return Err(TreeError::disk("look at", path)(error)),
@@ -98,7 +104,9 @@ impl Restore<'_> {
     fn link(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path, link: &mut Link) -> Result<(), TreeError> {
         match disk::stat(dir, name) {
             Ok(stat) if link.seen == Some(Identity::from(&stat)) => return Ok(()),
-            Ok(stat) if disk::kind(&stat) == SFlag::S_IFLNK && readlinkat(dir, name).is_ok_and(|now| now == link.target) => {
+            Ok(stat)
+                if disk::kind(&stat) == SFlag::S_IFLNK && readlinkat(dir, name).is_ok_and(|now| now == link.target) =>
+            {
                 link.seen = Some(Identity::from(&stat));
                 return Ok(());
             }
@@ -109,11 +117,16 @@ impl Restore<'_> {
         self.count += 1;
         symlinkat(link.target.as_os_str(), dir, name).map_err(TreeError::disk("make", path))?;
         // The same on every machine, as everything else is.
-        let epoch = TimeSpec::new(0, 0);
-        utimensat(dir, name, &epoch, &epoch, UtimensatFlags::NoFollowSymlink).map_err(TreeError::disk("date", path))?;
-        link.seen = Some(Identity::from(&disk::stat(dir, name).map_err(TreeError::disk("look at", path))?));
+        link.seen = Some(date(dir, name, (0, 0)).map_err(TreeError::disk("date", path))?);
         Ok(())
     }
+}
+
+/// Sets when a file was modified, and answers how it is seen then.
+fn date(dir: BorrowedFd<'_>, name: &OsStr, modified: (i64, i64)) -> Result<Identity, Errno> {
+    let modified = TimeSpec::new(modified.0, modified.1);
+    utimensat(dir, name, &modified, &modified, UtimensatFlags::NoFollowSymlink)?;
+    Ok(Identity::from(&disk::stat(dir, name)?))
 }
 
 fn errno(error: &io::Error) -> Errno {

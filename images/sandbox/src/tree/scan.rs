@@ -31,7 +31,11 @@ impl Scan<'_> {
         let stat = fstat(dir).map_err(TreeError::disk("look at", path))?;
         let mut children = BTreeMap::new();
         // What lies deeper than anything that is put is left out, and so removed when the tree is restored.
-        let names = if depth > restore::DEEPEST { Vec::new() } else { disk::names(dir).map_err(TreeError::disk("list", path))? };
+        let names = if depth > restore::DEEPEST {
+            Vec::new()
+        } else {
+            disk::names(dir).map_err(TreeError::disk("list", path))?
+        };
         for name in names {
             let known = known.and_then(|known| known.children.get(&name));
             if let Some(node) = self.node(dir, &name, &path.join(&name), known, depth)? {

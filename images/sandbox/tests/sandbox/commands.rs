@@ -128,20 +128,21 @@ fn a_driver_that_goes_leaves_nothing_running() {
 
 #[test]
 fn limits_are_policed() {
-    let policy = Policy {
-        memory_bytes: Some(200 << 20),
-        disk_bytes: Some(50 << 20),
-        processes: Some(60),
-        ..policy()
-    };
+    let policy = Policy { memory_bytes: Some(200 << 20), disk_bytes: Some(50 << 20), processes: Some(60), ..policy() };
     let mut sandbox = Sandbox::with(&policy);
     let bomb = |sandbox: &mut Sandbox, command: &str| sandbox.exec_for(command, 60_000).end;
     let passed = |limit| CommandEnd::LimitPassed { limit };
     assert_eq!(bomb(&mut sandbox, "f() { f | f & }; f; sleep 60"), passed(Limit::Processes));
     assert_eq!(bomb(&mut sandbox, "python3 -c 'x = bytearray(1 << 40 >> 10)'; sleep 60"), passed(Limit::Memory));
-    assert_eq!(bomb(&mut sandbox, "for i in $(seq 99); do head -c 9000000 /dev/zero >f$i; done; sleep 60"), passed(Limit::Disk));
+    assert_eq!(
+        bomb(&mut sandbox, "for i in $(seq 99); do head -c 9000000 /dev/zero >f$i; done; sleep 60"),
+        passed(Limit::Disk)
+    );
     sandbox.wipe();
-    assert_eq!(bomb(&mut sandbox, "exec 7>f; rm f; head -c 40000000 /dev/zero >&7; head -c 40000000 /dev/zero >g; sleep 60"), passed(Limit::Disk));
+    assert_eq!(
+        bomb(&mut sandbox, "exec 7>f; rm f; head -c 40000000 /dev/zero >&7; head -c 40000000 /dev/zero >g; sleep 60"),
+        passed(Limit::Disk)
+    );
     sandbox.wipe();
     assert_ne!(sandbox.code("head -c 60000000 /dev/zero >large"), 0, "no single file is larger than all may be");
     assert_eq!(sandbox.run("echo alive"), "alive\n");
@@ -160,10 +161,17 @@ fn what_passes_a_limit_in_the_background_is_told_with_the_next_command() {
 fn descendants(of: u32) -> Vec<u32> {
     let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
     let parent = |pid: u32| stat(pid)?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok();
-    let all: Vec<u32> = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
+    let all: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
     let mut found = vec![of];
     loop {
-        let more: Vec<u32> = all.iter().copied().filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|parent| found.contains(&parent))).collect();
+        let more: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|parent| found.contains(&parent)))
+            .collect();
         if more.is_empty() {
             return found.split_off(1);
         }
