@@ -2,8 +2,8 @@
 //! interpreted here; what becomes of changed files is decided in `checkout`.
 
 mod connection;
-mod local;
 mod pool;
+mod reach;
 mod slot;
 
 use std::path::PathBuf;
