@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-fn main() {}
-=======
 //! What the sandbox costs, as a table: `cargo bench -p sera-sandbox`. A command beside plain `sh -c`, and a tree of ten thousand files.
 
 use std::io::{BufReader, Write};
@@ -165,4 +162,3 @@ impl Drop for Slot {
         let _ = self.child.wait();
     }
 }
->>>>>>> sandbox

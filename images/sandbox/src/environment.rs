@@ -16,18 +16,11 @@ pub(crate) fn variables(places: &Places, policy: &Policy, inherit: bool) -> Resu
         return Err(format!("the variable {name:?} cannot be one of a process"));
     }
     let mut variables = vec![("PATH".to_owned(), PATH.to_owned())];
-<<<<<<< HEAD
-    let own = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    variables.extend(
-        own.filter(|(name, _)| if inherit { !is_of_the_cluster(name) } else { HARMLESS.contains(&name.as_str()) }),
-    );
-=======
     if inherit {
         variables.extend(own().filter(|(name, _)| !is_of_the_cluster(name)));
     } else {
         variables.extend(harmless());
     }
->>>>>>> sandbox
     let slot = [
         ("HOME", places.home.display().to_string()),
         ("TMPDIR", places.tmp.display().to_string()),

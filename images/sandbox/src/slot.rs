@@ -11,10 +11,6 @@ use crate::confine::{Confinement, landlock};
 use crate::files::Files;
 use crate::output::Capture;
 use crate::outside::{Ending, News, Outside};
-<<<<<<< HEAD
-use crate::places::Places;
-=======
->>>>>>> sandbox
 use crate::police::Police;
 use crate::processes::{Scope, Survivors};
 use crate::serve::Setting;

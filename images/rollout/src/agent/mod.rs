@@ -127,12 +127,12 @@ impl From<CheckoutError> for Stop {
 }
 
 /// A call's error as the end of a rollout: its own, or everybody's where the teacher lets nobody in or has answered nobody meanwhile.
-pub(crate) fn outcome_of(error: ChatError, teacher: &Teacher) -> Result<(RolloutOutcome, Option<String>), ChatError> {
+pub(crate) async fn outcome_of(error: ChatError, teacher: &Teacher) -> Result<(RolloutOutcome, Option<String>), ChatError> {
     match error {
         ChatError::ContextOverflow { .. } => Ok((RolloutOutcome::ContextLimit, None)),
         ChatError::OutOfTime => Ok((RolloutOutcome::TimeLimit, None)),
         ChatError::NotLetIn { .. } | ChatError::NotThere { .. } | ChatError::Untrusted { .. } => Err(error),
-        ChatError::GivenUp { since, .. } if !teacher.has_answered_since(since) => Err(error),
+        ChatError::GivenUp { since, .. } if !teacher.answers_others(since).await => Err(error),
         ChatError::GivenUp { .. } | ChatError::Rejected { .. } => Ok((RolloutOutcome::TeacherError, Some(error.to_string()))),
     }
 }
@@ -247,10 +247,15 @@ impl Course<'_> {
                 until: self.until,
             };
             let asked = Instant::now();
-            let answer = self.agent.teacher.ask(&ask).await.map_err(|error| match outcome_of(error, self.agent.teacher) {
-                Ok((outcome, problem)) => Stop::Ended(outcome, problem),
-                Err(error) => Stop::Broken(error.into()),
-            })?;
+            let answer = match self.agent.teacher.ask(&ask).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    return Err(match outcome_of(error, self.agent.teacher).await {
+                        Ok((outcome, problem)) => Stop::Ended(outcome, problem),
+                        Err(error) => Stop::Broken(error.into()),
+                    });
+                }
+            };
             self.agent.meter.called(&answer.usage, asked.elapsed());
             self.agent.budget.spend(answer.usage);
             self.usage += answer.usage;
@@ -347,6 +352,3 @@ impl Course<'_> {
         earlier || said(&answer.content, answer.reasoning.as_deref())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,6 +29,9 @@ use replicas::Replicas;
 /// The longest pause that a server may ask for with `Retry-After`; what asks for more is asked again after this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
 
+/// How many tokens a word may take, thinking not finished.
+const WORD: u32 = 16;
+
 /// How long a teacher is waited for, and how often it is asked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -123,10 +126,20 @@ impl Teacher {
         &self.model
     }
 
-    /// Whether it has answered anybody since `moment`. One that answers nobody is out of order, and no rollout is to blame.
-    pub(crate) fn has_answered_since(&self, moment: Instant) -> bool {
+    /// Whether it answers others: it has, since `moment`, or does when it is asked for a word. One that answers nobody is out of order, and no
+    /// conversation is to blame.
+    pub(crate) async fn answers_others(&self, moment: Instant) -> bool {
         let since = moment.saturating_duration_since(self.begun).as_millis();
-        u128::from(self.answered.load(Ordering::Relaxed)) > since
+        if u128::from(self.answered.load(Ordering::Relaxed)) > since {
+            return true;
+        }
+        let mut conversation = Conversation::new(&[]);
+        conversation.push_system("You answer in one word.");
+        conversation.push_user("Are you there?");
+        let until = Instant::now() + self.patience.call;
+        let ask = Ask { key: "", conversation: &conversation, aside: None, max_output_tokens: Some(WORD), until };
+        // To refuse is to answer.
+        !matches!(self.ask(&ask).await, Err(ChatError::GivenUp { .. } | ChatError::OutOfTime))
     }
 
     /// How many calls were tried again so far.

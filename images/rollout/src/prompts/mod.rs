@@ -70,18 +70,18 @@ impl Prompts {
 
     /// The rules of the game.
     pub(crate) fn system(&self) -> Result<String, PromptError> {
-        self.render("system.md", context! { workspace => self.workspace })
+        self.render("system.md", context! { workspace => &self.workspace })
     }
 
     /// The task of a first rollout.
     pub(crate) fn first(&self, function: &str, file: &str, kind: BugKind) -> Result<String, PromptError> {
         let symptom = symptom(kind);
-        self.render("first.md", context! { workspace => self.workspace, function, file, symptom, abstain => ABSTAIN })
+        self.render("first.md", context! { workspace => &self.workspace, function, file, symptom, abstain => ABSTAIN })
     }
 
     /// The task of a second rollout.
     pub(crate) fn second(&self, issue: &str) -> Result<String, PromptError> {
-        self.render("second.md", context! { workspace => self.workspace, issue })
+        self.render("second.md", context! { workspace => &self.workspace, issue })
     }
 
     /// What the first submit shows; an empty diff is said to be one.

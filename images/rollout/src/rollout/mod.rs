@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use sera_crds::contract::{
@@ -41,6 +42,11 @@ use source::{Source, SourceError};
 
 /// How many records are read at once when a process looks for what was done before.
 const READ_AT_ONCE: usize = 32;
+
+/// How long the containers of a pod may take to listen: as long as a pod may take to start, unless the spec says otherwise.
+const PODS_PATIENCE: Duration = Duration::from_mins(15);
+/// The share of read tokens that should come from the prefix cache, in hundredths. Below it, something rewrites histories or replicas are mixed up.
+const CACHED: u64 = 90;
 
 /// What to do, and where everything is.
 pub(crate) struct Request {
@@ -221,7 +227,22 @@ pub(crate) async fn run(request: Request, progress: &Progress, redactor: &Redact
         work.finish(&snapshot, &open, shelf).await?;
     }
     drop(serving);
+    report(&driver);
     Ok(StageResult::Rollouts { first, count })
+}
+
+/// Says what all of it took, and warns where the prefix cache was of little help.
+fn report(driver: &Driver) {
+    let usage = driver.budget.spent();
+    let cost = driver.budget.cost().map(|cost| cost.to_string()).unwrap_or_default();
+    tracing::info!(calls = usage.calls, prompt = usage.prompt_tokens, cached = usage.cached_tokens, completion = usage.completion_tokens, cost, "spent");
+    // A server that never counts any does not tell.
+    if usage.cached_tokens > 0 && usage.cached_tokens * 100 < usage.prompt_tokens * CACHED {
+        tracing::warn!(
+            "only {} of 100 tokens came from the teacher's prefix cache: check that it is on, and that each replica has an address of its own",
+            usage.cached_tokens * 100 / usage.prompt_tokens.max(1)
+        );
+    }
 }
 
 /// Serves progress and metrics for as long as what is returned lives.
@@ -302,7 +323,7 @@ impl<'a> Work<'a> {
         let trees: Vec<OnceCell<Tree>> = (0..snapshots.count()).map(|_| OnceCell::new()).collect();
         let place = match &self.place {
             Sandboxes::Local(program) => Place::Local { program: program.clone(), folder: folder.join("sandboxes") },
-            Sandboxes::Pod(folder) => Place::Pod { folder: folder.clone(), patience: self.plan.agent.rollout_timeout.span() },
+            Sandboxes::Pod(folder) => Place::Pod { folder: folder.clone(), patience: PODS_PATIENCE },
         };
         let opened = Pool::open(&place, self.slots, self.plan).await?;
         let pool = self.driver.pool.get_or_init(|| async { opened }).await;

@@ -40,7 +40,7 @@ impl Connection {
             }
             self.stream.flush().await.map_err(FrameError::Io)?;
             let body = self.read_kind(FrameKind::Json).await?;
-            Ok(serde_json::from_slice(&body).map_err(FrameError::Json)?)
+            Ok::<Answer, SandboxError>(serde_json::from_slice(&body).map_err(FrameError::Json)?)
         };
         let answer = timeout(patience, exchange).await.map_err(|_| SandboxError::Mute(patience))??;
         self.busy = matches!(answer, Answer::Changed { .. });

@@ -2,8 +2,8 @@
 //! interpreted here; what becomes of changed files is decided in `checkout`.
 
 mod connection;
-mod local;
 mod pool;
+mod reach;
 mod slot;
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use sera_sandbox::wire::{Fault, Policy};
 
 use crate::failure::{Cause, Explain};
 
-pub(crate) use pool::{Counts, Lease, Pool};
+pub(crate) use pool::{Counts, Pool};
 pub(crate) use slot::{Changes, Executed, Slot};
 
 /// How long a `setup` may take, where nothing else says so: as long as all commands of a rollout.

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use sera_crds::contract::RolloutPlan;
 use tokio::sync::Semaphore;
 
-use super::{Place, SandboxError, Slot, local, policy};
+use super::{Place, SandboxError, Slot, policy, reach};
 
 /// The sandboxes.
 #[derive(Debug)]
@@ -41,13 +41,15 @@ impl Pool {
         let (policy, workspace) = (policy(plan), plan.environment.working_dir.as_str());
         let opened = (0..slots).map(|number| async move {
             let opened = match place {
-                Place::Local { program, folder } => local::start(program, &folder.join(number.to_string()), workspace).await,
+                Place::Local { program, folder } => {
+                    let (stream, process) = reach::start(program, &folder.join(number.to_string()), workspace)?;
+                    (stream, Some(process))
+                }
                 Place::Pod { folder, patience } => {
-                    let stream = local::connect(&folder.join(number.to_string()).join("socket"), *patience).await;
-                    stream.map(|stream| (stream, None))
+                    (reach::connect(&folder.join(number.to_string()).join("socket"), *patience).await?, None)
                 }
             };
-            Ok::<_, SandboxError>((number, opened?))
+            Ok::<_, SandboxError>((number, opened))
         });
         let streams = try_join_all(opened).await?;
         let mut idle = Vec::new();

@@ -50,7 +50,7 @@ pub(crate) struct Changes<'a> {
 
 impl Slot {
     /// Greets the sandbox at the other end of `stream`, and refuses one that has its workspace elsewhere.
-    pub(super) async fn greet(
+    pub(crate) async fn greet(
         number: u32,
         stream: UnixStream,
         process: Option<Child>,

@@ -8,6 +8,7 @@
 )]
 
 mod course;
+#[allow(dead_code, reason = "unit tests and the bench use the rest of it")]
 #[path = "../support/endpoint.rs"]
 mod endpoint;
 mod interruption;

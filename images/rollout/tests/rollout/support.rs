@@ -19,8 +19,7 @@ pub(crate) const GO: &str = "package ring\n\nfunc Next(items []int, at int) int 
 pub(crate) const WRONG: &str = "\treturn items[at+1]\n";
 pub(crate) const RIGHT: &str = "\treturn items[(at+1)%len(items)]\n";
 /// A text that a user could have written.
-pub(crate) const ISSUE: &str =
-    "Next panics for the last index of a ring. I expected it to start over at the beginning.";
+pub(crate) const ISSUE: &str = "Next panics for the last index of a ring. I expected it to start over at the beginning.";
 
 /// The sandbox's program, beside ours. Cargo builds it with the whole workspace, and not with this crate alone.
 pub(crate) fn sandbox_program() -> Option<PathBuf> {
@@ -100,8 +99,7 @@ impl Place {
                 line
             })
             .collect();
-        std::fs::write(self.path("store/snapshot/functions.jsonl.zst"), zstd::encode_all(&lines[..], 3).unwrap())
-            .unwrap();
+        std::fs::write(self.path("store/snapshot/functions.jsonl.zst"), zstd::encode_all(&lines[..], 3).unwrap()).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -121,15 +119,7 @@ impl Place {
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
         command
-            .args([
-                "rollout",
-                "--batch=b1",
-                "--teacher-model=some-model",
-                "--sandbox=local",
-                "--slots=2",
-                "--teacher-retries=1",
-                "--rehearsal",
-            ])
+            .args(["rollout", "--batch=b1", "--teacher-model=some-model", "--sandbox=local", "--slots=2", "--teacher-retries=1", "--rehearsal"])
             .args([format!("--count={count}"), format!("--teacher-url={teacher}"), format!("--plan-json={plan}")])
             .args(["--store", &self.store_uri()])
             .arg("--sandbox-program")
@@ -183,8 +173,7 @@ impl Place {
     }
 
     pub(crate) fn trajectory(&self, record: &RolloutRecord) -> Trajectory {
-        let path =
-            self.path(&format!("store/rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
+        let path = self.path(&format!("store/rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
         serde_json::from_slice(&zstd::decode_all(&std::fs::read(path).unwrap()[..]).unwrap()).unwrap()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -41,6 +42,11 @@ pub struct Endpoint {
 impl Endpoint {
     /// Starts a server; `reply` is given the number of the call, from 0, and the request.
     pub async fn start(reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_slow(Duration::ZERO, reply).await
+    }
+
+    /// The same, with a pause before each answer.
+    pub async fn start_slow(pause: Duration, reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
         let url = format!("http://{}/v1", listener.local_addr().expect("its address"));
         let (calls, reply) = (Arc::new(AtomicUsize::new(0)), Arc::new(reply));
@@ -48,7 +54,7 @@ impl Endpoint {
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (counter, reply) = (counter.clone(), reply.clone());
-                tokio::spawn(async move { serve(stream, &counter, &*reply).await });
+                tokio::spawn(async move { serve(stream, &counter, pause, &*reply).await });
             }
         });
         Self { url, calls, server }
@@ -67,12 +73,14 @@ impl Drop for Endpoint {
 }
 
 /// Answers the calls of one connection, one after the other.
-async fn serve(stream: TcpStream, calls: &AtomicUsize, reply: &(dyn Fn(usize, Value) -> Reply + Send + Sync)) {
+async fn serve(stream: TcpStream, calls: &AtomicUsize, pause: Duration, reply: &(dyn Fn(usize, Value) -> Reply + Send + Sync)) {
     let _ = stream.set_nodelay(true);
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
         let number = calls.fetch_add(1, Ordering::SeqCst);
-        if write(stream.get_mut(), reply(number, request)).await.is_none() {
+        let reply = reply(number, request);
+        tokio::time::sleep(pause).await;
+        if write(stream.get_mut(), reply).await.is_none() {
             return;
         }
     }

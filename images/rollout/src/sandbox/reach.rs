@@ -1,5 +1,7 @@
-//! How a sandbox is reached: a socket that a container of this pod, or a process that is started here, listens on.
+//! How a sandbox is reached: a process that is started here, or a container of this pod that listens on a socket.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,32 +12,28 @@ use tokio::time::{Instant, sleep};
 
 use super::SandboxError;
 
-/// How long a process of this machine may take to listen.
-const START: Duration = Duration::from_secs(30);
-/// Variables of this process that commands may have: where programs are, and how text is written.
+/// Variables of this process that commands may have: where programs are, and how text is written. No other: it may have been given keys in them.
 const INHERITED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 /// How often a socket is looked for.
 const EVERY: Duration = Duration::from_millis(20);
 
 /// Starts a sandbox whose files are in `folder`, and which shows them at `workspace` where the kernel lets it.
-pub(super) async fn start(program: &Path, folder: &Path, workspace: &str) -> Result<(UnixStream, Option<Child>), SandboxError> {
+pub(super) fn start(program: &Path, folder: &Path, workspace: &str) -> Result<(UnixStream, Child), SandboxError> {
     std::fs::create_dir_all(folder).map_err(SandboxError::Scratch)?;
-    let socket = folder.join("socket");
+    let (ours, theirs) = StdStream::pair().map_err(SandboxError::Scratch)?;
+    let input = theirs.try_clone().map_err(SandboxError::Scratch)?;
     let process = Command::new(program)
-        .args(["serve", "--workspace", workspace, "--inherit-env"])
-        .arg("--local")
+        .args(["serve", "--stdio", "--workspace", workspace, "--local"])
         .arg(folder)
-        .arg("--socket")
-        .arg(&socket)
-        // Commands get these variables and no others: this process may have been given keys in its own.
         .env_clear()
         .envs(INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdin(Stdio::from(OwnedFd::from(input)))
+        .stdout(Stdio::from(OwnedFd::from(theirs)))
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| SandboxError::NotStarted { program: program.to_owned(), source })?;
-    Ok((connect(&socket, START).await?, Some(process)))
+    ours.set_nonblocking(true).map_err(SandboxError::Scratch)?;
+    Ok((UnixStream::from_std(ours).map_err(SandboxError::Scratch)?, process))
 }
 
 /// Waits until somebody listens on `socket`.
