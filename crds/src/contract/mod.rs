@@ -11,7 +11,9 @@ mod termination;
 mod verdict;
 
 pub use exit::ExitCode;
-pub use functions::{CallEdge, FunctionKind, FunctionRef, IndexedFunction, StyleExample, StyleOrigin};
+pub use functions::{
+    CallEdge, FunctionKind, FunctionRef, IndexCounts, IndexedFunction, SkipReason, StyleExample, StyleOrigin,
+};
 pub use rollout::{
     FileDigest, Message, PullRequest, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome,
     TeacherMark, ToolCall, Trajectory, Usage,
@@ -19,7 +21,7 @@ pub use rollout::{
 pub use settings::{
     AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, TokenPrice,
 };
-pub use snapshot::{SnapshotFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
+pub use snapshot::{FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};
 pub use verdict::{
     DatasetLine, DatasetManifest, DatasetMessage, Fraction, Judgement, Lineage, Measures, Policy, Rejection,

@@ -39,8 +39,9 @@ pub struct Source {
     /// Which commits are worked on. Default: 5, spread over the newest year.
     #[serde(default)]
     pub commits: Commits,
-    /// Globs of the files whose functions are used, relative to the repository's root; at most 32. Default (empty):
-    /// every file but tests, vendored and generated ones.
+    /// Globs of the files whose functions are used, relative to the repository's root; at most 32. Tests, vendored and
+    /// generated files are left out even so, unless a glob spells their folder out, as `tests/**` does. Default (empty):
+    /// every other file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub include: Vec<Glob>,

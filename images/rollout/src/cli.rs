@@ -1,6 +1,8 @@
 //! The command line: what is asked for, how a command ends (a termination message, an exit code, a line on standard output), and what happens
 //! when it is told to stop or takes too long.
 
+mod functions;
+mod selection;
 mod sources;
 
 use std::ffi::OsString;
@@ -41,6 +43,10 @@ const SNAPSHOT_EXAMPLES: &str = "Examples:
     sera-rollout snapshot --url https://git.acme.internal/billing.git --revision release-2 --git-credentials ./git \\
         --store s3://acme-ml/sera/ml/billing/1 --store-credentials ./s3
 
+  Only what lies in src, the tests in src/testing too, with a tenth of the functions set aside for evaluation:
+    sera-rollout snapshot --url https://github.com/acme/billing.git --include 'src/**' --include 'src/testing/**' \\
+        --exclude '**/legacy/**' --languages Python,Go --held-out-fraction 0.1 --store file:///tmp/sera/run
+
   By ssh, with a folder that has ssh-privatekey and known_hosts:
     sera-rollout snapshot --url git@github.com:acme/billing.git --git-credentials ./ssh --store file:///tmp/sera/run
 
@@ -50,7 +56,8 @@ const SNAPSHOT_EXAMPLES: &str = "Examples:
 What it writes:
   snapshot/repository.bundle   a git bundle: refs/snapshots/0 (also HEAD) is the newest; each commit has no parent
   snapshot/style.jsonl.zst     examples of the style that issues are written in here
-  snapshot/manifest.json       written last: the commits, their trees and times, and the bundle's sha256";
+  snapshot/functions.jsonl.zst a line of JSON a function and commit: file, name, lines, which functions it calls and which call it
+  snapshot/manifest.json       written last: the commits, their trees and times, what was indexed, and the files' sha256";
 
 /// The data plane of sera-operator: the stages of a run, as plain commands.
 #[derive(Debug, Parser)]
@@ -66,10 +73,16 @@ struct Cli {
 enum Command {
     /// Take commits of a repository into the store
     ///
-    /// Takes commits of a git repository, spread evenly over a window of time, each without its history, and puts them into the store. Run again
-    /// after whatever happened, it finishes what is missing, and changes nothing that is there.
+    /// Takes commits of a git repository, spread evenly over a window of time, each without its history, and puts them into the store, with an index
+    /// of their functions. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
     #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
     Snapshot(SnapshotArgs),
+    /// Show the functions of a repository or a snapshot, and the samples that are drawn from them
+    ///
+    /// Prints the function index of a clone's commit or of a store's snapshot, a line of JSON a function; or the samples that a seed draws from it; or
+    /// the function set aside for evaluation that a patch touches.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", functions::EXAMPLES), args_override_self = true)]
+    Functions(functions::FunctionsArgs),
 }
 
 /// How a command tells what it does and how it ended.
@@ -103,6 +116,8 @@ struct SnapshotArgs {
     /// The window, in days before the newest commit
     #[arg(long, env = "SERA_LOOKBACK_DAYS", value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(0..=36_500))]
     lookback_days: u32,
+    #[command(flatten)]
+    selection: selection::SelectionArgs,
     #[arg(
         long,
         env = "SERA_STORE",
@@ -160,8 +175,15 @@ fn run(cli: Cli) -> ExitCode {
         }
     };
     let limit = cli.ending.timeout.span();
-    let Command::Snapshot(arguments) = cli.command;
-    let ending = runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit));
+    let ending = match cli.command {
+        Command::Snapshot(arguments) => {
+            runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Functions(arguments) => match runtime.block_on(functions::print(arguments, &progress, &redactor)) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+    };
     runtime.shutdown_timeout(LINGER);
     end(ending, cli.ending.termination_message.as_deref(), &redactor)
 }
@@ -192,6 +214,7 @@ async fn snapshot_stage(
         revision: arguments.revision,
         commits: arguments.commits,
         lookback_days: arguments.lookback_days,
+        selection: arguments.selection.into(),
         store: arguments.store,
         git_credentials: arguments.git_credentials,
         store_credentials: arguments.store_credentials,

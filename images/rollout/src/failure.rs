@@ -9,6 +9,10 @@ pub(crate) enum Field {
     Url,
     /// The branch, tag or commit.
     Revision,
+    /// The globs of files that are wanted.
+    Include,
+    /// The globs of files that are not.
+    Exclude,
     /// The Secret for the repository.
     GitCredentials,
     /// The store's URI.
@@ -33,6 +37,8 @@ impl FieldNames {
         match field {
             Field::Url => "spec.source.git.url".to_owned(),
             Field::Revision => "spec.source.git.revision".to_owned(),
+            Field::Include => "spec.source.include".to_owned(),
+            Field::Exclude => "spec.source.exclude".to_owned(),
             Field::GitCredentials => self.git_credentials.clone(),
             Field::Store => "spec.output.store".to_owned(),
             Field::StoreCredentials => self.store_credentials.clone(),

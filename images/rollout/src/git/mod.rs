@@ -47,7 +47,7 @@ pub(crate) struct Run<'a> {
     pub(crate) arguments: &'a [&'a str],
     /// Variables beside those of the home.
     pub(crate) environment: &'a [(&'a str, &'a str)],
-    /// What it reads from its standard input; a few kilobytes at most.
+    /// What it reads from its standard input, while what it prints is read.
     pub(crate) input: &'a str,
     /// Where its progress is shown; a command that has one is given up when it says nothing for too long.
     pub(crate) step: Option<&'a Step>,
@@ -138,10 +138,15 @@ impl Git {
         let not_piped = || failed(run.arguments, "its output is not connected");
         let mut stdout = group.child.stdout.take().ok_or_else(not_piped)?;
         let mut stderr = group.child.stderr.take().ok_or_else(not_piped)?;
-        if let Some(mut stdin) = group.child.stdin.take() {
-            // A command that has failed already closes it; its messages are what counts.
-            let _ = stdin.write_all(run.input.as_bytes()).await;
-        }
+        let stdin = group.child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A command that has failed already closes it; its messages are what counts.
+                let _ = stdin.write_all(run.input.as_bytes()).await;
+            }
+        };
+        tokio::pin!(feed);
+        let mut feeding = true;
 
         let patience = self.silence + GRACE;
         let mut heard = Instant::now();
@@ -149,6 +154,7 @@ impl Git {
         let (mut out, mut err) = (Stream::new(), Stream::new());
         while out.open || err.open {
             tokio::select! {
+                () = &mut feed, if feeding => feeding = false,
                 piece = out.read(&mut stdout), if out.open => {
                     sink(piece).map_err(|error| sink_failed(run.arguments, &error))?;
                 }

@@ -116,7 +116,8 @@ pub(crate) async fn find(store: &Store, source: &SnapshotSource, progress: &Prog
     Ok(if damaged.is_empty() { Found::Whole(result) } else { Found::Damaged(Box::new(manifest), damaged, result) })
 }
 
-fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError> {
+/// Reads a manifest of this version.
+pub(crate) fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -130,12 +131,18 @@ fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError> {
 
 /// What differs between what is there and what is asked for, in words.
 fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> {
+    let [one, other] = [&there.selection, &asked.selection];
     let pairs = [
         ("url", there.url.clone(), asked.url.clone()),
         ("revision", there.revision.clone(), asked.revision.clone()),
         ("commits", there.commits.to_string(), asked.commits.to_string()),
         ("lookback days", there.lookback_days.to_string(), asked.lookback_days.to_string()),
         ("submodules", there.submodules.to_string(), asked.submodules.to_string()),
+        ("include", listed(&one.include), listed(&other.include)),
+        ("exclude", listed(&one.exclude), listed(&other.exclude)),
+        ("languages", listed(&one.languages), listed(&other.languages)),
+        ("held-out fraction", one.held_out_fraction.to_string(), other.held_out_fraction.to_string()),
+        ("held-out seed", one.held_out_seed.to_string(), other.held_out_seed.to_string()),
     ];
     let differing: Vec<String> = pairs
         .into_iter()
@@ -143,4 +150,8 @@ fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> 
         .map(|(what, there, asked)| format!("{what}: '{there}' there, '{asked}' asked for"))
         .collect();
     (!differing.is_empty()).then(|| differing.join("; "))
+}
+
+fn listed(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,5 @@
-//! The first stage: takes commits of a repository and commits them to the store, as `snapshot/repository.bundle` and, last, `snapshot/manifest.json`.
+//! The first stage: takes commits of a repository and commits them to the store, with an index of their functions: `snapshot/repository.bundle`,
+//! `snapshot/functions.jsonl.zst` and, last, `snapshot/manifest.json`.
 //! Run again, it finds its manifest, checks the files against it, and is done.
 
 mod bundle;
@@ -8,13 +9,16 @@ mod fetch;
 mod part;
 mod revision;
 mod selection;
+pub(crate) mod stored;
 mod submodules;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sera_crds::contract::{CONTRACT_VERSION, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult, StyleOrigin};
+use sera_crds::contract::{
+    CONTRACT_VERSION, FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult, StyleOrigin,
+};
 use sera_crds::values::HttpUrl;
 
 use crate::failure::{Cause, Explain};
@@ -22,6 +26,7 @@ use crate::git::access::{Access, AccessError};
 use crate::git::url::{RemoteUrl, RemoteUrlError};
 use crate::git::{Git, Home};
 use crate::github::{self, GitHubError, Repository};
+use crate::index::{self, IndexError};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::scratch::{Scratch, ScratchError};
@@ -34,6 +39,9 @@ use fetch::{FetchError, Fetched, Fetcher};
 use part::Part;
 use submodules::{SubmoduleError, Submodules};
 
+/// The function index's name, in git's home and in the store.
+const FUNCTIONS: &str = "functions.jsonl.zst";
+
 /// What to take, and where everything is.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -45,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) commits: u32,
     /// The window that they are spread over, in days before the newest.
     pub(crate) lookback_days: u32,
+    /// Which functions are indexed, and which are set aside.
+    pub(crate) selection: FunctionSelection,
     /// The run's own folder.
     pub(crate) store: String,
     /// The mounted Secret for the repository.
@@ -93,6 +103,9 @@ pub(crate) enum SnapshotError {
     /// The bundle cannot be made.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The functions cannot be indexed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -117,6 +130,7 @@ impl Explain for SnapshotError {
             Self::Examples(error) => error.explain(),
             Self::Fetch(error) => error.explain(),
             Self::Bundle(error) => error.explain(),
+            Self::Index(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Committed(error) => error.explain(),
             Self::Scratch(_) | Self::Home(_) => Cause::unavailable("ScratchUnavailable"),
@@ -137,6 +151,7 @@ pub(crate) async fn run(
         commits: request.commits,
         lookback_days: request.lookback_days,
         submodules: request.submodules,
+        selection: request.selection.clone(),
     };
     let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
     let store = Store::open(&request.store, secret.as_ref())?;
@@ -200,6 +215,14 @@ async fn make(
     progress: &Progress,
 ) -> Result<(SnapshotManifest, Vec<Part>), SnapshotError> {
     let commits = bundle::commits(git, fetched).await?;
+    let trees: Vec<&str> = commits.iter().map(|commit| commit.tree.as_str()).collect();
+    let step = progress.step("indexing the functions");
+    let index = index::build(git, fetched.repository, &trees, &source.selection, &step).await?;
+    let counts = index.counts();
+    let file = git.home().join(FUNCTIONS);
+    let functions = Part::new(FUNCTIONS, file.clone(), index.write(file).await?);
+    drop(step);
+
     let bundle = bundle::write(git, fetched, &commits, &progress.step("packing the bundle")).await?;
     let (style, style_origins) = style.await?;
     let manifest = SnapshotManifest {
@@ -207,10 +230,12 @@ async fn make(
         source,
         commits,
         bundle: bundle.described.clone(),
+        functions: functions.described.clone(),
+        index: counts,
         style: style.described.clone(),
         style_origins,
     };
-    Ok((manifest, vec![bundle, style]))
+    Ok((manifest, vec![bundle, functions, style]))
 }
 
 /// Puts files back that a manifest still describes, if those made anew are the same.

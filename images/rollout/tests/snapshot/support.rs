@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use sera_crds::contract::{Failure, Outcome, SnapshotManifest, StageResult, Termination};
+use sera_crds::contract::{Failure, IndexedFunction, Outcome, SnapshotManifest, StageResult, Termination};
 use tempfile::TempDir;
 
 /// Seconds since 1970 of the newest commit of made repositories.
@@ -178,6 +178,21 @@ impl Finished {
         std::fs::read(self.store.join("snapshot/style.jsonl.zst")).unwrap()
     }
 
+    /// The function index, line by line.
+    pub(crate) fn functions(&self) -> Vec<IndexedFunction> {
+        let file = std::fs::File::open(self.functions_file()).unwrap();
+        let text = std::io::read_to_string(zstd::Decoder::new(file).unwrap()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) fn functions_file(&self) -> PathBuf {
+        self.store.join("snapshot/functions.jsonl.zst")
+    }
+
+    pub(crate) fn functions_bytes(&self) -> Vec<u8> {
+        std::fs::read(self.functions_file()).unwrap()
+    }
+
     pub(crate) fn bundle(&self) -> PathBuf {
         self.store.join("snapshot/repository.bundle")
     }
@@ -244,13 +259,18 @@ pub(crate) fn repository(folder: &Path, ages_in_days: &[i64], weight: usize) -> 
         if n == 0 {
             everything_a_tree_can_have(&mut stream);
         }
-        file(&mut stream, "100644", "src/lib.rs", format!("pub const VERSION: u32 = {n};\n").as_bytes());
+        file(&mut stream, "100644", "src/lib.rs", library(n).as_bytes());
         file(&mut stream, "100644", "noise.bin", &noise(n as u64 + 1, weight));
     }
     writeln!(stream, "done").unwrap();
     git_with_input(&path, &["fast-import", "--quiet", "--done"], &stream);
     git(&path, &["update-ref", "-d", "refs/heads/side"]);
     path
+}
+
+/// A function that is the same in every commit, and one that is not.
+fn library(version: usize) -> String {
+    format!("pub fn double(x: u32) -> u32 {{\n    2 * x\n}}\n\npub fn version() -> u32 {{\n    double({version})\n}}\n")
 }
 
 fn everything_a_tree_can_have(stream: &mut Vec<u8>) {
