@@ -19,14 +19,14 @@ pub struct SnapshotManifest {
     pub commits: Vec<SnapshottedCommit>,
     /// The git bundle that holds them: `repository.bundle`.
     pub bundle: SnapshotFile,
-    /// Style examples for synthetic pull requests: `style.jsonl.zst`, a [`StyleExample`](super::StyleExample) a line.
-    pub style: SnapshotFile,
-    /// How many of them are of each origin.
-    pub style_origins: BTreeMap<StyleOrigin, u32>,
     /// Their functions: `functions.jsonl.zst`, one [`IndexedFunction`](super::IndexedFunction) a line.
     pub functions: SnapshotFile,
     /// What that file has of each commit, in the order of `commits`.
     pub index: Vec<IndexCounts>,
+    /// Style examples for synthetic pull requests: `style.jsonl.zst`, a [`StyleExample`](super::StyleExample) a line.
+    pub style: SnapshotFile,
+    /// How many of them are of each origin.
+    pub style_origins: BTreeMap<StyleOrigin, u32>,
 }
 
 impl SnapshotManifest {
@@ -116,7 +116,6 @@ mod tests {
                 revision: "main".into(),
                 commits: 2,
                 lookback_days: 365,
-                submodules: false,
                 selection: FunctionSelection {
                     include: vec!["src/**".parse().unwrap()],
                     exclude: Vec::new(),
@@ -124,6 +123,7 @@ mod tests {
                     held_out_fraction: "0.05".parse().unwrap(),
                     held_out_seed: 42,
                 },
+                submodules: false,
             },
             commits: vec![SnapshottedCommit {
                 original: "11".into(),
@@ -133,15 +133,15 @@ mod tests {
                 committed_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             }],
             bundle: SnapshotFile { path: "repository.bundle".into(), bytes: 9, sha256: "44".into() },
-            style: SnapshotFile { path: "style.jsonl.zst".into(), bytes: 7, sha256: "55".into() },
-            style_origins: BTreeMap::from([(StyleOrigin::BuiltIn, 6)]),
-            functions: SnapshotFile { path: "functions.jsonl.zst".into(), bytes: 8, sha256: "66".into() },
+            functions: SnapshotFile { path: "functions.jsonl.zst".into(), bytes: 8, sha256: "55".into() },
             index: vec![IndexCounts {
                 files: 2,
                 functions: [(Language::Go, 7)].into(),
                 held_out: 1,
                 skipped: [(SkipReason::Test, 3)].into(),
             }],
+            style: SnapshotFile { path: "style.jsonl.zst".into(), bytes: 7, sha256: "55".into() },
+            style_origins: BTreeMap::from([(StyleOrigin::BuiltIn, 6)]),
         };
         assert_eq!(
             serde_json::to_value(&manifest).unwrap(),
@@ -151,10 +151,10 @@ mod tests {
                     "selection": {"include": ["src/**"], "languages": ["Go"], "heldOutFraction": "0.05", "heldOutSeed": 42}},
                 "commits": [{"original": "11", "commit": "22", "tree": "33", "reference": "refs/snapshots/0", "committedAt": "2026-01-02T03:04:05Z"}],
                 "bundle": {"path": "repository.bundle", "bytes": 9, "sha256": "44"},
+                "functions": {"path": "functions.jsonl.zst", "bytes": 8, "sha256": "55"},
+                "index": [{"files": 2, "functions": {"Go": 7}, "heldOut": 1, "skipped": {"Test": 3}}],
                 "style": {"path": "style.jsonl.zst", "bytes": 7, "sha256": "55"},
                 "styleOrigins": {"BuiltIn": 6},
-                "functions": {"path": "functions.jsonl.zst", "bytes": 8, "sha256": "66"},
-                "index": [{"files": 2, "functions": {"Go": 7}, "heldOut": 1, "skipped": {"Test": 3}}],
             })
         );
     }

@@ -21,6 +21,8 @@ pub(crate) enum Field {
     StoreCredentials,
     /// The Secret with the authorities that TLS trusts.
     Authorities,
+    /// The model that is trained.
+    Student,
 }
 
 /// The names of the fields in the spec; two of them depend on who called.
@@ -43,6 +45,7 @@ impl FieldNames {
             Field::Store => "spec.output.store".to_owned(),
             Field::StoreCredentials => self.store_credentials.clone(),
             Field::Authorities => "spec.pods.default.caSecretRef".to_owned(),
+            Field::Student => "spec.training.student".to_owned(),
         }
     }
 

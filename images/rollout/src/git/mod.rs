@@ -8,6 +8,7 @@ mod report;
 pub(crate) mod submodule;
 pub(crate) mod url;
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -49,6 +50,10 @@ pub(crate) struct Run<'a> {
     pub(crate) environment: &'a [(&'a str, &'a str)],
     /// What it reads from its standard input, while what it prints is read.
     pub(crate) input: &'a str,
+    /// What it reads from its standard input in place of `input`, of any length.
+    pub(crate) input_file: Option<&'a Path>,
+    /// An exit status beside 0 that is no failure.
+    pub(crate) also_fine: Option<i32>,
     /// Where its progress is shown; a command that has one is given up when it says nothing for too long.
     pub(crate) step: Option<&'a Step>,
 }
@@ -105,6 +110,11 @@ impl Git {
 
     /// Runs a command and returns what it prints. References may have names that are no UTF-8: they are mangled, and cannot be asked for.
     pub(crate) async fn output(&self, run: Run<'_>) -> Result<String, GitError> {
+        Ok(String::from_utf8_lossy(&self.bytes(run).await?).into_owned())
+    }
+
+    /// Runs a command and returns what it prints, as it is.
+    pub(crate) async fn bytes(&self, run: Run<'_>) -> Result<Vec<u8>, GitError> {
         let mut printed = Vec::new();
         self.run(run, |bytes| {
             if printed.len() + bytes.len() > MAX_OUTPUT {
@@ -114,7 +124,7 @@ impl Git {
             Ok(())
         })
         .await?;
-        Ok(String::from_utf8_lossy(&printed).into_owned())
+        Ok(printed)
     }
 
     /// Runs a command and hands what it prints to `sink`, piece by piece.
@@ -125,7 +135,8 @@ impl Git {
     ) -> Result<(), GitError> {
         tracing::debug!(arguments = ?run.arguments, "git");
         let (status, messages) = self.watch(&run, sink).await?;
-        if status.success() { Ok(()) } else { Err(GitError::classify(name(run.arguments), &messages, &self.url)) }
+        let fine = status.success() || run.also_fine.is_some_and(|code| status.code() == Some(code));
+        if fine { Ok(()) } else { Err(GitError::classify(name(run.arguments), &messages, &self.url)) }
     }
 
     /// Runs a command to its end, or until it has been silent for too long.
@@ -218,6 +229,11 @@ struct Group {
 
 impl Group {
     fn spawn(home: &Home, run: &Run<'_>) -> Result<Self, GitError> {
+        let input = match run.input_file {
+            Some(file) => Stdio::from(File::open(file).map_err(|error| failed(run.arguments, &error.to_string()))?),
+            None if run.input.is_empty() => Stdio::null(),
+            None => Stdio::piped(),
+        };
         let mut command = Command::new("git");
         command
             .args(run.arguments)
@@ -225,7 +241,7 @@ impl Group {
             .envs(home.environment.iter().map(|(name, value)| (name, value)))
             .envs(run.environment.iter().copied())
             .current_dir(&home.folder)
-            .stdin(if run.input.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)

@@ -137,12 +137,12 @@ fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> 
         ("revision", there.revision.clone(), asked.revision.clone()),
         ("commits", there.commits.to_string(), asked.commits.to_string()),
         ("lookback days", there.lookback_days.to_string(), asked.lookback_days.to_string()),
-        ("submodules", there.submodules.to_string(), asked.submodules.to_string()),
         ("include", listed(&one.include), listed(&other.include)),
         ("exclude", listed(&one.exclude), listed(&other.exclude)),
         ("languages", listed(&one.languages), listed(&other.languages)),
         ("held-out fraction", one.held_out_fraction.to_string(), other.held_out_fraction.to_string()),
         ("held-out seed", one.held_out_seed.to_string(), other.held_out_seed.to_string()),
+        ("submodules", there.submodules.to_string(), asked.submodules.to_string()),
     ];
     let differing: Vec<String> = pairs
         .into_iter()

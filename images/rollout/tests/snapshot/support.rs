@@ -174,10 +174,6 @@ impl Finished {
         serde_json::from_slice(&self.manifest_bytes()).unwrap()
     }
 
-    pub(crate) fn style_bytes(&self) -> Vec<u8> {
-        std::fs::read(self.store.join("snapshot/style.jsonl.zst")).unwrap()
-    }
-
     /// The function index, line by line.
     pub(crate) fn functions(&self) -> Vec<IndexedFunction> {
         let file = std::fs::File::open(self.functions_file()).unwrap();
@@ -191,6 +187,10 @@ impl Finished {
 
     pub(crate) fn functions_bytes(&self) -> Vec<u8> {
         std::fs::read(self.functions_file()).unwrap()
+    }
+
+    pub(crate) fn style_bytes(&self) -> Vec<u8> {
+        std::fs::read(self.store.join("snapshot/style.jsonl.zst")).unwrap()
     }
 
     pub(crate) fn bundle(&self) -> PathBuf {
