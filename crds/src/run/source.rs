@@ -32,8 +32,8 @@ pub struct Source {
     /// The git repository. May be left out where `github` is given: the URL then follows from that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitSource>,
-    /// The same repository on GitHub: its newest issues are style examples for synthetic pull requests. Absent: the
-    /// built-in examples are used.
+    /// The same repository on GitHub: its newest issues are style examples for synthetic pull requests. Absent, or where
+    /// GitHub gives none: messages of its commits are, or else built-in ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub github: Option<GitHubSource>,
     /// Which commits are worked on. Default: 5, spread over the newest year.

@@ -13,8 +13,13 @@ pub(super) struct SourceArgs {
     /// The repository on GitHub, as OWNER/REPOSITORY: its newest issues are style examples, and the URL follows from it where there is no --url
     #[arg(long, env = "SERA_GITHUB", value_name = "OWNER/REPOSITORY")]
     pub(super) github: Option<Repository>,
-    /// GitHub's API; https://HOST/api/v3 for GitHub Enterprise Server
-    #[arg(long, env = "SERA_GITHUB_API_URL", value_name = "URL", default_value = "https://api.github.com")]
+    #[arg(
+        long,
+        env = "SERA_GITHUB_API_URL",
+        value_name = "URL",
+        default_value = "https://api.github.com",
+        help = "GitHub's API; https://HOST/api/v3 for GitHub Enterprise Server"
+    )]
     pub(super) github_api_url: HttpUrl,
     /// A folder with a file for each key of the Secret for GitHub: token, or appId, installationId and privateKey
     #[arg(long, env = "SERA_GITHUB_CREDENTIALS", value_name = "DIR")]

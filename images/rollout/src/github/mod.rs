@@ -103,7 +103,7 @@ impl GitHub {
         redactor: &Redactor,
     ) -> Result<Self, GitHubError> {
         match login {
-            Login::Anonymous => Self::build(api, trust, |builder| Ok(builder)),
+            Login::Anonymous => Self::build(api, trust, Ok),
             Login::Token(token) => {
                 Self::build(api, trust, |builder| Ok(builder.personal_token(token.expose_secret().to_owned())))
             }

@@ -12,8 +12,6 @@ use super::symbols::{Symbol, Symbols};
 
 /// A call that could have meant more functions than this says nothing, and has no edges.
 const MAX_CANDIDATES: usize = 8;
-/// The most functions of one name that are looked through one by one.
-const MAX_NAMESAKES: usize = 512;
 
 /// A file of a commit, with what it has.
 #[derive(Clone, Copy)]
@@ -188,7 +186,7 @@ impl<'a> Table<'a> {
 
     fn only(&self, namesakes: &[u32], which: impl Fn(u32, &Definition) -> bool) -> Vec<u32> {
         let is_one = |place: &u32| which(*place, self.functions[*place as usize].1);
-        namesakes.iter().copied().filter(is_one).take(MAX_NAMESAKES).collect()
+        namesakes.iter().copied().filter(is_one).collect()
     }
 
     /// Of functions that are all as likely by what is known of the object, those that are nearest; all of them count.

@@ -56,7 +56,7 @@ pub(crate) enum IndexError {
     #[error("cannot write the function index to the scratch folder: {0}")]
     Write(#[source] io::Error),
     /// There is nothing to work on.
-    #[error("there is no function to work on: of the newest commit's files {skipped}; {advice}")]
+    #[error("there is no function to work on; of the newest commit's files these were left out: {skipped}; {advice}")]
     NoFunction {
         /// How many files were left out, by reason.
         skipped: String,
@@ -219,7 +219,7 @@ fn nothing(commits: &[Commit], selection: &FunctionSelection) -> IndexError {
     let skipped: Vec<String> =
         counts.skipped.iter().map(|(reason, count)| format!("{count} {}", because(*reason))).collect();
     IndexError::NoFunction {
-        skipped: if skipped.is_empty() { "none has one".to_owned() } else { skipped.join(", ") },
+        skipped: if skipped.is_empty() { "none".to_owned() } else { skipped.join(", ") },
         advice: if narrowed {
             "widen include, exclude and languages"
         } else {
@@ -229,23 +229,23 @@ fn nothing(commits: &[Commit], selection: &FunctionSelection) -> IndexError {
     }
 }
 
-/// Why files were left out, after their number.
+/// What files are that were left out, after their number.
 fn because(reason: SkipReason) -> &'static str {
     match reason {
-        SkipReason::NameNotUtf8 => "have names that are not UTF-8",
-        SkipReason::UnknownLanguage => "are in no language that the indexer knows",
-        SkipReason::OtherLanguage => "are in languages that were not asked for",
-        SkipReason::NotIncluded => "are not named by include",
-        SkipReason::Excluded => "are named by exclude",
-        SkipReason::Vendored => "are other projects'",
-        SkipReason::Generated => "were generated",
-        SkipReason::Documentation => "are documentation",
-        SkipReason::Test => "are tests",
-        SkipReason::TooLarge => "are larger than 1 MiB",
-        SkipReason::Binary => "are binary",
-        SkipReason::LfsPointer => "are pointers of Git LFS",
-        SkipReason::Minified => "are minified",
-        SkipReason::Unparsable => "cannot be parsed",
+        SkipReason::NameNotUtf8 => "with a name that is not UTF-8",
+        SkipReason::UnknownLanguage => "in no language that the indexer knows",
+        SkipReason::OtherLanguage => "in a language that was not asked for",
+        SkipReason::NotIncluded => "not named by include",
+        SkipReason::Excluded => "named by exclude",
+        SkipReason::Vendored => "vendored",
+        SkipReason::Generated => "generated",
+        SkipReason::Documentation => "of documentation",
+        SkipReason::Test => "of tests",
+        SkipReason::TooLarge => "larger than 1 MiB",
+        SkipReason::Binary => "binary",
+        SkipReason::LfsPointer => "kept by Git LFS",
+        SkipReason::Minified => "minified",
+        SkipReason::Unparsable => "that cannot be parsed",
     }
 }
 

@@ -333,17 +333,7 @@ mod tests {
             (0, patch("src/kept.py", &format!("@@ -21 +21 @@\n{change}"))),
             (0, patch("src/kept.py", "@@ -20,0 +21 @@\n+added = 1\n")),
             (0, patch("src/kept.py", "@@ -9,0 +10 @@\n+    before it\n")),
-            (
-                0,
-                patch(
-                    "src/kept.py",
-                    &format!("@@ -10,3 +10,4 @@\n a\n b\n c\n+    pushed past the hunk's end\n@@ -25 +26 @@\n{change}"),
-                )
-                .replace(
-                    "@@ -10,3 +10,4 @@\n a\n b\n c\n+    pushed past the hunk's end\n",
-                    "@@ -22,3 +22,3 @@\n a\n b\n c\n",
-                ),
-            ),
+            (0, patch("src/kept.py", &format!("@@ -22,3 +22,3 @@\n a\n b\n c\n@@ -25 +25 @@\n{change}"))),
             (1, patch("src/kept.py", &format!("@@ -15 +15 @@\n{change}"))),
             (2, patch("lib/old/kept.py", &format!("@@ -25 +25 @@\n{change}"))),
             (2, patch("lib/copied.py", &format!("@@ -75 +75 @@\n{change}"))),

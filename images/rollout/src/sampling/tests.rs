@@ -152,7 +152,7 @@ proptest! {
         mixed.reverse();
         let other = SampleSpace::new(mixed, Purpose::Generation, &settings).unwrap();
         for sample in samples.iter().rev() {
-            prop_assert_eq!(other.sample(sample.number).as_ref(), Ok(sample));
+            prop_assert_eq!(other.sample(sample.number), Ok(sample.clone()));
             let distinct: BTreeSet<BugKind> = sample.bug_kinds.iter().copied().collect();
             prop_assert_eq!(distinct.len(), sample.bug_kinds.len());
             prop_assert_eq!(sample.bug_kinds.len(), if kinds.is_empty() { 3 } else { kinds.len().min(3) });

@@ -45,14 +45,14 @@ impl Explain for ExamplesError {
 /// Takes the examples, and makes them a part of the snapshot.
 pub(super) async fn part(
     request: &Request,
-    (git, fetcher, fetched): (&Git, &Fetcher<'_>, &Fetched),
+    (git, remote, fetched): (&Git, &Fetcher<'_>, &Fetched),
     store: &Store,
     redactor: &Redactor,
 ) -> Result<(Part, BTreeMap<StyleOrigin, u32>), ExamplesError> {
     let name = format!("{}/{}", super::committed::FOLDER, style::FILE);
     let encoded = match committed(store, &name).await? {
         Some(encoded) => encoded,
-        None => settle(store, &name, style::encode(&gather(request, git, fetcher, fetched, redactor).await)?).await?,
+        None => settle(store, &name, style::encode(&gather(request, git, remote, fetched, redactor).await)?).await?,
     };
     let file = git.home().join(style::FILE);
     std::fs::write(&file, &encoded.bytes).map_err(ExamplesError::Write)?;
@@ -87,7 +87,7 @@ async fn settle(store: &Store, name: &str, ours: Encoded) -> Result<Encoded, Sto
 async fn gather(
     request: &Request,
     git: &Git,
-    fetcher: &Fetcher<'_>,
+    remote: &Fetcher<'_>,
     fetched: &Fetched,
     redactor: &Redactor,
 ) -> Vec<StyleExample> {
@@ -100,7 +100,7 @@ async fn gather(
             Err(error) => tracing::warn!(%repository, "style examples cannot be taken from GitHub: {error}"),
         }
     }
-    match from_messages(git, fetcher, fetched).await {
+    match from_messages(git, remote, fetched).await {
         Ok(examples) if style::is_enough(&examples) => return examples,
         Ok(examples) => tracing::info!(found = examples.len(), "too few commit messages to take the style from"),
         Err(error) => tracing::warn!("style examples cannot be taken from commit messages: {error}"),
@@ -127,10 +127,10 @@ async fn from_github(
 
 async fn from_messages(
     git: &Git,
-    fetcher: &Fetcher<'_>,
+    remote: &Fetcher<'_>,
     fetched: &Fetched,
 ) -> Result<Vec<StyleExample>, super::FetchError> {
     let Some(newest) = fetched.commits.first() else { return Ok(Vec::new()) };
-    let repository = fetcher.messages(&newest.id).await?;
+    let repository = remote.messages(&newest.id).await?;
     Ok(style::from_messages(git, repository, &newest.id).await?)
 }

@@ -12,11 +12,12 @@ mod selection;
 pub(crate) mod stored;
 mod submodules;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sera_crds::contract::{
-    CONTRACT_VERSION, FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult,
+    CONTRACT_VERSION, FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult, StyleOrigin,
 };
 use sera_crds::values::HttpUrl;
 
@@ -149,8 +150,8 @@ pub(crate) async fn run(
         revision: request.revision.clone(),
         commits: request.commits,
         lookback_days: request.lookback_days,
-        selection: request.selection.clone(),
         submodules: request.submodules,
+        selection: request.selection.clone(),
     };
     let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
     let store = Store::open(&request.store, secret.as_ref())?;
@@ -170,43 +171,50 @@ pub(crate) async fn run(
     let home = Home::prepare(scratch.path(), &url, &access, request.silence).map_err(SnapshotError::Home)?;
     let git = Git::new(home, url, request.silence);
     git.check_key().await.map_err(FetchError::Git)?;
-    let fetcher = Fetcher::connect(&git, progress, request.retries).await?;
-    match found {
-        Found::Damaged(manifest, damaged, result) => {
+    let remote = Fetcher::connect(&git, progress, request.retries).await?;
+    let fetched = match &found {
+        Found::Damaged(manifest, ..) => {
             tracing::warn!("files in the store are missing or damaged: taking the same commits again");
             let originals: Vec<&str> = manifest.commits.iter().map(|commit| commit.original.as_str()).collect();
-            let fetched = fetcher.exactly(&originals).await?;
-            let (_, parts) = make(request, (&git, &fetcher), fetched, (&store, source), progress, redactor).await?;
-            restore(&store, &damaged, &parts, progress).await?;
-            Ok(result)
+            remote.exactly(&originals).await?
         }
         Found::Nothing | Found::Whole(_) => {
             let count = usize::try_from(request.commits).unwrap_or(usize::MAX);
-            let fetched = fetcher.spread(&request.revision, count, request.lookback_days).await?;
-            let (manifest, parts) =
-                make(request, (&git, &fetcher), fetched, (&store, source), progress, redactor).await?;
-            commit(&store, &manifest, &parts, progress).await
+            remote.spread(&request.revision, count, request.lookback_days).await?
         }
+    };
+    let fetched = if request.submodules { with_submodules(&git, fetched, progress).await? } else { fetched };
+    let style = examples::part(request, (&git, &remote, &fetched), &store, redactor);
+    let (manifest, parts) = make(&git, &fetched, source, style, progress).await?;
+    match found {
+        Found::Damaged(_, damaged, result) => {
+            restore(&store, &damaged, &parts, progress).await?;
+            Ok(result)
+        }
+        Found::Nothing | Found::Whole(_) => commit(&store, &manifest, &parts, progress).await,
     }
 }
 
-/// Makes every file of a snapshot of what was fetched, and the manifest that describes them.
-async fn make(
-    request: &Request,
-    (git, fetcher): (&Git, &Fetcher<'_>),
-    mut fetched: Fetched,
-    (store, source): (&Store, SnapshotSource),
-    progress: &Progress,
-    redactor: &Redactor,
-) -> Result<(SnapshotManifest, Vec<Part>), SnapshotError> {
-    if request.submodules {
-        let step = progress.step("fetching the submodules");
-        let mut submodules = Submodules::new(git, fetched.repository, &step);
-        for commit in &mut fetched.commits {
-            commit.tree = submodules.expand(&commit.tree).await?;
-        }
+/// The same commits, with the content of their submodules in their trees.
+async fn with_submodules(git: &Git, mut fetched: Fetched, progress: &Progress) -> Result<Fetched, SubmoduleError> {
+    let step = progress.step("fetching the submodules");
+    let mut submodules = Submodules::new(git, fetched.repository, &step);
+    for commit in &mut fetched.commits {
+        commit.tree = submodules.expand(&commit.tree).await?;
     }
-    let commits = bundle::commits(git, &fetched).await?;
+    Ok(fetched)
+}
+
+/// Makes every file of a snapshot of what was fetched, and the manifest that describes them. `style` comes last: it is the one file that is in the
+/// store already when it is made.
+async fn make(
+    git: &Git,
+    fetched: &Fetched,
+    source: SnapshotSource,
+    style: impl Future<Output = Result<(Part, BTreeMap<StyleOrigin, u32>), ExamplesError>>,
+    progress: &Progress,
+) -> Result<(SnapshotManifest, Vec<Part>), SnapshotError> {
+    let commits = bundle::commits(git, fetched).await?;
     let trees: Vec<&str> = commits.iter().map(|commit| commit.tree.as_str()).collect();
     let step = progress.step("indexing the functions");
     let index = index::build(git, fetched.repository, &trees, &source.selection, &step).await?;
@@ -215,8 +223,8 @@ async fn make(
     let functions = Part::new(FUNCTIONS, file.clone(), index.write(file).await?);
     drop(step);
 
-    let bundle = bundle::write(git, &fetched, &commits, &progress.step("packing the bundle")).await?;
-    let (style, style_origins) = examples::part(request, (git, fetcher, &fetched), store, redactor).await?;
+    let bundle = bundle::write(git, fetched, &commits, &progress.step("packing the bundle")).await?;
+    let (style, style_origins) = style.await?;
     let manifest = SnapshotManifest {
         version: CONTRACT_VERSION,
         source,

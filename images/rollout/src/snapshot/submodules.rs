@@ -109,16 +109,12 @@ impl<'a> Submodules<'a> {
             if url.transport != self.git.url().transport {
                 return Err(SubmoduleError::OtherWay { path: link.path, url: url.text });
             }
-            let content = match self.known.get(&link.commit) {
-                Some(known) => known.clone(),
-                None => {
-                    let content = self.fetch(&link, &url).await?;
-                    let expanded = Box::pin(self.expand_at(&content, url, depth + 1)).await?;
-                    self.known.insert(link.commit.clone(), expanded.clone());
-                    expanded
-                }
-            };
-            replaced.push((link.path, content));
+            if !self.known.contains_key(&link.commit) {
+                let content = self.fetch(&link, &url).await?;
+                let expanded = Box::pin(self.expand_at(&content, url, depth + 1)).await?;
+                self.known.insert(link.commit.clone(), expanded);
+            }
+            replaced.extend(self.known.get(&link.commit).map(|content| (link.path, content.clone())));
         }
         self.compose(tree, &replaced).await
     }

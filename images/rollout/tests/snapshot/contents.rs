@@ -276,6 +276,6 @@ fn a_repository_without_functions_is_refused_and_leaves_nothing() {
     let run = place.snapshot(source.to_str().unwrap(), "store").flag("--languages", "Go").run();
     let failure = run.failure();
     assert_eq!((run.code, failure.reason.as_str()), (Some(10), "NoFunctions"));
-    assert!(failure.message.contains("1 are in languages that were not asked for"), "{}", failure.message);
+    assert!(failure.message.contains("1 in a language that was not asked for"), "{}", failure.message);
     assert!(!place.path("store/snapshot").exists());
 }

@@ -10,6 +10,7 @@
 mod contents;
 mod failures;
 mod interruption;
+mod large;
 mod stores;
 mod style;
 mod submodules;

@@ -305,7 +305,7 @@ fn file(stream: &mut Vec<u8>, mode: &str, path: &str, content: &[u8]) {
 }
 
 /// Bytes that do not compress, the same for the same seed (xorshift64).
-fn noise(mut seed: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn noise(mut seed: u64, bytes: usize) -> Vec<u8> {
     let next = || {
         seed ^= seed << 13;
         seed ^= seed >> 7;

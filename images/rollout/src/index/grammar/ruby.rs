@@ -4,14 +4,15 @@ use sera_crds::values::Language;
 use tree_sitter::Node;
 
 use super::call::{call_of, callee};
-use super::{Call, Found, Function, Grammar, Receiver, Text, named_module, named_type, scope};
+use super::{Call, Found, Function, Grammar, Receiver, Text, named_type, scope};
 
 pub(super) static RUBY: Grammar = Grammar {
     language: Language::Ruby,
     extensions: &["rb", "rake"],
     parser: || tree_sitter_ruby::LANGUAGE.into(),
     hooks: &[&[
-        ("module", |node, text| if node.is_named() { owner(named_module(node, text)) } else { Found::Nothing }),
+        // A module's functions are methods of it.
+        ("module", named_type),
         ("class", named_type),
         ("singleton_class", |_, _| scope("self", true)),
         ("method", method),
@@ -22,14 +23,6 @@ pub(super) static RUBY: Grammar = Grammar {
     implicit_receiver: true,
     annotations: &[],
 };
-
-/// A module's functions are methods of it.
-fn owner(found: Found) -> Found {
-    match found {
-        Found::Scope(module) => Found::Scope(super::Scope { is_type: true, ..module }),
-        found => found,
-    }
-}
 
 fn method(node: Node<'_>, text: Text<'_>) -> Found {
     let name = text.field(node, "name");

@@ -42,7 +42,8 @@ fn implementation(node: Node<'_>, text: Text<'_>) -> Found {
     let named = text.field(node, "type").map(|name| name.split('<').next().unwrap_or(name));
     let word = named.and_then(|name| {
         let is_word = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
-        name.split(|letter| !is_word(letter)).find(|word| word.starts_with(char::is_alphabetic) && word.len() > 1)
+        name.split(|letter| !is_word(letter))
+            .find(|word| word.starts_with(char::is_alphabetic) && word.len() > 1 && !matches!(*word, "dyn" | "mut"))
     });
     let name = word.map(|word| word.rsplit("::").next().unwrap_or(word));
     name.or(named).map_or(Found::Nothing, |name| scope(name, true))

@@ -15,10 +15,13 @@ pub(super) static SWIFT: Grammar = Grammar {
         // Structures, enumerations, actors and extensions too.
         ("class_declaration", named_type),
         ("protocol_declaration", named_type),
-        ("function_declaration", function),
+        ("function_declaration", named),
         ("init_declaration", |node, _| constructor(node, "init")),
         ("deinit_declaration", |node, _| constructor(node, "deinit")),
         ("property_declaration", property),
+        ("subscript_declaration", |_, _| super::scope("subscript", true)),
+        // Only a getter, and no word for it.
+        ("computed_property", |node, _| accessor(node, "get")),
         ("computed_getter", |node, _| accessor(node, "get")),
         ("computed_setter", |node, _| accessor(node, "set")),
         ("call_expression", call),
@@ -28,6 +31,14 @@ pub(super) static SWIFT: Grammar = Grammar {
     implicit_receiver: true,
     annotations: &["attribute"],
 };
+
+/// A name that is a word of the language otherwise stands between backticks.
+fn named(node: Node<'_>, text: Text<'_>) -> Found {
+    match function(node, text) {
+        Found::Function(found) => Found::Function(Function { name: found.name.trim_matches('`').to_owned(), ..found }),
+        found => found,
+    }
+}
 
 fn constructor(node: Node<'_>, name: &str) -> Found {
     if node.child_by_field_name("body").is_none() {
