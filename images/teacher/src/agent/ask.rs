@@ -23,6 +23,8 @@ pub(crate) enum Asked {
 const EDGE: usize = 1500;
 /// How far apart "yes" and "no" may stand when they are offered as a choice.
 const CHOICE: usize = 120;
+/// What may stand between two tags that are mentioned, such as "and".
+const BETWEEN: usize = 40;
 
 impl Asked {
     pub(crate) fn of(conversation: &Conversation, toolbox: &Toolbox) -> Self {
@@ -110,7 +112,7 @@ pub(crate) fn tag(text: &str) -> Option<String> {
     let mentioned = |(at, name): &(usize, &str)| {
         let after = &text[at + name.len() + 2..];
         let close = after.find(&format!("</{name}>"));
-        close.is_some_and(|close| close <= CHOICE)
+        close.is_some_and(|close| close <= BETWEEN)
             || close.is_none() && after.trim_start_matches(['`', '"', '\'', ' ']).starts_with("tag")
     };
     opens.filter(mentioned).last().map(|(_, name)| name.to_owned())

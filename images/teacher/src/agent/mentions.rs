@@ -196,22 +196,23 @@ fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Absolute folders that the text names, the first first.
+/// Absolute paths that may be folders, in the order in which the text names them; those that look like files come last.
 pub(crate) fn folders(text: &str) -> Vec<String> {
     let spans = quoted(text).into_iter().map(|(_, span)| span);
     let mut found: Vec<String> = Vec::new();
     for path in spans.chain(tokens(text).map(|(_, token)| token)) {
         let path = path.trim_end_matches('/');
         let plain = path.starts_with('/') && path.len() > 1 && !path.starts_with("//");
-        let name = path.rsplit('/').next().unwrap_or_default();
         let allowed = path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '_' | '-' | '.'));
-        let system = ["/tmp", "/dev", "/usr", "/bin", "/etc", "/proc", "/var/tmp"]
-            .iter()
-            .any(|known| path == *known || path.starts_with("/dev/"));
-        if plain && allowed && !name.contains('.') && !system && !found.iter().any(|known| known == path) {
+        let system =
+            ["/tmp", "/dev", "/usr", "/bin", "/etc", "/proc", "/var/tmp"].contains(&path) || path.starts_with("/dev/");
+        if plain && allowed && !system && Language::of(path).is_none() && !found.iter().any(|known| known == path) {
             found.push(path.to_owned());
         }
     }
+    let has_extension =
+        |path: &String| path.rsplit('/').next().is_some_and(|name| name.trim_start_matches('.').contains('.'));
+    found.sort_by_key(has_extension);
     found
 }
 
@@ -220,7 +221,8 @@ pub(crate) fn without_fences(text: &str) -> String {
     let mut inside = false;
     let mut kept = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        if line.trim_start().starts_with("```") {
+        // A template may have swallowed the line's end before a fence.
+        if line.matches("```").count() % 2 == 1 {
             inside = !inside;
             continue;
         }
@@ -256,7 +258,7 @@ mod tests {
             ),
             None
         );
-        assert_eq!(target("Fix it.\n```bash\nsed -i s/old_string/new_string/ filename.py\n```\nThanks"), None);
+        assert_eq!(target("Fix it. With sed:```bash\nsed -i s/old_string/new_string/ filename.py\n```\nThanks"), None);
     }
 
     #[test]
@@ -279,8 +281,10 @@ mod tests {
     #[test]
     fn folders_are_told_from_files_and_from_the_systems() {
         assert_eq!(
-            folders("The code is in `/testbed` (see /testbed/a.py); use /tmp, not /dev/null. It's in /work/x."),
-            ["/testbed", "/work/x"]
+            folders(
+                "The code (README: /testbed/README.md) is in `/testbed` (see /testbed/a.py); use /tmp, not /dev/null. It's in /work/x."
+            ),
+            ["/testbed", "/work/x", "/testbed/README.md"]
         );
     }
 

@@ -57,7 +57,8 @@ fn first(teacher: &Teacher, session: &mut Session<'_>, target: &Target) -> Step<
     let path = if target.path.starts_with('/') { target.path.clone() } else { format!("{root}/{}", target.path) };
     let found = match finding::in_file(session, &path, &target.name)? {
         Some(found) => Some(found),
-        None => finding::by_mention(session, &root, std::slice::from_ref(&target.name), &[])?,
+        // The file may be somebody's example, and no file of this repository.
+        None => by_mention(session, &root)?,
     };
     let Some(found) = found else { return submit(session, "") };
     look_around(session, &root, &found)?;
@@ -74,17 +75,7 @@ fn first(teacher: &Teacher, session: &mut Session<'_>, target: &Target) -> Step<
 fn second(teacher: &Teacher, session: &mut Session<'_>) -> Step<Never> {
     let prompt = session.conversation.prompt.as_str();
     let root = enter(session)?;
-    let text = mentions::without_fences(prompt);
-    let names: Vec<String> = mentions::likely_names(&text)
-        .into_iter()
-        .filter(|name| !NO_NAMES.contains(&name.as_str()) && name.len() > 1)
-        .collect();
-    let messages: Vec<String> = mentions::quoted(&text)
-        .into_iter()
-        .map(|(_, span)| span.to_owned())
-        .filter(|span| span.contains(' ') && span.len() >= 8)
-        .collect();
-    let Some(found) = finding::by_mention(session, &root, &names, &messages)? else { return submit(session, "") };
+    let Some(found) = by_mention(session, &root)? else { return submit(session, "") };
     look_around(session, &root, &found)?;
     let designer = Designer::new(teacher.draw, &found.function);
     let told = symptoms::kinds_in(prompt);
@@ -103,6 +94,15 @@ fn second(teacher: &Teacher, session: &mut Session<'_>) -> Step<Never> {
     };
     make(session, &root, &found, &change)?;
     end(teacher, session, &root, &found)
+}
+
+/// Looks for what the prompt mentions.
+fn by_mention(session: &mut Session<'_>, root: &str) -> Step<Option<Found>> {
+    let text = mentions::without_fences(&session.conversation.prompt);
+    let names = mentions::likely_names(&text).into_iter().filter(|name| !NO_NAMES.contains(&name.as_str()) && name.len() > 1);
+    let messages = mentions::quoted(&text).into_iter().map(|(_, span)| span.to_owned());
+    let messages = messages.filter(|span| span.contains(' ') && span.len() >= 8);
+    finding::by_mention(session, root, &names.collect::<Vec<_>>(), &messages.collect::<Vec<_>>())
 }
 
 /// Finds out where the repository lies.

@@ -240,15 +240,16 @@ impl<'a> Offered<'a> {
     }
 
     fn edit(&self) -> Option<Edit> {
+        // The words are in the order of how well they fit; a name says more than a description.
         let find = |words: &[&str], not: &[&str]| {
-            let texts =
-                self.parameters.iter().filter(|parameter| parameter.kind == "string" && parameter.choices.is_empty());
-            let rated = texts
-                .map(|parameter| (3 * hits(parameter.name, words) + hits(parameter.description, words), parameter));
-            let found = rated
-                .filter(|(rate, parameter)| *rate > 0 && !not.contains(&parameter.name))
-                .max_by_key(|(rate, _)| *rate);
-            found.map(|(_, parameter)| parameter.name)
+            let texts = || {
+                self.parameters.iter().filter(|parameter| parameter.kind == "string" && parameter.choices.is_empty())
+            };
+            let left = || texts().filter(|parameter| !not.contains(&parameter.name));
+            let named = words.iter().find_map(|word| left().find(|parameter| hits(parameter.name, &[word]) > 0));
+            let described =
+                || words.iter().find_map(|word| left().find(|parameter| hits(parameter.description, &[word]) > 0));
+            named.or_else(described).map(|parameter| parameter.name)
         };
         let path = find(&["path", "file", "filename", "filepath"], &[])?;
         let old =

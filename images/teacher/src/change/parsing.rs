@@ -37,7 +37,9 @@ struct Tally {
 
 /// Tries every change in every function of a file.
 fn try_file(path: &Path, tally: &mut Tally) {
-    let (Some(language), Ok(text)) = (Language::of(&path.to_string_lossy()), std::fs::read_to_string(path)) else { return };
+    let (Some(language), Ok(text)) = (Language::of(&path.to_string_lossy()), std::fs::read_to_string(path)) else {
+        return;
+    };
     let mut parser = Parser::new();
     parser.set_language(&grammar(language)).unwrap();
     let mut parses = |text: &str| !parser.parse(text, None).unwrap().root_node().has_error();
@@ -97,7 +99,12 @@ fn zz_corpus() {
         for file in found.iter().filter(|f| f.metadata().is_ok_and(|m| m.len() < 200_000)) {
             try_file(file, &mut tally);
         }
-        println!("CORPUS {folder}: {} functions, {} changes, {} broken", tally.functions, tally.changes, tally.broken.len());
+        println!(
+            "CORPUS {folder}: {} functions, {} changes, {} broken",
+            tally.functions,
+            tally.changes,
+            tally.broken.len()
+        );
         for line in tally.broken.iter().take(25) {
             println!("  {line}");
         }

@@ -48,7 +48,7 @@ pub(super) fn read(language: Language, name: &str, masked: &Masked, lines: &[Str
     };
     let (parameters, result) = match list(code, name) {
         Some((open, close)) if end.is_none_or(|end| close <= end) => {
-            let before = code[..open].trim_end().strip_suffix(name).unwrap_or_default();
+            let before = code[..after_name(code, name)].strip_suffix(name).unwrap_or_default();
             let result =
                 format!("{} {}", before.trim(), code[close + 1..end.unwrap_or(close + 1).max(close + 1)].trim());
             (split(&code[open + 1..close]).filter_map(|text| parameter(language, text)).collect(), result)
@@ -89,7 +89,7 @@ fn ruby_end(code: &str) -> Option<usize> {
 /// Where the body of the function `name` begins in a language of braces.
 pub(super) fn opening(language: Language, name: &str, masked: &Masked) -> Opening {
     let code = masked.code();
-    let mut at = code.find(name).map_or(0, |at| at + name.len());
+    let mut at = after_name(code, name);
     let bytes = code.as_bytes();
     while at < bytes.len() {
         match bytes[at] {
@@ -136,9 +136,21 @@ fn is_assignment(language: Language, bytes: &[u8], at: usize) -> bool {
     }
 }
 
+/// Where the name that is defined ends: the first whole word that is followed by what follows names in definitions.
+fn after_name(code: &str, name: &str) -> usize {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let whole = |at: usize| {
+        let before = !name.starts_with(word) || !code[..at].ends_with(word);
+        before && (!name.ends_with(word) || !code[at + name.len()..].starts_with(word))
+    };
+    let places = || code.match_indices(name).map(|(at, _)| at).filter(|at| whole(*at)).map(|at| at + name.len());
+    let follows = |end: &usize| code[*end..].trim_start().starts_with(['(', '<', '[', '=', ':', '{']);
+    places().find(follows).or_else(|| places().next()).unwrap_or(0)
+}
+
 /// The brackets around the parameters.
 fn list(code: &str, name: &str) -> Option<(usize, usize)> {
-    let after = code.find(name)? + name.len();
+    let after = after_name(code, name);
     let open = after + code[after..].find('(')?;
     // Between the name and its parameters there may be type parameters, or (in JavaScript) an assignment.
     if code[after..open].contains(['{', ';', ')']) {

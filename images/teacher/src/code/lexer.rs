@@ -488,7 +488,7 @@ mod tests {
     fn quotes_and_comments_are_hidden_and_code_is_not() {
         for (language, text, expected) in [
             (Language::Python, "a = 'b' # c", "a = \"\"\"    "),
-            (Language::Rust, "f::<'a>('x', r#\"\"y\"#) // z", "f::<'a>(\"\"\", \"\"\"\"\"\"\"\")     "),
+            (Language::Rust, "f::<'a>('x', r#\"\"y\"#) // z", "f::<'a>(\"\"\", \"\"\"\"\"\"\")     "),
             (Language::Go, "a := `b` /* c */ + d", "a := \"\"\"         + d"),
             (Language::JavaScript, "a(/b'/, `${c(`d`)}`) / e", "a(\"\"\"\", \"\"\"\"\"\"\"\"\"\"\"\") / e"),
             (Language::C, "#define A '\nx = 'b';", "           \nx = \"\"\";"),

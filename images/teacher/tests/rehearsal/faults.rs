@@ -7,7 +7,10 @@ use crate::support::http::{Response, send};
 use crate::support::teacher::Teacher;
 
 fn asking() -> Value {
-    request(&[json!({"role": "user", "content": "Something is wrong with `send` in /testbed/session.py."})], Dialect::Usual)
+    request(
+        &[json!({"role": "user", "content": "Something is wrong with `send` in /testbed/session.py."})],
+        Dialect::Usual,
+    )
 }
 
 /// The first answer of a teacher that always has `fault`, and its second.
@@ -22,7 +25,17 @@ fn twice(fault: &str, stream: bool) -> (std::io::Result<Response>, Response) {
 #[test]
 fn a_call_that_went_wrong_is_answered_when_it_is_made_again() {
     let right = Teacher::start(&[]).complete(&asking()).message();
-    for fault in ["latency", "rate-limit", "server-error", "reset", "malformed-arguments", "two-calls", "no-call", "empty", "truncated"] {
+    for fault in [
+        "latency",
+        "rate-limit",
+        "server-error",
+        "reset",
+        "malformed-arguments",
+        "two-calls",
+        "no-call",
+        "empty",
+        "truncated",
+    ] {
         let (_, again) = twice(fault, false);
         assert_eq!(again.message(), right, "{fault}");
     }
@@ -63,7 +76,9 @@ fn answers_are_spoilt_in_the_way_that_was_asked_for() {
 #[test]
 fn the_same_calls_go_wrong_on_every_server() {
     let outcome = |teacher: &Teacher| -> Vec<u16> {
-        let ask = |index: usize| request(&[json!({"role": "user", "content": format!("call number {index}")})], Dialect::Usual);
+        let ask = |index: usize| {
+            request(&[json!({"role": "user", "content": format!("call number {index}")})], Dialect::Usual)
+        };
         (0..60).map(|index| teacher.complete(&ask(index)).status).collect()
     };
     let arguments = ["--fault-rate", "rate-limit=0.2", "--fault-rate", "server-error=0.2"];

@@ -30,22 +30,35 @@ fn record(program: &PathBuf, teacher: &Teacher, repository: &Repository, task: &
         .args(arguments)
         .current_dir(repository.path())
         .envs([("HOME", home.path()), ("MSWEA_GLOBAL_CONFIG_DIR", home.path())])
-        .envs([("MSWEA_CONFIGURED", "true"), ("MSWEA_COST_TRACKING", "ignore_errors"), ("MSWEA_SILENT_STARTUP", "1"), ("OPENAI_API_KEY", "none")])
+        .envs([
+            ("MSWEA_CONFIGURED", "true"),
+            ("MSWEA_COST_TRACKING", "ignore_errors"),
+            ("MSWEA_SILENT_STARTUP", "1"),
+            ("OPENAI_API_KEY", "none"),
+        ])
         .env("OPENAI_API_BASE", format!("http://{}/v1", teacher.address))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_str(&std::fs::read_to_string(trajectory).unwrap()).unwrap()
 }
 
 #[test]
 fn mini_swe_agent_finishes_a_task() {
     let Some(program) = program() else {
-        eprintln!("left out: mini-swe-agent is not installed (pip install mini-swe-agent, and set {PROGRAM} to its program)");
+        eprintln!(
+            "left out: mini-swe-agent is not installed (pip install mini-swe-agent, and set {PROGRAM} to its program)"
+        );
         return;
     };
     let teacher = Teacher::start(&[]);
-    let task = "`Session.send` carries on with a missing value as if it were there. It shows in the session part of net.";
+    let task =
+        "`Session.send` carries on with a missing value as if it were there. It shows in the session part of net.";
     for arguments in [&["-c", "mini.yaml"][..], &["-c", "mini_textbased.yaml", "--model-class", "litellm_textbased"]] {
         let repository = Repository::new();
         let recorded = record(&program, &teacher, &repository, task, arguments);

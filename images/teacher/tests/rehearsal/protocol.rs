@@ -59,7 +59,8 @@ fn a_stream_says_what_a_whole_answer_says() {
 
 #[test]
 fn any_teacher_with_the_same_seed_can_go_on_where_another_was() {
-    let (one, other, different) = (Teacher::start(&["--seed", "3"]), Teacher::start(&["--seed", "3"]), Teacher::start(&["--seed", "4"]));
+    let (one, other, different) =
+        (Teacher::start(&["--seed", "3"]), Teacher::start(&["--seed", "3"]), Teacher::start(&["--seed", "4"]));
     let repository = Repository::new();
     let prompt = format!("Something is wrong with `formatBytes` in {}/web/src/format.ts.", repository.path().display());
     let done = rollout(&one, &repository, "", &prompt, Dialect::Usual);
@@ -108,7 +109,9 @@ fn what_does_not_fit_is_refused_and_what_is_too_long_is_cut() {
 #[test]
 fn whoever_asks_for_something_else_is_told_what_this_is() {
     let teacher = Teacher::start(&[]);
-    let answer = teacher.complete(&json!({"model": "rehearsal", "messages": [{"role": "user", "content": "Who are you?"}]})).message();
+    let answer = teacher
+        .complete(&json!({"model": "rehearsal", "messages": [{"role": "user", "content": "Who are you?"}]}))
+        .message();
     assert!(answer["content"].as_str().unwrap().contains("not a model"));
 }
 
@@ -116,7 +119,9 @@ fn whoever_asks_for_something_else_is_told_what_this_is() {
 fn it_ends_when_it_is_told_to_even_while_an_answer_stalls() {
     let mut teacher = Teacher::start(&["--fault-rate", "stall=1"]);
     let address = teacher.address.clone();
-    let stalled = std::thread::spawn(move || crate::support::http::send(&address, "POST", "/v1/chat/completions", &asking(PROMPT).to_string()));
+    let stalled = std::thread::spawn(move || {
+        crate::support::http::send(&address, "POST", "/v1/chat/completions", &asking(PROMPT).to_string())
+    });
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(std::process::Command::new("kill").arg(teacher.pid().to_string()).status().unwrap().success());
     assert!(teacher.wait().success());

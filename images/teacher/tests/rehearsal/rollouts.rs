@@ -40,7 +40,11 @@ fn every_first_rollout_changes_its_function_a_little_and_the_second_does_it_agai
         assert!(first.submitted && sample.second.submitted, "{file}: {:?}", first.messages.last());
         let changed = sample::changed(&first.patch);
         assert!((1..=12).contains(&changed.values().sum::<usize>()), "{file}: {}", first.patch);
-        assert!(first.patch.matches("diff --git").count() == 1 && first.patch.contains(&format!(" b/{file}\n")), "{}", first.patch);
+        assert!(
+            first.patch.matches("diff --git").count() == 1 && first.patch.contains(&format!(" b/{file}\n")),
+            "{}",
+            first.patch
+        );
         assert_eq!(sample.review["content"], "yes");
         assert_ne!(parses(&repository.path().join(file)), Some(false), "{}", sample.second.patch);
         says_nothing_of_the_solution(sample);
@@ -94,7 +98,9 @@ fn a_teacher_that_is_to_abstain_changes_nothing_and_says_the_words_that_it_was_t
     let teacher = Teacher::start(&["--abstain", "1"]);
     let repository = Repository::new();
     let root = repository.path().display().to_string();
-    let prompt = format!("Look at `parse_header` in {root}/net/session.py. If nothing is wrong, write the words NOTHING AT ALL in your message.");
+    let prompt = format!(
+        "Look at `parse_header` in {root}/net/session.py. If nothing is wrong, write the words NOTHING AT ALL in your message."
+    );
     let rollout = crate::support::agent::rollout(&teacher, &repository, "", &prompt, Dialect::Usual);
     assert!(rollout.submitted && rollout.patch.is_empty());
     assert_eq!(rollout.messages.last().unwrap()["content"], "NOTHING AT ALL");

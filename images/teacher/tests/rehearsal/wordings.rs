@@ -28,11 +28,22 @@ fn three_ways_to_ask_lead_to_the_same_kind_of_sample() {
     let teacher = Teacher::start(&["--shares", "full=1", "--refuse", "0"]);
     let repository = Repository::new();
     for wording in [&PLAIN, &TERSE, &CHATTY] {
-        for function in [("net/session.py", "Session.send"), ("pkg/queue/queue.go", "Queue.Push"), ("android/Sync.kt", "Sync.upload")] {
+        for function in [
+            ("net/session.py", "Session.send"),
+            ("pkg/queue/queue.go", "Queue.Push"),
+            ("android/Sync.kt", "Sync.upload"),
+        ] {
             let sample = sample::run(&teacher, &repository, wording, function, Dialect::Usual);
             assert!(sample.first.submitted && !sample.first.patch.is_empty(), "{}", wording.first);
             assert!(sample.review["content"].as_str().unwrap().to_lowercase().contains("yes"), "{}", sample.review);
-            assert!(sample.recall >= 1.0, "{} {}\n{}\n{}", sample.recall, sample.issue, sample.first.patch, sample.second.patch);
+            assert!(
+                sample.recall >= 1.0,
+                "{} {}\n{}\n{}",
+                sample.recall,
+                sample.issue,
+                sample.first.patch,
+                sample.second.patch
+            );
         }
     }
 }
@@ -41,11 +52,15 @@ fn three_ways_to_ask_lead_to_the_same_kind_of_sample() {
 fn an_issue_that_a_person_wrote_leads_to_the_function_it_names() {
     let teacher = Teacher::start(&[]);
     let repository = Repository::new();
-    let prompt = format!("Please solve this issue: the queue in {} loses jobs. I think Push is wrong when it is full.", repository.path().display());
+    let prompt = format!(
+        "Please solve this issue: the queue in {} loses jobs. I think Push is wrong when it is full.",
+        repository.path().display()
+    );
     let rollout = rollout(&teacher, &repository, "", &prompt, Dialect::Usual);
     assert!(rollout.submitted);
     // "Push" is a word like any other, so nothing points to it; a name in backticks does.
-    let named = crate::support::agent::rollout(&teacher, &repository, "", &prompt.replace("Push", "`Push`"), Dialect::Usual);
+    let named =
+        crate::support::agent::rollout(&teacher, &repository, "", &prompt.replace("Push", "`Push`"), Dialect::Usual);
     assert!(named.patch.contains("pkg/queue/queue.go"), "{}", named.patch);
 }
 
@@ -55,7 +70,9 @@ fn a_client_with_nothing_but_commands_gets_its_patch() {
     let repository = Repository::new();
     let root = repository.path().display().to_string();
     let how = format!("When you are done, submit with the command `{SUBMIT}`.");
-    for (file, function) in [("net/session.py", "Session.send"), ("store/src/cache.rs", "shorten"), ("native/ring.c", "ring_push")] {
+    for (file, function) in
+        [("net/session.py", "Session.send"), ("store/src/cache.rs", "shorten"), ("native/ring.c", "ring_push")]
+    {
         let prompt = format!("Something is wrong with `{function}` in {root}/{file}. {how}");
         let rollout = rollout(&teacher, &repository, "", &prompt, Dialect::CommandsOnly);
         assert!(rollout.submitted && rollout.patch.contains(file), "{}", rollout.patch);

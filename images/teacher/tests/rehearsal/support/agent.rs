@@ -32,7 +32,13 @@ pub(crate) struct Rollout {
 pub(crate) const SUBMIT: &str = "echo HAND_IN_THE_WORK";
 
 /// Lets the teacher work on a task until it submits.
-pub(crate) fn rollout(teacher: &Teacher, repository: &Repository, system: &str, prompt: &str, dialect: Dialect) -> Rollout {
+pub(crate) fn rollout(
+    teacher: &Teacher,
+    repository: &Repository,
+    system: &str,
+    prompt: &str,
+    dialect: Dialect,
+) -> Rollout {
     repository.reset();
     let mut messages = vec![json!({"role": "system", "content": system}), json!({"role": "user", "content": prompt})];
     let mut submits = 0;
@@ -71,7 +77,8 @@ enum Call {
 fn understood(call: &Value, dialect: Dialect) -> Call {
     let name = call["function"]["name"].as_str().unwrap();
     let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
-    let text = |name: &str| arguments[name].as_str().unwrap_or_else(|| panic!("{name} is missing in {arguments}")).to_owned();
+    let text =
+        |name: &str| arguments[name].as_str().unwrap_or_else(|| panic!("{name} is missing in {arguments}")).to_owned();
     let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
     match (name, dialect) {
         ("bash", Dialect::CommandsOnly) if text("command") == SUBMIT => Call::Submit,
@@ -128,13 +135,23 @@ fn tools(dialect: Dialect) -> Value {
                 }),
                 &["filename", "searchText", "replacementText"],
             ),
-            tool("console", "Executes a shell command.", json!({"input": {"type": "string"}, "seconds": {"type": "integer"}}), &["input", "seconds"]),
+            tool(
+                "console",
+                "Executes a shell command.",
+                json!({"input": {"type": "string"}, "seconds": {"type": "integer"}}),
+                &["input", "seconds"]
+            ),
         ]),
     }
 }
 
 fn run(repository: &Repository, command: &str) -> String {
-    let output = Command::new("bash").args(["-c", command]).current_dir(repository.path()).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    let output = Command::new("bash")
+        .args(["-c", command])
+        .current_dir(repository.path())
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -144,7 +161,12 @@ fn view(path: &str, from: usize, to: usize) -> String {
     if to > lines.len() {
         return format!("{path} has only {} lines", lines.len());
     }
-    let numbered = lines.iter().enumerate().skip(from - 1).take(to + 1 - from).map(|(index, line)| format!("{:6}\t{line}\n", index + 1));
+    let numbered = lines
+        .iter()
+        .enumerate()
+        .skip(from - 1)
+        .take(to + 1 - from)
+        .map(|(index, line)| format!("{:6}\t{line}\n", index + 1));
     format!("{path}, lines {from} to {to}:\n{}", numbered.collect::<String>())
 }
 

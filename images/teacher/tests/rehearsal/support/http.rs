@@ -1,6 +1,6 @@
 //! HTTP/1.1, a connection a request: small enough to see what is on the wire when a fault cuts it.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -60,7 +60,11 @@ impl Response {
                     }
                 } else {
                     let arguments = &mut message["tool_calls"][index]["function"]["arguments"];
-                    *arguments = json!(format!("{}{}", arguments.as_str().unwrap(), call["function"]["arguments"].as_str().unwrap()));
+                    *arguments = json!(format!(
+                        "{}{}",
+                        arguments.as_str().unwrap(),
+                        call["function"]["arguments"].as_str().unwrap()
+                    ));
                 }
             }
             if !choice["finish_reason"].is_null() {
@@ -88,7 +92,11 @@ pub(crate) fn send(address: &str, method: &str, path: &str, body: &str) -> io::R
 fn read(from: &mut impl BufRead) -> io::Result<Response> {
     let mut line = String::new();
     from.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| io::Error::other(format!("no status: {line:?}")))?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("no status: {line:?}")))?;
     let mut headers = Vec::new();
     loop {
         line.clear();

@@ -45,7 +45,16 @@ impl Repository {
         let repository = Self { folder };
         repository.git(&["init", "-q"]);
         repository.git(&["add", "."]);
-        repository.git(&["-c", "user.name=Nobody", "-c", "user.email=nobody@example.org", "commit", "-q", "-m", "Begin"]);
+        repository.git(&[
+            "-c",
+            "user.name=Nobody",
+            "-c",
+            "user.email=nobody@example.org",
+            "commit",
+            "-q",
+            "-m",
+            "Begin",
+        ]);
         repository
     }
 
@@ -67,7 +76,12 @@ impl Repository {
     }
 
     fn git(&self, arguments: &[&str]) -> Output {
-        let output = Command::new("git").args(arguments).current_dir(self.folder.path()).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap();
         assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
     }

@@ -42,13 +42,22 @@ pub(crate) struct Sample {
 }
 
 /// Runs a sample about one function.
-pub(crate) fn run(teacher: &Teacher, repository: &Repository, wording: &Wording, (file, function): (&str, &str), dialect: Dialect) -> Sample {
+pub(crate) fn run(
+    teacher: &Teacher,
+    repository: &Repository,
+    wording: &Wording,
+    (file, function): (&str, &str),
+    dialect: Dialect,
+) -> Sample {
     let root = repository.path().display().to_string();
     let fill = |text: &str| text.replace("{root}", &root).replace("{file}", file).replace("{function}", function);
     let system = fill(wording.system);
     let first = rollout(teacher, repository, &system, &fill(wording.first), dialect);
     let review = asked(teacher, &first, wording.review, dialect);
-    let answer = asked(teacher, &first, &wording.issue.replace("{example}", EXAMPLE), dialect)["content"].as_str().unwrap().to_owned();
+    let answer = asked(teacher, &first, &wording.issue.replace("{example}", EXAMPLE), dialect)["content"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let issue = between(&answer, wording.tag);
     let second = rollout(teacher, repository, &system, &fill(wording.second).replace("{issue}", &issue), dialect);
     let recall = recall(&first.patch, &second.patch);
@@ -73,7 +82,9 @@ fn between(text: &str, tag: &str) -> String {
 /// The changed lines of a patch, each with how often it occurs.
 pub(crate) fn changed(patch: &str) -> BTreeMap<&str, usize> {
     let mut changed = BTreeMap::new();
-    let lines = patch.lines().filter(|line| line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---"));
+    let lines = patch
+        .lines()
+        .filter(|line| line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---"));
     for line in lines.filter(|line| !line[1..].trim().is_empty()) {
         *changed.entry(line).or_default() += 1;
     }
@@ -83,7 +94,8 @@ pub(crate) fn changed(patch: &str) -> BTreeMap<&str, usize> {
 /// The share of the first patch's changed lines that the second has as well.
 fn recall(first: &str, second: &str) -> f64 {
     let (first, second) = (changed(first), changed(second));
-    let shared: usize = first.iter().map(|(line, count)| second.get(line).copied().unwrap_or_default().min(*count)).sum();
+    let shared: usize =
+        first.iter().map(|(line, count)| second.get(line).copied().unwrap_or_default().min(*count)).sum();
     let all: usize = first.values().sum();
     f64::from(u32::try_from(shared).unwrap()) / f64::from(u32::try_from(all).unwrap().max(1))
 }
