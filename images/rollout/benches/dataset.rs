@@ -17,6 +17,7 @@ use sera_crds::contract::{
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-rollout");
 /// What a token takes in source code, in bytes, for a first guess at lengths.
 const BYTES_A_TOKEN: usize = 4;
 /// How many tokens an observation has.
@@ -35,22 +36,30 @@ fn main() {
     let (trajectories, tokens) = (number(0, 10_000), number(1, 32_000));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
+    let uri = format!("file://{}", store.display());
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let snapshot = Command::new(PROGRAM)
+        .args(["snapshot", "--commits", "1", "--url", repository, "--store", &uri])
+        .output()
+        .unwrap();
+    assert!(snapshot.status.success(), "{}", String::from_utf8_lossy(&snapshot.stderr));
     let bytes = fill(&store, trajectories, tokens);
     println!("{trajectories} trajectories, {} MB of JSON", bytes / 1_000_000);
     println!("\n| command | s | MB/s | largest resident set, MB |\n|---|---|---|---|");
     let (plan, verification) = settings(folder.path(), trajectories);
-    let (uri, count) = (format!("file://{}", store.display()), (trajectories / 2).to_string());
-    let common = ["--store", &uri, "--student", student, "--verification", &verification];
-    let verify = ["verify", "--batch", "b", "--from", "0", "--count", &count];
+    let count = (trajectories / 2).to_string();
+    let common = ["--store", &uri, "--student", student];
+    let verify = ["verify", "--batch", "b", "--first", "0", "--count", &count, "--settings", &verification];
+    let dataset = ["dataset", "--plan", &plan, "--verification", &verification];
     measure("verify", &[&verify[..], &common].concat(), bytes);
-    measure("dataset --dry-run", &[&["dataset", "--dry-run", "--plan", &plan], &common[..]].concat(), bytes);
-    measure("dataset", &[&["dataset", "--fewer", "--plan", &plan], &common[..]].concat(), bytes);
+    measure("dataset --dry-run", &[&dataset[..], &common, &["--dry-run"]].concat(), bytes);
+    measure("dataset", &[&dataset[..], &common, &["--fewer"]].concat(), bytes);
 }
 
 /// Runs a command and prints what it took.
 fn measure(name: &str, arguments: &[&str], bytes: u64) {
     let begun = Instant::now();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_sera-rollout"))
+    let mut program = Command::new(PROGRAM)
         .args(["--log-level", "warn", "--timeout", "4h"])
         .args(arguments)
         .stdout(Stdio::inherit())
@@ -94,9 +103,6 @@ fn settings(folder: &Path, trajectories: usize) -> (String, String) {
 /// Writes a store with one batch; returns how many bytes of JSON its trajectories have.
 fn fill(store: &Path, trajectories: usize, tokens: usize) -> u64 {
     let sources = sources();
-    fs::create_dir_all(store.join("snapshot")).unwrap();
-    fs::write(store.join("snapshot/manifest.json"), "{}").unwrap();
-    fs::write(store.join("snapshot/functions.jsonl.zst"), zstd::encode_all(&[][..], 1).unwrap()).unwrap();
     let mut total = 0;
     for sample in 0..trajectories as u64 / 2 {
         let folder = store.join(format!("rollouts/b/{sample}"));

@@ -27,10 +27,10 @@ const DAY: jiff::civil::DateTime = jiff::civil::date(2024, 7, 26).at(0, 0, 0, 0)
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// It uses what is not reproduced here.
-    #[error("the model's chat template uses something that cannot be reproduced exactly: {0:#}")]
+    #[error("the model's chat template uses something that cannot be reproduced exactly: {0}")]
     Unsupported(#[source] Error),
     /// It refuses the conversation, or fails on it.
-    #[error("the model's chat template does not render the conversation: {0:#}")]
+    #[error("the model's chat template does not render the conversation: {0}")]
     Rendering(#[source] Error),
 }
 
