@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use minijinja::Value;
+use minijinja::value::Serde;
 use serde::Serialize;
 
 /// The names under which a message's thinking is passed; the first is the one that templates read, as transformers has it.
@@ -26,7 +27,7 @@ pub(crate) struct Message {
 impl Message {
     /// As transformers hands it to templates: without the keys that have no value, and with its thinking under the name that they read.
     fn new(message: &impl Serialize) -> Self {
-        let value = Value::from_serialize(message);
+        let value = Value::from(Serde(message));
         let mut pairs = pairs(&value);
         let reasoning = REASONING.iter().find_map(|name| pairs.iter().find(|(key, _)| key == name));
         if let Some(reasoning) = reasoning.map(|(_, value)| value.clone()) {
@@ -57,14 +58,14 @@ impl Conversation {
     /// The same, with tools as the `tools` of the protocol.
     #[must_use]
     pub fn with_tools<T: Serialize>(mut self, tools: &[T]) -> Self {
-        self.tools = Some(tools.iter().map(Value::from_serialize).collect());
+        self.tools = Some(tools.iter().map(|tool| Value::from(Serde(tool))).collect());
         self
     }
 
     /// The same, with a variable of the template, such as `enable_thinking`.
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &impl Serialize) -> Self {
-        self.variables.insert(name.to_owned(), Value::from_serialize(value));
+        self.variables.insert(name.to_owned(), Value::from(Serde(value)));
         self
     }
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sera_crds::contract::{
-    FileDigest, Fraction, FunctionRef, Judgement, Policy, Rejection, RolloutKind, Verdict, VerificationCounts,
-};
+use sera_crds::contract::{FileDigest, Fraction, FunctionRef, Judgement, Policy, Rejection, RolloutKind, Verdict};
 use sera_crds::values::BugKind;
 
 use super::sketch::Sketch;

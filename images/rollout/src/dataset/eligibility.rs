@@ -6,7 +6,7 @@ use sera_crds::contract::{Fraction, Rejection, Trajectory};
 
 use super::format::{self, FormatError, Formatted};
 use super::leak;
-use super::shape::{Misshapen, Shape};
+use super::shape::{Exchange, Misshapen, Shape};
 use super::sketch::Sketch;
 use super::student::Student;
 use super::truncation;
@@ -84,40 +84,39 @@ fn judge(trajectory: &Trajectory, max_mean_tool_tokens: u32, student: &Student) 
     let shape = Shape::of(trajectory)?;
     let fitted = fit(&shape, student)?;
     let frame = student.chat.count(&frame(student)?)?;
-    let read = (1..fitted.running.len())
-        .filter(|position| !fitted.formatted.messages[*position].train)
-        .map(|position| (fitted.running[position] - fitted.running[position - 1]).saturating_sub(frame));
+    let running = &fitted.running;
+    let read = (1..running.len()).filter(|position| !fitted.formatted.messages[*position].train);
+    let read = read.map(|position| (running[position] - running[position - 1]).saturating_sub(frame));
     let mean_tool_tokens = mean(&shape, read);
-    let (kept, all) = (fitted.kept, fitted.running.len());
-    let tokens = fitted.kept.checked_sub(1).map_or(0, |last| fitted.running[last]);
-    let too_long = || {
-        let share = Fraction { matched: kept as u64, total: all as u64 };
-        kept == 0 || !share.meets(&student.policy().min_kept_ratio)
-    };
+    let (kept, all) = (fitted.kept, running.len());
+    let share = Fraction { matched: kept as u64, total: all as u64 };
+    let words = Words::of(&shape, kept);
     let mut judgement = StudentJudgement {
         mean_tool_tokens: Some(mean_tool_tokens),
-        tokens: Some(narrow(tokens)),
+        tokens: Some(narrow(kept.checked_sub(1).map_or(0, |last| running[last]))),
         kept: Some((narrow(kept), narrow(all))),
-        ..sketched(&shape, kept)
+        sketch: Some(words.sketch()),
+        ..StudentJudgement::default()
     };
     judgement.reject(mean_tool_tokens > max_mean_tool_tokens, Rejection::ToolOutputTooLong);
-    judgement.reject(judgement.rejected.is_none() && too_long(), Rejection::TooLong);
-    judgement.look_for_secrets(fitted.formatted.messages[..kept].iter().map(|message| message.content.as_str()));
+    judgement.reject(kept == 0 || !share.meets(&student.policy().min_kept_ratio), Rejection::TooLong);
+    judgement.look_for_secrets(&words);
     Ok(judgement)
 }
 
 fn judge_alone(shape: &Shape<'_>, max_mean_tool_tokens: u32) -> StudentJudgement {
     let answers = shape.exchanges.iter().filter_map(|exchange| exchange.answer);
-    let read = std::iter::once(shape.task.len())
-        .chain(answers.clone().map(|answer| format::tool_response(answer.content).len()));
+    let read = answers.map(|answer| format::tool_response(answer.content).len());
+    let read = std::iter::once(shape.task.len()).chain(read);
     let mean_tool_tokens = mean(shape, read.map(|bytes| bytes.div_ceil(BYTES_A_TOKEN)));
-    let mut judgement = StudentJudgement { mean_tool_tokens: Some(mean_tool_tokens), ..sketched(shape, usize::MAX) };
+    let words = Words::of(shape, shape.messages());
+    let mut judgement = StudentJudgement {
+        mean_tool_tokens: Some(mean_tool_tokens),
+        sketch: Some(words.sketch()),
+        ..StudentJudgement::default()
+    };
     judgement.reject(mean_tool_tokens > max_mean_tool_tokens, Rejection::ToolOutputTooLong);
-    let calls: Vec<String> =
-        shape.exchanges.iter().map(|exchange| sera_chat::to_json(&exchange.call.arguments)).collect();
-    let thinking = shape.exchanges.iter().map(|exchange| exchange.thinking);
-    let texts = thinking.chain(calls.iter().map(String::as_str)).chain(answers.map(|answer| answer.content));
-    judgement.look_for_secrets(texts.chain([shape.task]));
+    judgement.look_for_secrets(&words);
     judgement
 }
 
@@ -128,13 +127,48 @@ impl StudentJudgement {
         }
     }
 
-    fn look_for_secrets<'a>(&mut self, mut texts: impl Iterator<Item = &'a str>) {
+    fn look_for_secrets(&mut self, words: &Words<'_>) {
         if self.rejected.is_none()
-            && let Some(kind) = texts.find_map(leak::find)
+            && let Some(kind) = words.secret()
         {
             self.rejected = Some(Rejection::Secret);
             self.detail = Some(format!("it has {kind} in it"));
         }
+    }
+}
+
+/// What is said in the part of a trajectory that is kept, whatever format it will be written in.
+struct Words<'a> {
+    /// The task, and what tools answered.
+    read: Vec<&'a str>,
+    thinking: Vec<&'a str>,
+    /// The calls' arguments, as JSON.
+    calls: Vec<String>,
+}
+
+impl<'a> Words<'a> {
+    /// `kept`: how many messages are left, of which two stand before the first exchange and two are an exchange; the last answer is not among them.
+    fn of(shape: &Shape<'a>, kept: usize) -> Self {
+        let exchanges = &shape.exchanges[..shape.exchanges.len().min(kept.saturating_sub(1) / 2)];
+        let answers = exchanges.iter().rev().skip(1).rev().filter_map(|exchange| exchange.answer);
+        Self {
+            read: std::iter::once(shape.task).chain(answers.map(|answer| answer.content)).collect(),
+            thinking: exchanges.iter().map(|exchange| exchange.thinking).collect(),
+            calls: exchanges.iter().map(|exchange| sera_chat::to_json(&exchange.call.arguments)).collect(),
+        }
+    }
+
+    /// What the assistant wrote, in one order.
+    fn written(&self) -> impl Iterator<Item = &str> {
+        self.thinking.iter().copied().chain(self.calls.iter().map(String::as_str))
+    }
+
+    fn sketch(&self) -> String {
+        Sketch::of(self.written()).encode()
+    }
+
+    fn secret(&self) -> Option<&'static str> {
+        self.written().chain(self.read.iter().copied()).find_map(leak::find)
     }
 }
 
@@ -177,19 +211,10 @@ fn frame(student: &Student) -> Result<String, ChatError> {
 /// The mean of what the assistant had to read, as the paper's code takes it: the task counts, what comes from the submit's review on does not, and it is
 /// divided by half the number of messages, rounded down.
 fn mean(shape: &Shape<'_>, read: impl Iterator<Item = usize>) -> u32 {
-    let reviewed = |exchange: &super::shape::Exchange<'_>| exchange.answer.is_some_and(|answer| answer.review);
+    let reviewed = |exchange: &Exchange<'_>| exchange.answer.is_some_and(|answer| answer.review);
     let before = shape.exchanges.iter().position(reviewed).unwrap_or(shape.exchanges.len());
     let total: usize = read.take(1 + before).sum();
     narrow(total.div_ceil((shape.messages() / 2).max(1)))
-}
-
-fn sketched(shape: &Shape<'_>, kept: usize) -> StudentJudgement {
-    // A line has two messages before the first exchange, and two in each.
-    let exchanges = &shape.exchanges[..shape.exchanges.len().min(kept.saturating_sub(1) / 2)];
-    let calls: Vec<String> = exchanges.iter().map(|exchange| sera_chat::to_json(&exchange.call.arguments)).collect();
-    let thinking = exchanges.iter().map(|exchange| exchange.thinking);
-    let sketch = Sketch::of(thinking.chain(calls.iter().map(String::as_str)));
-    StudentJudgement { sketch: Some(sketch.encode()), ..StudentJudgement::default() }
 }
 
 fn narrow(count: usize) -> u32 {
@@ -289,11 +314,17 @@ mod tests {
         );
         assert!(!format!("{early:?}").contains(&planted));
 
+        let raw = student_judgement(&trajectory, MANY, Some(&student(ToolCallFormat::Raw, MANY)));
+        assert_eq!(raw.rejected, Some(Rejection::Secret));
+
         // After the cut, nobody learns it.
         let mut late = self::trajectory(20);
         late.messages[41] = answer("call-19", &format!("export TOKEN={planted}"));
         assert_eq!(judged(&late, MANY).rejected, Some(Rejection::Secret));
-        assert_eq!(judged(&late, tokens(&self::trajectory(19))).rejected, None);
+        let mut before = self::trajectory(20);
+        before.messages.truncate(41);
+        let cut = judged(&late, tokens(&before) + 1);
+        assert_eq!((cut.rejected, cut.kept), (None, Some((41, 45))));
     }
 
     #[test]

@@ -100,8 +100,8 @@ fn without_duplicates(candidates: Vec<Candidate>) -> (Vec<Candidate>, BTreeMap<R
             continue;
         }
         if let Some(sketch) = &candidate.sketch {
-            let known = places(sketch).filter_map(|place| bands.get(&place)).flatten();
-            if known.clone().any(|known| unique[*known].sketch.as_ref().is_some_and(|known| known.is_like(sketch))) {
+            let mut known = places(sketch).filter_map(|place| bands.get(&place)).flatten();
+            if known.any(|known| unique[*known].sketch.as_ref().is_some_and(|known| known.is_like(sketch))) {
                 *left_out.entry(Rejection::NearDuplicate).or_default() += 1;
                 continue;
             }
@@ -115,7 +115,7 @@ fn without_duplicates(candidates: Vec<Candidate>) -> (Vec<Candidate>, BTreeMap<R
 }
 
 /// Where a sketch is looked up: its values, eight at a time.
-fn places(sketch: &Sketch) -> impl Iterator<Item = (usize, [u16; BAND])> + Clone {
+fn places(sketch: &Sketch) -> impl Iterator<Item = (usize, [u16; BAND])> {
     sketch.0.as_chunks::<BAND>().0.iter().copied().enumerate().take(VALUES / BAND)
 }
 

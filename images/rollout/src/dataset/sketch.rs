@@ -32,7 +32,8 @@ impl Sketch {
         }
         // The low bits are as random as the others; two sketches agree in one of them by chance once in 65,536 times.
         #[expect(clippy::cast_possible_truncation, reason = "sixteen bits are what is kept")]
-        Self(smallest.map(|value| value as u16))
+        let values = smallest.map(|value| value as u16);
+        Self(values)
     }
 
     /// As verdicts have it.

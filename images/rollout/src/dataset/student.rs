@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use sera_chat::{Chat, ChatError};
+use sera_chat::Chat;
 use sera_crds::contract::{StudentPlan, StudentPolicy};
 
+use super::format::{self, FormatError};
 use crate::failure::{Cause, Explain, Field};
 
 /// A student's directory, and how lines are made for it.
@@ -19,7 +20,7 @@ pub(crate) struct Student {
 #[error("the student in {folder}: {source}")]
 pub(crate) struct StudentError {
     folder: String,
-    source: ChatError,
+    source: FormatError,
 }
 
 impl Explain for StudentError {
@@ -31,8 +32,9 @@ impl Explain for StudentError {
 impl Student {
     /// Reads a model's directory as Hugging Face lays it out; weights are not looked at.
     pub(crate) fn open(folder: &Path, plan: &StudentPlan) -> Result<Self, StudentError> {
-        let chat =
-            Chat::load(folder).map_err(|source| StudentError { folder: folder.display().to_string(), source })?;
+        let failed = |source| StudentError { folder: folder.display().to_string(), source };
+        let chat = Chat::load(folder).map_err(|error| failed(error.into()))?;
+        format::check(plan.tool_call_format, &chat).map_err(failed)?;
         let policy = StudentPolicy {
             tokenizer: chat.tokenizer_sha256().to_owned(),
             chat_template: chat.template_sha256().to_owned(),

@@ -103,11 +103,14 @@ fn function(sample: u64) -> FunctionRef {
 
 /// A store with a snapshot and two verified batches of `samples` samples together. Of every fourth the second rollout is below the threshold.
 async fn fill(folder: &Path, samples: u64) -> Store {
+    fill_with(folder, samples, &verification()).await
+}
+
+async fn fill_with(folder: &Path, samples: u64, plan: &VerificationPlan) -> Store {
     let store = local(folder);
     snapshot(&store, folder).await;
-    let plan = verification();
     let student = Student::open(&testing::folder(), plan.student.as_ref().unwrap()).unwrap();
-    let policy = stage::digest(&stage::policy(&plan, Some(student.policy())));
+    let policy = stage::digest(&stage::policy(plan, Some(student.policy())));
     let mut batches: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for sample in 0..samples {
         let batch = if sample < samples / 2 { "run-0" } else { "run-1" };
@@ -300,4 +303,30 @@ async fn verdicts_under_another_policy_are_not_taken_and_the_batch_is_named() {
     other.verification.threshold = literal("0.75");
     let error = make(&other).await.unwrap_err();
     assert!(error.to_string().contains("batch run-0 was not verified under this policy"), "{error}");
+}
+
+/// The peers' own reader, where its Python has it: `pip install datasets transformers`, and `SERA_PYTHON` for one that is not on the `PATH`.
+#[tokio::test]
+async fn hugging_faces_reader_takes_the_files_as_they_are() {
+    let python = std::env::var("SERA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
+    if !python(&["-c", "import datasets, transformers"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("the readers of peers: left out, Python has no packages datasets and transformers");
+        return;
+    }
+    for format in [ToolCallFormat::Hermes, ToolCallFormat::Raw] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut plan = verification();
+        if let Some(student) = &mut plan.student {
+            student.tool_call_format = format;
+        }
+        fill_with(folder.path(), 8, &plan).await;
+        make(&Request { verification: plan, ..request(folder.path(), 8) }).await.unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dataset/readers.py");
+        let files =
+            ["train", "eval"].map(|side| folder.path().join(format!("dataset/{side}.jsonl")).display().to_string());
+        let student = testing::folder().display().to_string();
+        let output = python(&[script, "--student", &student, &files[0], &files[1]]).unwrap();
+        assert!(output.status.success(), "{format:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -46,7 +46,7 @@ impl Page<'_> {
         }
         for Rollout { record, patch, .. } in self.rollouts {
             self.heading(out, &format!("patch of {}", record.rollout.stem()))?;
-            out.write_all(if patch.is_empty() { "(empty)\n" } else { patch }.as_bytes())?;
+            out.write_all(if patch.is_empty() { "(empty)\n" } else { patch.as_str() }.as_bytes())?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use serde::Serialize;
 
@@ -27,7 +27,7 @@ impl Default for Style {
 /// The JSON of a value as templates write it: what Python's `json.dumps(value, ensure_ascii=False)` gives. What has no JSON becomes nothing.
 pub fn to_json(value: &(impl Serialize + ?Sized)) -> String {
     let mut json = String::new();
-    match Style::default().write(&mut json, &Value::from_serialize(value), 0) {
+    match Style::default().write(&mut json, &Value::from(Serde(value)), 0) {
         Ok(()) => json,
         Err(_) => String::new(),
     }
@@ -157,9 +157,9 @@ mod tests {
     fn json_is_laid_out_as_python_lays_it_out() {
         let mut environment = Environment::new();
         environment.add_filter("tojson", filter);
-        let value = Value::from_serialize(serde_json::json!({
+        let value = Value::from(Serde(serde_json::json!({
             "z": [1, -2.5, 1e16, true, null], "a": {"é<&'": "\u{1}\u{7f}\u{1d11e}\"\n"}, "none": [], "map": {},
-        }));
+        })));
         for (filter, expected) in [
             (
                 "tojson",

@@ -7,6 +7,7 @@ mod python;
 
 use std::collections::BTreeMap;
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
@@ -26,10 +27,10 @@ const DAY: jiff::civil::DateTime = jiff::civil::date(2024, 7, 26).at(0, 0, 0, 0)
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// It uses what is not reproduced here.
-    #[error("the model's chat template uses something that cannot be reproduced exactly: {0:#}")]
+    #[error("the model's chat template uses something that cannot be reproduced exactly: {0}")]
     Unsupported(#[source] Error),
     /// It refuses the conversation, or fails on it.
-    #[error("the model's chat template does not render the conversation: {0:#}")]
+    #[error("the model's chat template does not render the conversation: {0}")]
     Rendering(#[source] Error),
 }
 
@@ -48,7 +49,7 @@ impl ChatTemplate {
         tool_use: Option<&str>,
         special_tokens: &BTreeMap<String, String>,
     ) -> Result<Self, TemplateError> {
-        let mut environment = environment();
+        let mut environment = environment().map_err(TemplateError::Unsupported)?;
         for (name, source) in [(DEFAULT, Some(source)), (TOOL_USE, tool_use)] {
             let Some(source) = source else { continue };
             let source = generation::without_marks(&python::with_unix_newlines(source));
@@ -82,10 +83,9 @@ impl ChatTemplate {
 }
 
 /// Jinja as transformers sets it up for chat templates.
-fn environment() -> Environment<'static> {
+fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_debug(false);
     environment.set_formatter(python::print);
@@ -94,7 +94,7 @@ fn environment() -> Environment<'static> {
     environment.add_filter("trim", python::trim);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
-    environment
+    Ok(environment)
 }
 
 /// What templates call to refuse a conversation.

@@ -2,15 +2,18 @@
 //! what is trained is what a server with `tools` will send.
 
 use sera_chat::{Chat, Conversation, to_json};
+use serde_json::Value;
 
 use super::{FormatError, Formatted, as_texts, message};
 use crate::dataset::shape::{Exchange, Shape};
 
+/// A system message that no template has a piece of.
+const PLACEHOLDER: &str = "[[what the system says]]";
 /// Around a call.
 const MARKS: [&str; 2] = ["<tool_call>", "</tool_call>"];
 
 pub(super) fn format(shape: &Shape<'_>, chat: &Chat) -> Result<Formatted, FormatError> {
-    let messages = as_texts(shape, system(shape, chat)?, call, &MARKS)?;
+    let messages = as_texts(shape, system_message(shape.system, shape.tools, chat)?, call, &MARKS)?;
     Ok(Formatted { messages, tool_json: None })
 }
 
@@ -22,20 +25,28 @@ fn call(exchange: &Exchange<'_>) -> String {
     format!("{open}\n{{\"name\": {name}, \"arguments\": {arguments}}}\n{close}")
 }
 
-/// What the template makes of the system message and the tools, without what it puts around every system message.
-fn system(shape: &Shape<'_>, chat: &Chat) -> Result<String, FormatError> {
-    let opening = [message("system", shape.system.to_owned()), message("user", "-".to_owned())];
-    let plain = Conversation::new(&opening);
-    let with_tools = chat.turns(&plain.clone().with_tools(shape.tools))?;
-    let plain = chat.turns(&plain)?;
-    let texts = [&with_tools, &plain].map(|rendering| &rendering.text[rendering.turns[0].whole.clone()]);
-    between(texts[0], texts[1], shape.system).map(str::to_owned).ok_or(FormatError::ToolsElsewhere)
+/// Whether the student's template shows tools where this format has them.
+pub(super) fn check(chat: &Chat) -> Result<(), FormatError> {
+    let tool = serde_json::json!({"type": "function", "function": {"name": "probe"}});
+    system_message("A probe.", &[tool], chat).map(drop)
 }
 
-/// What stands in `turn` where `content` stands in `frame`.
-fn between<'a>(turn: &'a str, frame: &str, content: &str) -> Option<&'a str> {
-    let (before, after) = frame.split_once(content)?;
-    turn.strip_prefix(before)?
-        .strip_suffix(after)
-        .filter(|inside| inside.starts_with(content) && inside.len() > content.len())
+/// What the template makes of the system message and the tools, without what it puts around every system message.
+fn system_message(system: &str, tools: &[Value], chat: &Chat) -> Result<String, FormatError> {
+    let turn = |text: &str, tools: &[Value]| {
+        let opening = [message("system", text.to_owned()), message("user", "-".to_owned())];
+        let mut conversation = Conversation::new(&opening);
+        if !tools.is_empty() {
+            conversation = conversation.with_tools(tools);
+        }
+        let rendering = chat.turns(&conversation)?;
+        Ok::<_, FormatError>(rendering.text[rendering.turns[0].whole.clone()].to_owned())
+    };
+    let with_tools = turn(system, tools)?;
+    let frame = turn(PLACEHOLDER, &[])?;
+    let inside = frame
+        .split_once(PLACEHOLDER)
+        .and_then(|(before, after)| with_tools.strip_prefix(before)?.strip_suffix(after))
+        .filter(|inside| inside.contains(system) && inside.len() > system.len());
+    inside.map(str::to_owned).ok_or(FormatError::ToolsElsewhere)
 }

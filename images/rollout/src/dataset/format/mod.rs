@@ -52,6 +52,14 @@ pub(super) fn format(shape: &Shape<'_>, format: ToolCallFormat, chat: &Chat) -> 
     }
 }
 
+/// Whether trajectories can be written down in a format for a student at all.
+pub(super) fn check(format: ToolCallFormat, chat: &Chat) -> Result<(), FormatError> {
+    match format {
+        ToolCallFormat::Hermes => hermes::check(chat),
+        ToolCallFormat::Xml | ToolCallFormat::Raw => Ok(()),
+    }
+}
+
 /// An observation as the student reads it.
 pub(super) fn observation(content: &str) -> String {
     if content.starts_with(OBSERVATION) { content.to_owned() } else { format!("{OBSERVATION}{content}") }

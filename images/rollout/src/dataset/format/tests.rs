@@ -109,6 +109,14 @@ fn a_turn_that_spells_out_the_formats_own_marks_is_refused_by_the_mark() {
             assert!(matches!(error, FormatError::Mark { position: 2, mark: found } if found == mark), "{error}");
         }
     }
+    let mut trajectory = trajectory(1);
+    trajectory.messages[2] =
+        crate::dataset::testing::turn("call-0", "I look.", "bash", json!({"command": "grep '</parameter>'"}));
+    assert!(formatted(&trajectory, ToolCallFormat::Hermes).is_ok());
+    assert!(matches!(
+        formatted(&trajectory, ToolCallFormat::Xml),
+        Err(FormatError::Mark { position: 2, mark: "</parameter>" })
+    ));
 }
 
 #[test]

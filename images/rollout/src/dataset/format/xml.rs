@@ -12,7 +12,16 @@ use crate::dataset::shape::{Exchange, Shape};
 /// Around a call, and within it.
 const MARKS: [&str; 2] = ["<tool_call>", "</tool_call>"];
 
+/// What ends or begins a part within a call: a value that has it would be read in another way than it was meant.
+const INNER_MARKS: [&str; 3] = ["<parameter=", "</parameter>", "</function>"];
+
 pub(super) fn format(shape: &Shape<'_>) -> Result<Formatted, FormatError> {
+    for (number, exchange) in shape.exchanges.iter().enumerate() {
+        let values: Vec<String> = exchange.call.arguments.values().map(text).collect();
+        if let Some(mark) = INNER_MARKS.into_iter().find(|mark| values.iter().any(|value| value.contains(mark))) {
+            return Err(FormatError::Mark { position: 2 + 2 * number, mark });
+        }
+    }
     let messages = as_texts(shape, system(shape), call, &MARKS)?;
     Ok(Formatted { messages, tool_json: None })
 }
@@ -33,12 +42,17 @@ fn call(exchange: &Exchange<'_>) -> String {
     let [open, close] = MARKS;
     let mut call = format!("{open}\n<function={}>\n", exchange.call.name);
     for (name, value) in &exchange.call.arguments {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            value => to_json(value),
-        };
+        let value = text(value);
         // Writing to a string cannot fail.
         let _ = write!(call, "<parameter={name}>\n{value}\n</parameter>\n");
     }
     call + "</function>\n" + close
+}
+
+/// A value as it stands between its tags: a string as it is, anything else as JSON.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => to_json(value),
+    }
 }
