@@ -82,7 +82,7 @@ const SCRATCH_AT_THE_TOP: &[&str] =
 /// How the names of copies end that editors and `patch` leave behind.
 const BACKUPS: &[&str] = &[".bak", ".orig", ".rej", ".swp", "~"];
 
-/// What scripts end in, in lower case: a left-over is a script or a backup, never a document.
+/// What scripts, and what they print, end in, in lower case: the names above say nothing about a document.
 const SCRIPTS: &[&str] = &[
     "c", "cc", "cpp", "cs", "go", "java", "js", "kt", "mjs", "php", "pl", "py", "rb", "rs", "scala", "sh", "swift",
     "ts", "txt", "log",

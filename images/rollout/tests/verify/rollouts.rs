@@ -69,7 +69,8 @@ impl Rollouts {
     }
 
     /// Takes a snapshot of a repository with fifty functions, and returns the files and first lines of those that it sets aside: ten or so.
-    pub(crate) fn snapshot(&self, repository: &Path) -> Vec<(String, u64)> {
+    pub(crate) fn snapshot(&self) -> Vec<(String, u64)> {
+        let repository = self.folder.with_file_name("repository");
         std::fs::create_dir_all(repository.join("src")).unwrap();
         for file in 0..25 {
             let function = |name: &str| format!("def {name}_{file}(x):\n    y = x + {file}\n    return y * 2\n\n\n");
@@ -78,7 +79,7 @@ impl Rollouts {
         }
         for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message=all"]] {
             let mut git = Command::new("git");
-            git.arg("-C").arg(repository).args(["-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments);
+            git.arg("-C").arg(&repository).args(["-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments);
             assert!(git.status().unwrap().success(), "git {arguments:?}");
         }
         let source = repository.to_str().unwrap();

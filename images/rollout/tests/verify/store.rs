@@ -73,7 +73,7 @@ fn one_of_each(store: &Rollouts) {
     let [a, b, c, d, e, f, g, h] = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| patch(name, 2));
     let half = patch("c", 1);
     let long = patch("long", 41);
-    let (file, line) = &store.snapshot(&store.path("../repository"))[0];
+    let (file, line) = &store.snapshot()[0];
     let held_out = change(file, line + 1);
     let limit = Finished { outcome: RolloutOutcome::StepLimit, ..Finished::submitted(&b) };
     let refused = Finished { outcome: RolloutOutcome::RefusedByReview, ..Finished::submitted(&d) };
@@ -146,7 +146,7 @@ fn every_trajectory_is_accepted_or_rejected_for_the_first_reason_that_applies() 
 #[test]
 fn of_ten_patches_that_touch_what_was_set_aside_ten_are_rejected() {
     let (_folder, store) = place();
-    let held_out = store.snapshot(&store.path("../repository"));
+    let held_out = store.snapshot();
     assert!(held_out.len() >= 5, "{held_out:?}");
     for (sample, (file, line)) in (0..10).zip(held_out.iter().cycle()) {
         let elsewhere = one_file("README.md", &["+more"]);
