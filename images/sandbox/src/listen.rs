@@ -1,6 +1,6 @@
 //! A unix socket that takes one driver and is gone then.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -34,4 +34,13 @@ pub(crate) fn accept(path: &Path) -> io::Result<Option<UnixStream>> {
     // Before anything is executed: no command ever finds it.
     fs::remove_file(path)?;
     Ok(accepted)
+}
+
+/// Leaves a mark beside the socket, for a program that is started again in the same pod; whether there was none. Commands cannot write there.
+pub(crate) fn mark_used(socket: &Path) -> io::Result<bool> {
+    match File::create_new(socket.with_extension("used")) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
 }

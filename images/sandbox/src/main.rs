@@ -85,13 +85,17 @@ fn serve_to_the_end(serve: Serve) -> Result<ExitCode, Box<dyn Error>> {
             Step::Inside => local::arrive()?,
         }
     }
-    let mut setting = Setting { places: places(&serve, step), user: None, further: Vec::new(), inherit: serve.inherit };
+    let mut setting =
+        Setting { places: places(&serve, step), user: None, further: Vec::new(), used: false, inherit: serve.inherit };
     if step == Step::Inside {
         setting.user = Some(local::user_of_commands()?);
         setting.further.push(local::SHARED_MEMORY.into());
     }
     prepare()?;
     let Some((input, output)) = connection(serve.socket.as_deref())? else { return Ok(ExitCode::SUCCESS) };
+    if let Some(socket) = &serve.socket {
+        setting.used = !listen::mark_used(socket)?;
+    }
     serve::serve(&setting, input, output)?;
     Ok(ExitCode::SUCCESS)
 }

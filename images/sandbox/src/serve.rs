@@ -15,6 +15,13 @@ use crate::places::Places;
 use crate::slot::{Slot, SlotError};
 use crate::wire::{Answer, Fault, PROTOCOL, Policy, Request};
 
+/// The most of a command's output that is kept, in bytes: written as JSON it can become six times as long, and has to fit into a frame.
+const MOST_OUTPUT: u32 = 4 << 20;
+/// How many characters the editor shows at most, for the same reason.
+const MOST_SHOWN: u32 = 1 << 20;
+/// The longest that a command may take.
+const LONGEST: Duration = Duration::from_hours(24);
+
 /// Why a session ended that should not have.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
@@ -42,6 +49,8 @@ pub(crate) struct Setting {
     pub(crate) user: Option<(u32, u32)>,
     /// What else commands may write to.
     pub(crate) further: Vec<PathBuf>,
+    /// Whether the slot has had a driver before, and nobody restored it since.
+    pub(crate) used: bool,
     /// Whether commands get the variables of this process.
     pub(crate) inherit: bool,
 }
@@ -169,14 +178,15 @@ impl Session {
                 Ok(self.say(&Answer::Put { written, setup_output })?)
             }
             Request::Exec { command, timeout_ms, max_output } => {
-                let executed = slot.execute(&command, Duration::from_millis(timeout_ms), max_output, &self.outside)?;
+                let timeout = Duration::from_millis(timeout_ms).min(LONGEST);
+                let executed = slot.execute(&command, timeout, max_output.min(MOST_OUTPUT), &self.outside)?;
                 let elapsed_ms = u64::try_from(executed.elapsed.as_millis()).unwrap_or(u64::MAX);
                 let (end, output, cut_bytes) = (executed.end, executed.output, executed.cut_bytes);
                 Ok(self.say(&Answer::Executed { end, output, cut_bytes, elapsed_ms })?)
             }
             Request::Edit { operation, max_chars } => {
                 let workspace = Workspace { dir: slot.files.workspace(), path: &setting.places.workspace };
-                let answer = match editor.run(workspace, &operation, max_chars) {
+                let answer = match editor.run(workspace, &operation, max_chars.min(MOST_SHOWN)) {
                     Ok(output) => Answer::Edited { output, done: true },
                     Err(refusal) => Answer::Edited { output: refusal.to_string(), done: false },
                 };

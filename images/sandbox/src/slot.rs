@@ -21,6 +21,8 @@ use crate::wire::{CommandEnd, Fault, Limit, Policy};
 
 /// How long a shell may take until it reads commands.
 const SHELL_START: Duration = Duration::from_secs(20);
+/// The longest that `setup` may take.
+const LONGEST_SETUP: Duration = Duration::from_hours(24);
 /// How much of what `setup` prints is kept, in bytes.
 const SETUP_OUTPUT: u32 = 64 << 10;
 /// How often a slot is looked at in which nothing but an idle shell runs.
@@ -103,6 +105,10 @@ impl Slot {
         outside: &Outside,
     ) -> Result<Self, SlotError> {
         let (places, user) = (&setting.places, setting.user);
+        if setting.used && !policy.writable_paths.is_empty() {
+            let why = "this slot has served a driver before, so what it has at its writable paths is not the image's any more";
+            return Err(SlotError::Policy(why.to_owned()));
+        }
         let writable: Vec<PathBuf> = writable(policy)?.into_iter().chain(setting.further.iter().cloned()).collect();
         refuse_nested(
             &[&places.workspace, &places.tmp, &places.home].into_iter().chain(&writable).collect::<Vec<_>>(),
@@ -126,7 +132,10 @@ impl Slot {
             user,
             guard: std::process::id().cast_signed(),
         };
-        let setup = policy.setup.clone().map(|setup| (setup, Duration::from_millis(policy.setup_timeout_ms)));
+        let setup = policy
+            .setup
+            .clone()
+            .map(|setup| (setup, Duration::from_millis(policy.setup_timeout_ms).min(LONGEST_SETUP)));
         let police = Police::new(policy, scope);
         let (shell, passed, next_look) = (None, None, Instant::now());
         let mut slot = Self { files, program, confinement, variables, setup, scope, police, next_look, shell, passed };

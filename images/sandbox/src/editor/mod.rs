@@ -163,6 +163,3 @@ impl Workspace<'_> {
         path.display().to_string()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,6 +21,8 @@ const MOST_FILES: usize = 50_000;
 const LARGEST_FILE: u64 = 8 << 20;
 /// The most bytes that are shipped altogether; files that come later by path are named as too large.
 const MOST_BYTES: u64 = 64 << 20;
+/// The most bytes of their paths: written as JSON they can become six times as long, and have to fit into a frame.
+const MOST_NAMES: usize = 4 << 20;
 /// How deep directories are followed: a path that is longer is no use to anyone.
 const DEEPEST: usize = 256;
 /// The execute bit of a file's owner.
@@ -34,6 +36,7 @@ pub(crate) struct Changes {
     /// The contents of the regular ones, in the same order.
     pub(crate) contents: Vec<Vec<u8>>,
     bytes: u64,
+    names: usize,
 }
 
 /// Compares a directory with a tree. Commands may run meanwhile: each file is one moment's, and its size is that of the content that is shipped.
@@ -153,7 +156,8 @@ impl Comparison<'_> {
     }
 
     fn push(&mut self, path: &[u8], now: FileNow, content: Vec<u8>) -> Result<(), TreeError> {
-        if self.changes.files.len() == MOST_FILES {
+        self.changes.names += path.len();
+        if self.changes.files.len() == MOST_FILES || self.changes.names > MOST_NAMES {
             return Err(TreeError::TooManyChanges { most: MOST_FILES });
         }
         self.changes.bytes += content.len() as u64;

@@ -1,7 +1,7 @@
 //! A tar stream becomes a tree: contents go into the pack, names are checked, nothing is written to the workspace yet.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use tar::{Archive, Entry, EntryType};
@@ -15,8 +15,12 @@ const MOST_ENTRIES: usize = 2_000_000;
 /// How deep directories may lie: what the kernel takes as a path is no deeper.
 const DEEPEST: usize = 512;
 
-/// Reads a tar stream to its end.
+/// Reads a tar stream to its end. A tree without files is one with an end; no bytes at all are what a driver sends that thinks the tree is here.
 pub(crate) fn unpack(stream: impl Read, pack: &mut Pack) -> Result<Dir, TreeError> {
+    let mut stream = BufReader::new(stream);
+    if stream.fill_buf().map_err(|error| TreeError::Stream(error.to_string()))?.is_empty() {
+        return Err(TreeError::Stream("nothing was sent, and this is not the tree that is here".to_owned()));
+    }
     let mut archive = Archive::new(stream);
     let mut root = Dir::empty();
     let entries = archive.entries().map_err(|error| TreeError::Stream(error.to_string()))?;

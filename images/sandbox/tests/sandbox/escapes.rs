@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use sera_sandbox::wire::{CommandEnd, Policy};
 
-use crate::support::{Sandbox, policy};
+use crate::support::{Sandbox, policy, search_path};
 
 /// A way out.
 struct Try {
@@ -245,6 +245,7 @@ fn try_outside(way: &Try, place: &Path, driver: &Path, outside: &Path) {
     let output = Command::new("bash")
         .args(["-c", &format!("{PRELUDE}{}", way.script)])
         .current_dir(place)
+        .env("PATH", search_path())
         .env("DRIVER", driver)
         .env("OUTSIDE", outside)
         .env("GUARD", bystander.id().to_string())

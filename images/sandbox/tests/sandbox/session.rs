@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sera_sandbox::frame;
 use sera_sandbox::wire::{Answer, CommandEnd, Fault, PROTOCOL, Policy, Request};
 
-use crate::support::{Sandbox, policy};
+use crate::support::{Sandbox, Tree, policy};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-sandbox");
 
@@ -91,6 +91,16 @@ fn a_socket_takes_one_driver_and_is_gone_then() {
     assert!(!path("socket").exists() && UnixStream::connect(path("socket")).is_err());
     drop(stream);
     assert!(child.wait().unwrap().success());
+    // Started again in the same pod, it cannot know what the driver before left at writable paths.
+    let mut child = command.spawn().unwrap();
+    wait_for(|| path("socket").exists());
+    let mut stream = UnixStream::connect(path("socket")).unwrap();
+    let policy = Policy { writable_paths: vec![path("home").display().to_string()], ..policy() };
+    frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy }).unwrap();
+    let answer = frame::read_message(&mut stream).unwrap();
+    let Some(Answer::Failed { message, fatal: true, .. }) = answer else { panic!("{answer:?}") };
+    assert!(message.contains("served a driver before"), "{message}");
+    assert!(!child.wait().unwrap().success());
 }
 
 #[test]
@@ -196,33 +206,28 @@ fn a_slot_with_namespaces_is_the_same_wherever_it_lies() {
 #[test]
 fn an_editable_install_of_the_image_runs_the_edited_code() {
     let image = tempfile::tempdir().unwrap();
-    let python = Command::new("python3")
-        .args(["-m", "venv", "--system-site-packages"])
-        .arg(image.path().join("venv"))
-        .status()
-        .unwrap();
-    assert!(python.success());
-    let mut sandbox = Sandbox::start(&policy(), |_, _| {});
-    let workspace = sandbox.path("workspace");
-    let tree = crate::support::Tree::of(&[
-        (
-            "pyproject.toml",
-            "[build-system]\nrequires = [\"setuptools\"]\nbuild-backend = \"setuptools.build_meta\"\n[project]\nname = \"wares\"\nversion = \"1\"\n[tool.setuptools.packages.find]\nwhere = [\"src\"]\n",
-        ),
-        ("src/wares/__init__.py", "def price():\n    return 1\n"),
-    ]);
-    sandbox.put("t1", &tree);
-    // As the image's build did it: the environment is there, and leads to the workspace.
-    let pip = Command::new(image.path().join("venv/bin/pip"))
-        .args(["install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--editable"])
-        .arg(&workspace)
-        .output()
-        .unwrap();
-    assert!(pip.status.success(), "{}", String::from_utf8_lossy(&pip.stderr));
+    let venv = image.path().join("venv");
+    let made =
+        Command::new("python3").args(["-m", "venv", "--without-pip", "--system-site-packages"]).arg(&venv).status();
+    assert!(made.unwrap().success());
+    // Where the machine's setuptools is too old for pip to do it offline, what pip did then.
+    let setup = "\"$VENV/bin/python\" -m pip install --quiet --no-deps --no-index --no-build-isolation --editable . ||
+        \"$VENV/bin/python\" setup.py --quiet develop --no-deps";
+    let policy = Policy {
+        setup: Some(setup.to_owned()),
+        writable_paths: vec![venv.display().to_string()],
+        env: vec![("VENV".to_owned(), venv.display().to_string())],
+        ..policy()
+    };
+    let mut sandbox = Sandbox::start(&policy, |_, _| {});
+    let project = "from setuptools import find_packages, setup\nsetup(name='wares', version='1', package_dir={'': 'src'}, packages=find_packages('src'))\n";
+    sandbox.put("t1", &Tree::of(&[("setup.py", project), ("src/wares/__init__.py", "def price():\n    return 1\n")]));
+    let price = "cd / && \"$VENV/bin/python\" -B -c 'import wares; print(wares.price())'; cd \"$OLDPWD\"";
+    assert_eq!(sandbox.run(price), "1\n");
+    sandbox.run("sed -i 's/return 1/return 2/' src/wares/__init__.py");
+    assert_eq!(sandbox.run(price), "2\n");
+    let changed: Vec<String> = sandbox.changed().into_keys().collect();
+    assert_eq!(changed, ["src/wares/__init__.py"]);
     sandbox.wipe();
-    let python = image.path().join("venv/bin/python");
-    let price = format!("cd / && '{}' -B -c 'import wares; print(wares.price())'", python.display());
-    assert_eq!(sandbox.run(&price), "1\n");
-    sandbox.run("cd \"$OLDPWD\" && sed -i 's/return 1/return 2/' src/wares/__init__.py");
-    assert_eq!(sandbox.run(&price), "2\n");
+    assert_eq!(sandbox.run(price), "1\n");
 }

@@ -9,6 +9,11 @@ use sera_sandbox::frame::{self, DataReader, DataWriter};
 use sera_sandbox::wire::{Answer, ChangedFile, CommandEnd, EditOperation, FileNow, PROTOCOL, Policy, Request};
 use tempfile::TempDir;
 
+/// Where programs are: the system's before others, which may be scripts that look for a version first.
+pub(crate) fn search_path() -> String {
+    format!("/usr/bin:/bin:{}", std::env::var("PATH").unwrap_or_default())
+}
+
 /// A policy that gives nothing away.
 pub(crate) fn policy() -> Policy {
     Policy {
@@ -72,7 +77,7 @@ impl Sandbox {
             command.arg(format!("--{name}")).arg(path(name));
         }
         command.arg("--stash").arg(folder.path()).arg("--hide").arg(path("driver")).arg("--hide=/dev");
-        command.env("SERA_API_KEY", "the-drivers-variable");
+        command.env("SERA_API_KEY", "the-drivers-variable").env("PATH", search_path());
         prepare(folder.path(), &mut command);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
@@ -96,7 +101,12 @@ impl Sandbox {
         let mut sandbox = Self::start(policy, |folder, command| {
             *command = Command::new(env!("CARGO_BIN_EXE_sera-sandbox"));
             command.args(["serve", "--stdio", "--local"]).arg(folder.join("slot"));
-            command.arg("--hide").arg(folder.join("driver")).args(options).env("SERA_API_KEY", "the-drivers-variable");
+            command
+                .arg("--hide")
+                .arg(folder.join("driver"))
+                .args(options)
+                .env("SERA_API_KEY", "the-drivers-variable")
+                .env("PATH", search_path());
         });
         if !sandbox.protections.iter().any(|kept| kept == "pid-namespace") {
             assert!(std::env::var_os("CI").is_none(), "this kernel gives no namespaces");
