@@ -61,6 +61,8 @@ fn image_values(archive: &ImageArchive) -> Vec<String> {
     let key = match archive.image {
         Image::Operator => "operator",
         Image::Rollout => "rollout",
+        Image::Sandbox => "sandbox",
+        Image::Teacher => "teacher",
     };
     let (registry, repository, tag) = archive.parts();
     [("registry", registry), ("repository", repository), ("tag", tag)]

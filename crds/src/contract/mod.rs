@@ -4,6 +4,7 @@
 
 mod exit;
 mod functions;
+mod progress;
 mod rollout;
 mod settings;
 mod snapshot;
@@ -12,12 +13,14 @@ mod verdict;
 
 pub use exit::ExitCode;
 pub use functions::{CallEdge, FunctionKind, FunctionRef, IndexedFunction, StyleExample, StyleOrigin};
+pub use progress::Progress;
 pub use rollout::{
-    FileDigest, Message, PullRequest, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome,
-    TeacherMark, ToolCall, Trajectory, Usage,
+    FileDigest, Message, PullRequest, PullRequestRecord, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord,
+    SampleOutcome, TeacherMark, ToolCall, Trajectory, Usage,
 };
 pub use settings::{
-    AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, TokenPrice,
+    AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
+    TokenPrice, VerificationPlan,
 };
 pub use snapshot::{BundleFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};

@@ -1,5 +1,6 @@
-//! What the rollout stage commits: `rollouts/<batch>/<sample>/{t1,t2,outcome}.json`, each naming the folder that counts, and in that folder the
-//! trajectories, patches and the synthetic pull request.
+//! What the rollout stage commits: `rollouts/<batch>/<sample>/{t1,pr,t2,outcome}.json`, each naming the folder that counts, and in that folder the
+//! trajectories, patches and the synthetic pull request. First rollouts that were made again with another bug kind lie beside them, as `t1-1.json`
+//! and `t1-2.json` (and `t1-1.json.zst`, `p1-1.diff`, …): they count for nothing but what they cost.
 
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +178,24 @@ pub struct SampleOutcome {
     pub usage: Usage,
     /// Which teacher, and whether it was a rehearsal.
     pub teacher: TeacherMark,
+}
+
+/// `pr.json`: the search for a sample's pull request has ended. Created once, before the second rollout begins: whoever takes a sample over asks for
+/// no other text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PullRequestRecord {
+    /// [`CONTRACT_VERSION`](super::CONTRACT_VERSION).
+    pub version: u32,
+    /// The sample's number in its run.
+    pub sample: u64,
+    /// The folder beside this file that holds the text.
+    pub folder: String,
+    /// The text; none where no acceptable one came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<PullRequest>,
+    /// The calls that it took.
+    pub usage: Usage,
 }
 
 /// The synthetic pull request of a sample.

@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::values::{BugKind, ContainerPath, LandlockMode, NetworkMode, Ratio, Timeout, Usd, literal};
+use crate::values::{
+    BugKind, ContainerPath, LandlockMode, Measure, NetworkMode, Ratio, Timeout, ToolCallFormat, Usd, literal,
+};
 
 /// How rollouts are made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +127,36 @@ pub struct TokenPrice {
     pub output_per_million: Usd,
 }
 
+/// When a trajectory counts: `spec.generation.{verification,filters}`, and of `spec.dataset` what decides about length. In pods it is the variable
+/// `SERA_VERIFICATION`, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VerificationPlan {
+    /// Which measure decides.
+    pub measure: Measure,
+    /// The lowest measure that is accepted.
+    pub threshold: Ratio,
+    /// The most changed lines of a trajectory's own patch.
+    pub max_patch_lines: u32,
+    /// The most tokens that tool outputs have on average.
+    pub max_mean_tool_tokens: u32,
+    /// How lines for the student are made; none for a batch alone, which has no student.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub student: Option<StudentPlan>,
+}
+
+/// How lines for the student are made: of `spec.dataset` what decides whether a trajectory fits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StudentPlan {
+    /// How tool calls are written.
+    pub tool_call_format: ToolCallFormat,
+    /// The longest line, in tokens.
+    pub context_length: u32,
+    /// The smallest share of messages that must be left.
+    pub min_kept_ratio: Ratio,
+}
+
 /// Which verified trajectories are left out, and how they become lines: `spec.generation.{verification,filters}` and `spec.dataset`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -155,6 +187,19 @@ impl Default for RolloutPlan {
             sandbox: SandboxPlan::default(),
             sampling: SamplingPlan::default(),
             budget: BudgetSlice::default(),
+        }
+    }
+}
+
+impl Default for VerificationPlan {
+    /// The paper's: half of the lines, patches of up to 40 lines, tool outputs of up to 600 tokens on average.
+    fn default() -> Self {
+        Self {
+            measure: Measure::Recall,
+            threshold: literal("0.5"),
+            max_patch_lines: 40,
+            max_mean_tool_tokens: 600,
+            student: None,
         }
     }
 }

@@ -174,6 +174,8 @@ pub struct VerificationCounts {
     pub rejected: BTreeMap<String, u64>,
     /// Samples by recall: ten bins of a tenth each; 1 belongs to the last.
     pub recall_histogram: [u64; 10],
+    /// The sum of their recalls, in millionths: what the mean is made from.
+    pub recall_millionths: u64,
     /// Samples whose pull request gives a line away.
     pub leaks: u64,
     /// All calls to the teacher.

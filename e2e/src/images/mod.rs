@@ -36,17 +36,23 @@ pub enum Image {
     Operator,
     /// The stages of a run as commands.
     Rollout,
+    /// The program that executes an agent's commands, and what those find around them.
+    Sandbox,
+    /// The rehearsal teacher.
+    Teacher,
 }
 
 impl Image {
     /// Every image.
-    pub const ALL: [Self; 2] = [Self::Operator, Self::Rollout];
+    pub const ALL: [Self; 4] = [Self::Operator, Self::Rollout, Self::Sandbox, Self::Teacher];
 
     /// The image's name, which is also that of the program in it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Operator => "sera-operator",
             Self::Rollout => "sera-rollout",
+            Self::Sandbox => "sera-sandbox",
+            Self::Teacher => "sera-teacher",
         }
     }
 
@@ -54,6 +60,8 @@ impl Image {
         let folder = match self {
             Self::Operator => "operator",
             Self::Rollout => "rollout",
+            Self::Sandbox => "sandbox",
+            Self::Teacher => "teacher",
         };
         Path::new(SOURCES).join(folder).join("Dockerfile")
     }
