@@ -37,11 +37,13 @@ choice! {
 }
 
 impl From<Stage> for ConditionType {
-    /// The condition that a run reports of a stage.
+    /// The condition that a run or a batch reports of a stage.
     fn from(stage: Stage) -> Self {
         match stage {
             Stage::Snapshot => Self::Snapshotted,
             Stage::Generation => Self::Generated,
+            Stage::Rollouts => Self::RolledOut,
+            Stage::Verification => Self::Verified,
             Stage::Dataset => Self::DatasetBuilt,
             Stage::Training => Self::Trained,
             Stage::Evaluation => Self::Evaluated,
@@ -98,6 +100,8 @@ choice! {
         BudgetExhausted = "BudgetExhausted",
         /// `maxSamples` was reached before the target was.
         YieldTooLow = "YieldTooLow",
+        /// The repository has no more functions to make samples of, and the target was not reached.
+        SamplesExhausted = "SamplesExhausted",
         /// As many attempts have failed as may.
         AttemptsExhausted = "AttemptsExhausted",
         /// This release has no such stage.

@@ -63,6 +63,7 @@ fn image_values(archive: &ImageArchive) -> Vec<String> {
         Image::Rollout => "rollout",
         Image::Sandbox => "sandbox",
         Image::Environment => "environment",
+        Image::Teacher => "teacher",
     };
     let (registry, repository, tag) = archive.parts();
     [("registry", registry), ("repository", repository), ("tag", tag)]

@@ -12,10 +12,11 @@ use kube::{Client, runtime::watcher::Event};
 use sera_crds::{SpecializationRun, defaults::RunDefaults, values::Stage};
 use sera_operator::{
     cache::{Children, Sighting},
+    collector::Board,
     defaults::FixedDefaults,
-    facts::{JobFacts, PodFacts},
-    observe::Observer,
-    plan::{self, Make, Plan, RunSnapshot, settle},
+    facts::JobFacts,
+    observe::{Caches, Observer},
+    plan::{self, Make, Plan, settle},
     report,
     subject::Subject,
 };
@@ -58,6 +59,8 @@ fn job_of(run: &SpecializationRun) -> JobFacts {
         suspended: false,
         active: 1,
         ready: 1,
+        succeeded: 0,
+        completions: 1,
         end: None,
     }
 }
@@ -70,7 +73,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let (jobs, pods) = (Children::<JobFacts>::default(), Children::<PodFacts>::default());
+        let caches = Caches::default();
         let defaults = Arc::new(FixedDefaults::new(RunDefaults::default()));
         // By way of JSON, as the API server does it: YAML alone would want tags where the API has one-ofs.
         let document: serde_json::Value = serde_yaml::from_str(RUN).unwrap();
@@ -78,12 +81,12 @@ impl Scene {
         for other in 0..OTHERS {
             let mut other_run = run.clone();
             other_run.metadata.uid = Some(format!("{other:08x}-0000"));
-            seen(&jobs, job_of(&other_run));
+            seen(&caches.jobs, job_of(&other_run));
         }
         defaults.fixed(&run.owner().uid);
-        let mut scene = Self { observer: Observer::new(offline(), jobs.clone(), pods, defaults), run };
+        let mut scene = Self { observer: Observer::new(offline(), caches.clone(), Board::default(), defaults), run };
         scene.settle().await;
-        seen(&jobs, job_of(&scene.run));
+        seen(&caches.jobs, job_of(&scene.run));
         let (plan, _) = scene.plan().await;
         scene.run = scene.run.with_record(&plan.record);
         scene
@@ -91,8 +94,7 @@ impl Scene {
 
     async fn plan(&self) -> (Plan, plan::Observed) {
         let now = Timestamp::UNIX_EPOCH;
-        let gathered =
-            self.observer.observe(&self.run, &|_| RunSnapshot::NotYet, now).await.expect("no API call is needed");
+        let gathered = self.observer.observe(&self.run, None, now).await.expect("no API call is needed");
         (plan::plan(&gathered.observed, now), gathered.observed)
     }
 
@@ -102,7 +104,7 @@ impl Scene {
             let (plan, observed) = self.plan().await;
             let made = plan.make.iter().filter_map(|make| match make {
                 Make::Job { stage, .. } => Some(settle::Made::Job { stage: *stage, uid: job_of(&self.run).uid }),
-                Make::Defaults => None,
+                Make::Defaults | Make::Teacher | Make::Batch { .. } => None,
             });
             let plan = settle::settle(plan.clone(), made.collect(), &observed, Timestamp::UNIX_EPOCH);
             self.run = self.run.with_record(&plan.record);

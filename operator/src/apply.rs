@@ -1,27 +1,29 @@
-//! The fourth step: making what the plan asks for, and removing what it no longer wants. A child is sent once and never changed; one that exists
-//! already is ours only if our object controls it.
+//! The fourth step: making what the plan asks for, and removing what it no longer wants. A child is sent once and never changed, but for a teacher,
+//! which is applied; one that exists already is ours only if our object controls it.
 
 use std::sync::Arc;
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams, Preconditions, PropagationPolicy},
-    core::Status,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    core::{NamespaceResourceScope, Status},
 };
 use sera_crds::{
+    RolloutBatch,
+    batch::SampleRange,
     contract::{Failure, FailureClass},
     values::Stage,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    build::{self, SecretField, SnapshotJob},
+    build::{self, Blueprint, Images},
     cache::WatchedJob,
     defaults::{self, FixedDefaults},
     names::{MANAGER, OWNER_UID, Owner, is_controlled_by},
-    plan::{Make, Plan, Removal, settle::Made},
-    subject::{SnapshotWish, Subject},
+    plan::{Make, Plan, Removable, Removal, settle::Made},
+    subject::Subject,
 };
 
 /// Why applying failed; the pass is made again.
@@ -56,13 +58,20 @@ pub enum Error {
 pub struct Applier {
     client: Client,
     defaults: Arc<FixedDefaults>,
-    rollout_image: Arc<str>,
+    images: Arc<Images>,
+}
+
+/// Whose children are made, and what from.
+struct Site<'a, S> {
+    subject: &'a S,
+    owner: &'a Owner,
+    blueprint: Option<&'a Blueprint>,
 }
 
 impl Applier {
-    /// An applier whose Jobs run `rollout_image`.
-    pub fn new(client: Client, defaults: Arc<FixedDefaults>, rollout_image: Arc<str>) -> Self {
-        Self { client, defaults, rollout_image }
+    /// An applier whose pods run these images.
+    pub fn new(client: Client, defaults: Arc<FixedDefaults>, images: Arc<Images>) -> Self {
+        Self { client, defaults, images }
     }
 
     /// Brings about what `plan` asks for, and says what came of it.
@@ -71,22 +80,21 @@ impl Applier {
         plan: &Plan,
         subject: &S,
         owner: &Owner,
-        snapshot: Option<&SnapshotWish>,
+        blueprint: Option<&Blueprint>,
     ) -> Result<Vec<Made>, Error> {
+        let site = Site { subject, owner, blueprint };
         for removal in &plan.remove {
             self.remove(owner, removal).await?;
         }
         let mut made = Vec::new();
         for make in &plan.make {
-            made.extend(match (make, snapshot) {
-                (Make::Defaults, _) => Some(self.fix_defaults(owner).await?),
-                (Make::Job { stage, attempt }, Some(snapshot)) => {
-                    self.preflight(subject, owner, &owner.job_name(*stage, *attempt)).await?;
-                    let job = build::snapshot_job(&self.parts(owner, *attempt, snapshot));
-                    Some(self.make_job(owner, *stage, job).await?)
+            made.extend(match *make {
+                Make::Defaults => Some(self.fix_defaults(owner).await?),
+                Make::Teacher => self.make_teacher(&site).await?,
+                Make::Job { stage, attempt } => self.make_job(&site, stage, attempt).await?,
+                Make::Batch { number, from, count } => {
+                    self.make_batch(&site, number, SampleRange { from, count }).await?
                 }
-                // A Job is planned only where a snapshot is to be taken.
-                (Make::Job { .. }, None) => None,
             });
         }
         Ok(made)
@@ -102,21 +110,98 @@ impl Applier {
             // Ours already: the next pass reads what it holds.
             Created::Ours(_) => Made::Defaults,
             Created::Foreign => Made::NameTaken { kind: "ConfigMap", name: config_map.name_any() },
-            Created::Refused(status) => Made::DefaultsRefused { message: status.message },
+            Created::Refused(status) => {
+                Made::Refused { what: "the ConfigMap for the platform's defaults", message: status.message }
+            }
         })
     }
 
-    async fn make_job(&self, owner: &Owner, stage: Stage, job: Job) -> Result<Made, Error> {
-        Ok(match self.create(owner, &job, "Job").await? {
+    /// Makes a Job; none where there is nothing to make it from, and so no plan asks for it.
+    async fn make_job<S: Subject>(
+        &self,
+        site: &Site<'_, S>,
+        stage: Stage,
+        attempt: u32,
+    ) -> Result<Option<Made>, Error> {
+        let Site { owner, blueprint, .. } = *site;
+        let job = blueprint.and_then(|blueprint| build::job(owner, stage, attempt, blueprint, &self.images));
+        let Some(job) = job else { return Ok(None) };
+        self.preflight(site.subject, owner).await?;
+        self.preflight_jobs(owner, &job.name_any()).await?;
+        if stage == Stage::Rollouts {
+            let service = self.apply_child(owner, &build::drivers_service(owner), "Service").await?;
+            if service != Made::Applied {
+                return Ok(Some(service));
+            }
+        }
+        Ok(Some(match self.create(owner, &job, "Job").await? {
             Created::New(uid) | Created::Ours(uid) => Made::Job { stage, uid: uid.into() },
             Created::Foreign => Made::NameTaken { kind: "Job", name: job.name_any() },
             Created::Refused(status) => Made::JobRefused { stage, failure: refusal(&status) },
-        })
+        }))
     }
 
-    /// Whether the world is still as it was planned by, read from the API server itself: caches may be behind, and a Job cannot be unmade. Between
+    async fn make_batch<S: Subject>(
+        &self,
+        site: &Site<'_, S>,
+        number: u32,
+        samples: SampleRange,
+    ) -> Result<Option<Made>, Error> {
+        let Site { owner, .. } = *site;
+        let Some(batch) = build::batch(owner, number, samples) else { return Ok(None) };
+        self.preflight(site.subject, owner).await?;
+        Ok(Some(match self.create(owner, &batch, "RolloutBatch").await? {
+            Created::New(uid) | Created::Ours(uid) => Made::Batch { number, uid: uid.into() },
+            Created::Foreign => Made::NameTaken { kind: "RolloutBatch", name: batch.name_any() },
+            Created::Refused(status) => Made::Refused { what: "a batch", message: status.message },
+        }))
+    }
+
+    /// Applies the Deployment of a teacher, and its Service, unless somebody else has one of those by its name.
+    async fn make_teacher<S: Subject>(&self, site: &Site<'_, S>) -> Result<Option<Made>, Error> {
+        let Site { owner, blueprint, .. } = *site;
+        let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.rehearsal.as_ref()?)));
+        let Some((blueprint, parts)) = parts else { return Ok(None) };
+        self.preflight(site.subject, owner).await?;
+        let service = self.apply_child(owner, &build::teacher_service(owner), "Service").await?;
+        if service != Made::Applied {
+            return Ok(Some(service));
+        }
+        let deployment = build::teacher(owner, parts, blueprint, &self.images);
+        Ok(Some(self.apply_child(owner, &deployment, "Deployment").await?))
+    }
+
+    /// Applies a child server-side, unless somebody else has one by its name.
+    async fn apply_child<K>(&self, owner: &Owner, child: &K, what: &'static str) -> Result<Made, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &owner.namespace);
+        let name = child.name_any();
+        let failed = |verb| {
+            let name = name.clone();
+            move |source| Error::Request { verb, what, name, source }
+        };
+        let there = api.get_metadata_opt(&name).await.map_err(failed("read"))?;
+        if there.is_some_and(|there| !is_controlled_by(&there.metadata, &owner.uid)) {
+            return Ok(Made::NameTaken { kind: what, name });
+        }
+        match api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(child)).await {
+            Ok(_) => Ok(Made::Applied),
+            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
+                Ok(Made::Refused { what, message: status.message })
+            }
+            Err(source) => Err(failed("applied")(source)),
+        }
+    }
+
+    /// Whether the object is still as it was planned by, read from the API server itself: caches may be behind, and a child cannot be unmade. Between
     /// this and the POST, the lease keeps other replicas away.
-    async fn preflight<S: Subject>(&self, subject: &S, owner: &Owner, name: &str) -> Result<(), Error> {
+    async fn preflight<S: Subject>(&self, subject: &S, owner: &Owner) -> Result<(), Error> {
         let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
         let api = Api::<S>::namespaced(self.client.clone(), &owner.namespace);
         let live = api.get_metadata_opt(&owner.name).await.map_err(failed(S::KIND.as_str()))?;
@@ -124,9 +209,12 @@ impl Applier {
             live.metadata.uid.as_deref() == Some(owner.uid.as_str())
                 && live.metadata.resource_version == subject.resource_version()
         });
-        if !is_same {
-            return Err(Error::OutOfDate { why: "the object was changed meanwhile" });
-        }
+        if is_same { Ok(()) } else { Err(Error::OutOfDate { why: "the object was changed meanwhile" }) }
+    }
+
+    /// Whether no other Job of the owner is at work, read from the API server as well.
+    async fn preflight_jobs(&self, owner: &Owner, name: &str) -> Result<(), Error> {
+        let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
         let jobs = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
         let of_owner = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
         let others = jobs.list(&of_owner).await.map_err(failed("Jobs of"))?;
@@ -143,7 +231,7 @@ impl Applier {
 
     async fn create<K>(&self, owner: &Owner, child: &K, what: &'static str) -> Result<Created, Error>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
             + std::fmt::Debug
             + Serialize
@@ -164,6 +252,10 @@ impl Applier {
                     Some(there) if is_controlled_by(&there.metadata, &owner.uid) => {
                         Created::Ours(there.uid().unwrap_or_default())
                     }
+                    // An object of the owner's name that was deleted takes its children along in its own time.
+                    Some(there) if there.metadata.deletion_timestamp.is_some() => {
+                        return Err(Error::OutOfDate { why: "another object of a child's name is going away" });
+                    }
                     Some(_) => Created::Foreign,
                     None => return Err(Error::OutOfDate { why: "a child of that name went away this moment" }),
                 })
@@ -175,9 +267,24 @@ impl Applier {
         }
     }
 
-    /// Removes one Job, and with it its pods: it is gone only when they are.
+    /// Removes one child, and with it what it controls: it is gone only when that is.
     async fn remove(&self, owner: &Owner, removal: &Removal) -> Result<(), Error> {
-        let api = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
+        match removal.kind {
+            Removable::Job => self.delete::<WatchedJob>(owner, removal, "Job").await,
+            Removable::Batch => self.delete::<RolloutBatch>(owner, removal, "RolloutBatch").await,
+            Removable::Teacher => {
+                // First the Service: once the Deployment is gone, nobody asks for it any more.
+                self.delete_service(owner, &removal.name).await?;
+                self.delete::<Deployment>(owner, removal, "Deployment").await
+            }
+        }
+    }
+
+    async fn delete<K>(&self, owner: &Owner, removal: &Removal, what: &'static str) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &owner.namespace);
         let preconditions = Preconditions { uid: Some(removal.uid.to_string()), resource_version: None };
         let parameters = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Foreground),
@@ -188,25 +295,19 @@ impl Applier {
             Ok(_) => Ok(()),
             // Gone, or replaced by another of that name: either way this one is no more.
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Err(source) => Err(Error::Request { verb: "removed", what: "Job", name: removal.name.to_string(), source }),
+            Err(source) => Err(Error::Request { verb: "removed", what, name: removal.name.to_string(), source }),
         }
     }
 
-    fn parts<'a>(&'a self, owner: &'a Owner, attempt: u32, wish: &'a SnapshotWish) -> SnapshotJob<'a> {
-        let secret =
-            |named: &'a Option<(String, &'static str)>| named.as_ref().map(|(name, field)| SecretField { name, field });
-        SnapshotJob {
-            owner,
-            attempt,
-            image: &self.rollout_image,
-            url: &wish.url,
-            revision: &wish.revision,
-            commits: wish.commits,
-            git_credentials: secret(&wish.git_credentials),
-            store: &wish.store,
-            store_credentials: secret(&wish.store_credentials),
-            pods: wish.pods.clone(),
-        }
+    /// Removes the Service of a teacher, if it is ours.
+    async fn delete_service(&self, owner: &Owner, name: &str) -> Result<(), Error> {
+        let api = Api::<Service>::namespaced(self.client.clone(), &owner.namespace);
+        let failed = |source| Error::Request { verb: "read", what: "Service", name: name.to_owned(), source };
+        let there = api.get_metadata_opt(name).await.map_err(failed)?;
+        let ours = there.filter(|there| is_controlled_by(&there.metadata, &owner.uid));
+        let Some(uid) = ours.and_then(|there| there.uid()) else { return Ok(()) };
+        let removal = Removal { kind: Removable::Teacher, name: name.into(), uid: uid.into() };
+        self.delete::<Service>(owner, &removal, "Service").await
     }
 }
 

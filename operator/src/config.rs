@@ -14,6 +14,7 @@ use sera_crds::{
 use serde::Deserialize;
 use serde_path_to_error::Track;
 
+use crate::build;
 use crate::runtime::{
     lease::{BadTiming, Timing},
     logs,
@@ -65,6 +66,9 @@ pub struct Config {
     /// What is served
     #[command(flatten)]
     pub scope: Scope,
+    /// What pods run
+    #[command(flatten)]
+    pub images: Images,
     /// How the API server is used
     #[command(flatten)]
     pub traffic: Traffic,
@@ -87,12 +91,39 @@ pub struct Scope {
     /// start, and a run keeps what it took when it was first seen.
     #[arg(long, env = "SERA_RUN_DEFAULTS", value_name = "FILE", value_parser = read_defaults)]
     pub run_defaults: Option<RunDefaults>,
-    /// The image of the stages that work on repositories (images/rollout).
-    #[arg(long, env = "SERA_ROLLOUT_IMAGE", value_name = "IMAGE")]
-    pub rollout_image: ImageRef,
     /// How many runs, and how many batches, are worked on at the same moment.
     #[arg(long, env = "SERA_CONCURRENCY", value_name = "COUNT", default_value = "8")]
     pub concurrency: NonZeroU16,
+}
+
+/// What pods run.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Images")]
+pub struct Images {
+    /// The image of the stages that work on repositories (images/rollout).
+    #[arg(long, env = "SERA_ROLLOUT_IMAGE", value_name = "IMAGE")]
+    pub rollout_image: ImageRef,
+    /// The image that brings the program which executes an agent's commands (images/sandbox).
+    #[arg(long, env = "SERA_SANDBOX_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-sandbox:", env!("CARGO_PKG_VERSION")))]
+    pub sandbox_image: ImageRef,
+    /// The image that an agent's commands run in where spec.generation.environment.image names none [default: that of --sandbox-image].
+    #[arg(long, env = "SERA_ENVIRONMENT_IMAGE", value_name = "IMAGE")]
+    pub environment_image: Option<ImageRef>,
+    /// The image of the rehearsal teacher (images/teacher).
+    #[arg(long, env = "SERA_TEACHER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-teacher:", env!("CARGO_PKG_VERSION")))]
+    pub teacher_image: ImageRef,
+}
+
+impl Images {
+    /// All of them.
+    pub fn images(&self) -> build::Images {
+        build::Images {
+            rollout: self.rollout_image.clone(),
+            sandbox: self.sandbox_image.clone(),
+            environment: self.environment_image.clone().unwrap_or_else(|| self.sandbox_image.clone()),
+            teacher: self.teacher_image.clone(),
+        }
+    }
 }
 
 /// How much the API server is asked.

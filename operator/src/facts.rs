@@ -4,6 +4,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use sera_crds::{run::GenerationTotals, values::Sha256};
 
 /// An object's `metadata.uid`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +57,10 @@ pub struct JobFacts {
     pub active: u32,
     /// Pods that are ready.
     pub ready: u32,
+    /// Indexes whose pods have succeeded.
+    pub succeeded: u32,
+    /// Of how many.
+    pub completions: u32,
     /// How it ended, where it has.
     pub end: Option<JobEnd>,
 }
@@ -76,6 +81,15 @@ pub struct JobFailure {
     pub reason: Box<str>,
     /// Kubernetes' sentence.
     pub message: Box<str>,
+}
+
+/// What the drivers of a Job said when they were asked last, those that run and answered taken together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Live {
+    /// How many samples they have brought to an end.
+    pub done: u64,
+    /// How many tokens their samples took, unfinished ones included.
+    pub tokens: u64,
 }
 
 /// A pod of one of our Jobs that is not running.
@@ -116,6 +130,51 @@ pub enum PodPhase {
     Failed,
     /// The node is out of reach.
     Unknown,
+}
+
+/// The Deployment of a teacher that we made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeacherFacts {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its own uid.
+    pub uid: Uid,
+    /// The uid of the object that controls it.
+    pub controller: Option<Uid>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// How many of its pods answer.
+    pub ready: u32,
+}
+
+/// A batch that a run has made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchFacts {
+    /// Its name, `<run>-<number>`.
+    pub name: Box<str>,
+    /// Its own uid.
+    pub uid: Uid,
+    /// The uid of the run that controls it; none where somebody else made it.
+    pub controller: Option<Uid>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether it waits for somebody's help.
+    pub stalled: bool,
+    /// Why it is where it is, in its own words.
+    pub trouble: Option<Trouble>,
+    /// How much of its present stage is done, in percent.
+    pub percent: u32,
+    /// What it came to, once it is done.
+    pub result: Option<BatchResult>,
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchResult {
+    /// A digest of the policy that it was verified by.
+    pub settings: Sha256,
+    /// What was counted.
+    pub totals: GenerationTotals,
 }
 
 /// A reason and a sentence, both Kubernetes' own.

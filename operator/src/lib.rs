@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod build;
 pub mod cache;
+pub mod collector;
 pub mod config;
 pub mod controller;
 pub mod defaults;

@@ -22,6 +22,8 @@ pub const OWNER_UID: &str = "sera.dev/owner-uid";
 pub const STAGE: &str = "sera.dev/stage";
 /// The number of the attempt.
 pub const ATTEMPT: &str = "sera.dev/attempt";
+/// That an object belongs to a teacher, and to which.
+pub const TEACHER: &str = "sera.dev/teacher";
 /// Kueue's label: the queue that admits a Job.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
@@ -80,6 +82,40 @@ impl Owner {
         format!("{}-{}-{}{attempt}", self.name, self.uid.short(), stage_letter(stage))
     }
 
+    /// The stage and the attempt that a Job of this owner is named after; none where the name is not of that form.
+    pub fn job_of(&self, name: &str) -> Option<(Stage, u32)> {
+        let rest =
+            name.strip_prefix(&self.name)?.strip_prefix('-')?.strip_prefix(self.uid.short())?.strip_prefix('-')?;
+        let letter = rest.chars().next()?;
+        let stage = Stage::ALL.iter().copied().find(|stage| stage_letter(*stage) == letter)?;
+        Some((stage, rest[letter.len_utf8()..].parse().ok()?))
+    }
+
+    /// The name of a run's batch: `<run>-<number>`. The number has room for five digits below the longest run's name.
+    pub fn batch_name(&self, number: u32) -> String {
+        format!("{}-{number}", self.name)
+    }
+
+    /// The number in the name of a run's batch.
+    pub fn batch_number(&self, name: &str) -> Option<u32> {
+        name.strip_prefix(&self.name)?.strip_prefix('-')?.parse().ok()
+    }
+
+    /// The name of the Deployment and the Service of the teacher that the operator runs for this owner.
+    pub fn teacher_name(&self) -> String {
+        format!("{}-{}-teacher", self.name, self.uid.short())
+    }
+
+    /// The name of the headless Service of the pods that drive a batch's rollouts.
+    pub fn drivers_name(&self) -> String {
+        format!("{}-{}-drivers", self.name, self.uid.short())
+    }
+
+    /// The host name of one of those pods, within the cluster.
+    pub fn driver_host(&self, job: &str, index: u32) -> String {
+        format!("{job}-{index}.{}.{}.svc", self.drivers_name(), self.namespace)
+    }
+
     /// The name of the ConfigMap that holds the platform's defaults as they were at first sight.
     pub fn defaults_name(&self) -> String {
         format!("{}-{}-defaults", self.name, self.uid.short())
@@ -119,11 +155,14 @@ pub fn is_controlled_by(metadata: &ObjectMeta, uid: &Uid) -> bool {
     owners.into_iter().any(|owner| owner.controller == Some(true) && owner.uid == uid.as_str())
 }
 
-/// The letter of a stage in its Jobs' names. Generation works through batches, and serving through Deployments; neither makes a Job by this name.
+/// The letter of a stage in its Jobs' names. Generation works through batches, and its own Jobs are the dry runs that say whether there is enough;
+/// serving works through Deployments and has none.
 const fn stage_letter(stage: Stage) -> char {
     match stage {
         Stage::Snapshot => 's',
-        Stage::Generation => 'r',
+        Stage::Generation => 'g',
+        Stage::Rollouts => 'r',
+        Stage::Verification => 'v',
         Stage::Dataset => 'd',
         Stage::Training => 't',
         Stage::Evaluation => 'e',
@@ -145,12 +184,29 @@ mod tests {
     }
 
     #[test]
+    fn a_jobs_name_says_what_it_is_for_and_anothers_says_nothing() {
+        let owner = owner(Kind::Run, "billing-agent".into());
+        for stage in Stage::ALL {
+            assert_eq!(owner.job_of(&owner.job_name(*stage, 12)), Some((*stage, 12)));
+        }
+        for name in ["billing-agent-3f2c9-x1", "billing-agent-3f2c9-s", "billing-agent-77777-s1", "billing-agent-3f2c9"]
+        {
+            assert_eq!(owner.job_of(name), None, "{name}");
+        }
+        assert_eq!(owner.batch_number(&owner.batch_name(7)), Some(7));
+        assert_eq!(owner.batch_number("billing-agent-3f2c9-s1"), None);
+    }
+
+    #[test]
     fn the_host_names_of_the_longest_owners_pods_fit_a_dns_label() {
         for (kind, longest) in [(Kind::Run, 40), (Kind::Batch, 46)] {
             let owner = owner(kind, "a".repeat(longest));
             let host = format!("{}-{}", owner.job_name(Stage::Snapshot, 9_999), 999);
             assert!(host.len() <= 63, "{host} has {} characters", host.len());
             assert!(owner.defaults_name().len() <= 63, "{}", owner.defaults_name());
+            for name in [owner.teacher_name(), owner.drivers_name()] {
+                assert!(name.len() <= 63, "{name}");
+            }
         }
     }
 }

@@ -2,27 +2,29 @@
 //! that would make us act, a last word that is missing, a pod that does not come.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, Client, api::ListParams};
-use sera_crds::values::Stage;
+use sera_crds::{RolloutBatch, SpecializationRun, defaults::RunDefaults, values::Stage};
 
 use crate::{
+    build::Blueprint,
     cache::{Children, Family, WatchedJob, WatchedPod},
+    collector::Board,
     defaults::{self, FixedDefaults},
-    facts::{JobFacts, PodFacts, Uid},
+    facts::{BatchFacts, JobFacts, PodFacts, TeacherFacts, Uid},
     names::Owner,
     plan::{
-        Observed, RunSnapshot,
-        record::Attempt,
+        Observed,
+        record::{Attempt, Record},
         sight::{self, Evidence},
     },
     runtime::advice,
-    subject::{SnapshotWish, Subject},
+    subject::{Guide, Subject, batch_facts},
 };
 
 /// How often the API server is asked again why a pod is refused; the Job controller itself tries again after seconds, and backs off to minutes.
@@ -51,10 +53,23 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Observer {
     client: Client,
-    jobs: Children<JobFacts>,
-    pods: Children<PodFacts>,
+    caches: Caches,
+    board: Board,
     defaults: Arc<FixedDefaults>,
     refused: Arc<Mutex<HashMap<Uid, Answer>>>,
+}
+
+/// What the watches have brought of children, by their controllers.
+#[derive(Debug, Clone, Default)]
+pub struct Caches {
+    /// The Jobs of runs and batches.
+    pub jobs: Children<JobFacts>,
+    /// The pods of Jobs, but for those that run.
+    pub pods: Children<PodFacts>,
+    /// The teachers of runs and batches.
+    pub teachers: Children<TeacherFacts>,
+    /// The batches of runs.
+    pub batches: Children<BatchFacts>,
 }
 
 /// What a pass has gathered.
@@ -63,7 +78,7 @@ pub struct Gathered {
     /// For the plan.
     pub observed: Observed,
     /// For what the plan may ask to be built.
-    pub snapshot: Option<SnapshotWish>,
+    pub blueprint: Option<Blueprint>,
 }
 
 /// What was last heard about a Job that gets no pod.
@@ -74,66 +89,117 @@ struct Answer {
 }
 
 impl Observer {
-    /// An observer that reads these caches, and asks `client` where they cannot know.
-    pub fn new(
-        client: Client,
-        jobs: Children<JobFacts>,
-        pods: Children<PodFacts>,
-        defaults: Arc<FixedDefaults>,
-    ) -> Self {
-        Self { client, jobs, pods, defaults, refused: Arc::default() }
+    /// An observer that reads these caches and what drivers say, and asks `client` where they cannot know.
+    pub fn new(client: Client, caches: Caches, board: Board, defaults: Arc<FixedDefaults>) -> Self {
+        Self { client, caches, board, defaults, refused: Arc::default() }
     }
 
-    /// Gathers all that a plan for `subject` is made from.
+    /// Gathers all that a plan for `subject` is made from; `run` is the one that it takes its word from, where there is one.
     pub async fn observe<S: Subject>(
         &self,
         subject: &S,
-        runs: &(dyn Fn(&str) -> RunSnapshot + Sync),
+        run: Option<Arc<SpecializationRun>>,
         now: Timestamp,
     ) -> Result<Gathered, Error> {
         let owner = subject.owner();
         let record = subject.record();
-        let (wish, defaults_problem) = match self.defaults.of(&owner, &self.client).await {
-            Ok(defaults) => (defaults.map(|defaults| subject.wish(&defaults, runs)), None),
+        let guide = self.guide(run).await?;
+        let (wish, defaults_problem) = match self.own_defaults(subject, &owner).await {
+            Ok(defaults) => (defaults.map(|defaults| subject.wish(&defaults, &guide)), None),
             // Nobody but the object's owner can put this right, and so it is said in status.
             Err(error @ defaults::Error::Malformed { .. }) => (None, Some(advice::chain(&error))),
             Err(error) => return Err(error.into()),
         };
-        let (intent, snapshot) = wish.map_or((None, None), |wish| (Some(wish.intent), wish.snapshot));
-        let jobs = self.jobs.of(&owner.uid);
-        let evidence = match record.attempts.get(&Stage::Snapshot).filter(|attempt| attempt.end.is_none()) {
-            None => Evidence::default(),
-            Some(attempt) => self.evidence(&owner, attempt, &jobs, now).await?,
-        };
+        let (intent, blueprint) = wish.map_or((None, None), |wish| (Some(wish.intent), wish.blueprint));
+        let jobs = self.caches.jobs.of(&owner.uid);
+        let mut evidence = BTreeMap::new();
+        for (stage, attempt) in record.attempts.iter().filter(|(_, attempt)| attempt.end.is_none()) {
+            evidence.insert(*stage, self.evidence(&owner, *stage, attempt, &jobs, now).await?);
+        }
+        let (batches, lingering) = self.batches(&owner, &record).await?;
+        let asked_of = subject.controller().unwrap_or_else(|| owner.uid.clone());
+        let at_work = evidence.get(&Stage::Rollouts).and_then(|evidence| evidence.job.as_ref());
         let observed = Observed {
+            live: at_work.and_then(|job| self.board.of(&job.uid)),
             generation: subject.meta().generation.unwrap_or_default(),
             deleting: subject.meta().deletion_timestamp.is_some(),
+            teacher: self.caches.teachers.of(&asked_of).into_iter().next(),
             jobs,
             owner,
             record,
             intent,
             defaults_problem,
             evidence,
+            batches,
+            lingering,
         };
-        Ok(Gathered { observed, snapshot })
+        Ok(Gathered { observed, blueprint })
+    }
+
+    /// The defaults that were fixed for an object; one that takes its word from a run needs none of its own.
+    async fn own_defaults<S: Subject>(
+        &self,
+        subject: &S,
+        owner: &Owner,
+    ) -> Result<Option<Arc<RunDefaults>>, defaults::Error> {
+        if subject.awaited_run().is_some() {
+            Ok(Some(Arc::default()))
+        } else {
+            self.defaults.of(owner, &self.client).await
+        }
+    }
+
+    /// The run that a batch takes its word from, with the defaults that were fixed for it.
+    async fn guide(&self, run: Option<Arc<SpecializationRun>>) -> Result<Guide, Error> {
+        let Some(run) = run else { return Ok(Guide::Nobody) };
+        let defaults = match self.defaults.of(&run.owner(), &self.client).await {
+            Ok(defaults) => defaults,
+            // The run says so itself, and its batches wait.
+            Err(defaults::Error::Malformed { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Guide::Run(run, defaults))
+    }
+
+    /// The batches of a run, and those that are gone while their Jobs are not.
+    async fn batches(&self, owner: &Owner, record: &Record) -> Result<(Family<BatchFacts>, Vec<Uid>), Error> {
+        let mut found = self.caches.batches.of(&owner.uid);
+        let mut lingering = Vec::new();
+        for known in record.generation.iter().flat_map(|generation| &generation.batches) {
+            let (Some(uid), name) = (&known.uid, owner.batch_name(known.number)) else { continue };
+            if found.iter().any(|batch| *batch.name == *name) {
+                continue;
+            }
+            // One that was made may be missing because the cache is behind; taking it for lost would make it twice.
+            let api = Api::<RolloutBatch>::namespaced(self.client.clone(), &owner.namespace);
+            let live = api.get_opt(&name).await.map_err(|source| Error::Read { what: "a batch", source })?;
+            let live =
+                live.map(|batch| batch_facts(&batch)).filter(|batch| batch.controller.as_ref() == Some(&owner.uid));
+            found.extend(live.map(Arc::new));
+            if !self.caches.jobs.of(uid).is_empty() {
+                lingering.push(uid.clone());
+            }
+        }
+        Ok((found, lingering))
     }
 
     /// What is to be found of an attempt that is under way.
     async fn evidence(
         &self,
         owner: &Owner,
+        stage: Stage,
         attempt: &Attempt,
         jobs: &Family<JobFacts>,
         now: Timestamp,
     ) -> Result<Evidence, Error> {
-        let name = owner.job_name(Stage::Snapshot, attempt.number);
+        let name = owner.job_name(stage, attempt.number);
         let mut evidence = Evidence { job: jobs.iter().find(|job| *job.name == *name).cloned(), ..Evidence::default() };
         if evidence.job.is_none() && attempt.job.is_some() {
             // A Job that was made may be missing because the cache is behind; taking it for lost would cost an attempt.
             evidence.job = self.live_job(owner, &name).await?;
         }
         let Some(job) = evidence.job.clone() else { return Ok(evidence) };
-        evidence.pods = self.pods.of(&job.uid);
+        evidence.pods = self.caches.pods.of(&job.uid);
         if sight::lacks_last_words(&evidence) {
             evidence.pods = self.live_pods(owner, &job).await?;
         }

@@ -3,26 +3,32 @@
 
 mod batch;
 mod run;
+mod settings;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use sera_crds::{
+    SpecializationRun,
     defaults::{DefaultsError, RunDefaults},
-    run::{Commits, GitSource, Output, PodRole, PodSettings, Pods, Source, Teacher, TeacherBackend},
+    run::{GitSource, Output, Source, Teacher, TeacherBackend},
     validate::FieldError,
     values::{Duration, ReclaimPolicy, StoreUri},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    build::{Blueprint, SecretField, SnapshotParts},
+    facts::Uid,
     names::{Kind, Owner},
-    plan::{Finding, Intent, RunSnapshot, record::Record},
+    plan::{Finding, Intent, record::Record},
 };
+
+pub use batch::facts as batch_facts;
 
 /// A kind that passes are made over.
 pub trait Subject:
@@ -48,10 +54,10 @@ pub trait Subject:
     /// The status as JSON, null where there is none.
     fn status_json(&self) -> serde_json::Value;
 
-    /// What the owner wants, given the platform's defaults and how far the runs of the namespace are.
-    fn wish(&self, defaults: &RunDefaults, runs: &dyn Fn(&str) -> RunSnapshot) -> Wish;
+    /// What the owner wants, given the platform's defaults, and the run that it takes its word from.
+    fn wish(&self, defaults: &RunDefaults, guide: &Guide) -> Wish;
 
-    /// The run that this object waits for, where it does.
+    /// The run that this object takes its word from, where it does.
     fn awaited_run(&self) -> Option<&str>;
 
     /// Who children belong to.
@@ -63,6 +69,21 @@ pub trait Subject:
             uid: self.uid().unwrap_or_default().into(),
         }
     }
+
+    /// The uid of the object that controls this one: of the run that made a batch.
+    fn controller(&self) -> Option<Uid> {
+        let owners = self.owner_references();
+        owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str().into())
+    }
+}
+
+/// The run that a batch takes its word from.
+#[derive(Debug, Clone)]
+pub enum Guide {
+    /// There is none of that name, or none is asked for.
+    Nobody,
+    /// The run, and the platform's defaults as they were fixed for it; none while they are not.
+    Run(Arc<SpecializationRun>, Option<Arc<RunDefaults>>),
 }
 
 /// What an owner wants: what is planned by, and what is built from.
@@ -70,52 +91,38 @@ pub trait Subject:
 pub struct Wish {
     /// For the plan.
     pub intent: Intent,
-    /// For the Job of a snapshot, where one is taken.
-    pub snapshot: Option<SnapshotWish>,
-}
-
-/// What the Job of a snapshot is made from.
-#[derive(Debug, Clone)]
-pub struct SnapshotWish {
-    /// The repository's address.
-    pub url: String,
-    /// The branch, tag or commit.
-    pub revision: String,
-    /// Which commits are taken.
-    pub commits: Commits,
-    /// The Secret with the repository's credentials, and the field that names it.
-    pub git_credentials: Option<(String, &'static str)>,
-    /// The store.
-    pub store: StoreUri,
-    /// The Secret with the store's credentials, and the field that names it.
-    pub store_credentials: Option<(String, &'static str)>,
-    /// What is said about the snapshot's pods.
-    pub pods: PodSettings,
+    /// For the children that the plan may ask for; none where something is missing, which a finding says or the plan waits for.
+    pub blueprint: Option<Blueprint>,
 }
 
 /// What a snapshot of `source` is made from.
-fn snapshot_wish(
-    source: &Source,
-    git: GitSource,
-    store: StoreUri,
-    output: &Output,
-    pods: Option<&Pods>,
-) -> SnapshotWish {
-    let git_field = if source.git.is_some() {
+fn snapshot_parts(source: &Source, git: &GitSource) -> SnapshotParts {
+    let field = if source.git.is_some() {
         "spec.source.git.credentialsSecretRef"
     } else {
         "spec.source.github.credentialsSecretRef"
     };
-    let store_secret = output.credentials_secret_ref.as_ref();
-    SnapshotWish {
+    let secret = git.credentials_secret_ref.as_ref();
+    SnapshotParts {
         url: git.url.to_string(),
-        revision: git.revision,
+        revision: git.revision.clone(),
         commits: source.commits,
-        git_credentials: git.credentials_secret_ref.map(|secret| (secret.name.to_string(), git_field)),
-        store,
-        store_credentials: store_secret.map(|secret| (secret.name.to_string(), "spec.output.credentialsSecretRef")),
-        pods: pods.map(|pods| pods.settings(PodRole::Snapshot)).unwrap_or_default(),
+        credentials: secret.map(|secret| SecretField { name: secret.name.to_string(), field }),
     }
+}
+
+fn store_credentials(output: &Output) -> Option<SecretField> {
+    let secret = output.credentials_secret_ref.as_ref()?;
+    Some(SecretField { name: secret.name.to_string(), field: "spec.output.credentialsSecretRef" })
+}
+
+/// The folder of `owner` in a store, which must fit what a store's address may be.
+fn home(store: &StoreUri, owner: &Owner) -> Result<StoreUri, Finding> {
+    let folder = store.folder_of(&owner.namespace, &owner.name, owner.uid.as_str());
+    folder.parse().map_err(|_| Finding {
+        field: "spec.output.store".to_owned(),
+        message: format!("'{folder}' would be the folder of this object, and is too long for an address"),
+    })
 }
 
 impl From<FieldError> for Finding {
@@ -139,13 +146,11 @@ fn unsupported_output(output: &Output) -> Option<String> {
     })
 }
 
-/// The teacher in a word: its model, or `rehearsal`, so that nobody takes a rehearsal for more.
-fn teacher_word(teacher: &Teacher) -> String {
-    match &teacher.backend {
-        TeacherBackend::Endpoint(endpoint) => endpoint.model.clone(),
-        TeacherBackend::Serve(service) => service.model.uri.to_string(),
-        TeacherBackend::Rehearsal(_) => "rehearsal".to_owned(),
-    }
+fn unsupported_teacher(teacher: &Teacher) -> Option<String> {
+    matches!(teacher.backend, TeacherBackend::Serve(_)).then(|| {
+        "spec.teacher.serve: serving the teacher is not part of this release; serve it yourself and name it in spec.teacher.endpoint"
+            .to_owned()
+    })
 }
 
 fn span(duration: &Duration) -> SignedDuration {

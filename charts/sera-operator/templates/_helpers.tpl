@@ -72,6 +72,17 @@ app.kubernetes.io/part-of: sera
 - apiGroups: [sera.dev]
   resources: [specializationruns/finalizers, rolloutbatches/finalizers]
   verbs: [update]
+# A run makes batches and removes those that it has counted; it never changes one.
+- apiGroups: [sera.dev]
+  resources: [rolloutbatches]
+  verbs: [create, delete]
+# The rehearsal teacher of a run: applied, which creates or patches.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [create, get, list, watch, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create, get, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, get, list, watch, delete]

@@ -91,6 +91,8 @@ pub struct VerificationRecord {
     pub measure: Measure,
     /// The threshold that was asked for, a decimal string.
     pub threshold: Ratio,
+    /// A sha256 of all that the spec says about it, filters and the student's part included.
+    pub settings: Sha256,
     /// The digest of the whole policy, which names the file of verdicts in the store: 64 hexadecimal digits.
     pub policy: Sha256,
     /// When it was done.

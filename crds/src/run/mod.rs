@@ -25,8 +25,8 @@ pub use generation::{Budget, Filters, Generation, RolloutSettings, Verification}
 pub use output::{Evaluation, Output, Serve, Ttl};
 pub use pods::{PodRole, PodSettings, Pods, Proxy};
 pub use results::{
-    Artifacts, EvaluationStatus, Folded, Forecast, GenerationStatus, GenerationTotals, Score, SnapshotArtifact,
-    StoredArtifact, TrainingStatus,
+    Artifacts, BatchRecord, DryRun, EvaluationStatus, Folded, Forecast, GenerationStatus, GenerationTotals, Score,
+    SnapshotArtifact, StoredArtifact, TrainingStatus,
 };
 pub use sandbox::{Agent, Environment, Sandbox, User};
 pub use source::{Adoption, Commits, GitHubSource, GitSource, Source};

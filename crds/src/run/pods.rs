@@ -233,6 +233,26 @@ impl Pods {
             .filter_map(|(name, settings)| Some((name, settings?)))
     }
 
+    /// These words over the other's, role by role.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        let both = |own: Option<PodSettings>, other: Option<PodSettings>| match (own, other) {
+            (Some(own), Some(other)) => Some(own.over(other)),
+            (own, other) => own.or(other),
+        };
+        Self {
+            default: both(self.default, other.default),
+            snapshot: both(self.snapshot, other.snapshot),
+            rollout: both(self.rollout, other.rollout),
+            verify: both(self.verify, other.verify),
+            dataset: both(self.dataset, other.dataset),
+            teacher: both(self.teacher, other.teacher),
+            train: both(self.train, other.train),
+            evaluate: both(self.evaluate, other.evaluate),
+            serve: both(self.serve, other.serve),
+        }
+    }
+
     /// What applies to the pods of a role: its own word over `default`'s.
     pub fn settings(&self, role: PodRole) -> PodSettings {
         let default = self.default.clone().unwrap_or_default();

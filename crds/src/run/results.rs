@@ -31,9 +31,6 @@ pub struct GenerationStatus {
     /// What has been counted, folded batches included; on the wire these are fields of `generation`.
     #[serde(flatten)]
     pub totals: GenerationTotals,
-    /// The mean measure of the verified second rollouts, a decimal string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recall: Option<Ratio>,
     /// The number of samples after which the run stalls: `spec.generation.maxSamples`, or its default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 20_000_000))]
@@ -41,6 +38,20 @@ pub struct GenerationStatus {
     /// What was counted of the batches that are folded in and may be gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folded: Option<Folded>,
+    /// The batches that are not folded in yet, in order; each stands here before it is made. At most as many as
+    /// `spec.generation.parallelBatches` has ever asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
+    pub batches: Vec<BatchRecord>,
+    /// How many seconds the run was suspended in this stage, which do not count against `spec.generation.budget.maxDuration`.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub paused_seconds: u64,
+    /// Since when it is suspended. Absent: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<Time>,
+    /// The last dry run of the dataset: what `accepted` comes from once the verified trajectories are as many as wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
     /// What the rest will take at this pace. Absent: too early to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Forecast>,
@@ -67,10 +78,13 @@ pub struct GenerationTotals {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::counts")]
     pub rejected: BTreeMap<String, u64>,
-    /// How many second rollouts had which measure: eleven counts, for [0, 0.1), [0.1, 0.2), … [0.9, 1), and exactly 1.
+    /// How many second rollouts had which recall: ten counts, for [0, 0.1), [0.1, 0.2), … [0.9, 1].
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 11), inner(range(min = 0, max = 9_007_199_254_740_991_u64)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 10), inner(range(min = 0, max = 9_007_199_254_740_991_u64)), extend("x-kubernetes-list-type" = "atomic"))]
     pub recall_histogram: Vec<u64>,
+    /// The mean recall of the second rollouts that the histogram counts, a decimal string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall: Option<Ratio>,
     /// How many tokens the teacher has read and written, cached ones included. It never falls.
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub tokens: u64,
@@ -86,13 +100,67 @@ pub struct GenerationTotals {
     pub cost: Option<Usd>,
 }
 
-/// What was counted of batches that are folded in.
+/// A batch that is not folded in yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchRecord {
+    /// Its number, from 1: its name is `<run>-<number>`.
+    #[schemars(range(min = 1, max = 20_000_000))]
+    pub number: u32,
+    /// The number of its first sample.
+    #[schemars(range(min = 0, max = 20_000_000))]
+    pub from: u32,
+    /// How many samples it has.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub count: u32,
+    /// Its uid. Absent: not made yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub uid: Option<String>,
+    /// The most that its tokens may cost, in US dollars, a decimal string: its part of `spec.generation.budget`. Absent:
+    /// no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<Usd>,
+    /// The most tokens that it may take: its part of `spec.generation.budget`. Absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub max_tokens: Option<u64>,
+}
+
+/// A dry run of the dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// A sha256 of what it was made by: the policy, and what is asked of the dataset.
+    pub inputs: Sha256,
+    /// The number of the last batch that it took in; all before it too.
+    #[schemars(range(min = 0, max = 20_000_000))]
+    pub through: u32,
+    /// How many first rollouts the dataset would have.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub accepted_first: u64,
+    /// How many second rollouts it would have.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub accepted_second: u64,
+    /// Whether both kinds have their share of `spec.generation.acceptedTrajectories`.
+    pub complete: bool,
+}
+
+/// What was counted of batches that are folded in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Folded {
     /// The number of the last batch that is folded in; all before it are too.
     #[schemars(range(min = 0, max = 20_000_000))]
     pub through: u32,
+    /// How many samples they were to have.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2_000_000_000))]
+    pub samples: u32,
+    /// A sha256 of the policy that all of them were verified by. Absent: not all by the same, so that they are verified
+    /// again before they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Sha256>,
     /// What they counted together.
     #[serde(default)]
     pub totals: GenerationTotals,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Artifacts, EvaluationStatus, GenerationStatus, TrainingStatus};
 use crate::{
     contract::FailureClass,
-    values::{Stage, choice},
+    values::{Sha256, Stage, choice},
 };
 
 choice! {
@@ -182,6 +182,10 @@ pub struct AttemptRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub job: Option<String>,
+    /// A sha256 of what it works from beside the repository, where that may change: a verification's policy; and of the
+    /// batches that it takes in, where those grow. Absent: nothing of the kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Sha256>,
     /// How many attempts in a row have failed, this one included; a change of the spec starts anew.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub failures: u32,

@@ -66,10 +66,65 @@ impl Ratio {
     }
 }
 
+impl Ratio {
+    /// The share `part` of `whole`, to six places; none of nothing.
+    pub fn of(part: u64, whole: u64) -> Option<Self> {
+        let share = Number::from(part).checked_div(Number::from(whole))?.min(Number::ONE);
+        share.round_dp(6).normalize().to_string().parse().ok()
+    }
+
+    /// This share of `whole`, as a whole number, rounded down.
+    pub fn part_of(&self, whole: u64) -> u64 {
+        (self.value() * Number::from(whole)).floor().try_into().unwrap_or(whole)
+    }
+}
+
 impl Usd {
     /// The exact amount in dollars.
     pub fn value(&self) -> Number {
         plain(self.as_str())
+    }
+
+    /// What an amount comes to as one that is written: to six places, between nothing and the most that can be.
+    pub fn rounded(amount: Number) -> Self {
+        let within = amount.clamp(Number::ZERO, Number::from(1_000_000_000)).round_dp(6).normalize();
+        Self(within.to_string())
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self::rounded(self.value() + other.value())
+    }
+
+    /// What is left of it; nothing where more is taken than there is.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self::rounded(self.value() - other.value())
+    }
+
+    /// One of so many equal parts, rounded down to a millionth.
+    #[must_use]
+    pub fn divided(&self, parts: u32) -> Self {
+        let part = self.value().checked_div(Number::from(parts)).unwrap_or_default();
+        Self::rounded(part.trunc_with_scale(6))
+    }
+
+    /// What so many cost, where this is the price of a million.
+    #[must_use]
+    pub fn of_millionths(&self, count: u64) -> Self {
+        let millions = Number::from(count).checked_div(Number::from(1_000_000)).unwrap_or_default();
+        Self::rounded(self.value() * millions)
+    }
+
+    /// The amount in millionths of a dollar, which is as fine as amounts are.
+    pub fn millionths(&self) -> u64 {
+        (self.value() * Number::from(1_000_000)).trunc().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Whether it is nothing.
+    pub fn is_zero(&self) -> bool {
+        self.value().is_zero()
     }
 }
 
@@ -126,6 +181,24 @@ mod tests {
         for text in ["-1", "0.0000001", "1000000000.000001", "10000000000", "1e3", "$5", "5 "] {
             assert!(text.parse::<Usd>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn money_adds_up_and_never_falls_below_nothing() {
+        let usd = |text: &str| text.parse::<Usd>().unwrap();
+        assert_eq!(usd("0.10").plus(&usd("0.200001")), usd("0.300001"));
+        assert_eq!(usd("1").minus(&usd("0.25")), usd("0.75"));
+        assert!(usd("1").minus(&usd("1.5")).is_zero());
+        assert_eq!(usd("1").divided(3), usd("0.333333"), "parts never add up to more than the whole");
+        assert!(usd("1").divided(0).is_zero());
+    }
+
+    #[test]
+    fn a_share_is_taken_of_whole_numbers_and_back() {
+        let half: Ratio = "0.625".parse().unwrap();
+        assert_eq!([0, 1, 8, 8_000].map(|whole| half.part_of(whole)), [0, 0, 5, 5_000]);
+        assert_eq!(Ratio::of(1, 3).unwrap().as_str(), "0.333333");
+        assert_eq!((Ratio::of(3, 3).unwrap().as_str(), Ratio::of(1, 0)), ("1", None));
     }
 
     #[test]

@@ -99,6 +99,19 @@ text_value! {
     }
 }
 
+impl Sha256 {
+    /// The digest of these bytes, as a hasher gives them.
+    pub fn of_digest(bytes: [u8; 32]) -> Self {
+        use std::fmt::Write;
+        let mut text = String::with_capacity(64);
+        for byte in bytes {
+            // Writing to a text does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,18 @@
-//! The stages of a run, in their order.
+//! The stages of a run and of a batch, in their order.
 
 use super::choice::choice;
 
 choice! {
-    /// A stage of a run. A stage locks the part of the spec that it works from before it starts.
+    /// A stage of a run or a batch. A stage of a run locks the part of the spec that it works from before it starts.
     Stage: "a stage" {
         /// The repository's commits are taken and its functions indexed.
         Snapshot = "Snapshot",
         /// The teacher makes trajectories, and they are verified.
         Generation = "Generation",
+        /// The samples of a batch are made. Only batches have this stage: a run's Generation is made of them.
+        Rollouts = "Rollouts",
+        /// The samples of a batch get their verdicts; or all samples of a run get new ones, after its policy was edited.
+        Verification = "Verification",
         /// Trajectories become training lines.
         Dataset = "Dataset",
         /// The student is trained, merged and published.
@@ -30,6 +34,12 @@ choice! {
         /// All of that and the dataset.
         Dataset = "Dataset",
     }
+}
+
+impl Stage {
+    /// The stages of a run, in their order; a batch has Snapshot, Rollouts and Verification.
+    pub const OF_A_RUN: [Self; 6] =
+        [Self::Snapshot, Self::Generation, Self::Dataset, Self::Training, Self::Evaluation, Self::Serving];
 }
 
 impl From<AdoptableStage> for Stage {

@@ -115,7 +115,7 @@ impl Board {
         let all = MultiProgress::new();
         let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         let line = |stage| (stage, all.add(ProgressBar::new_spinner().with_style(style.clone())));
-        let lines = Stage::ALL.iter().copied().map(line).collect();
+        let lines = Stage::OF_A_RUN.into_iter().map(line).collect();
         Self::Terminal { lines }
     }
 
@@ -129,7 +129,7 @@ impl Board {
             }
             Self::Plain { last } => {
                 let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let lines: Vec<Line> = Stage::ALL.iter().map(|stage| Line::of(status, *stage, now)).collect();
+                let lines: Vec<Line> = Stage::OF_A_RUN.into_iter().map(|stage| Line::of(status, stage, now)).collect();
                 let changed =
                     lines.iter().filter(|line| line.seconds.is_some() && !last.iter().any(|old| same(old, line)));
                 changed.for_each(|line| eprintln!("{}", line.render()));

@@ -41,11 +41,13 @@ pub enum Image {
     Sandbox,
     /// Where an agent's commands run by default.
     Environment,
+    /// The rehearsal teacher.
+    Teacher,
 }
 
 impl Image {
     /// Every image that the chart installs.
-    pub const ALL: [Self; 2] = [Self::Operator, Self::Rollout];
+    pub const ALL: [Self; 5] = [Self::Operator, Self::Rollout, Self::Sandbox, Self::Environment, Self::Teacher];
 
     /// The image's name.
     pub const fn name(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Image {
             Self::Rollout => "sera-rollout",
             Self::Sandbox => "sera-sandbox",
             Self::Environment => "sera-environment",
+            Self::Teacher => "sera-teacher",
         }
     }
 
@@ -70,6 +73,7 @@ impl Image {
             Self::Operator => "operator",
             Self::Rollout => "rollout",
             Self::Sandbox | Self::Environment => "sandbox",
+            Self::Teacher => "teacher",
         };
         Path::new(SOURCES).join(folder).join("Dockerfile")
     }

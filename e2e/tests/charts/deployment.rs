@@ -128,15 +128,16 @@ async fn ports_meet(house: &House) -> Result<()> {
     Ok(())
 }
 
-fn rollout_image(container: &Value) -> Option<&str> {
-    texts(&container["args"]).into_iter().find_map(|argument| argument.strip_prefix("--rollout-image="))
+/// The image that a flag names, such as `--rollout-image=`.
+fn image_of<'a>(container: &'a Value, flag: &str) -> Option<&'a str> {
+    texts(&container["args"]).into_iter().find_map(|argument| argument.strip_prefix(flag))
 }
 
 async fn one_registry(house: &House) -> Result<()> {
     let (_, container) =
         pod_of(house, &json!({"global": {"imageRegistry": "registry.acme.internal:5000/mirror"}})).await?;
-    let images = [container["image"].as_str(), rollout_image(&container)];
-    for image in images {
+    let named = ["--rollout-image=", "--sandbox-image=", "--teacher-image="].map(|flag| image_of(&container, flag));
+    for image in [container["image"].as_str()].into_iter().chain(named) {
         let image = image.context("an image")?;
         ensure!(image.starts_with("registry.acme.internal:5000/mirror/sera-dev/sera-"), "{image} comes from elsewhere");
     }
@@ -144,11 +145,14 @@ async fn one_registry(house: &House) -> Result<()> {
 }
 
 async fn digest_over_tag(house: &House) -> Result<()> {
-    let images = json!({"operator": {"tag": "1", "digest": DIGEST}, "rollout": {"tag": "2"}});
+    let images = json!({
+        "operator": {"tag": "1", "digest": DIGEST}, "rollout": {"tag": "2"}, "environment": {"repository": "acme/env", "tag": "3"},
+    });
     let (_, container) = pod_of(house, &json!({"images": images})).await?;
     let expected = format!("ghcr.io/sera-dev/sera-operator@{DIGEST}");
     ensure!(container["image"] == json!(expected), "{} is pulled", container["image"]);
-    ensure!(rollout_image(&container) == Some("ghcr.io/sera-dev/sera-rollout:2"), "{container}");
+    ensure!(image_of(&container, "--rollout-image=") == Some("ghcr.io/sera-dev/sera-rollout:2"), "{container}");
+    ensure!(image_of(&container, "--environment-image=") == Some("ghcr.io/acme/env:3"), "{container}");
     Ok(())
 }
 
@@ -183,7 +187,7 @@ async fn network_policy(house: &House) -> Result<()> {
     let values = json!({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32", "10.0.0.2/32"], "ports": [6443]}}});
     let policy = house.render(Chart::Operator, &values).await?.one("NetworkPolicy")?["spec"].clone();
     ensure!(policy["policyTypes"] == json!(["Ingress", "Egress"]), "{policy}");
-    let to_server = &policy["egress"][1];
+    let to_server = &policy["egress"][2];
     ensure!(to_server["ports"] == json!([{"protocol": "TCP", "port": 6443}]), "{to_server}");
     ensure!(
         to_server["to"] == json!([{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "10.0.0.2/32"}}]),

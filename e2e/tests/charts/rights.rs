@@ -84,12 +84,20 @@ pub(crate) type Question = (&'static str, &'static str, &'static str, &'static s
 
 async fn the_operator(house: &House) -> Result<()> {
     let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
-    let allowed: [Question; 15] = [
+    let allowed: [Question; 23] = [
         ("watch", "sera.dev", "specializationruns", ""),
         ("watch", "sera.dev", "rolloutbatches", ""),
         ("patch", "sera.dev", "specializationruns/status", "billing"),
         ("update", "sera.dev", "rolloutbatches/status", "billing"),
         ("update", "sera.dev", "specializationruns/finalizers", "billing"),
+        ("create", "sera.dev", "rolloutbatches", ""),
+        ("delete", "sera.dev", "rolloutbatches", "billing-1"),
+        ("watch", "apps", "deployments", ""),
+        ("patch", "apps", "deployments", "billing"),
+        ("delete", "apps", "deployments", "billing"),
+        ("get", "", "services", "billing"),
+        ("patch", "", "services", "billing"),
+        ("delete", "", "services", "billing"),
         ("create", "batch", "jobs", ""),
         ("watch", "batch", "jobs", ""),
         ("delete", "batch", "jobs", "billing"),
@@ -108,13 +116,16 @@ async fn the_operator(house: &House) -> Result<()> {
         may(&operator, NAMESPACE, ("update", "coordination.k8s.io", "leases", RELEASE)).await?,
         "the Lease is not its own"
     );
-    let refused: [Question; 15] = [
+    let refused: [Question; 18] = [
         ("get", "", "secrets", "billing"),
         ("list", "", "secrets", ""),
         ("create", "rbac.authorization.k8s.io", "roles", ""),
         ("bind", "rbac.authorization.k8s.io", "clusterroles", "cluster-admin"),
         ("update", "sera.dev", "specializationruns", "billing"),
         ("delete", "sera.dev", "specializationruns", "billing"),
+        ("patch", "sera.dev", "rolloutbatches", "billing-1"),
+        ("list", "", "services", ""),
+        ("update", "apps", "deployments/scale", "billing"),
         ("patch", "batch", "jobs", "billing"),
         ("create", "", "pods", ""),
         ("delete", "", "pods", "billing"),

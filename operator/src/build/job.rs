@@ -1,140 +1,131 @@
 //! The Job of an attempt: Indexed, so that every stage's Jobs are read and fail in one way, with the exit codes of the contract as its policy.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::batch::v1::{
-    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
-    PodFailurePolicyRule,
+use k8s_openapi::api::{
+    batch::v1::{
+        Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
+        PodFailurePolicyRule,
+    },
+    core::v1::{Service, ServicePort, ServiceSpec},
 };
 use sera_crds::{
     contract::ExitCode,
-    run::{Commits, PodSettings},
-    values::{Stage, StoreUri},
+    values::{ModelUri, Stage},
 };
 
 use super::{
-    metadata,
+    Blueprint, Images, metadata,
     pod::{self, Mounts, Program},
+    program::{DRIVER_PORT, Told, told},
+    sandboxes,
 };
-use crate::names::{Owner, PROGRAM_CONTAINER, QUEUE};
+use crate::{
+    names::{OWNER_UID, Owner, PROGRAM_CONTAINER, QUEUE, STAGE},
+    plan::role,
+};
 
 /// How often Kubernetes itself tries an index again within one attempt, for what passes in seconds; what takes longer is for the next attempt,
 /// which waits longer and says why.
 const RETRIES_PER_INDEX: i32 = 2;
 
-/// The longest that a snapshot may take, its pod's wait for a node included: the largest repositories clone in minutes over a poor line, and a
-/// program that hangs must not hang a run for good.
-const SNAPSHOT_DEADLINE_SECONDS: i64 = 6 * 3600;
+/// The longest that a stage of one pod may take, its pod's wait for a node included: the largest repositories clone in minutes over a poor line, the
+/// largest runs are counted in minutes, and a program that hangs must not hang a run for good. Rollouts have a limit of their own in each pod, since
+/// a Job of many pods may wait for nodes for as long as it likes.
+const DEADLINE_SECONDS: i64 = 6 * 3600;
 
-/// All that the Job of a snapshot is made from.
-#[derive(Debug, Clone)]
-pub struct SnapshotJob<'a> {
-    /// Whose it is.
-    pub owner: &'a Owner,
-    /// The attempt's number.
-    pub attempt: u32,
-    /// The image of the rollout programs.
-    pub image: &'a str,
-    /// The repository's address.
-    pub url: &'a str,
-    /// The branch, tag or commit.
-    pub revision: &'a str,
-    /// Which commits are taken.
-    pub commits: Commits,
-    /// The Secret with the repository's credentials, and the field that names it.
-    pub git_credentials: Option<SecretField<'a>>,
-    /// The store.
-    pub store: &'a StoreUri,
-    /// The Secret with the store's credentials, and the field that names it.
-    pub store_credentials: Option<SecretField<'a>>,
-    /// What is said about the snapshot's pods.
-    pub pods: PodSettings,
-}
-
-/// A Secret by the field that names it, so that a program can say which field to put right.
-#[derive(Debug, Clone, Copy)]
-pub struct SecretField<'a> {
-    /// The Secret's name.
-    pub name: &'a str,
-    /// The field, from the root.
-    pub field: &'static str,
-}
-
-/// The Job that takes a snapshot.
-pub fn snapshot_job(from: &SnapshotJob<'_>) -> Job {
-    let labels = from.owner.job_labels(Stage::Snapshot, from.attempt);
+/// The Job of an attempt; none of a stage that the blueprint has nothing for.
+pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, images: &Images) -> Option<Job> {
+    let Told { arguments, variables } = told(stage, blueprint)?;
+    let settings = blueprint.settings(role(stage));
+    let mut labels = owner.job_labels(stage, attempt);
+    let samples = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts);
     let program = Program {
-        image: from.image,
-        arguments: arguments(from),
-        mounts: Mounts {
-            git: from.git_credentials.map(|secret| secret.name),
-            store: from.store_credentials.map(|secret| secret.name),
-            claim: from.store.claim(),
-        },
-        resources: pod::SNAPSHOT_RESOURCES,
+        image: images.rollout.as_str(),
+        arguments,
+        variables,
+        port: samples.map(|_| DRIVER_PORT),
+        sandboxes: samples.map(|samples| sandboxes::of(samples, images)),
+        ..Program::new(mounts(stage, blueprint), resources(stage))
     };
-    let template = pod::template(&program, &from.pods, &labels);
-    job(from, labels, template)
-}
-
-/// The folder of the owner as its pods see it: a claim is mounted whole and becomes `file://`.
-fn folder_in_pod(from: &SnapshotJob<'_>) -> String {
-    let Owner { namespace, name, uid, .. } = from.owner;
-    if from.store.claim().is_none() {
-        return from.store.folder_of(namespace, name, uid.as_str());
+    let mut template = pod::template(&program, &settings, &labels);
+    if let (Some(spec), Some(_)) = (&mut template.spec, samples) {
+        spec.subdomain = Some(owner.drivers_name());
     }
-    let path = from.store.path();
-    let root = if path.is_empty() { pod::STORE_MOUNT.to_owned() } else { format!("{}/{path}", pod::STORE_MOUNT) };
-    format!("file://{root}/{namespace}/{name}/{uid}")
-}
-
-fn arguments(from: &SnapshotJob<'_>) -> Vec<String> {
-    let mut arguments = vec![
-        "snapshot".to_owned(),
-        format!("--url={}", from.url),
-        format!("--revision={}", from.revision),
-        format!("--commits={}", from.commits.count),
-        format!("--lookback-days={}", from.commits.lookback_days),
-        format!("--store={}", folder_in_pod(from)),
-        format!("--scratch={}", pod::SCRATCH_MOUNT),
-        format!("--termination-message={}", pod::TERMINATION_MESSAGE),
-    ];
-    for (flag, mount, secret) in
-        [("git", pod::GIT_MOUNT, from.git_credentials), ("store", pod::STORE_CREDENTIALS_MOUNT, from.store_credentials)]
-    {
-        if let Some(secret) = secret {
-            arguments.push(format!("--{flag}-credentials={mount}"));
-            arguments.push(format!("--{flag}-credentials-field={}", secret.field));
-        }
-    }
-    arguments
-}
-
-fn job(
-    from: &SnapshotJob<'_>,
-    mut labels: BTreeMap<String, String>,
-    template: k8s_openapi::api::core::v1::PodTemplateSpec,
-) -> Job {
-    let name = from.owner.job_name(Stage::Snapshot, from.attempt);
-    let queue = from.pods.queue_name.as_ref();
-    if let Some(queue) = queue {
+    if let Some(queue) = &settings.queue_name {
         labels.insert(QUEUE.to_owned(), queue.to_string());
     }
-    Job {
-        metadata: metadata(from.owner, name, labels),
+    let completions = samples.map_or(1, |samples| i32::try_from(samples.shards()).unwrap_or(i32::MAX));
+    Some(Job {
+        metadata: metadata(owner, owner.job_name(stage, attempt), labels),
         spec: Some(JobSpec {
             completion_mode: Some("Indexed".to_owned()),
-            completions: Some(1),
-            parallelism: Some(1),
+            completions: Some(completions),
+            parallelism: Some(completions),
             backoff_limit_per_index: Some(RETRIES_PER_INDEX),
             pod_failure_policy: Some(failure_policy()),
             pod_replacement_policy: Some("Failed".to_owned()),
-            active_deadline_seconds: Some(SNAPSHOT_DEADLINE_SECONDS),
-            suspend: Some(queue.is_some()),
+            active_deadline_seconds: samples.is_none().then_some(DEADLINE_SECONDS),
+            suspend: Some(settings.queue_name.is_some()),
             template,
             ..JobSpec::default()
         }),
         status: None,
+    })
+}
+
+/// The Service by which the drivers of a batch's rollouts are found one by one. It has no address of its own.
+pub fn drivers_service(owner: &Owner) -> Service {
+    let mut labels = owner.labels();
+    labels.insert(STAGE.to_owned(), Stage::Rollouts.as_str().to_owned());
+    let selector = [OWNER_UID, STAGE].into_iter().filter_map(|key| Some((key.to_owned(), labels.get(key)?.clone())));
+    Service {
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            selector: Some(selector.collect()),
+            ports: Some(vec![ServicePort {
+                name: Some("http".to_owned()),
+                port: DRIVER_PORT.into(),
+                ..ServicePort::default()
+            }]),
+            // A driver may have much to tell before all of its sandboxes are ready.
+            publish_not_ready_addresses: Some(true),
+            ..ServiceSpec::default()
+        }),
+        metadata: metadata(owner, owner.drivers_name(), labels),
+        status: None,
+    }
+}
+
+/// What of the blueprint's Secrets and claims a stage's program sees: no more than it needs.
+fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
+    let is_snapshot = stage == Stage::Snapshot;
+    let teacher = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts).map(|samples| &samples.teacher);
+    let counts = matches!(stage, Stage::Verification | Stage::Generation | Stage::Dataset);
+    let student = blueprint.counting.as_ref().and_then(|counting| counting.student.as_ref()).filter(|_| counts);
+    Mounts {
+        git: blueprint
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.credentials.as_ref())
+            .filter(|_| is_snapshot)
+            .map(|secret| secret.name.as_str()),
+        store: blueprint.store_credentials.as_ref().map(|secret| secret.name.as_str()),
+        teacher_key: teacher.and_then(|teacher| teacher.credentials.as_ref()).map(|secret| secret.name.as_str()),
+        teacher_authority: teacher.and_then(|teacher| teacher.authority.as_ref()).map(|secret| secret.name.as_str()),
+        claim: blueprint.home.claim(),
+        snapshot_claim: blueprint
+            .snapshot_at
+            .as_ref()
+            .and_then(|place| place.claim())
+            .filter(|_| stage == Stage::Rollouts),
+        student_claim: student.and_then(ModelUri::claim).map(|(claim, _)| claim),
+    }
+}
+
+const fn resources(stage: Stage) -> pod::DefaultResources {
+    match stage {
+        Stage::Rollouts => pod::DRIVER_RESOURCES,
+        Stage::Verification | Stage::Generation | Stage::Dataset => pod::COUNTING_RESOURCES,
+        _ => pod::SNAPSHOT_RESOURCES,
     }
 }
 

@@ -1,15 +1,26 @@
 //! What is made of a plan: whole Kubernetes objects, from the effective spec alone. Pure: no client, no clock.
 
+mod batch;
+mod blueprint;
 mod defaults;
 mod job;
 mod pod;
+mod program;
+mod sandboxes;
+mod teacher;
 #[cfg(test)]
 mod tests;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+pub use batch::batch;
+pub use blueprint::{
+    Blueprint, CountingParts, Images, RehearsalParts, SampleParts, SecretField, SnapshotParts, TeacherParts,
+};
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
-pub use job::{SecretField, SnapshotJob, snapshot_job};
+pub use job::{drivers_service, job};
+pub use program::DRIVER_PORT;
+pub use teacher::{MODEL as REHEARSAL_MODEL, teacher, teacher_service, teacher_url};
 
 use crate::names::Owner;
 

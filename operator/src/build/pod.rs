@@ -5,26 +5,36 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PersistentVolumeClaimVolumeSource,
-        PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-        SecurityContext, Volume, VolumeMount,
+        Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath,
+        LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+        ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection, SecretVolumeSource,
+        SecurityContext, Volume, VolumeMount, VolumeProjection,
     },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use sera_crds::run::{PodSettings, Proxy};
 
+use super::sandboxes::Sandboxes;
 use crate::names::PROGRAM_CONTAINER;
 
 /// Where the repository's credentials are mounted.
 pub(super) const GIT_MOUNT: &str = "/etc/sera/git";
 /// Where the store's credentials are mounted.
 pub(super) const STORE_CREDENTIALS_MOUNT: &str = "/etc/sera/store";
+/// Where the teacher's key is mounted, and the authorities of its certificate.
+pub(super) const TEACHER_MOUNT: &str = "/etc/sera/teacher";
 /// Where further certificate authorities are mounted.
 const CA_MOUNT: &str = "/etc/sera/ca";
-/// Where a claim is mounted, whole.
+/// Where the store's claim is mounted, whole.
 pub(super) const STORE_MOUNT: &str = "/mnt/store";
+/// Where the claim is mounted that another's snapshot lies on.
+pub(super) const SNAPSHOT_MOUNT: &str = "/mnt/snapshot";
+/// Where the claim is mounted that the student lies on.
+pub(super) const STUDENT_MOUNT: &str = "/mnt/student";
 /// Where programs work; nothing else of the root file system can be written.
 pub(super) const SCRATCH_MOUNT: &str = "/tmp/work";
+/// Where the driver finds a directory for each slot, with the slot's socket.
+pub(super) const SLOTS_MOUNT: &str = "/run/sera/slots";
 /// Where a program leaves its last words for the kubelet.
 pub(super) const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// The user and the group of every program, as in the images; files of volumes belong to the group.
@@ -37,6 +47,21 @@ const CLUSTER_HOSTS: [&str; 4] = ["localhost", "127.0.0.1", ".svc", ".cluster.lo
 /// What a snapshot's pod asks for where nobody says otherwise: git packs one repository on one or two cores, in memory that grows with its size.
 pub(super) const SNAPSHOT_RESOURCES: DefaultResources =
     DefaultResources { cpu: "250m", memory: "256Mi", memory_limit: "4Gi" };
+/// A driver waits for a teacher most of the time; its memory is that of the conversations it holds.
+pub(super) const DRIVER_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "250m", memory: "256Mi", memory_limit: "2Gi" };
+/// Counting reads every trajectory once, a few at a time.
+pub(super) const COUNTING_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "500m", memory: "512Mi", memory_limit: "2Gi" };
+/// A slot runs a repository's own tools; those of a large one want more, which `generation.sandbox.resources` says.
+pub(super) const SLOT_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "100m", memory: "256Mi", memory_limit: "2Gi" };
+/// The rehearsal teacher is no model, and keeps the conversations of its clients.
+pub(super) const TEACHER_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "100m", memory: "64Mi", memory_limit: "1Gi" };
+/// What copies files needs next to nothing, but for the index of a large tree.
+pub(super) const SMALL_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "10m", memory: "16Mi", memory_limit: "256Mi" };
 
 /// Resources that a program gets where nobody says otherwise. There is no CPU limit: throttling makes nothing cheaper.
 #[derive(Debug, Clone, Copy)]
@@ -52,20 +77,53 @@ pub(super) struct Program<'a> {
     pub image: &'a str,
     /// Its arguments, without secrets.
     pub arguments: Vec<String>,
+    /// Its variables, without secrets.
+    pub variables: Vec<EnvVar>,
     /// What it reads and writes.
     pub mounts: Mounts<'a>,
     /// What it gets where nobody says otherwise.
     pub resources: DefaultResources,
+    /// Where it listens, where it does.
+    pub port: Option<u16>,
+    /// Whether it answers `/healthz` there once it can be asked.
+    pub is_asked_whether_ready: bool,
+    /// The sandboxes beside it.
+    pub sandboxes: Option<Sandboxes>,
 }
 
-/// The Secrets and the claim that a program sees, by name.
+/// The Secrets and the claims that a program sees, by name.
+#[derive(Default)]
 pub(super) struct Mounts<'a> {
     /// The repository's credentials.
     pub git: Option<&'a str>,
     /// The store's credentials.
     pub store: Option<&'a str>,
+    /// The teacher's key.
+    pub teacher_key: Option<&'a str>,
+    /// The authorities of the teacher's certificate.
+    pub teacher_authority: Option<&'a str>,
     /// The store itself, where it is a claim.
     pub claim: Option<&'a str>,
+    /// The claim that another's snapshot lies on; it is not written to.
+    pub snapshot_claim: Option<&'a str>,
+    /// The claim that the student lies on; it is not written to.
+    pub student_claim: Option<&'a str>,
+}
+
+impl<'a> Program<'a> {
+    /// A program that sees this much.
+    pub(super) fn new(mounts: Mounts<'a>, resources: DefaultResources) -> Self {
+        Self {
+            image: "",
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            mounts,
+            resources,
+            port: None,
+            is_asked_whether_ready: false,
+            sandboxes: None,
+        }
+    }
 }
 
 /// The template of a program's pods.
@@ -91,7 +149,11 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
     let node_selector = settings.node_selector.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
     let pull_secrets =
         settings.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.to_string() });
-    let (volumes, mounts) = storage(program, settings).into_iter().unzip();
+    let (mut volumes, mut mounts): (Vec<_>, Vec<_>) = storage(program, settings).into_iter().unzip();
+    if let Some(sandboxes) = &program.sandboxes {
+        volumes.extend(sandboxes.volumes.clone());
+        mounts.extend(sandboxes.driver_mounts.clone());
+    }
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         automount_service_account_token: Some(false),
@@ -104,6 +166,7 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
         tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
         affinity: settings.affinity.clone(),
         image_pull_secrets: (!settings.image_pull_secrets.is_empty()).then(|| pull_secrets.collect()),
+        init_containers: program.sandboxes.as_ref().map(|sandboxes| sandboxes.containers.clone()),
         containers: vec![container(program, settings, mounts)],
         volumes: Some(volumes),
         ..PodSpec::default()
@@ -112,12 +175,22 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
 
 fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMount>) -> Container {
     let resources = settings.resources.clone().filter(|resources| !resources.is_empty());
+    let mut variables = environment(settings);
+    variables.extend(program.variables.clone());
     Container {
         name: PROGRAM_CONTAINER.to_owned(),
         image: Some(program.image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(program.arguments.clone()),
-        env: Some(environment(settings)),
+        env: Some(variables),
+        ports: program.port.map(|port| {
+            vec![ContainerPort {
+                name: Some("http".to_owned()),
+                container_port: port.into(),
+                ..ContainerPort::default()
+            }]
+        }),
+        readiness_probe: program.port.filter(|_| program.is_asked_whether_ready).map(health),
         resources: Some(resources.map_or_else(|| program.resources.requirements(), Into::into)),
         security_context: Some(container_security()),
         termination_message_path: Some(TERMINATION_MESSAGE.to_owned()),
@@ -127,22 +200,35 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
     }
 }
 
+fn health(port: u16) -> Probe {
+    let get = HTTPGetAction {
+        path: Some("/healthz".to_owned()),
+        port: IntOrString::Int(port.into()),
+        ..HTTPGetAction::default()
+    };
+    Probe { http_get: Some(get), period_seconds: Some(2), ..Probe::default() }
+}
+
 /// Every volume and where it is mounted. Secrets are optional: a pod whose Secret is missing starts all the same, and its program says which field
 /// of the spec names it, which the kubelet cannot.
 fn storage(program: &Program<'_>, settings: &PodSettings) -> Vec<(Volume, VolumeMount)> {
     let mut storage = vec![empty_dir("scratch", SCRATCH_MOUNT, EmptyDirVolumeSource::default())];
+    let mounts = &program.mounts;
     let authority = settings.ca_secret_ref.as_ref().map(|secret| secret.name.as_str());
     for (name, secret, path) in [
-        ("git-credentials", program.mounts.git, GIT_MOUNT),
-        ("store-credentials", program.mounts.store, STORE_CREDENTIALS_MOUNT),
+        ("git-credentials", mounts.git, GIT_MOUNT),
+        ("store-credentials", mounts.store, STORE_CREDENTIALS_MOUNT),
         ("authority", authority, CA_MOUNT),
     ] {
         storage.extend(secret.map(|secret| secret_files(name, secret, path)));
     }
-    if let Some(claim) = program.mounts.claim {
-        let source = PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), read_only: None };
-        let volume = Volume { name: "store".to_owned(), persistent_volume_claim: Some(source), ..Volume::default() };
-        storage.push((volume, mount("store", STORE_MOUNT, false)));
+    storage.extend(teacher_files(mounts));
+    for (name, claim, path, read_only) in [
+        ("store", mounts.claim, STORE_MOUNT, false),
+        ("snapshot", mounts.snapshot_claim, SNAPSHOT_MOUNT, true),
+        ("student", mounts.student_claim, STUDENT_MOUNT, true),
+    ] {
+        storage.extend(claim.map(|claim| claimed(name, claim, path, read_only)));
     }
     if let Some(size) = &settings.shm_size {
         let source = EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: Some(size.clone()) };
@@ -151,7 +237,37 @@ fn storage(program: &Program<'_>, settings: &PodSettings) -> Vec<(Volume, Volume
     storage
 }
 
-fn empty_dir(name: &str, path: &str, source: EmptyDirVolumeSource) -> (Volume, VolumeMount) {
+/// The teacher's key and its certificate's authorities in one directory, from the two Secrets that they may be in.
+fn teacher_files(mounts: &Mounts<'_>) -> Option<(Volume, VolumeMount)> {
+    let key = mounts.teacher_key.map(|secret| (secret, "apiKey"));
+    let authority = mounts.teacher_authority.map(|secret| (secret, "ca.crt"));
+    let sources: Vec<VolumeProjection> = [key, authority]
+        .into_iter()
+        .flatten()
+        .map(|(secret, file)| VolumeProjection {
+            secret: Some(SecretProjection {
+                name: secret.to_owned(),
+                optional: Some(true),
+                items: Some(vec![KeyToPath { key: file.to_owned(), path: file.to_owned(), mode: None }]),
+            }),
+            ..VolumeProjection::default()
+        })
+        .collect();
+    let name = "teacher-credentials";
+    (!sources.is_empty()).then(|| {
+        let source = ProjectedVolumeSource { default_mode: Some(SECRET_MODE), sources: Some(sources) };
+        let volume = Volume { name: name.to_owned(), projected: Some(source), ..Volume::default() };
+        (volume, mount(name, TEACHER_MOUNT, true))
+    })
+}
+
+fn claimed(name: &str, claim: &str, path: &str, read_only: bool) -> (Volume, VolumeMount) {
+    let source = PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), read_only: None };
+    let volume = Volume { name: name.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() };
+    (volume, mount(name, path, read_only))
+}
+
+pub(super) fn empty_dir(name: &str, path: &str, source: EmptyDirVolumeSource) -> (Volume, VolumeMount) {
     (Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }, mount(name, path, false))
 }
 
@@ -165,7 +281,7 @@ fn secret_files(name: &str, secret: &str, path: &str) -> (Volume, VolumeMount) {
     (Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() }, mount(name, path, true))
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -195,7 +311,7 @@ fn proxy_variables(proxy: &Proxy) -> Vec<(String, String)> {
 }
 
 impl DefaultResources {
-    fn requirements(self) -> ResourceRequirements {
+    pub(super) fn requirements(self) -> ResourceRequirements {
         let quantities = |pairs: &[(&str, &str)]| {
             Some(pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect())
         };
@@ -220,7 +336,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container_security() -> SecurityContext {
+pub(super) fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),

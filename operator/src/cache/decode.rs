@@ -3,14 +3,14 @@
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
+    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, Trouble, Uid},
+    facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, TeacherFacts, Trouble, Uid},
     names::PROGRAM_CONTAINER,
 };
 
@@ -33,6 +33,8 @@ pub struct WatchedJob {
 struct JobSpec {
     #[serde(default)]
     suspend: bool,
+    #[serde(default)]
+    completions: u32,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,6 +44,8 @@ struct JobStatus {
     active: u32,
     #[serde(default)]
     ready: u32,
+    #[serde(default)]
+    succeeded: u32,
     start_time: Option<Timestamp>,
     #[serde(default)]
     conditions: Vec<JobCondition>,
@@ -81,6 +85,8 @@ struct PodStatus {
     conditions: Vec<PodCondition>,
     #[serde(default)]
     container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    init_container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -125,6 +131,36 @@ struct Terminated {
     reason: Box<str>,
     message: Option<Box<str>>,
     finished_at: Option<Timestamp>,
+}
+
+/// A teacher's Deployment, as far as we read it.
+#[derive(Debug, Clone, Deserialize, Resource)]
+#[resource(inherit = Deployment)]
+pub struct WatchedTeacher {
+    #[serde(deserialize_with = "light_metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    status: TeacherStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TeacherStatus {
+    #[serde(default)]
+    ready_replicas: u32,
+}
+
+impl WatchedTeacher {
+    /// The facts of this teacher.
+    pub fn facts(self) -> TeacherFacts {
+        TeacherFacts {
+            controller: controller(&self.metadata),
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            ready: self.status.ready_replicas,
+            name: self.metadata.name.unwrap_or_default().into(),
+            uid: self.metadata.uid.unwrap_or_default().into(),
+        }
+    }
 }
 
 /// The few fields of `metadata` that anything here asks for.
@@ -175,6 +211,8 @@ impl WatchedJob {
             suspended: self.spec.suspend,
             active: self.status.active,
             ready: self.status.ready,
+            succeeded: self.status.succeeded,
+            completions: self.spec.completions,
         }
     }
 }
@@ -226,7 +264,11 @@ impl PodStatus {
             return Some(Trouble { reason: reason.clone(), message: cut(&self.message) });
         }
         if let Some(container) = program {
-            if let Some(waiting) = &container.state.waiting {
+            let others = self.init_container_statuses.iter().filter_map(|other| other.state.waiting.as_ref());
+            let of_a_sidecar = others.into_iter().find(|waiting| &*waiting.reason != "PodInitializing");
+            let waiting = container.state.waiting.as_ref();
+            // A program that waits for the containers before it says nothing of why they do not start.
+            if let Some(waiting) = of_a_sidecar.filter(|_| waiting.is_some()).or(waiting) {
                 return Some(Trouble { reason: waiting.reason.clone(), message: cut(&waiting.message) });
             }
             if let Some(end) =
@@ -322,6 +364,10 @@ mod tests {
             reason(&json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})).as_deref(),
             Some("Evicted")
         );
+        let initializing = json!({"name": "sera", "state": {"waiting": {"reason": "PodInitializing"}}});
+        let sidecar = json!({"name": "slot-0", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}});
+        let both = json!({"phase": "Pending", "containerStatuses": [initializing], "initContainerStatuses": [sidecar]});
+        assert_eq!(reason(&both).as_deref(), Some("ErrImagePull"));
         let killed = json!({"name": "sera", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
         assert_eq!(reason(&json!({"phase": "Failed", "containerStatuses": [killed]})).as_deref(), Some("OOMKilled"));
         assert_eq!(reason(&json!({"phase": "Pending"})), None);

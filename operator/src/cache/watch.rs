@@ -14,9 +14,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::{Children, Sighting, WatchedJob, WatchedPod};
+use super::{Children, Sighting, WatchedJob, WatchedPod, WatchedTeacher};
 use crate::{
-    facts::{JobFacts, PodFacts, Uid},
+    facts::{JobFacts, PodFacts, TeacherFacts, Uid},
     names::{self, KIND, Kind, OWNER},
     runtime::advice,
     subject::Subject,
@@ -67,6 +67,15 @@ impl WatchedChild for WatchedPod {
     }
 }
 
+impl WatchedChild for WatchedTeacher {
+    type Facts = TeacherFacts;
+
+    fn sighting(self) -> Option<Sighting<TeacherFacts>> {
+        let child = self.facts();
+        Some(Sighting { uid: child.uid.clone(), controller: child.controller.clone()?, child })
+    }
+}
+
 /// Keeps `children` as the API server has them, for ever; `synced` learns when they are whole for the first time.
 pub async fn watch_children<W: WatchedChild>(
     api: Api<W>,
@@ -98,11 +107,12 @@ pub async fn watch_children<W: WatchedChild>(
 }
 
 /// Keeps a store of objects as the API server has them, for ever. An object that does not parse is said so and left out, instead of hiding all
-/// others; `gone` learns of the uids of those that are deleted.
+/// others; `seen` sees every event, and `gone` learns of the uids of those that are deleted.
 pub async fn watch_owners<S: Subject>(
     api: Api<DeserializeGuard<S>>,
     mut store: Writer<S>,
     wake: impl Fn(Wake),
+    seen: impl Fn(&Event<S>),
     gone: impl Fn(&Uid),
     synced: oneshot::Sender<()>,
 ) {
@@ -126,6 +136,7 @@ pub async fn watch_owners<S: Subject>(
             Event::Init | Event::InitApply(_) => None,
         };
         store.apply_watcher_event(&event);
+        seen(&event);
         if matches!(event, Event::InitDone) {
             tell(&mut synced);
         }
@@ -151,6 +162,9 @@ fn is_news<S: Subject>(known: &S, object: &S) -> bool {
         || before.retry != after.retry
         || before.locked != after.locked
         || before.snapshot != after.snapshot
+        || before.generation != after.generation
+        || before.verification != after.verification
+        || before.dataset != after.dataset
 }
 
 fn wake_for(kind: Kind, object: &impl ResourceExt) -> Wake {

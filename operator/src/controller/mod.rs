@@ -1,5 +1,6 @@
 //! Both controllers: watches fill the caches and wake objects, and each object that is woken gets a pass, on the leader alone and never two at once.
 
+mod drivers;
 mod pass;
 mod telemetry;
 mod wakes;
@@ -13,6 +14,7 @@ use kube::{
     runtime::{
         controller::{self, applier},
         reflector::{Store, store::Writer},
+        watcher::Event,
     },
 };
 use sera_crds::{RolloutBatch, SpecializationRun};
@@ -25,13 +27,16 @@ use self::{
 };
 use crate::{
     apply::Applier,
-    cache::{Children, WatchedJob, WatchedPod, watch_children, watch_owners},
+    build::Images,
+    cache::{Sighting, Wake, WatchedJob, WatchedPod, WatchedTeacher, watch_children, watch_owners},
+    collector::Board,
     defaults::FixedDefaults,
-    facts::{JobFacts, PodFacts, Uid},
-    observe::Observer,
+    facts::{BatchFacts, Uid},
+    names::Kind,
+    observe::{Caches, Observer},
     report::Reporter,
     runtime::{Runtime, backoff::Backoff, metrics, passes::Passes, readiness::Startup},
-    subject::Subject,
+    subject::{Subject, batch_facts},
 };
 
 /// How long requests for a pass over one object are gathered into one. A Job's end comes as two or three events within milliseconds; nobody waits
@@ -62,7 +67,7 @@ pub async fn run(runtime: Runtime) -> Result<(), Error> {
         .map(|namespace| Scope::watch(namespace.as_deref(), &shared, &mut watches))
         .collect();
     let stores = scopes.iter().map(|scope| (scope.runs.clone(), scope.batches.clone())).collect();
-    shared.runtime.metrics.register(Census::of(stores))?;
+    shared.runtime.metrics.register(Census::of(stores, shared.runtime.config.outlook.dashboard_gauges))?;
     tokio::select! {
         () = work(scopes, &shared) => Ok(()),
         Some(_) = watches.join_next() => Err(Error::WatchEnded),
@@ -80,7 +85,12 @@ async fn work(mut scopes: Vec<Scope>, shared: &Shared) {
         return;
     }
     shared.runtime.readiness.reached(Startup::Caches);
-    futures::future::join_all(scopes.into_iter().map(|scope| scope.work(shared))).await;
+    let collecting = drivers::collect(&scopes, shared);
+    let working = futures::future::join_all(scopes.into_iter().map(|scope| scope.work(shared)));
+    tokio::select! {
+        _ = working => {}
+        () = collecting => {}
+    }
 }
 
 /// What both controllers share, in every namespace.
@@ -89,7 +99,8 @@ struct Shared {
     defaults: Arc<FixedDefaults>,
     written: Arc<Written>,
     telemetry: Telemetry,
-    image: Arc<str>,
+    images: Arc<Images>,
+    board: Board,
     run_passes: Passes,
     batch_passes: Passes,
 }
@@ -101,7 +112,8 @@ impl Shared {
             defaults: Arc::new(FixedDefaults::new(runtime.config.scope.run_defaults.clone().unwrap_or_default())),
             written: Arc::default(),
             telemetry: Telemetry::new(&runtime.metrics)?,
-            image: runtime.config.scope.rollout_image.as_str().into(),
+            board: Board::default(),
+            images: Arc::new(runtime.config.images.images()),
             run_passes: runtime.metrics.passes("run", concurrency),
             batch_passes: runtime.metrics.passes("batch", concurrency),
             runtime,
@@ -118,8 +130,13 @@ impl Shared {
     fn passer(&self, scope: &Scope, passes: Passes) -> Arc<Passer> {
         let Runtime { client, events, leadership, .. } = self.runtime.clone();
         Arc::new(Passer {
-            observer: Observer::new(client.clone(), scope.jobs.clone(), scope.pods.clone(), Arc::clone(&self.defaults)),
-            applier: Applier::new(client.clone(), Arc::clone(&self.defaults), Arc::clone(&self.image)),
+            observer: Observer::new(
+                client.clone(),
+                scope.caches.clone(),
+                self.board.clone(),
+                Arc::clone(&self.defaults),
+            ),
+            applier: Applier::new(client.clone(), Arc::clone(&self.defaults), Arc::clone(&self.images)),
             reporter: Reporter::new(client, events),
             runs: scope.runs.clone(),
             written: Arc::clone(&self.written),
@@ -144,8 +161,7 @@ impl Shared {
 struct Scope {
     runs: Store<SpecializationRun>,
     batches: Store<RolloutBatch>,
-    jobs: Children<JobFacts>,
-    pods: Children<PodFacts>,
+    caches: Caches,
     wakes: Wakes,
     run_queue: Queue<SpecializationRun>,
     batch_queue: Queue<RolloutBatch>,
@@ -157,7 +173,7 @@ impl Scope {
     fn watch(namespace: Option<&str>, shared: &Shared, watches: &mut JoinSet<()>) -> Self {
         let (run_writer, batch_writer) = (Writer::default(), Writer::default());
         let (runs, batches) = (run_writer.as_reader(), batch_writer.as_reader());
-        let (jobs, pods) = (Children::default(), Children::default());
+        let caches = Caches::default();
         let (wakes, run_queue, batch_queue) = Wakes::new(runs.clone(), batches.clone());
         let client = &shared.runtime.client;
         let mut synced = Vec::new();
@@ -170,21 +186,37 @@ impl Scope {
             let wakes = wakes.clone();
             move |wake| wakes.wake(wake)
         };
-        let followers = wakes.clone();
-        let wake_followers = move |wake| followers.wake_with_followers(wake);
+        let wake_followers = || {
+            let wakes = wakes.clone();
+            move |wake| wakes.wake_with_followers(wake)
+        };
         let of_runs = api::<DeserializeGuard<SpecializationRun>>(client, namespace);
-        watches.spawn(watch_owners(of_runs, run_writer, wake_followers, shared.forget(), signal()));
+        watches.spawn(watch_owners(of_runs, run_writer, wake_followers(), |_| {}, shared.forget(), signal()));
         let of_batches = api::<DeserializeGuard<RolloutBatch>>(client, namespace);
-        watches.spawn(watch_owners(of_batches, batch_writer, wake(), shared.forget(), signal()));
-        watches.spawn(watch_children::<WatchedJob>(api(client, namespace), None, jobs.clone(), wake(), signal()));
-        watches.spawn(watch_children::<WatchedPod>(
+        let tell_runs = tell_runs(caches.clone(), wakes.clone());
+        watches.spawn(watch_owners(of_batches, batch_writer, wake(), tell_runs, shared.forget(), signal()));
+        watches.spawn(watch_children::<WatchedJob>(
             api(client, namespace),
-            Some(NOT_RUNNING),
-            pods.clone(),
+            None,
+            caches.jobs.clone(),
             wake(),
             signal(),
         ));
-        Self { runs, batches, jobs, pods, wakes, run_queue, batch_queue, synced }
+        watches.spawn(watch_children::<WatchedPod>(
+            api(client, namespace),
+            Some(NOT_RUNNING),
+            caches.pods.clone(),
+            wake(),
+            signal(),
+        ));
+        watches.spawn(watch_children::<WatchedTeacher>(
+            api(client, namespace),
+            None,
+            caches.teachers.clone(),
+            wake_followers(),
+            signal(),
+        ));
+        Self { runs, batches, caches, wakes, run_queue, batch_queue, synced }
     }
 
     /// Makes passes until the end is asked for.
@@ -196,12 +228,37 @@ impl Scope {
         let wakes = self.wakes;
         // A new leader looks at everything once: what happened before was the old one's.
         let awake = shared.runtime.leadership.gained().for_each(|()| {
-            wakes.wake(crate::cache::Wake::All);
+            wakes.wake(Wake::All);
             std::future::ready(())
         });
         tokio::select! {
             _ = async { tokio::join!(runs, batches) } => {}
             () = async { awake.await; std::future::pending().await } => {}
+        }
+    }
+}
+
+/// Keeps what runs know of the batches that they made, and wakes those that there is news for.
+fn tell_runs(caches: Caches, wakes: Wakes) -> impl Fn(&Event<RolloutBatch>) {
+    move |event| {
+        let (Event::Apply(batch) | Event::Delete(batch) | Event::InitApply(batch)) = event else {
+            // A list that is complete wakes everybody.
+            let told: Event<Sighting<BatchFacts>> =
+                if matches!(event, Event::Init) { Event::Init } else { Event::InitDone };
+            caches.batches.take_in(told);
+            return;
+        };
+        let child = batch_facts(batch);
+        let Some(controller) = child.controller.clone() else { return };
+        let sighting = Sighting { uid: child.uid.clone(), controller, child };
+        let is_news = caches.batches.take_in(match event {
+            Event::Delete(_) => Event::Delete(sighting),
+            Event::InitApply(_) => Event::InitApply(sighting),
+            _ => Event::Apply(sighting),
+        });
+        if let Some(run) = batch.awaited_run().filter(|_| is_news) {
+            let namespace = batch.metadata.namespace.clone().unwrap_or_default();
+            wakes.wake(Wake::One { kind: Kind::Run, namespace, name: run.to_owned() });
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     apply::{self, Applier},
     facts::Uid,
     observe::{self, Observer},
-    plan::{self, Plan, RunSnapshot, settle},
+    plan::{self, Plan, settle},
     report::{self, Reporter},
     runtime::{
         advice,
@@ -135,9 +135,10 @@ impl Passer {
             return Ok((Outcome::Waiting, Action::requeue(CATCH_UP)));
         }
         let now = whole_seconds(Timestamp::now());
-        let gathered = self.observer.observe(subject, &|name| self.snapshot_of(&owner.namespace, name), now).await?;
+        let run = subject.awaited_run().and_then(|name| self.runs.get(&ObjectRef::new(name).within(&owner.namespace)));
+        let gathered = self.observer.observe(subject, run, now).await?;
         let plan = plan::plan(&gathered.observed, now);
-        let made = self.applier.apply(&plan, subject, &owner, gathered.snapshot.as_ref()).await?;
+        let made = self.applier.apply(&plan, subject, &owner, gathered.blueprint.as_ref()).await?;
         let plan = settle::settle(plan, made, &gathered.observed, now);
         let before = &gathered.observed.record;
         if self.reporter.report(subject, before, &plan.record).await? {
@@ -146,14 +147,6 @@ impl Passer {
         }
         self.backoff.reset(owner.uid.as_str());
         Ok((outcome_of(&plan), next_look(&plan, Timestamp::now())))
-    }
-
-    /// How far the snapshot of a run is.
-    fn snapshot_of(&self, namespace: &str, name: &str) -> RunSnapshot {
-        match self.runs.get(&ObjectRef::new(name).within(namespace)) {
-            None => RunSnapshot::NoSuchRun,
-            Some(run) => run.record().snapshot.map_or(RunSnapshot::NotYet, |snapshot| RunSnapshot::Ready(snapshot.uri)),
-        }
     }
 }
 

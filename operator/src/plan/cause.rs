@@ -117,8 +117,8 @@ pub fn of_a_pod_that_never_started(deadline: SignedDuration) -> Failure {
 }
 
 /// The failure of a program that reports what cannot be, or another stage than the one it was started for.
-pub fn of_a_word_that_makes_no_sense() -> Failure {
-    unexplained("the program's report is not one of a snapshot: are the images and the operator of one release?".into())
+pub fn of_a_word_that_makes_no_sense(stage: &str) -> Failure {
+    unexplained(format!("the program's report is not one of {stage}: are the images and the operator of one release?"))
 }
 
 /// The claim that the scheduler misses: `persistentvolumeclaim "store" not found`.

@@ -39,6 +39,8 @@ pub struct Conditions(BTreeMap<ConditionType, Condition>);
 /// What an object as a whole is doing: one of these at any time, and each says why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
+    /// All is there that was asked for.
+    Done(Why),
     /// Going on, or waiting for what passes by itself.
     Reconciling(Why),
     /// Going nowhere without somebody's help.
@@ -81,7 +83,7 @@ impl Standing {
     /// Why it is so.
     pub fn why(&self) -> &Why {
         match self {
-            Self::Reconciling(why) | Self::Stalled(why) | Self::Suspended(why) => why,
+            Self::Done(why) | Self::Reconciling(why) | Self::Stalled(why) | Self::Suspended(why) => why,
         }
     }
 }
@@ -123,7 +125,8 @@ impl Conditions {
                 self.0.remove(&kind);
             }
         }
-        self.set(pen, ConditionType::Ready, Truth::False, standing.why().clone());
+        let ready = if matches!(standing, Standing::Done(_)) { Truth::True } else { Truth::False };
+        self.set(pen, ConditionType::Ready, ready, standing.why().clone());
     }
 }
 
@@ -159,6 +162,7 @@ mod tests {
     fn reconciling_and_stalled_are_there_only_while_true_and_never_together() {
         let mut conditions = Conditions::default();
         for standing in [
+            Standing::Done(Why::new(Reason::Succeeded, "d")),
             Standing::Reconciling(Why::new(Reason::Progressing, "a")),
             Standing::Stalled(Why::said("RevisionNotFound", "b")),
             Standing::Suspended(Why::new(Reason::Suspended, "c")),
@@ -167,6 +171,7 @@ mod tests {
             assert_eq!(conditions.holds(ConditionType::Reconciling), matches!(standing, Standing::Reconciling(_)));
             assert_eq!(conditions.get(ConditionType::Stalled).is_some(), matches!(standing, Standing::Stalled(_)));
             assert_eq!(conditions.get(ConditionType::Ready).unwrap().reason, standing.why().reason);
+            assert_eq!(conditions.holds(ConditionType::Ready), matches!(standing, Standing::Done(_)));
         }
     }
 

@@ -5,6 +5,7 @@ use sera_crds::{run::Phase, values::Stage};
 use super::{
     conditions::ConditionType,
     record::{Attempt, AttemptOutcome, Record},
+    task::noun,
 };
 
 /// An Event to be published. Its reason is one of a closed set (`docs/conditions.md` lists them); what a program or Kubernetes calls the cause
@@ -26,40 +27,111 @@ const WHOLE: &str = "Reconcile";
 
 /// What happened between two statuses.
 pub fn between(before: &Record, after: &Record) -> Vec<Note> {
-    [begun(before, after), ended(before, after), held(before, after), stalled(before, after)]
-        .into_iter()
+    let of_attempts = after.attempts.iter().flat_map(|(stage, attempt)| {
+        let known = before.attempts.get(stage).filter(|known| known.number == attempt.number);
+        [begun(*stage, attempt, known), ended(*stage, attempt, known, after)]
+    });
+    of_attempts
+        .chain([folded(before, after), generated(before, after), held(before, after), stalled(before, after)])
         .flatten()
         .collect()
 }
 
-fn begun(before: &Record, after: &Record) -> Option<Note> {
-    let attempt = after.attempts.get(&Stage::Snapshot)?;
-    let is_known = before.attempts.get(&Stage::Snapshot).is_some_and(|known| known.number == attempt.number);
-    (!is_known).then(|| Note {
-        warning: false,
-        reason: "SnapshotStarted",
-        action: Stage::Snapshot.as_str(),
-        text: format!("attempt {} of the snapshot begins", attempt.number),
+/// The reasons of a stage's Events; none of stages that this release does not have.
+const fn reasons(stage: Stage) -> Option<Reasons> {
+    Some(match stage {
+        Stage::Snapshot => Reasons {
+            started: "SnapshotStarted",
+            succeeded: "SnapshotSucceeded",
+            failed: "SnapshotFailed",
+            lost: "SnapshotLost",
+            withdrawn: "SnapshotWithdrawn",
+        },
+        Stage::Rollouts => Reasons {
+            started: "RolloutsStarted",
+            succeeded: "RolloutsSucceeded",
+            failed: "RolloutsFailed",
+            lost: "RolloutsLost",
+            withdrawn: "RolloutsWithdrawn",
+        },
+        Stage::Verification => Reasons {
+            started: "VerificationStarted",
+            succeeded: "VerificationSucceeded",
+            failed: "VerificationFailed",
+            lost: "VerificationLost",
+            withdrawn: "VerificationWithdrawn",
+        },
+        Stage::Generation => Reasons {
+            started: "DryRunStarted",
+            succeeded: "DryRunSucceeded",
+            failed: "DryRunFailed",
+            lost: "DryRunLost",
+            withdrawn: "DryRunWithdrawn",
+        },
+        Stage::Dataset => Reasons {
+            started: "DatasetStarted",
+            succeeded: "DatasetSucceeded",
+            failed: "DatasetFailed",
+            lost: "DatasetLost",
+            withdrawn: "DatasetWithdrawn",
+        },
+        Stage::Training | Stage::Evaluation | Stage::Serving => return None,
     })
 }
 
-fn ended(before: &Record, after: &Record) -> Option<Note> {
-    let attempt = after.attempts.get(&Stage::Snapshot)?;
+struct Reasons {
+    started: &'static str,
+    succeeded: &'static str,
+    failed: &'static str,
+    lost: &'static str,
+    withdrawn: &'static str,
+}
+
+fn begun(stage: Stage, attempt: &Attempt, known: Option<&Attempt>) -> Option<Note> {
+    let reason = reasons(stage)?.started;
+    let text = format!("attempt {} of {} begins", attempt.number, noun(stage));
+    known.is_none().then(|| Note { warning: false, reason, action: stage.as_str(), text })
+}
+
+fn ended(stage: Stage, attempt: &Attempt, known: Option<&Attempt>, after: &Record) -> Option<Note> {
     let end = attempt.end.as_ref()?;
-    let is_known = before
-        .attempts
-        .get(&Stage::Snapshot)
-        .is_some_and(|known| known.number == attempt.number && known.end.is_some());
-    let said = after.conditions.get(ConditionType::Snapshotted).map_or("", |condition| &condition.message);
+    let Reasons { succeeded, failed, lost, withdrawn, .. } = reasons(stage)?;
+    let (number, noun) = (attempt.number, noun(stage));
+    let said = after.conditions.get(stage.into()).map_or("", |condition| &condition.message);
     let (warning, reason, text) = match &end.outcome {
-        AttemptOutcome::Succeeded => (false, "SnapshotSucceeded", said.to_owned()),
-        AttemptOutcome::Failed(failure) => (true, "SnapshotFailed", format!("{}: {said}", failure.reason)),
-        AttemptOutcome::Lost => (true, "SnapshotLost", said.to_owned()),
-        AttemptOutcome::Withdrawn => {
-            (false, "SnapshotWithdrawn", format!("attempt {} of the snapshot is ended for its owner", attempt.number))
+        AttemptOutcome::Succeeded => (false, succeeded, format!("attempt {number} of {noun} is done: {said}")),
+        AttemptOutcome::Failed(failure) => {
+            let field = failure.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+            (true, failed, format!("{}: {field}{}", failure.reason, failure.message))
         }
+        AttemptOutcome::Lost => (true, lost, format!("what became of attempt {number} of {noun} is not known")),
+        AttemptOutcome::Withdrawn => (false, withdrawn, format!("attempt {number} of {noun} is ended for its owner")),
     };
-    (!is_known).then_some(Note { warning, reason, action: Stage::Snapshot.as_str(), text })
+    let is_known = known.is_some_and(|known| known.end.is_some());
+    (!is_known).then_some(Note { warning, reason, action: stage.as_str(), text })
+}
+
+fn folded(before: &Record, after: &Record) -> Option<Note> {
+    let through = |record: &Record| record.generation.as_ref().map_or(0, |generation| generation.folded.through);
+    let generation = after.generation.as_ref().filter(|_| through(after) > through(before))?;
+    let text = format!(
+        "{} batches are counted: {} samples, {} trajectories accepted",
+        through(after),
+        generation.totals.attempted,
+        generation.totals.accepted
+    );
+    Some(Note { warning: false, reason: "BatchFolded", action: Stage::Generation.as_str(), text })
+}
+
+fn generated(before: &Record, after: &Record) -> Option<Note> {
+    let is_so = |record: &Record| record.conditions.holds(ConditionType::Generated);
+    let said = after.conditions.get(ConditionType::Generated).map(|condition| condition.message.clone())?;
+    (is_so(after) && !is_so(before)).then_some(Note {
+        warning: false,
+        reason: "GenerationSucceeded",
+        action: Stage::Generation.as_str(),
+        text: said,
+    })
 }
 
 fn held(before: &Record, after: &Record) -> Option<Note> {

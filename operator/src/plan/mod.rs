@@ -1,95 +1,43 @@
 //! The pure heart of a pass: what was observed and the time go in; what must be made, what must go, what status says and when to look again come
 //! out. No clock, no network, no randomness, and no Kubernetes type lives here.
 
+mod batch;
 pub mod cause;
 pub mod conditions;
+mod dataset;
 pub mod events;
+mod generation;
+mod intent;
 pub mod record;
 pub mod settle;
 pub mod sight;
-mod stage;
+mod snapshot;
+mod spending;
+mod task;
+mod teacher;
+mod telling;
 #[cfg(test)]
 mod tests;
+mod totals;
 #[cfg(test)]
 mod walk;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sera_crds::{contract::Failure, run::Phase, values::Stage};
 
+pub use self::intent::{BatchWork, Finding, Intent, Policy, Rehearsal, RunSnapshot, RunWork, SnapshotIntent, Work};
+pub use self::task::role;
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},
     record::{Record, is_the_owners},
     sight::Evidence,
 };
 use crate::{
-    facts::{JobFacts, Uid},
+    facts::{BatchFacts, JobFacts, Live, TeacherFacts, Uid},
     names::Owner,
 };
-
-/// What an object's owner wants: its effective spec, as far as this release acts on it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Intent {
-    /// What is wrong with the spec, though the API server admitted it.
-    pub findings: Vec<Finding>,
-    /// What the spec asks for and this release cannot do, in words.
-    pub unsupported: Option<String>,
-    /// Whether to hold.
-    pub suspend: bool,
-    /// The token that asks for another try when it changes.
-    pub retry: String,
-    /// Where the snapshot comes from.
-    pub snapshot: SnapshotIntent,
-    /// The teacher, in a word, for status.
-    pub teacher: Option<String>,
-    /// How long the Job of a stage that is done is kept.
-    pub keep_succeeded: SignedDuration,
-    /// How long the Job of an attempt that failed is kept, unless the next one begins before.
-    pub keep_failed: SignedDuration,
-}
-
-/// Something wrong with the spec that only looking at all of it shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The field, from the root: `spec.source.include[0]`.
-    pub field: String,
-    /// What is wrong with it, and what to do.
-    pub message: String,
-}
-
-/// Where a snapshot comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SnapshotIntent {
-    /// From the repository, by a Job of ours.
-    Take {
-        /// The object's own folder in the store.
-        folder: String,
-    },
-    /// From the store, where somebody else put it.
-    Adopt {
-        /// The folder that it lies in.
-        folder: String,
-    },
-    /// From a run of the same namespace.
-    OfRun {
-        /// The run's name.
-        run: String,
-        /// How far it is.
-        progress: RunSnapshot,
-    },
-}
-
-/// How far the snapshot of another run is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunSnapshot {
-    /// There is no run of that name.
-    NoSuchRun,
-    /// It has none yet.
-    NotYet,
-    /// Its manifest lies here.
-    Ready(String),
-}
 
 /// All that a plan is made from.
 #[derive(Debug, Clone)]
@@ -108,8 +56,16 @@ pub struct Observed {
     pub defaults_problem: Option<String>,
     /// Every Job that this object controls.
     pub jobs: Vec<Arc<JobFacts>>,
-    /// What was found of the current attempt.
-    pub evidence: Evidence,
+    /// What was found of the attempts that are under way, by stage.
+    pub evidence: BTreeMap<Stage, Evidence>,
+    /// What the drivers of its rollouts said when they were asked last, where they were.
+    pub live: Option<Live>,
+    /// The teacher that the operator runs for this object, or for the run that made it.
+    pub teacher: Option<Arc<TeacherFacts>>,
+    /// Every batch that this object controls.
+    pub batches: Vec<Arc<BatchFacts>>,
+    /// The batches that are gone and whose Jobs are not, by their uids.
+    pub lingering: Vec<Uid>,
 }
 
 /// What a pass shall bring about.
@@ -119,7 +75,7 @@ pub struct Plan {
     pub record: Record,
     /// What must be made.
     pub make: Vec<Make>,
-    /// Which Jobs must go.
+    /// What must go.
     pub remove: Vec<Removal>,
     /// When to look again though nothing has changed.
     pub look_again: Option<Timestamp>,
@@ -130,6 +86,8 @@ pub struct Plan {
 pub enum Make {
     /// The ConfigMap with the platform's defaults.
     Defaults,
+    /// The rehearsal teacher: a Deployment and its Service.
+    Teacher,
     /// The Job of an attempt that status has named before.
     Job {
         /// The stage.
@@ -137,15 +95,45 @@ pub enum Make {
         /// The attempt's number.
         attempt: u32,
     },
+    /// A batch that status has named before.
+    Batch {
+        /// Its number.
+        number: u32,
+        /// Its first sample.
+        from: u32,
+        /// How many samples it has.
+        count: u32,
+    },
 }
 
-/// A Job to be deleted, and only this one: another of the same name stays.
+/// A child to be deleted, and only this one: another of the same name stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
+    /// What it is.
+    pub kind: Removable,
     /// Its name.
     pub name: Box<str>,
     /// Its uid.
     pub uid: Uid,
+}
+
+/// What is deleted while its owner stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removable {
+    /// A Job, and its pods.
+    Job,
+    /// A batch, and its Jobs.
+    Batch,
+    /// A teacher's Deployment, and its Service.
+    Teacher,
+}
+
+/// What all of a plan's parts look at.
+#[derive(Debug, Clone, Copy)]
+struct Given<'a> {
+    observed: &'a Observed,
+    intent: &'a Intent,
+    pen: Pen,
 }
 
 /// Decides what is to be done.
@@ -162,9 +150,12 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         Some(intent) => {
             acknowledge_retry(&mut plan.record, &intent.retry);
             plan.record.teacher.clone_from(&intent.teacher);
-            let standing = stage::advance(&mut plan, observed, intent, pen);
+            let given = Given { observed, intent, pen };
+            let standing = advance(&mut plan, given);
             validate(&mut plan.record, intent, pen);
-            stage::clear_away(&mut plan, observed, intent, now);
+            task::clear_away(&mut plan, given);
+            generation::clear_away(&mut plan, observed);
+            teacher::look_after(&mut plan, given);
             standing
         }
     };
@@ -172,14 +163,37 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
+/// Brings the object as far as it can go now, and says where it stands.
+fn advance(plan: &mut Plan, given: Given<'_>) -> Standing {
+    if let Some(standing) = snapshot::get(plan, given) {
+        return standing;
+    }
+    match &given.intent.work {
+        Some(Work::Batch(work)) => batch::get(plan, given, work),
+        Some(Work::Run(work)) => generation::get(plan, given, work)
+            .or_else(|| dataset::get(plan, given))
+            .or_else(|| task::held(given.intent))
+            .unwrap_or_else(|| {
+                Standing::Stalled(Why::new(
+                    Reason::NotImplemented,
+                    "the dataset is in the store; what comes after it, the training of the student, is not part of this release",
+                ))
+            }),
+        None => batch::without_its_run(&plan.record),
+    }
+}
+
 impl Plan {
     /// Writes what the object as a whole is doing.
     fn stand(&mut self, pen: Pen, standing: &Standing) {
         self.record.conditions.stand(pen, standing);
         self.record.phase = Some(match standing {
+            Standing::Done(_) => Phase::Succeeded,
             Standing::Stalled(_) => Phase::Stalled,
             Standing::Suspended(_) => Phase::Suspended,
-            Standing::Reconciling(_) if self.record.attempts.is_empty() => Phase::Pending,
+            Standing::Reconciling(_) if self.record.attempts.is_empty() && self.record.generation.is_none() => {
+                Phase::Pending
+            }
             Standing::Reconciling(_) => Phase::Running,
         });
     }
@@ -206,12 +220,17 @@ fn first_sight(plan: &mut Plan, observed: &Observed, pen: Pen) -> Standing {
     Standing::Reconciling(why)
 }
 
-/// A changed token forgets the failures of what has ended, so that the next attempt is due at once; it is acted upon once.
+/// A changed token forgets the failures of what has ended, so that the next attempt is due at once, and unlocks what failed; it is acted upon once.
 fn acknowledge_retry(record: &mut Record, token: &str) {
-    if record.retry != token {
-        token.clone_into(&mut record.retry);
-        for attempt in record.attempts.values_mut().filter(|attempt| attempt.end.is_some()) {
+    if record.retry == token {
+        return;
+    }
+    token.clone_into(&mut record.retry);
+    for (stage, attempt) in &mut record.attempts {
+        let is_to_be_had_again = attempt.end.is_some() && attempt.failures > 0;
+        if is_to_be_had_again {
             attempt.failures = 0;
+            record.locked.remove(stage);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{Failure, FailureClass},
-    run::Phase,
-    values::{Sha256, Stage},
+    run::{GenerationTotals, Phase},
+    values::{Measure, Ratio, Sha256, Stage, Usd},
 };
 
 use super::conditions::Conditions;
@@ -35,6 +35,12 @@ pub struct Record {
     pub retry: String,
     /// The snapshot, once there is one.
     pub snapshot: Option<Snapshot>,
+    /// What has been counted of trajectories, once something has; of a run also what is under way.
+    pub generation: Option<Generation>,
+    /// The verification that the counts of a batch come from.
+    pub verification: Option<Verification>,
+    /// The dataset, once there is one.
+    pub dataset: Option<Dataset>,
     /// When stages began and ended.
     pub times: BTreeMap<Stage, StageTime>,
     /// The last few failures, newest first; at most [`MOST_FAILURES`].
@@ -76,6 +82,8 @@ pub struct Attempt {
     pub recorded: Timestamp,
     /// Its Job, once it was made: tells "not made yet" from "made, and gone".
     pub job: Option<Uid>,
+    /// A digest of what it works from beside the spec's generation, where that may change while it does.
+    pub inputs: Option<Sha256>,
     /// Failures in a row up to and including this attempt.
     pub failures: u32,
     /// How it ended, where it has.
@@ -117,6 +125,122 @@ pub struct Snapshot {
     pub commits: u32,
 }
 
+/// What generation has made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Generation {
+    /// What has been counted.
+    pub totals: GenerationTotals,
+    /// After how many samples a run stalls.
+    pub max_samples: Option<u32>,
+    /// What the batches counted that a run has folded in.
+    pub folded: Folded,
+    /// A run's batches that are not folded in, in order.
+    pub batches: Vec<Batch>,
+    /// The last dry run of the dataset.
+    pub dry_run: Option<DryRun>,
+    /// How long it was suspended, and since when it is again.
+    pub paused: Paused,
+}
+
+/// How long something was suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Paused {
+    /// The seconds of all the times that are over.
+    pub seconds: u64,
+    /// When the present one began, where there is one.
+    pub since: Option<Timestamp>,
+}
+
+impl Paused {
+    /// Takes notice of whether it is suspended now.
+    pub fn note(&mut self, is_suspended: bool, now: Timestamp) {
+        match (is_suspended, self.since) {
+            (true, None) => self.since = Some(now),
+            (false, Some(since)) => {
+                let seconds = u64::try_from(now.duration_since(since).as_secs()).unwrap_or_default();
+                *self = Self { seconds: self.seconds.saturating_add(seconds), since: None };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What was counted of the batches that are folded in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Folded {
+    /// The number of the last of them; 0 before the first.
+    pub through: u32,
+    /// How many samples they were to have.
+    pub samples: u32,
+    /// A digest of the policy that all of them were verified by; none where that is not one.
+    pub policy: Option<Sha256>,
+    /// What they counted together.
+    pub totals: GenerationTotals,
+}
+
+/// A batch of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Its first sample.
+    pub from: u32,
+    /// How many samples it has.
+    pub count: u32,
+    /// Its uid, once it was made.
+    pub uid: Option<Uid>,
+    /// What it may spend.
+    pub slice: Slice,
+}
+
+/// A part of a budget; what is none has no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Slice {
+    /// The most that tokens may cost.
+    pub max_cost: Option<Usd>,
+    /// The most tokens.
+    pub max_tokens: Option<u64>,
+}
+
+/// A dry run of the dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRun {
+    /// A digest of the policy and of what was asked of the dataset.
+    pub inputs: Sha256,
+    /// The last batch that it took in.
+    pub through: u32,
+    /// How many first trajectories the dataset would have.
+    pub accepted_first: u64,
+    /// How many second ones.
+    pub accepted_second: u64,
+    /// Whether both kinds have their share.
+    pub complete: bool,
+}
+
+/// A verification that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// The measure that decided.
+    pub measure: Measure,
+    /// The lowest measure that was accepted.
+    pub threshold: Ratio,
+    /// A digest of all that the spec said about it.
+    pub settings: Sha256,
+    /// The digest that names the file of verdicts.
+    pub policy: Sha256,
+    /// When it was done.
+    pub finished: Timestamp,
+}
+
+/// A dataset in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// Where its manifest lies.
+    pub uri: String,
+    /// The manifest's sha256.
+    pub sha256: Sha256,
+}
+
 /// When a stage began and ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageTime {
@@ -142,6 +266,7 @@ impl Attempt {
             generation,
             recorded: now,
             job: None,
+            inputs: None,
             failures: previous.filter(|attempt| attempt.generation == generation).map_or(0, |attempt| attempt.failures),
             end: None,
         }

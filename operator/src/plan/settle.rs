@@ -4,10 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use sera_crds::{contract::Failure, values::Stage};
 
 use super::{
-    Intent, Observed, Plan,
+    Given, Observed, Plan,
     conditions::{Pen, Reason, Standing, Why},
-    record::AttemptOutcome,
-    stage,
+    record::{Attempt, AttemptOutcome},
+    task::{self, Task},
 };
 use crate::facts::Uid;
 
@@ -26,9 +26,18 @@ pub enum Made {
         /// Its uid.
         uid: Uid,
     },
+    /// The batch exists and is ours.
+    Batch {
+        /// Its number.
+        number: u32,
+        /// Its uid.
+        uid: Uid,
+    },
+    /// A Service or a Deployment is as it should be.
+    Applied,
     /// An object of that name exists, and somebody else controls it.
     NameTaken {
-        /// `Job` or `ConfigMap`.
+        /// `Job`, `ConfigMap`, `RolloutBatch`, `Deployment` or `Service`.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -40,8 +49,10 @@ pub enum Made {
         /// Why.
         failure: Failure,
     },
-    /// The API server refuses to make the ConfigMap.
-    DefaultsRefused {
+    /// The API server refuses to make a child that no attempt is about.
+    Refused {
+        /// What it is, in a sentence.
+        what: &'static str,
         /// Why, in its words.
         message: String,
     },
@@ -52,7 +63,13 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
     let pen = Pen { generation: observed.generation, now };
     for made in made {
         match made {
-            Made::Defaults => {}
+            Made::Defaults | Made::Applied => {}
+            Made::Batch { number, uid } => {
+                let batches = plan.record.generation.iter_mut().flat_map(|generation| &mut generation.batches);
+                if let Some(batch) = batches.into_iter().find(|batch| batch.number == number) {
+                    batch.uid = Some(uid);
+                }
+            }
             Made::Job { stage, uid } => {
                 if let Some(attempt) = plan.record.attempts.get_mut(&stage) {
                     attempt.job = Some(uid);
@@ -67,15 +84,12 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
             }
             Made::JobRefused { stage, failure } => {
                 if let (Some(attempt), Some(intent)) = (plan.record.attempts.get(&stage).cloned(), &observed.intent) {
-                    let standing = refuse(&mut plan, attempt, failure, intent, pen);
+                    let standing = refuse(&mut plan, Given { observed, intent, pen }, stage, attempt, failure);
                     plan.stand(pen, &standing);
                 }
             }
-            Made::DefaultsRefused { message } => {
-                let why = Why::new(
-                    Reason::ConfigurationError,
-                    format!("the ConfigMap for the platform's defaults cannot be made: {message}"),
-                );
+            Made::Refused { what, message } => {
+                let why = Why::new(Reason::ConfigurationError, format!("{what} cannot be made: {message}"));
                 plan.stand(pen, &Standing::Stalled(why));
                 plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }
@@ -84,9 +98,10 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
     plan
 }
 
-fn refuse(plan: &mut Plan, attempt: super::record::Attempt, failure: Failure, intent: &Intent, pen: Pen) -> Standing {
-    let standing = stage::end(plan, attempt, AttemptOutcome::Failed(failure), intent, pen);
-    super::validate(&mut plan.record, intent, pen);
+fn refuse(plan: &mut Plan, given: Given<'_>, stage: Stage, attempt: Attempt, failure: Failure) -> Standing {
+    let task = Task::of(stage, given.intent);
+    let standing = task::end(plan, given, &task, attempt, AttemptOutcome::Failed(failure));
+    super::validate(&mut plan.record, given.intent, given.pen);
     standing
 }
 

@@ -34,8 +34,8 @@ pub enum Sight {
         /// Why a pod before the present one failed, where one did.
         earlier: Option<Failure>,
     },
-    /// The stage is done.
-    Succeeded(StageResult),
+    /// The stage is done, and this is what its program said; none where nobody needs to know.
+    Succeeded(Option<StageResult>),
     /// The program ended well, but what it said is lost.
     Silent,
     /// The Job failed.
@@ -53,14 +53,15 @@ pub struct Evidence {
     pub refused_pod: Option<String>,
 }
 
-/// What has become of an attempt.
-pub fn look(attempt: &Attempt, evidence: &Evidence) -> Sight {
+/// What has become of an attempt, whose pods' last words are needed or not.
+pub fn look(attempt: &Attempt, evidence: &Evidence, words_needed: bool) -> Sight {
     let Some(job) = &evidence.job else {
         return if attempt.job.is_some() { Sight::Gone } else { Sight::Unmade };
     };
     if let Some(end) = &job.end {
         return match &end.failure {
-            None => last_words(&evidence.pods),
+            None if words_needed => last_words(&evidence.pods),
+            None => Sight::Succeeded(None),
             // Its pod says only that it was stopped.
             Some(failure) if &*failure.reason == "DeadlineExceeded" => Sight::Failed(cause::of_job(failure)),
             Some(failure) => Sight::Failed(newest_failure(&evidence.pods).unwrap_or_else(|| cause::of_job(failure))),
@@ -72,12 +73,16 @@ pub fn look(attempt: &Attempt, evidence: &Evidence) -> Sight {
     if job.suspended {
         return Sight::Queued;
     }
-    let is_pending = evidence.pods.iter().any(|pod| pod.phase == PodPhase::Pending);
+    let pending = evidence.pods.iter().filter(|pod| pod.phase == PodPhase::Pending).count();
+    // Of a Job with several pods, one that works is enough: what holds the others up is said when nothing else is left to wait for.
+    let all_are_pending = pending > 0 && usize::try_from(job.active).is_ok_and(|active| active <= pending);
     match (evidence.pods.is_empty(), job.active, job.ready) {
-        _ if is_pending => Sight::Starting { since: starting_since(job, &evidence.pods), holdup: holdup(evidence) },
+        _ if all_are_pending => {
+            Sight::Starting { since: starting_since(job, &evidence.pods), holdup: holdup(evidence) }
+        }
         (true, 0, _) => Sight::Starting { since: job.started, holdup: holdup(evidence) },
         // Its pod is in neither list: it has just been made, or has just started.
-        (true, _, 0) => Sight::Starting { since: None, holdup: None },
+        (true, _, 0) if job.succeeded == 0 => Sight::Starting { since: None, holdup: None },
         _ => Sight::Running { earlier: newest_failure(&evidence.pods) },
     }
 }
@@ -102,15 +107,15 @@ pub fn is_without_a_pod(evidence: &Evidence, now: Timestamp) -> bool {
 
 /// Whether what a finished Job's pods said is missing, so that it is worth asking the API server for them once.
 pub fn lacks_last_words(evidence: &Evidence) -> bool {
-    evidence.job.as_ref().is_some_and(|job| job.end.is_some())
-        && !evidence.pods.iter().any(|pod| pod.exit_code.is_some())
+    let job_ended = |job: &Arc<JobFacts>| job.end.is_some();
+    evidence.job.as_ref().is_some_and(job_ended) && !evidence.pods.iter().any(|pod| pod.exit_code.is_some())
 }
 
 fn last_words(pods: &[Arc<PodFacts>]) -> Sight {
     let succeeded = pods.iter().filter(|pod| pod.phase == PodPhase::Succeeded);
     for pod in succeeded {
         match Termination::parse(pod.message.as_deref().unwrap_or_default()) {
-            Ok(Termination { outcome: Outcome::Succeeded(result), .. }) => return Sight::Succeeded(result),
+            Ok(Termination { outcome: Outcome::Succeeded(result), .. }) => return Sight::Succeeded(Some(result)),
             Err(error @ TerminationError::Version { .. }) => return Sight::Failed(of_another_release(&error)),
             Ok(_) | Err(_) => {}
         }

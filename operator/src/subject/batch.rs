@@ -1,20 +1,29 @@
-//! A `RolloutBatch` as a subject.
+//! A `RolloutBatch` as a subject: one of its own, one that joins a run, or one that a run has made.
 
 use jiff::SignedDuration;
+use kube::ResourceExt;
 use sera_crds::{
-    RolloutBatch,
-    batch::{BatchSpec, BatchStatus},
-    defaults::{EffectiveBatch, RunDefaults, effective_batch},
+    RolloutBatch, SpecializationRun,
+    batch::{BatchSpec, BatchStatus, VerificationRecord},
+    conditions::{self, ConditionType},
+    defaults::{EffectiveBatch, EffectiveRun, RunDefaults, effective_batch, effective_run},
+    run::{Phase, RolloutSettings, Teacher, TeacherBackend},
     validate::validate_batch,
+    values::{ModelUri, StoreUri},
 };
 
 use super::{
-    SnapshotWish, Subject, Wish,
+    Guide, Subject, Wish, home, run, settings,
     status::{self, SharedStatus, shared_fields},
 };
 use crate::{
-    names::Kind,
-    plan::{Finding, Intent, RunSnapshot, SnapshotIntent, record::Record},
+    build::{Blueprint, CountingParts, SampleParts},
+    facts::{BatchFacts, BatchResult, Trouble},
+    names::{Kind, Owner},
+    plan::{
+        BatchWork, Finding, Intent, Rehearsal, RunSnapshot, SnapshotIntent, Work,
+        record::{Record, Slice, Verification},
+    },
 };
 
 /// How long a batch's finished Jobs are kept: as long as a run's, whose `ttl` says so by default. A batch has no field of its own for it.
@@ -29,7 +38,14 @@ impl Subject for RolloutBatch {
 
     fn record(&self) -> Record {
         let Some(status) = &self.status else { return Record::default() };
-        Record { snapshot: status.snapshot.as_ref().map(status::snapshot), ..status.read() }
+        let verification = status.verification.clone();
+        Record {
+            snapshot: status.snapshot.as_ref().map(status::snapshot),
+            verification: verification.map(|VerificationRecord { measure, threshold, settings, policy, finished }| {
+                Verification { measure, threshold, settings, policy, finished: finished.0 }
+            }),
+            ..status.read()
+        }
     }
 
     fn with_record(&self, record: &Record) -> Self {
@@ -39,6 +55,10 @@ impl Subject for RolloutBatch {
         if let Some(snapshot) = &record.snapshot {
             status.snapshot = Some(status::artifact(snapshot));
         }
+        status.verification =
+            record.verification.clone().map(|Verification { measure, threshold, settings, policy, finished }| {
+                VerificationRecord { measure, threshold, settings, policy, finished: status::time(finished) }
+            });
         changed
     }
 
@@ -46,31 +66,10 @@ impl Subject for RolloutBatch {
         serde_json::to_value(&self.status).unwrap_or_default()
     }
 
-    fn wish(&self, defaults: &RunDefaults, runs: &dyn Fn(&str) -> RunSnapshot) -> Wish {
-        let (snapshot, intent, findings) = match (&self.spec.run_ref, &self.spec.snapshot) {
-            (Some(run), _) => {
-                let run = run.name.to_string();
-                let progress = runs(&run);
-                (None, SnapshotIntent::OfRun { run, progress }, validated(&self.spec))
-            }
-            (None, Some(snapshot)) => {
-                (None, SnapshotIntent::Adopt { folder: snapshot.uri.to_string() }, validated(&self.spec))
-            }
-            (None, None) => own_snapshot(self, defaults),
-        };
-        let output = self.spec.output.as_ref();
-        Wish {
-            intent: Intent {
-                findings,
-                unsupported: output.and_then(super::unsupported_output),
-                suspend: self.spec.suspend,
-                retry: self.spec.retry.clone(),
-                snapshot: intent,
-                teacher: self.spec.teacher.as_ref().map(super::teacher_word),
-                keep_succeeded: KEEP_SUCCEEDED,
-                keep_failed: KEEP_FAILED,
-            },
-            snapshot,
+    fn wish(&self, defaults: &RunDefaults, guide: &Guide) -> Wish {
+        match &self.spec.run_ref {
+            Some(run) => of_run(self, run.name.as_str(), guide),
+            None => of_its_own(self, defaults),
         }
     }
 
@@ -79,25 +78,228 @@ impl Subject for RolloutBatch {
     }
 }
 
-/// What a batch needs that takes a snapshot for itself.
-fn own_snapshot(batch: &RolloutBatch, defaults: &RunDefaults) -> (Option<SnapshotWish>, SnapshotIntent, Vec<Finding>) {
-    let owner = batch.owner();
-    let (wish, findings) = match effective_batch(batch.spec.clone(), defaults) {
+/// What the run that made a batch knows of it.
+pub fn facts(batch: &RolloutBatch) -> BatchFacts {
+    let status = batch.status.as_ref();
+    let all = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let is_done = status.is_some_and(|status| status.phase == Some(Phase::Succeeded));
+    let said = conditions::get(all, ConditionType::Ready).filter(|_| !is_done);
+    let is_ordinary = |reason: &str| ["Pending", "Progressing", "Suspended"].contains(&reason);
+    let result = status.filter(|_| is_done).and_then(|status| {
+        let settings = status.verification.as_ref()?.settings.clone();
+        Some(BatchResult { settings, totals: status.generation.as_ref()?.totals.clone() })
+    });
+    BatchFacts {
+        name: batch.name_any().into(),
+        uid: batch.uid().unwrap_or_default().into(),
+        controller: batch.controller(),
+        deleting: batch.metadata.deletion_timestamp.is_some(),
+        stalled: conditions::is_true(all, ConditionType::Stalled),
+        trouble: said.filter(|condition| !is_ordinary(&condition.reason)).map(|condition| Trouble {
+            reason: condition.reason.as_str().into(),
+            message: condition.message.as_str().into(),
+        }),
+        percent: status.and_then(|status| status.progress.as_ref()).map_or(0, |progress| progress.percent),
+        result,
+    }
+}
+
+/// What a batch wants that names everything itself.
+fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
+    let spec = &batch.spec;
+    let outline = match effective_batch(spec.clone(), defaults) {
         Ok(effective) => {
             let findings = validated(&effective.spec);
-            (snapshot_wish(effective), findings)
+            blueprint(batch, &effective).map(|blueprint| (Some(blueprint), findings))
         }
-        Err(error) => (None, vec![super::finding(&error)]),
+        // One that only reads another's snapshot could do without a store, but for what it makes.
+        Err(error) => Err(super::finding(&error)),
     };
-    let folder = wish.as_ref().map(|wish| wish.store.folder_of(&owner.namespace, &owner.name, owner.uid.as_str()));
-    (wish, SnapshotIntent::Take { folder: folder.unwrap_or_default() }, findings)
+    let (blueprint, findings) = outline.unwrap_or_else(|finding| (None, vec![finding]));
+    let snapshot = spec.snapshot.as_ref().map(|snapshot| SnapshotIntent::Adopt { folder: snapshot.uri.to_string() });
+    let output = spec.output.as_ref();
+    let (teacher, rollouts) = (spec.teacher.as_ref(), spec.generation.as_ref());
+    let unsupported = output
+        .and_then(super::unsupported_output)
+        .or_else(|| teacher.and_then(super::unsupported_teacher))
+        .or_else(|| rollouts.and_then(settings::unsupported_limit));
+    Wish {
+        intent: Intent {
+            findings,
+            unsupported,
+            folder: blueprint.as_ref().map(|blueprint| blueprint.home.to_string()).unwrap_or_default(),
+            snapshot: snapshot.unwrap_or(SnapshotIntent::Take),
+            teacher: teacher.map(|teacher| teacher.display_name().to_owned()),
+            rehearsal: teacher.filter(|teacher| is_rehearsal(teacher)).map(|_| Rehearsal::Own),
+            start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
+            work: blueprint.as_ref().zip(teacher).and_then(|(blueprint, teacher)| work(blueprint, teacher, false)),
+            ..bare_intent(batch)
+        },
+        blueprint,
+    }
+}
+
+fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Blueprint, Finding> {
+    let EffectiveBatch { spec, store, git } = effective;
+    let owner = batch.owner();
+    let (teacher, rollouts) = (spec.teacher.as_ref(), spec.generation.as_ref());
+    let slice = rollouts
+        .and_then(|rollouts| rollouts.budget.as_ref())
+        .map(|budget| Slice { max_cost: budget.max_cost.clone(), max_tokens: budget.max_total_tokens });
+    Ok(Blueprint {
+        home: home(store, &owner)?,
+        store_credentials: spec.output.as_ref().and_then(super::store_credentials),
+        pods: spec.pods.clone().unwrap_or_default(),
+        snapshot: spec.source.as_ref().zip(git.as_ref()).map(|(source, git)| super::snapshot_parts(source, git)),
+        snapshot_at: spec.snapshot.as_ref().map(|snapshot| snapshot.uri.clone()),
+        rehearsal: teacher.zip(rollouts).and_then(|(teacher, rollouts)| settings::rehearsal_parts(teacher, rollouts)),
+        samples: teacher
+            .zip(rollouts)
+            .and_then(|(teacher, rollouts)| samples(batch, rollouts, teacher, &owner, &slice.unwrap_or_default())),
+        counting: rollouts.map(|rollouts| CountingParts {
+            verification: settings::verification_plan(rollouts, None),
+            dataset: None,
+            student: None,
+            batches: Vec::new(),
+        }),
+    })
+}
+
+/// What a batch wants that takes its word from a run. One that the run has made works in the run's folder and asks the run's teacher; one that
+/// somebody else has made reads the run's snapshot, and leaves what it makes in a folder of its own, where it is counted by nobody.
+fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
+    let progress = match guide {
+        Guide::Nobody => RunSnapshot::NoSuchRun,
+        Guide::Run(run, _) => run.record().snapshot.map_or(RunSnapshot::NotYet, |known| RunSnapshot::Ready(known.uri)),
+    };
+    let known = match guide {
+        Guide::Run(run, Some(defaults)) => effective_run(run.spec.clone(), defaults).ok().map(|known| (run, known)),
+        _ => None,
+    };
+    let mut intent = Intent {
+        findings: validated(&batch.spec),
+        snapshot: SnapshotIntent::OfRun { run: name.to_owned(), progress },
+        ..bare_intent(batch)
+    };
+    let Some((run, effective)) = known else { return Wish { intent, blueprint: None } };
+    let is_the_runs = batch.controller() == Some(run.owner().uid);
+    let teacher = &effective.spec.teacher;
+    intent.unsupported = run::unsupported(&effective.spec);
+    // A run's own word holds all that it has made.
+    intent.suspend |= is_the_runs && run.spec.suspend;
+    intent.teacher = Some(teacher.display_name().to_owned());
+    let whose = if is_the_runs { Rehearsal::OfRun } else { Rehearsal::Own };
+    intent.rehearsal = is_rehearsal(teacher).then_some(whose);
+    intent.start_deadline = start_deadline(&effective.spec.generation.rollouts);
+    let blueprint = match joined(batch, run, &effective, is_the_runs) {
+        Ok(blueprint) => blueprint,
+        Err(finding) => {
+            intent.findings.push(finding);
+            None
+        }
+    };
+    if let Some(blueprint) = &blueprint {
+        intent.folder = blueprint.home.to_string();
+        intent.work = work(blueprint, teacher, is_the_runs);
+    }
+    Wish { intent, blueprint }
+}
+
+/// None where the run does not know of the batch, though it made it: not any more, or not yet.
+fn joined(
+    batch: &RolloutBatch,
+    run: &SpecializationRun,
+    effective: &EffectiveRun,
+    is_the_runs: bool,
+) -> Result<Option<Blueprint>, Finding> {
+    let EffectiveRun { spec, store, .. } = effective;
+    let (owner, run_owner) = (batch.owner(), run.owner());
+    let run_home = home(store, &run_owner)?;
+    let (home, snapshot_at, slice): (StoreUri, Option<StoreUri>, Slice) = if is_the_runs {
+        let Some(slice) = slice_of(batch, run) else { return Ok(None) };
+        (run_home, None, slice)
+    } else {
+        (home(store, &owner)?, Some(run_home), Slice::default())
+    };
+    let teacher_of = if is_the_runs { &run_owner } else { &owner };
+    let rollouts = &spec.generation.rollouts;
+    Ok(Some(Blueprint {
+        home,
+        store_credentials: super::store_credentials(&spec.output),
+        pods: batch.spec.pods.clone().unwrap_or_default().over(spec.pods.clone().unwrap_or_default()),
+        snapshot: None,
+        snapshot_at,
+        rehearsal: settings::rehearsal_parts(&spec.teacher, rollouts).filter(|_| !is_the_runs),
+        samples: samples(batch, rollouts, &spec.teacher, teacher_of, &slice),
+        counting: Some(run::counting(spec)),
+    }))
+}
+
+/// What the run lets this batch spend.
+fn slice_of(batch: &RolloutBatch, run: &SpecializationRun) -> Option<Slice> {
+    let number = run.owner().batch_number(&batch.name_any())?;
+    let known = run.record().generation?.batches;
+    known.into_iter().find(|known| known.number == number).map(|known| known.slice)
+}
+
+fn samples(
+    batch: &RolloutBatch,
+    rollouts: &RolloutSettings,
+    teacher: &Teacher,
+    teacher_of: &Owner,
+    slice: &Slice,
+) -> Option<SampleParts> {
+    let shards = batch.spec.samples.count.div_ceil(rollouts.shard_size.max(1));
+    Some(SampleParts {
+        batch: batch.name_any(),
+        range: batch.spec.samples,
+        shard_size: rollouts.shard_size,
+        plan: settings::rollout_plan(rollouts, teacher, settings::budget_of(slice, shards, teacher)),
+        slots: rollouts.sandbox.slots,
+        environment: rollouts.environment.clone(),
+        slot_resources: rollouts.sandbox.resources.clone(),
+        teacher: settings::teacher_parts(teacher, teacher_of)?,
+    })
+}
+
+fn work(blueprint: &Blueprint, teacher: &Teacher, of_run: bool) -> Option<Work> {
+    let (samples, counting) = (blueprint.samples.as_ref()?, blueprint.counting.as_ref()?);
+    let student = counting.student.as_ref().map(ModelUri::as_str);
+    Some(Work::Batch(BatchWork {
+        samples: samples.range.count,
+        shards: samples.shards(),
+        policy: settings::policy(&counting.verification, student),
+        price: settings::price(teacher),
+        of_run,
+    }))
+}
+
+/// What a batch wants before anything is known but its own words.
+fn bare_intent(batch: &RolloutBatch) -> Intent {
+    Intent {
+        findings: Vec::new(),
+        unsupported: None,
+        suspend: batch.spec.suspend,
+        retry: batch.spec.retry.clone(),
+        folder: String::new(),
+        snapshot: SnapshotIntent::Take,
+        teacher: None,
+        rehearsal: None,
+        start_deadline: SignedDuration::ZERO,
+        keep_succeeded: KEEP_SUCCEEDED,
+        keep_failed: KEEP_FAILED,
+        work: None,
+    }
+}
+
+fn is_rehearsal(teacher: &Teacher) -> bool {
+    matches!(teacher.backend, TeacherBackend::Rehearsal(_))
+}
+
+fn start_deadline(rollouts: &RolloutSettings) -> SignedDuration {
+    SignedDuration::try_from(rollouts.start_deadline.span()).unwrap_or(SignedDuration::MAX)
 }
 
 fn validated(spec: &BatchSpec) -> Vec<Finding> {
     validate_batch(spec).into_iter().map(Finding::from).collect()
-}
-
-fn snapshot_wish(effective: EffectiveBatch) -> Option<SnapshotWish> {
-    let EffectiveBatch { spec: BatchSpec { source, output, pods, .. }, store, git } = effective;
-    Some(super::snapshot_wish(&source?, git?, store, &output?, pods.as_ref()))
 }

@@ -1,19 +1,24 @@
 //! A `SpecializationRun` as a subject.
 
+use jiff::SignedDuration;
 use sera_crds::{
     SpecializationRun,
     defaults::{EffectiveRun, RunDefaults, effective_run},
-    run::{RunSpec, RunStatus},
+    run::{RunSpec, RunStatus, StoredArtifact, TeacherBackend},
     validate::validate_run,
 };
 
 use super::{
-    SnapshotWish, Subject, Wish,
+    Guide, Subject, Wish, home, settings,
     status::{self, SharedStatus, shared_fields},
 };
 use crate::{
-    names::Kind,
-    plan::{Finding, Intent, RunSnapshot, SnapshotIntent, record::Record},
+    build::{Blueprint, CountingParts},
+    names::{Kind, Owner},
+    plan::{
+        Finding, Intent, Rehearsal, RunWork, SnapshotIntent, Work,
+        record::{Dataset, Record},
+    },
 };
 
 shared_fields!(RunStatus);
@@ -24,9 +29,11 @@ impl Subject for SpecializationRun {
     fn record(&self) -> Record {
         let Some(status) = &self.status else { return Record::default() };
         let artifacts = status.artifacts.as_ref();
+        let dataset = artifacts.and_then(|artifacts| artifacts.dataset.clone());
         Record {
             locked: status.locked_stages.iter().copied().collect(),
             snapshot: artifacts.and_then(|artifacts| artifacts.snapshot.as_ref()).map(status::snapshot),
+            dataset: dataset.map(|StoredArtifact { uri, sha256 }| Dataset { uri, sha256 }),
             ..status.read()
         }
     }
@@ -39,6 +46,9 @@ impl Subject for SpecializationRun {
         if let Some(snapshot) = &record.snapshot {
             status.artifacts.get_or_insert_default().snapshot = Some(status::artifact(snapshot));
         }
+        if let Some(Dataset { uri, sha256 }) = record.dataset.clone() {
+            status.artifacts.get_or_insert_default().dataset = Some(StoredArtifact { uri, sha256 });
+        }
         changed
     }
 
@@ -46,30 +56,37 @@ impl Subject for SpecializationRun {
         serde_json::to_value(&self.status).unwrap_or_default()
     }
 
-    fn wish(&self, defaults: &RunDefaults, _: &dyn Fn(&str) -> RunSnapshot) -> Wish {
+    fn wish(&self, defaults: &RunDefaults, _: &Guide) -> Wish {
         let owner = self.owner();
-        let effective = effective_run(self.spec.clone(), defaults);
-        let (snapshot, findings) = match effective {
+        let (blueprint, findings) = match effective_run(self.spec.clone(), defaults) {
             Ok(effective) => {
-                let findings = validate_run(&effective.spec).into_iter().map(Finding::from).collect();
-                (Some(snapshot_wish(effective)), findings)
+                let findings = validate_run(&effective.spec).into_iter().map(Finding::from);
+                match blueprint(&effective, &owner, &self.record()) {
+                    Ok(blueprint) => (Some(blueprint), findings.collect()),
+                    Err(finding) => (None, findings.chain([finding]).collect()),
+                }
             }
             Err(error) => (None, vec![super::finding(&error)]),
         };
-        let folder =
-            snapshot.as_ref().map(|wish| wish.store.folder_of(&owner.namespace, &owner.name, owner.uid.as_str()));
+        let spec = &self.spec;
+        let is_rehearsal = matches!(spec.teacher.backend, TeacherBackend::Rehearsal(_));
+        let start_deadline = SignedDuration::try_from(spec.generation.rollouts.start_deadline.span());
         Wish {
             intent: Intent {
                 findings,
-                unsupported: unsupported(&self.spec),
-                suspend: self.spec.suspend,
-                retry: self.spec.retry.clone(),
-                snapshot: SnapshotIntent::Take { folder: folder.unwrap_or_default() },
-                teacher: Some(super::teacher_word(&self.spec.teacher)),
-                keep_succeeded: super::span(&self.spec.ttl.after_succeeded),
-                keep_failed: super::span(&self.spec.ttl.after_failed),
+                unsupported: unsupported(spec),
+                suspend: spec.suspend,
+                retry: spec.retry.clone(),
+                folder: blueprint.as_ref().map(|blueprint| blueprint.home.to_string()).unwrap_or_default(),
+                snapshot: SnapshotIntent::Take,
+                teacher: Some(spec.teacher.display_name().to_owned()),
+                rehearsal: is_rehearsal.then_some(Rehearsal::Own),
+                start_deadline: start_deadline.unwrap_or(SignedDuration::MAX),
+                keep_succeeded: super::span(&spec.ttl.after_succeeded),
+                keep_failed: super::span(&spec.ttl.after_failed),
+                work: Some(Work::Run(Box::new(work(spec)))),
             },
-            snapshot,
+            blueprint,
         }
     }
 
@@ -78,15 +95,60 @@ impl Subject for SpecializationRun {
     }
 }
 
+fn work(spec: &RunSpec) -> RunWork {
+    let (generation, student) = (&spec.generation, &spec.training.student);
+    let verification = settings::verification_plan(&generation.rollouts, Some(&spec.dataset));
+    let policy = settings::policy(&verification, Some(student.uri.as_str()));
+    RunWork {
+        accepted: generation.accepted_trajectories,
+        first_share: spec.dataset.first_rollout_share.clone(),
+        max_samples: generation.effective_max_samples(),
+        batch_size: generation.batch_size,
+        parallel: generation.parallel_batches,
+        dataset: settings::dataset_digest(&policy, &settings::dataset_plan(generation, &spec.dataset)),
+        policy,
+        budget: settings::budget(generation.rollouts.budget.as_ref(), &spec.teacher),
+        max_duration: generation
+            .rollouts
+            .budget
+            .as_ref()
+            .and_then(|budget| budget.max_duration.as_ref())
+            .map(|longest| SignedDuration::try_from(longest.span()).unwrap_or(SignedDuration::MAX)),
+    }
+}
+
+fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result<Blueprint, Finding> {
+    let EffectiveRun { spec, store, git } = effective;
+    let through = record.generation.as_ref().map_or(0, |generation| generation.folded.through);
+    let batches = (1..=through).map(|number| owner.batch_name(number)).collect();
+    Ok(Blueprint {
+        home: home(store, owner)?,
+        store_credentials: super::store_credentials(&spec.output),
+        pods: spec.pods.clone().unwrap_or_default(),
+        snapshot: Some(super::snapshot_parts(&spec.source, git)),
+        snapshot_at: None,
+        rehearsal: settings::rehearsal_parts(&spec.teacher, &spec.generation.rollouts),
+        samples: None,
+        counting: Some(CountingParts { batches, ..counting(spec) }),
+    })
+}
+
+/// How a run's samples are counted, those of its batches too.
+pub(super) fn counting(spec: &RunSpec) -> CountingParts {
+    CountingParts {
+        verification: settings::verification_plan(&spec.generation.rollouts, Some(&spec.dataset)),
+        dataset: Some(settings::dataset_plan(&spec.generation, &spec.dataset)),
+        student: Some(spec.training.student.uri.clone()),
+        batches: Vec::new(),
+    }
+}
+
 /// What this release does not do, though the spec asks for it: said at once, before anything is spent.
-fn unsupported(spec: &RunSpec) -> Option<String> {
+pub(super) fn unsupported(spec: &RunSpec) -> Option<String> {
     if spec.from.is_some() {
         return Some("spec.from: adopting an earlier run's stages is not part of this release".to_owned());
     }
     super::unsupported_output(&spec.output)
-}
-
-fn snapshot_wish(effective: EffectiveRun) -> SnapshotWish {
-    let EffectiveRun { spec, store, git } = effective;
-    super::snapshot_wish(&spec.source, git, store, &spec.output, spec.pods.as_ref())
+        .or_else(|| super::unsupported_teacher(&spec.teacher))
+        .or_else(|| settings::unsupported_student(&spec.training.student))
 }

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 use sera_crds::{
     conditions::MAX_MESSAGE_CHARS,
     contract::{Failure, FailureClass},
-    run::{self, AttemptRecord, FailureRecord, SnapshotArtifact},
+    run::{self, AttemptRecord, BatchRecord, FailureRecord, GenerationStatus, SnapshotArtifact},
     values::Stage,
 };
 
 use crate::plan::{
     conditions::{Condition, Conditions, Truth},
-    record::{Attempt, AttemptEnd, AttemptOutcome, PastFailure, Snapshot, StageTime},
+    record::{
+        Attempt, AttemptEnd, AttemptOutcome, Batch, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot,
+        StageTime,
+    },
 };
 
 /// Reads and writes the fields that both statuses have.
@@ -27,6 +31,7 @@ macro_rules! shared_fields {
                     conditions: super::status::conditions(&self.conditions),
                     attempts: super::status::attempts(&self.latest_attempts, &self.recent_failures),
                     retry: self.observed_retry.clone().unwrap_or_default(),
+                    generation: self.generation.as_ref().map(super::status::generation),
                     times: super::status::times(&self.stage_times),
                     failures: super::status::failures(&self.recent_failures),
                     images: self.images.clone(),
@@ -44,6 +49,9 @@ macro_rules! shared_fields {
                 self.attempts = record.attempts.iter().map(|(stage, attempt)| (*stage, attempt.number)).collect();
                 self.latest_attempts = super::status::attempt_records(&record.attempts);
                 self.observed_retry = Some(record.retry.clone()).filter(|retry| !retry.is_empty());
+                if let Some(generation) = &record.generation {
+                    self.generation = Some(super::status::api_generation(self.generation.take(), generation));
+                }
                 self.stage_times = super::status::api_times(&record.times);
                 self.recent_failures = super::status::failure_records(&record.failures);
                 self.images.clone_from(&record.images);
@@ -109,6 +117,7 @@ pub(super) fn attempts(records: &[AttemptRecord], failures: &[FailureRecord]) ->
         generation: record.generation,
         recorded: record.recorded.0,
         job: record.job.as_deref().map(Into::into),
+        inputs: record.inputs.clone(),
         failures: record.failures,
         end: record.finished.as_ref().zip(record.outcome).map(|(at, outcome)| AttemptEnd {
             at: at.0,
@@ -139,6 +148,7 @@ pub(super) fn attempt_records(attempts: &BTreeMap<Stage, Attempt>) -> Vec<Attemp
         generation: attempt.generation,
         recorded: Time(attempt.recorded),
         job: attempt.job.as_ref().map(ToString::to_string),
+        inputs: attempt.inputs.clone(),
         failures: attempt.failures,
         finished: attempt.end.as_ref().map(|end| Time(end.at)),
         outcome: attempt.end.as_ref().map(|end| match end.outcome {
@@ -200,6 +210,63 @@ pub(super) fn api_progress(said: Option<run::Progress>, progress: Option<(Stage,
     let (stage, percent) = progress?;
     let said = said.filter(|said| said.stage == stage && said.percent == percent);
     Some(said.unwrap_or(run::Progress { stage, percent, message: None, eta: None }))
+}
+
+pub(super) fn generation(status: &GenerationStatus) -> Generation {
+    let run::Folded { through, samples, policy, totals } = status.folded.clone().unwrap_or_default();
+    Generation {
+        totals: status.totals.clone(),
+        max_samples: status.max_samples,
+        folded: Folded { through, samples, policy, totals },
+        batches: status.batches.iter().map(batch).collect(),
+        paused: Paused { seconds: status.paused_seconds, since: status.paused_since.as_ref().map(|time| time.0) },
+        dry_run: status.dry_run.clone().map(
+            |run::DryRun { inputs, through, accepted_first, accepted_second, complete }| DryRun {
+                inputs,
+                through,
+                accepted_first,
+                accepted_second,
+                complete,
+            },
+        ),
+    }
+}
+
+/// What generation has come to; a forecast that stands there stays.
+pub(super) fn api_generation(said: Option<GenerationStatus>, generation: &Generation) -> GenerationStatus {
+    let Folded { through, samples, policy, totals } = generation.folded.clone();
+    GenerationStatus {
+        totals: generation.totals.clone(),
+        max_samples: generation.max_samples,
+        folded: (through > 0).then_some(run::Folded { through, samples, policy, totals }),
+        batches: generation.batches.iter().map(batch_record).collect(),
+        paused_seconds: generation.paused.seconds,
+        paused_since: generation.paused.since.map(Time),
+        dry_run: generation.dry_run.clone().map(
+            |DryRun { inputs, through, accepted_first, accepted_second, complete }| run::DryRun {
+                inputs,
+                through,
+                accepted_first,
+                accepted_second,
+                complete,
+            },
+        ),
+        forecast: said.and_then(|said| said.forecast),
+    }
+}
+
+fn batch(record: &BatchRecord) -> Batch {
+    let BatchRecord { number, from, count, uid, max_cost, max_tokens } = record.clone();
+    Batch { number, from, count, uid: uid.map(Into::into), slice: Slice { max_cost, max_tokens } }
+}
+
+fn batch_record(batch: &Batch) -> BatchRecord {
+    let Batch { number, from, count, uid, slice: Slice { max_cost, max_tokens } } = batch.clone();
+    BatchRecord { number, from, count, uid: uid.map(|uid| uid.to_string()), max_cost, max_tokens }
+}
+
+pub(super) fn time(time: Timestamp) -> Time {
+    Time(time)
 }
 
 pub(super) fn snapshot(artifact: &SnapshotArtifact) -> Snapshot {

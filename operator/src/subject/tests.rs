@@ -11,9 +11,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::{
-    SnapshotIntent,
+    Rehearsal, RunSnapshot, SnapshotIntent, Work,
     conditions::{ConditionType, Pen, Reason, Truth, Why},
-    record::{Attempt, AttemptOutcome, PastFailure, Snapshot, StageTime},
+    record::{
+        Attempt, AttemptOutcome, Batch, Dataset, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot,
+        StageTime, Verification,
+    },
 };
 
 fn run(spec: &Value) -> SpecializationRun {
@@ -48,18 +51,48 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-fn no_run(_: &str) -> RunSnapshot {
-    RunSnapshot::NoSuchRun
-}
-
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + seconds).unwrap()
+}
+
+fn digest(digit: char) -> sera_crds::values::Sha256 {
+    digit.to_string().repeat(64).parse().unwrap()
+}
+
+fn generation() -> Generation {
+    let totals = |attempted| sera_crds::run::GenerationTotals { attempted, accepted: 3, ..Default::default() };
+    Generation {
+        totals: totals(24),
+        max_samples: Some(160),
+        folded: Folded { through: 2, samples: 16, policy: Some(digest('2')), totals: totals(16) },
+        batches: vec![Batch {
+            number: 3,
+            from: 17,
+            count: 8,
+            uid: Some("batch-uid".into()),
+            slice: Slice { max_cost: Some("1.5".parse().unwrap()), max_tokens: Some(900) },
+        }],
+        dry_run: Some(DryRun {
+            inputs: digest('3'),
+            through: 1,
+            accepted_first: 5,
+            accepted_second: 4,
+            complete: true,
+        }),
+    }
+}
+
+fn verification() -> Verification {
+    let threshold = "0.5".parse().unwrap();
+    let measure = sera_crds::values::Measure::F1;
+    Verification { measure, threshold, settings: digest('4'), policy: digest('5'), finished: at(7) }
 }
 
 /// A record in which everything has a value of its own.
 fn full_record() -> Record {
     let mut attempt = Attempt::after(None, 2, at(1));
     attempt.job = Some("job-uid".into());
+    attempt.inputs = Some(digest('1'));
     let failure = Failure {
         class: FailureClass::Conflict,
         reason: "StoreHoldsOther".into(),
@@ -82,6 +115,7 @@ fn full_record() -> Record {
         teacher: Some("rehearsal".into()),
         ..Record::default()
     };
+    record.generation = Some(generation());
     record.attempts.insert(Stage::Snapshot, attempt);
     record.times.insert(Stage::Snapshot, StageTime { began: at(1), ended: Some(at(3)) });
     record.images.insert("snapshot".into(), "registry/rollout@sha256:77".into());
@@ -97,9 +131,11 @@ fn full_record() -> Record {
 #[test]
 fn what_status_is_told_it_remembers() {
     let record = full_record();
-    assert_eq!(batch(&json!({"runRef": {"name": "billing"}})).with_record(&record).record(), record);
+    let of_batch = Record { verification: Some(verification()), ..record.clone() };
+    assert_eq!(batch(&json!({"runRef": {"name": "billing"}})).with_record(&of_batch).record(), of_batch);
     let mut of_run = record;
     of_run.locked.insert(Stage::Snapshot);
+    of_run.dataset = Some(Dataset { uri: "s3://acme/sera/dataset/manifest.json".into(), sha256: digest('6') });
     let run = run(&json!({})).with_record(&of_run);
     assert_eq!(run.record(), of_run);
     let written: SpecializationRun = serde_json::from_value(serde_json::to_value(&run).unwrap()).unwrap();
@@ -124,44 +160,51 @@ fn a_run_wants_its_snapshot_in_its_own_folder() {
         "output": {"store": "s3://acme/sera/", "credentialsSecretRef": {"name": "s3"}},
         "pods": {"default": {"priorityClassName": "low"}, "snapshot": {"serviceAccountName": "reader"}},
     });
-    let wish = run(&spec).wish(&RunDefaults::default(), &no_run);
-    assert_eq!(wish.intent.snapshot, SnapshotIntent::Take { folder: "s3://acme/sera/ml/billing/3f2c9a10-0000".into() });
+    let wish = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody);
+    assert_eq!(
+        (wish.intent.snapshot, wish.intent.folder.as_str()),
+        (SnapshotIntent::Take, "s3://acme/sera/ml/billing/3f2c9a10-0000")
+    );
     assert_eq!(wish.intent.teacher.as_deref(), Some("rehearsal"), "nobody takes it for a model");
-    let snapshot = wish.snapshot.unwrap();
+    let blueprint = wish.blueprint.unwrap();
+    let snapshot = blueprint.snapshot.as_ref().unwrap();
     assert_eq!(
         (snapshot.url.as_str(), snapshot.revision.as_str(), snapshot.commits.count),
         ("https://git.example/a.git", "v2", 2)
     );
-    assert_eq!(snapshot.git_credentials, Some(("git".into(), "spec.source.git.credentialsSecretRef")));
-    assert_eq!(snapshot.store_credentials, Some(("s3".into(), "spec.output.credentialsSecretRef")));
-    let (class, account) = (snapshot.pods.priority_class_name.unwrap(), snapshot.pods.service_account_name.unwrap());
+    let field = |name: &str, field| Some(SecretField { name: name.into(), field });
+    assert_eq!(snapshot.credentials, field("git", "spec.source.git.credentialsSecretRef"));
+    assert_eq!(blueprint.store_credentials, field("s3", "spec.output.credentialsSecretRef"));
+    let pods = blueprint.settings(sera_crds::run::PodRole::Snapshot);
+    let (class, account) = (pods.priority_class_name.unwrap(), pods.service_account_name.unwrap());
     assert_eq!((class.as_str(), account.as_str()), ("low", "reader"));
 }
 
 #[test]
 fn a_repository_on_github_is_cloned_with_githubs_secret() {
     let source = json!({"github": {"owner": "acme", "repository": "billing", "credentialsSecretRef": {"name": "gh"}}});
-    let snapshot = run(&json!({"source": source})).wish(&RunDefaults::default(), &no_run).snapshot.unwrap();
+    let wish = run(&json!({"source": source})).wish(&RunDefaults::default(), &Guide::Nobody);
+    let snapshot = wish.blueprint.unwrap().snapshot.unwrap();
     assert_eq!(snapshot.url, "https://github.com/acme/billing.git");
-    assert_eq!(snapshot.git_credentials, Some(("gh".into(), "spec.source.github.credentialsSecretRef")));
+    assert_eq!(snapshot.credentials.unwrap().field, "spec.source.github.credentialsSecretRef");
 }
 
 #[test]
 fn a_run_without_a_store_is_told_which_field_is_missing() {
-    let wish = run(&json!({"output": {}})).wish(&RunDefaults::default(), &no_run);
+    let wish = run(&json!({"output": {}})).wish(&RunDefaults::default(), &Guide::Nobody);
     assert_eq!(wish.intent.findings.len(), 1);
     assert_eq!(wish.intent.findings[0].field, "spec.output.store");
     assert!(wish.intent.findings[0].message.starts_with("is required"), "{}", wish.intent.findings[0].message);
     let platform: RunDefaults = serde_json::from_value(json!({"claim": "data"})).unwrap();
-    let wish = run(&json!({"output": {}})).wish(&platform, &no_run);
+    let wish = run(&json!({"output": {}})).wish(&platform, &Guide::Nobody);
     assert_eq!(wish.intent.findings, []);
-    assert_eq!(wish.snapshot.unwrap().store.claim(), Some("data"));
+    assert_eq!(wish.blueprint.unwrap().home.claim(), Some("data"));
 }
 
 #[test]
 fn a_bad_glob_is_found_though_the_api_server_admits_it() {
     let source = json!({"git": {"url": "https://git.example/a.git"}, "include": ["src/**", "src/[a"]});
-    let findings = run(&json!({"source": source})).wish(&RunDefaults::default(), &no_run).intent.findings;
+    let findings = run(&json!({"source": source})).wish(&RunDefaults::default(), &Guide::Nobody).intent.findings;
     assert_eq!(findings[0].field, "spec.source.include[1]");
 }
 
@@ -170,35 +213,146 @@ fn what_is_not_part_of_this_release_is_said_by_its_field() {
     for (spec, field) in [
         (json!({"output": {"store": "s3://acme/sera", "reclaimPolicy": "Delete"}}), "spec.output.reclaimPolicy"),
         (json!({"from": {"uri": "s3://acme/sera/ml/old/1", "through": "Snapshot"}}), "spec.from"),
+        (json!({"teacher": {"serve": {"engine": "vLLM", "model": {"uri": "pvc://models/GLM"}}}}), "spec.teacher.serve"),
+        (json!({"training": {"student": {"uri": "oci://registry/models/q:1"}}}), "spec.training.student.uri"),
+        (json!({"training": {"student": {"uri": "s3://models/Qwen3-8B"}}}), "spec.training.student.uri"),
     ] {
-        let unsupported = run(&spec).wish(&RunDefaults::default(), &no_run).intent.unsupported.unwrap();
+        let unsupported = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody).intent.unsupported.unwrap();
         assert!(unsupported.starts_with(field), "{unsupported}");
     }
-    assert_eq!(run(&json!({})).wish(&RunDefaults::default(), &no_run).intent.unsupported, None);
+    assert_eq!(run(&json!({})).wish(&RunDefaults::default(), &Guide::Nobody).intent.unsupported, None);
 }
 
 #[test]
 fn a_batch_takes_adopts_or_waits_for_its_snapshot() {
-    let own = batch(&json!({
-        "source": {"git": {"url": "https://git.example/a.git"}}, "teacher": {"rehearsal": {}}, "generation": {}, "output": {"store": "pvc://data/sera"},
-    }));
-    let wish = own.wish(&RunDefaults::default(), &no_run);
-    assert_eq!(
-        wish.intent.snapshot,
-        SnapshotIntent::Take { folder: "pvc://data/sera/ml/try-out/77777777-0000".into() }
-    );
-    assert!(wish.snapshot.is_some());
+    let own = json!({
+        "source": {"git": {"url": "https://git.example/a.git"}}, "teacher": {"rehearsal": {}}, "generation": {"shardSize": 3},
+        "output": {"store": "pvc://data/sera"},
+    });
+    let wish = batch(&own).wish(&RunDefaults::default(), &Guide::Nobody);
+    assert_eq!(wish.intent.folder, "pvc://data/sera/ml/try-out/77777777-0000");
+    assert_eq!((wish.intent.snapshot, wish.intent.rehearsal), (SnapshotIntent::Take, Some(Rehearsal::Own)));
+    let Some(Work::Batch(work)) = wish.intent.work else { panic!("it has nothing to do") };
+    assert_eq!((work.samples, work.shards, work.of_run), (4, 2, false));
+    let blueprint = wish.blueprint.unwrap();
+    assert!(blueprint.snapshot.is_some() && blueprint.rehearsal.is_some());
+    assert!(blueprint.counting.unwrap().student.is_none(), "a batch alone trains nobody");
 
-    let adopting =
-        batch(&json!({"snapshot": {"uri": "s3://acme/sera/ml/old/1"}, "teacher": {"rehearsal": {}}, "generation": {}}));
-    let wish = adopting.wish(&RunDefaults::default(), &no_run);
+    let mut timed = own.clone();
+    timed["generation"] = json!({"budget": {"maxDuration": "72h"}});
+    let unsupported = batch(&timed).wish(&RunDefaults::default(), &Guide::Nobody).intent.unsupported.unwrap();
+    assert!(unsupported.starts_with("spec.generation.budget.maxDuration"), "{unsupported}");
+
+    let mut adopting = own;
+    adopting["source"] = Value::Null;
+    adopting["snapshot"] = json!({"uri": "s3://acme/sera/ml/old/1"});
+    let wish = batch(&adopting).wish(&RunDefaults::default(), &Guide::Nobody);
     assert_eq!(wish.intent.snapshot, SnapshotIntent::Adopt { folder: "s3://acme/sera/ml/old/1".into() });
-    assert_eq!(wish.intent.findings, [], "it needs no store of its own to read one");
+    assert_eq!(wish.blueprint.unwrap().snapshot_at.unwrap().as_str(), "s3://acme/sera/ml/old/1");
 
     let following = batch(&json!({"runRef": {"name": "billing"}}));
     assert_eq!(following.awaited_run(), Some("billing"));
-    let ready = |name: &str| RunSnapshot::Ready(format!("of {name}"));
-    let wish = following.wish(&RunDefaults::default(), &ready);
-    let progress = RunSnapshot::Ready("of billing".into());
-    assert_eq!(wish.intent.snapshot, SnapshotIntent::OfRun { run: "billing".into(), progress });
+    let wish = following.wish(&RunDefaults::default(), &Guide::Nobody);
+    assert_eq!((wish.intent.work, wish.blueprint.is_none()), (None, true));
+}
+
+/// A run that has its snapshot, and has noted its third batch.
+fn guide(spec: &Value) -> Guide {
+    let mut record = full_record();
+    record.generation = Some(generation());
+    Guide::Run(Arc::new(run(spec).with_record(&record)), Some(Arc::new(RunDefaults::default())))
+}
+
+/// The run's third batch, as the run has made it.
+fn child(controller: &str) -> RolloutBatch {
+    let mut batch = batch(&json!({"runRef": {"name": "billing"}, "samples": {"from": 17, "count": 8}}));
+    batch.metadata.name = Some("billing-3".into());
+    batch.metadata.owner_references = Some(vec![
+        serde_json::from_value(json!({
+            "apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun", "name": "billing", "uid": controller, "controller": true,
+        }))
+        .unwrap(),
+    ]);
+    batch
+}
+
+#[test]
+fn a_batch_that_a_run_made_works_in_its_folder_asks_its_teacher_and_spends_its_slice() {
+    let spec = json!({"generation": {"acceptedTrajectories": 10, "shardSize": 3}, "suspend": true});
+    let wish = child("3f2c9a10-0000").wish(&RunDefaults::default(), &guide(&spec));
+    assert_eq!(wish.intent.folder, "s3://acme/sera/ml/billing/3f2c9a10-0000");
+    assert!(wish.intent.suspend, "a run's own word holds all that it has made");
+    assert_eq!(wish.intent.rehearsal, Some(Rehearsal::OfRun));
+    let ready = RunSnapshot::Ready("s3://acme/sera/snapshot/manifest.json".into());
+    assert_eq!(wish.intent.snapshot, SnapshotIntent::OfRun { run: "billing".into(), progress: ready });
+    let blueprint = wish.blueprint.unwrap();
+    let samples = blueprint.samples.as_ref().unwrap();
+    assert_eq!((samples.batch.as_str(), samples.range.from, samples.shards()), ("billing-3", 17, 3));
+    assert_eq!(
+        (samples.plan.budget.max_tokens, samples.plan.budget.max_cost.as_ref().unwrap().as_str()),
+        (Some(300), "0.5")
+    );
+    assert_eq!(samples.teacher.url, "http://billing-3f2c9-teacher.ml.svc:8000/v1");
+    assert!(blueprint.snapshot_at.is_none() && blueprint.rehearsal.is_none());
+    let Some(Work::Batch(work)) = wish.intent.work else { panic!("it has nothing to do") };
+    let Some(Work::Run(of_run)) = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody).intent.work else {
+        panic!("a run has work")
+    };
+    assert_eq!(work.policy, of_run.policy, "or its counts would be verified again at once");
+}
+
+#[test]
+fn a_batch_that_somebody_else_hangs_on_a_run_leaves_what_it_makes_in_a_folder_of_its_own() {
+    let mut joined = child("somebody-else");
+    joined.metadata.name = Some("try-out".into());
+    let wish = joined.wish(&RunDefaults::default(), &guide(&json!({})));
+    assert_eq!(wish.intent.folder, "s3://acme/sera/ml/try-out/77777777-0000");
+    assert_eq!(wish.intent.rehearsal, Some(Rehearsal::Own));
+    let blueprint = wish.blueprint.unwrap();
+    assert_eq!(blueprint.snapshot_at.unwrap().as_str(), "s3://acme/sera/ml/billing/3f2c9a10-0000");
+    assert_eq!(blueprint.samples.unwrap().teacher.url, "http://try-out-77777-teacher.ml.svc:8000/v1");
+}
+
+#[test]
+fn a_batch_that_its_run_does_not_know_waits() {
+    let mut forgotten = child("3f2c9a10-0000");
+    forgotten.metadata.name = Some("billing-4".into());
+    assert_eq!(forgotten.wish(&RunDefaults::default(), &guide(&json!({}))).intent.work, None);
+}
+
+#[test]
+fn every_edit_that_changes_what_counts_changes_the_policy_and_no_other_does() {
+    let work = |spec: &Value| match run(spec).wish(&RunDefaults::default(), &Guide::Nobody).intent.work {
+        Some(Work::Run(work)) => work,
+        _ => panic!("a run has work"),
+    };
+    let plain = work(&json!({}));
+    let generation = |field: &str, value: Value| json!({"generation": {"acceptedTrajectories": 10, field: value}});
+    for spec in [
+        generation("verification", json!({"threshold": "0.6"})),
+        generation("filters", json!({"maxPatchLines": 41})),
+        json!({"dataset": {"contextLength": 16384}}),
+        json!({"training": {"student": {"uri": "pvc://models/other"}}}),
+    ] {
+        let edited = work(&spec);
+        assert!(edited.policy.settings != plain.policy.settings && edited.dataset != plain.dataset, "{spec}");
+    }
+    let more = work(&json!({"generation": {"acceptedTrajectories": 11}}));
+    assert!(more.policy == plain.policy && more.dataset != plain.dataset);
+    let wider = work(&generation("parallelBatches", json!(3)));
+    assert!(wider.policy == plain.policy && wider.dataset == plain.dataset);
+}
+
+#[test]
+fn a_run_is_told_what_its_batch_came_to() {
+    let mut record = full_record();
+    record.phase = Some(Phase::Succeeded);
+    record.verification = Some(verification());
+    let done = batch_facts(&child("3f2c9a10-0000").with_record(&record));
+    let result = done.result.unwrap();
+    assert_eq!((&*done.name, result.settings, result.totals.attempted), ("billing-3", digest('4'), 24));
+    assert_eq!(done.trouble, None);
+    record.phase = Some(Phase::Stalled);
+    let stalled = batch_facts(&child("3f2c9a10-0000").with_record(&record));
+    assert_eq!((stalled.result, &*stalled.trouble.unwrap().reason), (None, "NotImplemented"));
 }

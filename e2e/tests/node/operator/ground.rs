@@ -10,9 +10,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use sera_crds::SpecializationRun;
+use sera_crds::batch::BatchStatus;
 use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::RunStatus;
+use sera_crds::{RolloutBatch, SpecializationRun};
 use sera_e2e::git_server::{GitServer, GitServerConfig};
 use sera_e2e::images::{self, Image};
 use sera_e2e::platform;
@@ -63,7 +64,7 @@ impl Ground {
         git(&self.folder.path().join("served").join(REPOSITORY), arguments, None).await
     }
 
-    /// Applies a run that takes two commits of the repository, with `changes` merged over its spec.
+    /// Applies a run that takes two commits of the repository and may spend nothing after that, with `changes` merged over its spec.
     pub(super) async fn apply_run(&self, name: &str, changes: Value) -> Result<()> {
         let mut run = json!({
             "apiVersion": "sera.dev/v1alpha1",
@@ -72,7 +73,7 @@ impl Ground {
             "spec": {
                 "source": {"git": {"url": self.url()}, "commits": {"count": 2}},
                 "teacher": {"rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}}},
-                "generation": {"acceptedTrajectories": 16},
+                "generation": {"acceptedTrajectories": 16, "budget": {"maxTotalTokens": 1}},
                 "training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0},
                 "output": {"store": STORE},
             },
@@ -108,13 +109,33 @@ impl Ground {
         })
     }
 
-    /// Waits until the run's snapshot is in the store, and has gone as far as this release goes.
+    /// Waits until the run's snapshot is in the store, and the run has found that it may spend nothing.
     pub(super) async fn until_snapshotted(&self, name: &str) -> Result<SpecializationRun> {
         self.until(name, |status| {
             is_true(status, ConditionType::Snapshotted)
-                && reason(status, ConditionType::Stalled) == Some("NotImplemented")
+                && reason(status, ConditionType::Stalled) == Some("BudgetExhausted")
         })
         .await
+    }
+
+    /// The batch as it is once its status is as it should be.
+    pub(super) fn until_batch<'a>(
+        &'a self,
+        name: &'a str,
+        wish: impl Fn(&BatchStatus) -> bool + Send + Sync + 'static,
+    ) -> BoxFuture<'a, Result<RolloutBatch>> {
+        let is_so = move |batch: Option<&RolloutBatch>| {
+            let status = batch.and_then(|batch| {
+                batch.status.as_ref().filter(|status| status.observed_generation == batch.metadata.generation)
+            });
+            status.is_some_and(&wish)
+        };
+        let seen = self.space.wait_for(name, is_so);
+        Box::pin(async move {
+            let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
+            let status = self.space.api::<RolloutBatch>().get_opt(name).await?.and_then(|batch| batch.status);
+            Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
+        })
     }
 
     /// Every Job of the namespace, by uid.
@@ -213,6 +234,9 @@ async fn restrict(space: &Space) -> Result<()> {
     Ok(())
 }
 
+/// How many functions each of the repository's files has, and how many files there are: enough for the samples of every test.
+const FUNCTIONS: [usize; 6] = [8, 8, 8, 8, 8, 8];
+
 /// A bare repository of a few dated commits, on `main`.
 async fn make_repository(folder: &Path, bare: &Path) -> Result<()> {
     let work = folder.join("work");
@@ -222,11 +246,24 @@ async fn make_repository(folder: &Path, bare: &Path) -> Result<()> {
     for (number, date) in COMMIT_DATES.iter().enumerate() {
         let code = format!("def total(prices):\n    return sum(prices[{number}:])\n");
         tokio::fs::write(work.join("src/billing.py"), code).await?;
+        for (file, functions) in FUNCTIONS.into_iter().enumerate() {
+            let code: Vec<String> = (0..functions).map(|function| a_function(file, function)).collect();
+            tokio::fs::write(work.join(format!("src/part_{file}.py")), code.join("\n\n")).await?;
+        }
         git(&work, &["add", "--all"], None).await?;
         git(&work, &["commit", "--quiet", "--message", &format!("commit {number}")], Some(date)).await?;
     }
     git(bare, &["clone", "--quiet", "--bare", &work.display().to_string(), "."], None).await?;
     Ok(())
+}
+
+/// A function with something in it to be changed: a default, a comparison, a message.
+fn a_function(file: usize, function: usize) -> String {
+    let limit = file * 10 + function + 1;
+    format!(
+        "def rule_{file}_{function}(amount, limit={limit}):\n    if amount > limit:\n        raise ValueError(\"amount is above {limit}\")\n    \
+         total = amount * {limit}\n    return total\n"
+    )
 }
 
 async fn git(folder: &Path, arguments: &[&str], date: Option<&str>) -> Result<String> {

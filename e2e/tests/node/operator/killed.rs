@@ -51,7 +51,7 @@ async fn an_operator_killed_twenty_times_makes_one_job_and_one_result(space: Spa
 }
 
 /// Kills the operator's processes without a warning: one of the two, or both.
-async fn kill_operators(ground: &Ground, both: bool) -> Result<()> {
+pub(super) async fn kill_operators(ground: &Ground, both: bool) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(ground.space.client(), platform::NAMESPACE);
     let all = pods.list(&ListParams::default().labels("app.kubernetes.io/name=sera-operator")).await?;
     ensure!(!all.items.is_empty(), "there is no operator");

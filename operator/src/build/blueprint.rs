@@ -1,0 +1,138 @@
+//! What the children of one object are made from: its effective spec, sorted by what the programs need. How it follows from the API's types is the
+//! business of [`crate::subject`].
+
+use sera_crds::{
+    batch::SampleRange,
+    common::Resources,
+    contract::{DatasetPlan, RolloutPlan, VerificationPlan},
+    run::{Commits, Environment, PodRole, PodSettings, Pods, RehearsalShares},
+    values::{ImageRef, ModelUri, StoreUri},
+};
+
+/// The images that pods run where a spec names none.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// The commands of the data plane.
+    pub rollout: ImageRef,
+    /// The program that executes an agent's commands.
+    pub sandbox: ImageRef,
+    /// What an agent's commands find around them.
+    pub environment: ImageRef,
+    /// The rehearsal teacher.
+    pub teacher: ImageRef,
+}
+
+/// All that the children of one object are made from.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    /// The folder that the programs work in.
+    pub home: StoreUri,
+    /// The Secret with the store's credentials.
+    pub store_credentials: Option<SecretField>,
+    /// What is said about pods.
+    pub pods: Pods,
+    /// The snapshot, where it is the object's own.
+    pub snapshot: Option<SnapshotParts>,
+    /// The folder that the snapshot lies in, where that is another.
+    pub snapshot_at: Option<StoreUri>,
+    /// The teacher that the operator runs for this object.
+    pub rehearsal: Option<RehearsalParts>,
+    /// The samples of a batch.
+    pub samples: Option<SampleParts>,
+    /// How samples are counted.
+    pub counting: Option<CountingParts>,
+}
+
+/// A Secret by the field that names it, so that a program can say which field to put right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretField {
+    /// The Secret's name.
+    pub name: String,
+    /// The field, from the root.
+    pub field: &'static str,
+}
+
+/// What a snapshot is taken of.
+#[derive(Debug, Clone)]
+pub struct SnapshotParts {
+    /// The repository's address.
+    pub url: String,
+    /// The branch, tag or commit.
+    pub revision: String,
+    /// Which commits are taken.
+    pub commits: Commits,
+    /// The Secret with the repository's credentials.
+    pub credentials: Option<SecretField>,
+}
+
+/// A rehearsal teacher that the operator runs.
+#[derive(Debug, Clone)]
+pub struct RehearsalParts {
+    /// What it draws from.
+    pub seed: u64,
+    /// How its samples end.
+    pub shares: RehearsalShares,
+}
+
+/// The samples of a batch, and how they are made.
+#[derive(Debug, Clone)]
+pub struct SampleParts {
+    /// The batch's name, and that of its folder.
+    pub batch: String,
+    /// Which samples.
+    pub range: SampleRange,
+    /// How many of them a pod works on.
+    pub shard_size: u32,
+    /// How rollouts are made; its budget is that of one pod.
+    pub plan: RolloutPlan,
+    /// How many sandboxes a pod has.
+    pub slots: u32,
+    /// The image and the user of sandboxes.
+    pub environment: Environment,
+    /// What each sandbox may use.
+    pub slot_resources: Option<Resources>,
+    /// The teacher.
+    pub teacher: TeacherParts,
+}
+
+/// Whom the drivers of rollouts ask.
+#[derive(Debug, Clone)]
+pub struct TeacherParts {
+    /// The API's base address.
+    pub url: String,
+    /// The model's name there.
+    pub model: String,
+    /// Whether it is no model, but a rehearsal.
+    pub is_rehearsal: bool,
+    /// The Secret with its key.
+    pub credentials: Option<SecretField>,
+    /// The Secret with the authorities of its certificate.
+    pub authority: Option<SecretField>,
+}
+
+/// How samples are counted.
+#[derive(Debug, Clone)]
+pub struct CountingParts {
+    /// When a trajectory counts.
+    pub verification: VerificationPlan,
+    /// What is asked of the dataset; none where there is none.
+    pub dataset: Option<DatasetPlan>,
+    /// The student, whose tokens are counted; none where there is none.
+    pub student: Option<ModelUri>,
+    /// The batches of a run that are folded in, by name.
+    pub batches: Vec<String>,
+}
+
+impl Blueprint {
+    /// What is said about the pods of a role.
+    pub fn settings(&self, role: PodRole) -> PodSettings {
+        self.pods.settings(role)
+    }
+}
+
+impl SampleParts {
+    /// How many pods the samples are divided among.
+    pub fn shards(&self) -> u32 {
+        self.range.count.div_ceil(self.shard_size.max(1))
+    }
+}

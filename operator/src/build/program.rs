@@ -1,0 +1,175 @@
+//! The command lines of the stages' programs, and the variables that carry what is no flag. Secrets are in neither.
+
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
+use sera_crds::{
+    batch::SampleRange,
+    values::{ModelUri, Stage, StoreUri},
+};
+use serde::Serialize;
+
+use super::{Blueprint, CountingParts, SampleParts, SecretField, SnapshotParts, pod};
+
+/// Where a driver serves its progress and its metrics.
+pub const DRIVER_PORT: u16 = 8080;
+
+/// What the programs of a stage are told, in flags and in variables.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub arguments: Vec<String>,
+    pub variables: Vec<EnvVar>,
+}
+
+/// What the program of a stage is told; none where the blueprint has nothing for it.
+pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
+    let mut told = match stage {
+        Stage::Snapshot => snapshot(blueprint.snapshot.as_ref()?),
+        Stage::Rollouts => rollouts(blueprint.samples.as_ref()?),
+        Stage::Verification => verification(blueprint.counting.as_ref()?, blueprint.samples.as_ref()),
+        Stage::Generation => dataset(blueprint.counting.as_ref()?, true),
+        Stage::Dataset => dataset(blueprint.counting.as_ref()?, false),
+        Stage::Training | Stage::Evaluation | Stage::Serving => return None,
+    };
+    told.say(format!("--store={}", in_pod(&blueprint.home, pod::STORE_MOUNT)));
+    if let (Some(place), Stage::Rollouts) = (&blueprint.snapshot_at, stage) {
+        told.say(format!("--snapshot={}", in_pod(place, pod::SNAPSHOT_MOUNT)));
+    }
+    told.credentials("store", pod::STORE_CREDENTIALS_MOUNT, blueprint.store_credentials.as_ref());
+    if stage != Stage::Verification {
+        told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
+    }
+    told.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
+    Some(told)
+}
+
+impl Told {
+    fn of(command: &str) -> Self {
+        Self { arguments: vec![command.to_owned()], variables: Vec::new() }
+    }
+
+    fn say(&mut self, argument: String) {
+        self.arguments.push(argument);
+    }
+
+    /// A document in a variable. What is handed on has texts and numbers alone, which JSON always takes.
+    fn hand(&mut self, name: &str, document: &impl Serialize) {
+        let json = serde_json::to_string(document).unwrap_or_default();
+        self.variables.push(EnvVar { name: name.to_owned(), value: Some(json), value_from: None });
+    }
+
+    fn credentials(&mut self, flag: &str, mount: &str, secret: Option<&SecretField>) {
+        if let Some(secret) = secret {
+            self.say(format!("--{flag}-credentials={mount}"));
+            self.say(format!("--{flag}-credentials-field={}", secret.field));
+        }
+    }
+}
+
+fn snapshot(parts: &SnapshotParts) -> Told {
+    let mut told = Told::of("snapshot");
+    told.say(format!("--url={}", parts.url));
+    told.say(format!("--revision={}", parts.revision));
+    told.say(format!("--commits={}", parts.commits.count));
+    told.say(format!("--lookback-days={}", parts.commits.lookback_days));
+    told.credentials("git", pod::GIT_MOUNT, parts.credentials.as_ref());
+    told
+}
+
+fn rollouts(parts: &SampleParts) -> Told {
+    let mut told = Told::of("rollout");
+    told.samples(&parts.batch, parts.range);
+    told.say(format!("--shard-size={}", parts.shard_size));
+    told.say(format!("--teacher-url={}", parts.teacher.url));
+    told.say(format!("--teacher-model={}", parts.teacher.model));
+    if parts.teacher.is_rehearsal {
+        told.say("--rehearsal".to_owned());
+    }
+    let secret = parts.teacher.credentials.as_ref().or(parts.teacher.authority.as_ref());
+    told.credentials("teacher", pod::TEACHER_MOUNT, secret);
+    told.say(format!("--sandbox={}", pod::SLOTS_MOUNT));
+    told.say(format!("--slots={}", parts.slots));
+    told.say(format!("--listen=0.0.0.0:{DRIVER_PORT}"));
+    told.say(format!("--timeout={}m", longest_shard_minutes(parts)));
+    told.hand("SERA_PLAN", &parts.plan);
+    told.variables.push(pod_uid());
+    told
+}
+
+fn verification(parts: &CountingParts, samples: Option<&SampleParts>) -> Told {
+    let mut told = Told::of("verify");
+    match samples {
+        Some(samples) => told.samples(&samples.batch, samples.range),
+        None => told.say(format!("--batches={}", listed(&parts.batches))),
+    }
+    told.student(parts.student.as_ref());
+    told.hand("SERA_VERIFICATION", &parts.verification);
+    told
+}
+
+fn dataset(parts: &CountingParts, dry: bool) -> Told {
+    let mut told = Told::of("dataset");
+    told.say(format!("--batches={}", listed(&parts.batches)));
+    told.student(parts.student.as_ref());
+    if dry {
+        told.say("--dry-run".to_owned());
+    }
+    told.hand("SERA_VERIFICATION", &parts.verification);
+    told.hand("SERA_DATASET", &parts.dataset);
+    told
+}
+
+/// The batches by name, so that one which has just ended is not counted before its turn; all of them, where their names are too many for a flag.
+fn listed(batches: &[String]) -> String {
+    /// A flag may have 128 KiB on Linux.
+    const MOST_BYTES: usize = 96 * 1024;
+    let names = batches.join(",");
+    if names.is_empty() || names.len() > MOST_BYTES { "all".to_owned() } else { names }
+}
+
+impl Told {
+    fn samples(&mut self, batch: &str, SampleRange { from, count }: SampleRange) {
+        self.say(format!("--batch={batch}"));
+        self.say(format!("--first={from}"));
+        self.say(format!("--count={count}"));
+    }
+
+    /// Where the student's tokenizer is: a folder, where a claim is mounted; what is built in has no place.
+    fn student(&mut self, student: Option<&ModelUri>) {
+        if let Some(uri) = student {
+            self.say(match uri.claim() {
+                Some((_, path)) => format!("--student={}/{path}", pod::STUDENT_MOUNT),
+                None => format!("--student={uri}"),
+            });
+        }
+    }
+}
+
+/// A folder as the pods see it: a claim is mounted whole and becomes `file://`.
+fn in_pod(folder: &StoreUri, mount: &str) -> String {
+    match (folder.claim(), folder.path()) {
+        (None, _) => folder.as_str().trim_end_matches('/').to_owned(),
+        (Some(_), "") => format!("file://{mount}"),
+        (Some(_), path) => format!("file://{mount}/{path}"),
+    }
+}
+
+/// The longest that a shard can take: each slot makes its samples one after the other, a sample has at most three first rollouts and a second, and
+/// each of them ends at its own limit. An hour beside that is for images, reviews and texts.
+fn longest_shard_minutes(parts: &SampleParts) -> u64 {
+    const ROLLOUTS_OF_A_SAMPLE: u64 = 4;
+    const BESIDE: u64 = 60;
+    /// The most that a duration of one part can say.
+    const MOST: u64 = 99_999;
+    let rounds = u64::from(parts.shard_size.min(parts.range.count).div_ceil(parts.slots.max(1)));
+    let rollout = parts.plan.agent.rollout_timeout.span().as_secs().div_ceil(60);
+    (rounds * ROLLOUTS_OF_A_SAMPLE).saturating_mul(rollout).saturating_add(BESIDE).min(MOST)
+}
+
+/// The uid of the pod, which names the folder of its files.
+fn pod_uid() -> EnvVar {
+    let field = ObjectFieldSelector { field_path: "metadata.uid".to_owned(), api_version: None };
+    EnvVar {
+        name: "SERA_POD_UID".to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
+    }
+}

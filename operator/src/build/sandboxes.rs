@@ -1,0 +1,167 @@
+//! The sandboxes of a rollout pod: containers in the user's image that execute what a model wrote, one rollout at a time and each by itself. They hold
+//! no secret and no token, and share nothing but a directory with the driver.
+
+use k8s_openapi::{
+    api::core::v1::{Capabilities, Container, EmptyDirVolumeSource, SecurityContext, Volume, VolumeMount},
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use super::{
+    Images, SampleParts,
+    pod::{self, empty_dir, mount},
+};
+
+/// Where the program lies that executes commands.
+const PROGRAM_MOUNT: &str = "/run/sera/bin";
+/// The program.
+const PROGRAM: &str = "/run/sera/bin/sera-sandbox";
+/// Where a copy of what the image has at `workingDir` lies: the slot's own directory is mounted over it.
+const IMAGE_MOUNT: &str = "/run/sera/image";
+/// The directory that a slot shares with the driver.
+const SHARED_MOUNT: &str = "/run/sera/slot";
+/// The home of whoever works in a slot.
+const HOME: &str = "/run/sera/home";
+/// Where temporary files go.
+const TMP: &str = "/tmp";
+/// The user of the first slot; the others follow. None of them is the driver's, so that no slot can signal or trace it or another.
+const FIRST_USER: i64 = 65_600;
+/// How much disk a slot's files may take before the kubelet ends the pod; `sera-sandbox` keeps below it by itself.
+const SLOT_DISK: &str = "10Gi";
+
+/// What a pod has for its sandboxes.
+pub(super) struct Sandboxes {
+    /// What runs before the program, and beside it.
+    pub containers: Vec<Container>,
+    /// Their volumes.
+    pub volumes: Vec<Volume>,
+    /// What of them the driver sees: of each slot the shared directory, and nothing that a model can write to.
+    pub driver_mounts: Vec<VolumeMount>,
+}
+
+/// The sandboxes of the pods that make these samples.
+pub(super) fn of(samples: &SampleParts, images: &Images) -> Sandboxes {
+    let (program, program_mount) = empty_dir("program", PROGRAM_MOUNT, EmptyDirVolumeSource::default());
+    let (image, image_mount) = empty_dir("image", IMAGE_MOUNT, EmptyDirVolumeSource::default());
+    let working_dir = samples.environment.working_dir.as_str();
+    let mut sandboxes = Sandboxes {
+        containers: vec![
+            installer(images, program_mount),
+            copier("copy", 0, working_dir, image_mount, samples, images),
+        ],
+        volumes: vec![program, image],
+        driver_mounts: Vec::new(),
+    };
+    for slot in 0..samples.slots {
+        let name = format!("slot-{slot}");
+        sandboxes.volumes.push(volume(&name));
+        sandboxes.driver_mounts.push(part(&name, "shared", &format!("{}/{slot}", pod::SLOTS_MOUNT)));
+        for (number, path) in samples.environment.writable_paths.iter().enumerate() {
+            let (copier_name, to) = (format!("copy-{slot}-{number}"), part(&name, &writable(number), IMAGE_MOUNT));
+            sandboxes.containers.push(copier(&copier_name, i64::from(slot), path.as_str(), to, samples, images));
+        }
+    }
+    // Sidecars last: nothing before them may see a slot at work.
+    for slot in 0..samples.slots {
+        sandboxes.containers.push(sandbox(&format!("slot-{slot}"), i64::from(slot), samples, images));
+    }
+    sandboxes
+}
+
+/// Copies a directory of the image, as the slot's user, before something is mounted over it.
+fn copier(name: &str, slot: i64, from: &str, to: VolumeMount, samples: &SampleParts, images: &Images) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some(image(samples, images)),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec![PROGRAM.to_owned()]),
+        args: Some(vec!["copy".to_owned(), from.to_owned(), IMAGE_MOUNT.to_owned()]),
+        resources: Some(pod::SMALL_RESOURCES.requirements()),
+        security_context: Some(security(slot, samples)),
+        volume_mounts: Some(vec![mount("program", PROGRAM_MOUNT, true), to]),
+        ..Container::default()
+    }
+}
+
+fn image(samples: &SampleParts, images: &Images) -> String {
+    samples.environment.image.as_ref().unwrap_or(&images.environment).to_string()
+}
+
+/// The directory of a slot's volume for one of the environment's writable paths.
+fn writable(number: usize) -> String {
+    format!("writable-{number}")
+}
+
+/// Puts the program where images that do not have it find it.
+fn installer(images: &Images, program: VolumeMount) -> Container {
+    Container {
+        name: "install".to_owned(),
+        image: Some(images.sandbox.to_string()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(vec!["install".to_owned(), PROGRAM.to_owned()]),
+        resources: Some(pod::SMALL_RESOURCES.requirements()),
+        security_context: Some(pod::container_security()),
+        volume_mounts: Some(vec![program]),
+        ..Container::default()
+    }
+}
+
+fn sandbox(name: &str, slot: i64, samples: &SampleParts, images: &Images) -> Container {
+    let environment = &samples.environment;
+    let working_dir = environment.working_dir.as_str();
+    let mut mounts = vec![
+        mount("program", PROGRAM_MOUNT, true),
+        mount("image", IMAGE_MOUNT, true),
+        part(name, "shared", SHARED_MOUNT),
+        part(name, "workspace", working_dir),
+        part(name, "tmp", TMP),
+        part(name, "home", HOME),
+    ];
+    for (number, path) in environment.writable_paths.iter().enumerate() {
+        mounts.push(part(name, &writable(number), path.as_str()));
+    }
+    let resources = samples.slot_resources.clone().filter(|resources| !resources.is_empty());
+    Container {
+        name: name.to_owned(),
+        image: Some(image(samples, images)),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec![PROGRAM.to_owned()]),
+        args: Some(vec![
+            "serve".to_owned(),
+            format!("--socket={SHARED_MOUNT}/socket"),
+            format!("--workspace={working_dir}"),
+            format!("--tmp={TMP}"),
+            format!("--home={HOME}"),
+            format!("--image-workspace={IMAGE_MOUNT}"),
+            // What the image sets, such as the home of a compiler; the container gets no variable from us.
+            "--inherit-env".to_owned(),
+        ]),
+        // A sidecar: it starts before the driver and ends after it, and its end is not the pod's.
+        restart_policy: Some("Always".to_owned()),
+        resources: Some(resources.map_or_else(|| pod::SLOT_RESOURCES.requirements(), Into::into)),
+        security_context: Some(security(slot, samples)),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+fn security(slot: i64, samples: &SampleParts) -> SecurityContext {
+    let user = samples.environment.user;
+    let own = FIRST_USER + slot;
+    SecurityContext {
+        run_as_user: Some(user.map_or(own, |user| user.uid.into())),
+        run_as_group: Some(user.map_or(own, |user| user.effective_gid().into())),
+        read_only_root_filesystem: Some(samples.environment.read_only_root_filesystem),
+        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+        ..pod::container_security()
+    }
+}
+
+fn volume(name: &str) -> Volume {
+    let source = EmptyDirVolumeSource { medium: None, size_limit: Some(Quantity(SLOT_DISK.to_owned())) };
+    Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }
+}
+
+/// A directory of a slot's volume.
+fn part(volume: &str, directory: &str, path: &str) -> VolumeMount {
+    VolumeMount { sub_path: Some(directory.to_owned()), ..mount(volume, path, false) }
+}

@@ -1,0 +1,112 @@
+//! What each stage's program is told.
+
+use super::*;
+
+#[test]
+fn the_program_is_told_what_to_take_and_which_fields_to_name() {
+    let job = built("s3://acme/sera", PodSettings::default());
+    assert_eq!(
+        arguments(&job),
+        [
+            "snapshot",
+            "--url=https://git.example/a.git",
+            "--revision=main",
+            "--commits=4",
+            "--lookback-days=30",
+            "--git-credentials=/etc/sera/git",
+            "--git-credentials-field=spec.source.git.credentialsSecretRef",
+            "--store=s3://acme/sera/ml/billing/3f2c9a10-0000",
+            "--store-credentials=/etc/sera/store",
+            "--store-credentials-field=spec.output.credentialsSecretRef",
+            "--scratch=/tmp/work",
+            "--termination-message=/dev/termination-log",
+        ]
+    );
+}
+
+#[test]
+fn a_driver_is_told_its_samples_its_teacher_and_its_slots_and_has_a_pod_for_each_shard() {
+    let job = built_of(Stage::Rollouts, &blueprint("s3://acme/sera", PodSettings::default()));
+    assert_eq!((&job["spec"]["completions"], &job["spec"]["parallelism"]), (&json!(3), &json!(3)));
+    assert!(job["spec"].get("activeDeadlineSeconds").is_none(), "its pods may wait for nodes");
+    assert_eq!(
+        arguments(&job),
+        [
+            "rollout",
+            "--batch=billing-3",
+            "--first=17",
+            "--count=8",
+            "--shard-size=3",
+            "--teacher-url=https://teacher.example/v1",
+            "--teacher-model=GLM-4.6",
+            "--teacher-credentials=/etc/sera/teacher",
+            "--teacher-credentials-field=spec.teacher.endpoint.credentialsSecretRef",
+            "--sandbox=/run/sera/slots",
+            "--slots=2",
+            "--listen=0.0.0.0:8080",
+            // Two rounds of four rollouts of two hours, and one more.
+            "--timeout=1020m",
+            "--store=s3://acme/sera/ml/billing/3f2c9a10-0000",
+            "--store-credentials=/etc/sera/store",
+            "--store-credentials-field=spec.output.credentialsSecretRef",
+            "--scratch=/tmp/work",
+            "--termination-message=/dev/termination-log",
+        ]
+    );
+    let variables = pod(&job)["containers"][0]["env"].as_array().unwrap();
+    let plan: RolloutPlan = serde_json::from_str(variables[0]["value"].as_str().unwrap()).unwrap();
+    assert_eq!((&variables[0]["name"], plan), (&json!("SERA_PLAN"), RolloutPlan::default()));
+    assert_eq!(variables[1], json!({"name": "SERA_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}));
+}
+
+#[test]
+fn counting_is_told_the_policy_and_the_student_and_whether_it_is_a_dry_run() {
+    let mut blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    let verification = built_of(Stage::Verification, &blueprint);
+    assert_eq!(arguments(&verification)[..4], ["verify", "--batch=billing-3", "--first=17", "--count=8"]);
+    assert!(arguments(&verification).contains(&"--student=/mnt/student/q/Qwen3-8B"));
+    let told = |job: &Value| {
+        let variables = pod(job)["containers"][0]["env"].as_array().unwrap();
+        variables.iter().map(|variable| variable["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&verification), ["SERA_VERIFICATION"]);
+    blueprint.samples = None;
+    assert!(arguments(&built_of(Stage::Verification, &blueprint)).contains(&"--batches=billing-1,billing-2"));
+    for (stage, is_dry) in [(Stage::Generation, true), (Stage::Dataset, false)] {
+        let job = built_of(stage, &blueprint);
+        assert_eq!(arguments(&job)[..2], ["dataset", "--batches=billing-1,billing-2"]);
+        assert_eq!(arguments(&job).contains(&"--dry-run"), is_dry);
+        assert_eq!(told(&job), ["SERA_VERIFICATION", "SERA_DATASET"]);
+    }
+}
+
+#[test]
+fn a_claim_is_mounted_whole_and_becomes_a_folder() {
+    for (store, folder) in [
+        ("pvc://data/sera/runs", "--store=file:///mnt/store/sera/runs/ml/billing/3f2c9a10-0000"),
+        ("pvc://data", "--store=file:///mnt/store/ml/billing/3f2c9a10-0000"),
+    ] {
+        let job = built(store, PodSettings::default());
+        assert!(arguments(&job).contains(&folder), "{:?}", arguments(&job));
+        let volumes = pod(&job)["volumes"].as_array().unwrap();
+        assert!(
+            volumes.contains(&json!({"name": "store", "persistentVolumeClaim": {"claimName": "data"}})),
+            "{volumes:?}"
+        );
+        let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();
+        assert!(mounts.contains(&json!({"name": "store", "mountPath": "/mnt/store"})), "{mounts:?}");
+    }
+}
+
+#[test]
+fn claims_of_others_are_mounted_to_be_read() {
+    let mut blueprint = blueprint("pvc://data/sera", PodSettings::default());
+    blueprint.snapshot_at = Some("pvc://old/sera/ml/a/1".parse().unwrap());
+    let rollouts = built_of(Stage::Rollouts, &blueprint);
+    assert!(arguments(&rollouts).contains(&"--snapshot=file:///mnt/snapshot/sera/ml/a/1"));
+    let verification = built_of(Stage::Verification, &blueprint);
+    for (job, name, path) in [(rollouts, "snapshot", "/mnt/snapshot"), (verification, "student", "/mnt/student")] {
+        let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();
+        assert!(mounts.contains(&json!({"name": name, "mountPath": path, "readOnly": true})), "{mounts:?}");
+    }
+}

@@ -1,0 +1,128 @@
+//! Facts about the objects that are built. Here are the blueprints; the tests are sorted by what they are about.
+
+mod children;
+mod commands;
+mod security;
+mod wishes;
+
+use sera_crds::{
+    batch::SampleRange,
+    contract::{DatasetPlan, RolloutPlan, VerificationPlan},
+    run::{Commits, PodSettings, Pods, RehearsalShares},
+    values::{Stage, StoreUri},
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    facts::Uid,
+    names::{Kind, Owner, PROGRAM_CONTAINER},
+};
+
+fn owner() -> Owner {
+    Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: Uid::from("3f2c9a10-0000") }
+}
+
+fn settings(json: Value) -> PodSettings {
+    serde_json::from_value(json).unwrap()
+}
+
+fn secret(name: &str, field: &'static str) -> Option<SecretField> {
+    Some(SecretField { name: name.into(), field })
+}
+
+fn images() -> Images {
+    let image = |name: &str| format!("registry.example/{name}:1").parse().unwrap();
+    Images {
+        rollout: image("rollout"),
+        sandbox: image("sandbox"),
+        environment: image("environment"),
+        teacher: image("teacher"),
+    }
+}
+
+/// A batch with all that one can have, whose pods are of `pods`.
+fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
+    let home = store.parse::<StoreUri>().unwrap().folder_of("ml", "billing", "3f2c9a10-0000");
+    let verification = VerificationPlan::default();
+    Blueprint {
+        home: home.parse().unwrap(),
+        store_credentials: secret("s3-secret", "spec.output.credentialsSecretRef"),
+        pods: Pods { default: Some(pods), ..Pods::default() },
+        snapshot: Some(SnapshotParts {
+            url: "https://git.example/a.git".into(),
+            revision: "main".into(),
+            commits: Commits { count: 4, lookback_days: 30 },
+            credentials: secret("git-secret", "spec.source.git.credentialsSecretRef"),
+        }),
+        snapshot_at: None,
+        rehearsal: Some(RehearsalParts { seed: 7, shares: RehearsalShares::default() }),
+        samples: Some(samples(json!({}))),
+        counting: Some(CountingParts {
+            verification,
+            dataset: Some(DatasetPlan {
+                accepted_trajectories: 16,
+                first_rollout_share: "0.625".parse().unwrap(),
+                eval_fraction: "0.02".parse().unwrap(),
+            }),
+            student: Some("pvc://models/q/Qwen3-8B".parse().unwrap()),
+            batches: vec!["billing-1".into(), "billing-2".into()],
+        }),
+    }
+}
+
+fn samples(environment: Value) -> SampleParts {
+    SampleParts {
+        batch: "billing-3".into(),
+        range: SampleRange { from: 17, count: 8 },
+        shard_size: 3,
+        plan: RolloutPlan::default(),
+        slots: 2,
+        environment: serde_json::from_value(environment).unwrap(),
+        slot_resources: None,
+        teacher: TeacherParts {
+            url: "https://teacher.example/v1".into(),
+            model: "GLM-4.6".into(),
+            is_rehearsal: false,
+            credentials: secret("teacher-secret", "spec.teacher.endpoint.credentialsSecretRef"),
+            authority: secret("authority-secret", "spec.teacher.endpoint.caSecretRef"),
+        },
+    }
+}
+
+fn built(store: &str, pods: PodSettings) -> Value {
+    built_of(Stage::Snapshot, &blueprint(store, pods))
+}
+
+fn built_of(stage: Stage, blueprint: &Blueprint) -> Value {
+    serde_json::to_value(job(&owner(), stage, 3, blueprint, &images()).unwrap()).unwrap()
+}
+
+fn pod(job: &Value) -> &Value {
+    &job["spec"]["template"]["spec"]
+}
+
+fn arguments(job: &Value) -> Vec<&str> {
+    pod(job)["containers"][0]["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect()
+}
+
+/// Every kind of pod that there is.
+fn every_pod() -> Vec<(Stage, Value)> {
+    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    [Stage::Snapshot, Stage::Rollouts, Stage::Verification, Stage::Generation, Stage::Dataset]
+        .into_iter()
+        .map(|stage| (stage, pod(&built_of(stage, &blueprint)).clone()))
+        .chain([(Stage::Serving, teacher_pod())])
+        .collect()
+}
+
+fn teacher_pod() -> Value {
+    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    let deployment = teacher(&owner(), blueprint.rehearsal.as_ref().unwrap(), &blueprint, &images());
+    serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"].clone()
+}
+
+fn containers(pod: &Value) -> Vec<&Value> {
+    let of = |field: &str| pod[field].as_array().map(Vec::as_slice).unwrap_or_default();
+    of("initContainers").iter().chain(of("containers")).collect()
+}

@@ -1,0 +1,71 @@
+//! What a batch does once it has a snapshot: the rollouts of its samples, shard by shard, and their verification, which alone counts. A policy that
+//! is edited afterwards is one more verification, and no rollout.
+
+use sera_crds::{contract::StageResult, values::Stage};
+
+use super::{
+    BatchWork, Given, Plan, Policy,
+    conditions::{ConditionType, Reason, Standing, Why},
+    record::{Generation, Record, Verification},
+    task::{self, Task},
+    teacher, totals,
+};
+
+/// Gets the rollouts and then the verdicts.
+pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Standing {
+    roll_out(plan, given, work).or_else(|| verify(plan, given, work)).unwrap_or_else(|| done(&plan.record))
+}
+
+/// Where a batch stands whose run is gone: what is done stays done.
+pub(super) fn without_its_run(record: &Record) -> Standing {
+    if record.conditions.holds(ConditionType::Verified) {
+        return done(record);
+    }
+    Standing::Reconciling(Why::new(
+        Reason::Waiting,
+        "spec.runRef.name: the run that says what to do is not there, or its defaults cannot be read",
+    ))
+}
+
+fn roll_out(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Option<Standing> {
+    if plan.record.conditions.holds(ConditionType::RolledOut) {
+        return None;
+    }
+    let awaited = teacher::awaited(given);
+    let task = Task::of(Stage::Rollouts, given.intent);
+    task::drive(plan, given, &task, awaited, |_, _| Some(format!("{} samples have their rollouts", work.samples)))
+}
+
+fn verify(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Option<Standing> {
+    if is_verified(&plan.record, work) {
+        return None;
+    }
+    let task = Task::of(Stage::Verification, given.intent);
+    let now = given.pen.now;
+    task::drive(plan, given, &task, None, |record, result| {
+        let StageResult::Verification { policy, counts, .. } = result? else { return None };
+        let Policy { measure, threshold, settings } = work.policy.clone();
+        let policy = policy.parse().ok()?;
+        record.verification = Some(Verification { measure, threshold, settings, policy, finished: now });
+        let generation = record.generation.get_or_insert_default();
+        generation.totals = totals::counted(&counts, work.price.as_ref(), &generation.totals);
+        Some(format!(
+            "{} samples have their verdicts: {} first and {} second trajectories are accepted",
+            counts.attempted, counts.accepted_first, counts.accepted_second
+        ))
+    })
+}
+
+/// Whether the verdicts are those of the policy. A run that edits its policy verifies all that its batches made at once, and by itself.
+fn is_verified(record: &Record, work: &BatchWork) -> bool {
+    let is_by_policy = |known: &Verification| work.of_run || known.settings == work.policy.settings;
+    record.conditions.holds(ConditionType::Verified) && record.verification.as_ref().is_some_and(is_by_policy)
+}
+
+fn done(record: &Record) -> Standing {
+    let totals = record.generation.as_ref().map(|Generation { totals, .. }| totals.clone()).unwrap_or_default();
+    Standing::Done(Why::new(
+        Reason::Succeeded,
+        format!("{} samples were made, and {} trajectories are accepted", totals.attempted, totals.accepted),
+    ))
+}

@@ -1,0 +1,368 @@
+//! How a stage gets done by Jobs: by one attempt after another, each written down before its Job is made, never two at a time. What sets the
+//! stages apart is a [`Task`]; what they make of a result is their own business.
+
+use jiff::{SignedDuration, Timestamp};
+use sera_crds::{
+    contract::{Failure, StageResult},
+    run::PodRole,
+    values::{Sha256, Stage},
+};
+
+use super::{
+    Given, Intent, Make, Plan, Removable, Removal, Work,
+    cause::{self, Holdup},
+    conditions::{ConditionType, Reason, Standing, Truth, Why},
+    finding,
+    record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
+    sight::{Evidence, Sight, look},
+    telling::{after_end, note_progress, running, samples_done, starting_at, words},
+};
+use crate::facts::{JobFacts, Trouble};
+
+/// How long a pod may take to start before the attempt is given up for a cause that somebody must repair. The same as the API's default for
+/// `generation.startDeadline`: pulling an image, binding a claim and growing a cluster are as slow for one pod as for many.
+pub(super) const START_DEADLINE: SignedDuration = SignedDuration::from_mins(15);
+
+/// How soon the API server is asked why a Job has no pod; see [`super::sight::is_without_a_pod`].
+const ASK_AFTER: SignedDuration = SignedDuration::from_secs(6);
+
+/// A stage of one object, as far as its attempts are concerned.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    /// The stage.
+    pub stage: Stage,
+    /// In a sentence: `the snapshot`.
+    pub noun: &'static str,
+    /// The condition that tells of it.
+    pub condition: ConditionType,
+    /// Whether one Job that succeeds makes the condition true; a check of a run's counts is only a part of its generation.
+    pub completes: bool,
+    /// What its pods are, among the images in status.
+    pub role: PodRole,
+    /// A digest of what it works from, where that may change while it does; an attempt that works from something else is ended.
+    pub inputs: Option<Sha256>,
+    /// How many pods it is divided among.
+    pub shards: u32,
+    /// How many samples it makes.
+    pub samples: u32,
+    /// How long a pod may take to start.
+    pub start_deadline: SignedDuration,
+}
+
+impl Task {
+    /// A stage of the object with this intent.
+    pub(super) fn of(stage: Stage, intent: &Intent) -> Self {
+        let is_a_check =
+            matches!(intent.work, Some(Work::Run(_))) && matches!(stage, Stage::Verification | Stage::Generation);
+        let (shards, samples) = match (stage, &intent.work) {
+            (Stage::Rollouts, Some(Work::Batch(work))) => (work.shards, work.samples),
+            _ => (1, 0),
+        };
+        Self {
+            stage,
+            noun: noun(stage),
+            condition: if is_a_check { Stage::Generation } else { stage }.into(),
+            completes: !is_a_check,
+            role: role(stage),
+            inputs: inputs(stage, intent),
+            shards,
+            samples,
+            start_deadline: if stage == Stage::Rollouts { intent.start_deadline } else { START_DEADLINE },
+        }
+    }
+
+    /// Whether what its programs say at their end is needed: the samples of a shard are in the store, and the verification counts them there.
+    fn is_told_by_its_pods(&self) -> bool {
+        self.stage != Stage::Rollouts
+    }
+
+    /// Whether it locks a part of the spec by itself. Generation is locked with its first batch, and a batch is immutable.
+    fn locks(&self) -> bool {
+        matches!(self.stage, Stage::Snapshot | Stage::Dataset)
+    }
+}
+
+/// A stage's Jobs in a sentence.
+pub(super) const fn noun(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Snapshot => "the snapshot",
+        Stage::Generation => "the dry run of the dataset",
+        Stage::Rollouts => "the rollouts",
+        Stage::Verification => "the verification",
+        Stage::Dataset => "the dataset",
+        Stage::Training => "the training",
+        Stage::Evaluation => "the evaluation",
+        Stage::Serving => "the serving",
+    }
+}
+
+/// What a stage's pods are.
+pub const fn role(stage: Stage) -> PodRole {
+    match stage {
+        Stage::Snapshot => PodRole::Snapshot,
+        Stage::Rollouts => PodRole::Rollout,
+        Stage::Verification => PodRole::Verify,
+        Stage::Generation | Stage::Dataset => PodRole::Dataset,
+        Stage::Training => PodRole::Train,
+        Stage::Evaluation => PodRole::Evaluate,
+        Stage::Serving => PodRole::Serve,
+    }
+}
+
+fn inputs(stage: Stage, intent: &Intent) -> Option<Sha256> {
+    match (stage, intent.work.as_ref()?) {
+        (Stage::Verification, Work::Batch(work)) => Some(work.policy.settings.clone()),
+        (Stage::Verification, Work::Run(work)) => Some(work.policy.settings.clone()),
+        (Stage::Generation, Work::Run(work)) => Some(work.dataset.clone()),
+        _ => None,
+    }
+}
+
+/// Whether an attempt of a stage is under way.
+pub(super) fn is_under_way(record: &Record, stage: Stage) -> bool {
+    record.attempts.get(&stage).is_some_and(|attempt| attempt.end.is_none())
+}
+
+/// Gets a stage done by a Job; none once it is, in this very pass. `accept` writes down what it made, and says so in a sentence; none where the
+/// result makes no sense. A Job that is due is not made while something is `awaited`.
+pub(super) fn drive(
+    plan: &mut Plan,
+    given: Given<'_>,
+    task: &Task,
+    awaited: Option<Why>,
+    accept: impl FnOnce(&mut Record, Option<StageResult>) -> Option<String>,
+) -> Option<Standing> {
+    match plan.record.attempts.get(&task.stage).cloned() {
+        Some(attempt) if attempt.end.is_none() => follow(plan, given, task, attempt, awaited, accept),
+        previous => Some(begin(plan, given, task, previous.as_ref())),
+    }
+}
+
+/// Plans away the Jobs that nothing needs any more. What counts is the status that was read, not the one that is being planned: a Job goes only
+/// when the word about its end is safely written.
+pub(super) fn clear_away(plan: &mut Plan, given: Given<'_>) {
+    let Given { observed, intent, pen } = given;
+    for job in observed.jobs.iter().filter(|job| !job.deleting) {
+        let Some((stage, number)) = observed.owner.job_of(&job.name) else { continue };
+        let kept_until = match observed.record.attempts.get(&stage) {
+            Some(attempt) if attempt.number == number => kept_until(attempt, job, intent, pen.now),
+            Some(attempt) if attempt.number > number => Some(pen.now),
+            // This status is behind: it does not know of the attempt yet.
+            _ => None,
+        };
+        let Some(kept_until) = kept_until else { continue };
+        if kept_until <= pen.now {
+            plan.remove.push(Removal { kind: Removable::Job, name: job.name.clone(), uid: job.uid.clone() });
+        } else {
+            plan.look_again_at(kept_until);
+        }
+    }
+}
+
+/// Until when the Job of a stage's latest attempt is kept; none while it is at work.
+fn kept_until(attempt: &Attempt, job: &JobFacts, intent: &Intent, now: Timestamp) -> Option<Timestamp> {
+    let end = attempt.end.as_ref()?;
+    Some(match end.outcome {
+        _ if job.end.is_none() => now,
+        AttemptOutcome::Succeeded => later(end.at, intent.keep_succeeded),
+        _ => later(end.at, intent.keep_failed),
+    })
+}
+
+/// Begins the next attempt, or says what it waits for.
+fn begin(plan: &mut Plan, given: Given<'_>, task: &Task, previous: Option<&Attempt>) -> Standing {
+    let Given { observed, intent, pen } = given;
+    if let Some(held) = held(intent) {
+        return held;
+    }
+    if let Some((previous, due)) = previous.and_then(|attempt| Some((attempt, attempt.next_due(pen.generation)?)))
+        && due > pen.now
+    {
+        plan.look_again_at(due);
+        return after_end(task, previous, due);
+    }
+    if observed.jobs.iter().any(|job| job.end.is_none()) {
+        return Standing::Reconciling(Why::new(
+            Reason::Waiting,
+            "an earlier attempt's Job is still going away: its pods may be at work until it is gone",
+        ));
+    }
+    let attempt = Attempt { inputs: task.inputs.clone(), ..Attempt::after(previous, observed.generation, pen.now) };
+    let standing = under_way(&mut plan.record, task, &attempt, starting_at(task, &attempt), given);
+    if task.completes {
+        plan.record.times.entry(task.stage).or_insert(StageTime::from(pen.now));
+    }
+    plan.record.attempts.insert(task.stage, attempt);
+    if task.locks() {
+        plan.record.locked.insert(task.stage);
+    }
+    plan.record.progress = Some((task.stage, 0));
+    standing
+}
+
+/// Goes on with an attempt that has not ended as far as status knows; none once the stage is done.
+fn follow(
+    plan: &mut Plan,
+    given: Given<'_>,
+    task: &Task,
+    mut attempt: Attempt,
+    awaited: Option<Why>,
+    accept: impl FnOnce(&mut Record, Option<StageResult>) -> Option<String>,
+) -> Option<Standing> {
+    let nothing = Evidence::default();
+    let evidence = given.observed.evidence.get(&task.stage).unwrap_or(&nothing);
+    if let (None, Some(job)) = (&attempt.job, &evidence.job) {
+        // Made by a process that died before it could write that down.
+        attempt.job = Some(job.uid.clone());
+        plan.record.attempts.insert(task.stage, attempt.clone());
+    }
+    let is_out_of_date = attempt.inputs != task.inputs;
+    let why = match look(&attempt, evidence, task.is_told_by_its_pods()) {
+        Sight::Failed(failure) => return Some(end(plan, given, task, attempt, AttemptOutcome::Failed(failure))),
+        Sight::Silent | Sight::Gone => return Some(end(plan, given, task, attempt, AttemptOutcome::Lost)),
+        // What it was to work from has changed, so that its result would be thrown away.
+        _ if is_out_of_date => return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn)),
+        Sight::Succeeded(result) => return succeed(plan, given, task, attempt, result, accept),
+        // Only suspending ends what runs: a spec that became wrong since is a matter for the next attempt.
+        Sight::Unmade if held(given.intent).is_some() => {
+            return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn));
+        }
+        _ if given.intent.suspend => return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn)),
+        Sight::Unmade => awaited.unwrap_or_else(|| {
+            plan.make.push(Make::Job { stage: task.stage, attempt: attempt.number });
+            starting_at(task, &attempt)
+        }),
+        Sight::Leaving => {
+            Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone")
+        }
+        Sight::Queued => Why::new(Reason::Queued, "the Job is suspended: it waits for its queue to admit it"),
+        Sight::Starting { since, holdup } => match starting(plan, given, task, &attempt, since, holdup) {
+            Ok(why) => why,
+            Err(failure) => return Some(end(plan, given, task, attempt, AttemptOutcome::Failed(failure))),
+        },
+        Sight::Running { earlier } => {
+            let done = samples_done(task, evidence, given.observed.live);
+            note_progress(&mut plan.record, task, done);
+            running(task, &attempt, done, given.observed.live, earlier.as_ref())
+        }
+    };
+    Some(under_way(&mut plan.record, task, &attempt, why, given))
+}
+
+/// What is said of a pod that has not started; or, once that has gone on for too long, why the attempt failed.
+fn starting(
+    plan: &mut Plan,
+    given: Given<'_>,
+    task: &Task,
+    attempt: &Attempt,
+    since: Option<Timestamp>,
+    holdup: Option<Holdup>,
+) -> Result<Why, Failure> {
+    let now = given.pen.now;
+    let deadline = since.map(|since| later(since, task.start_deadline));
+    let is_over = deadline.is_some_and(|deadline| deadline <= now);
+    for look in [since.map(|since| later(since, ASK_AFTER)), deadline].into_iter().flatten() {
+        if look > now {
+            plan.look_again_at(look);
+        }
+    }
+    match holdup {
+        Some(Holdup::Waiting(Trouble { reason, message })) => Ok(Why::said(&reason, message)),
+        Some(Holdup::Configuration(failure)) => Err(failure),
+        Some(Holdup::Retrying(failure)) if is_over => Err(failure),
+        Some(Holdup::Retrying(failure)) => Ok(Why::said(&failure.reason, words(&failure))),
+        None if is_over => Err(cause::of_a_pod_that_never_started(task.start_deadline)),
+        None => Ok(starting_at(task, attempt)),
+    }
+}
+
+/// Takes the stage as done, and has written down what it made.
+fn succeed(
+    plan: &mut Plan,
+    given: Given<'_>,
+    task: &Task,
+    mut attempt: Attempt,
+    result: Option<StageResult>,
+    accept: impl FnOnce(&mut Record, Option<StageResult>) -> Option<String>,
+) -> Option<Standing> {
+    let pen = given.pen;
+    let Some(sentence) = accept(&mut plan.record, result) else {
+        let outcome = AttemptOutcome::Failed(cause::of_a_word_that_makes_no_sense(task.noun));
+        return Some(end(plan, given, task, attempt, outcome));
+    };
+    let (truth, reason) =
+        if task.completes { (Truth::True, Reason::Succeeded) } else { (Truth::False, Reason::Progressing) };
+    plan.record.conditions.set(pen, task.condition, truth, Why::new(reason, sentence));
+    plan.record.progress = Some((task.stage, 100));
+    if let Some(time) = plan.record.times.get_mut(&task.stage).filter(|_| task.completes) {
+        time.ended = Some(pen.now);
+    }
+    let pods = given.observed.evidence.get(&task.stage).map_or(&[][..], |evidence| &evidence.pods);
+    if let Some(image) = pods.iter().find_map(|pod| pod.image.as_deref()) {
+        plan.record.images.insert(task.role.as_str().to_owned(), image.to_owned());
+    }
+    attempt.finish(AttemptOutcome::Succeeded, pen.now);
+    plan.record.attempts.insert(task.stage, attempt);
+    None
+}
+
+/// Writes down that an attempt ended without a result. The snapshot's lock goes with it: nothing was made of what the spec said, so its owner may
+/// put it right. The next attempt begins in a later pass, which has read this.
+pub(super) fn end(
+    plan: &mut Plan,
+    given: Given<'_>,
+    task: &Task,
+    mut attempt: Attempt,
+    outcome: AttemptOutcome,
+) -> Standing {
+    let pen = given.pen;
+    if let AttemptOutcome::Failed(failure) = &outcome {
+        let failure = failure.clone();
+        plan.record.remember(PastFailure { stage: task.stage, attempt: attempt.number, at: pen.now, failure });
+    }
+    attempt.finish(outcome, pen.now);
+    let due = attempt.next_due(pen.generation).unwrap_or(pen.now);
+    let standing = after_end(task, &attempt, due);
+    let why =
+        attempt.failure().map_or_else(|| standing.why().clone(), |failure| Why::said(&failure.reason, words(failure)));
+    plan.record.conditions.set(pen, task.condition, Truth::False, why);
+    if task.stage == Stage::Snapshot {
+        plan.record.locked.remove(&Stage::Snapshot);
+    }
+    plan.record.attempts.insert(task.stage, attempt);
+    plan.look_again_at(due);
+    held(given.intent).unwrap_or(standing)
+}
+
+/// Where an object stands while an attempt is under way. One that stalled for its owner's mistake stays stalled while the operator tries again by
+/// itself, and leaves that state by a success or a change: else a health check would flap with every attempt.
+fn under_way(record: &mut Record, task: &Task, attempt: &Attempt, why: Why, given: Given<'_>) -> Standing {
+    let stalled = record.conditions.get(ConditionType::Stalled).filter(|stalled| {
+        attempt.failures > 0
+            && record.conditions.get(task.condition).is_some_and(|known| known.reason == stalled.reason)
+    });
+    if let Some(stalled) = stalled {
+        return Standing::Stalled(Why::said(&stalled.reason, stalled.message.clone()));
+    }
+    record.conditions.set(given.pen, task.condition, Truth::False, why.clone());
+    Standing::Reconciling(why)
+}
+
+/// What keeps any attempt from beginning, the owner's own word first.
+pub(super) fn held(intent: &Intent) -> Option<Standing> {
+    if intent.suspend {
+        return Some(Standing::Suspended(Why::new(
+            Reason::Suspended,
+            "spec.suspend is set; what was done so far is kept",
+        )));
+    }
+    if let Some(why) = finding(intent) {
+        return Some(Standing::Stalled(why));
+    }
+    let unsupported = intent.unsupported.as_ref()?;
+    Some(Standing::Stalled(Why::new(Reason::NotImplemented, unsupported.clone())))
+}
+
+fn later(time: Timestamp, span: SignedDuration) -> Timestamp {
+    time.saturating_add(span).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,153 @@
+//! A batch on its way from a snapshot to verdicts, and what becomes of it when its policy is edited.
+
+use super::*;
+
+fn shards(active: u32, succeeded: u32) -> JobFacts {
+    JobFacts { active, ready: active, succeeded, ..job_of(Stage::Rollouts, 1) }
+}
+
+fn verified_batch() -> Scene {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.work(Stage::Rollouts, &success());
+    scene.work(Stage::Verification, &verified(counts(6, 4)));
+    scene
+}
+
+#[test]
+fn a_batch_rolls_out_then_verifies_and_is_ready_with_its_counts() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    let rolled_out = scene.work(Stage::Rollouts, &success());
+    assert!(rolled_out.record.conditions.holds(ConditionType::RolledOut));
+    assert_eq!(rolled_out.record.generation, None, "the verification is the only one that counts");
+    assert_eq!(rolled_out.record.attempts[&Stage::Verification].inputs, Some(digest('1')));
+    let done = scene.work(Stage::Verification, &verified(counts(6, 4)));
+    assert_eq!(
+        (done.record.phase, reason_of(&done, ConditionType::Ready)),
+        (Some(Phase::Succeeded), Some("Succeeded"))
+    );
+    assert!(
+        done.record.conditions.holds(ConditionType::Ready) && done.record.conditions.holds(ConditionType::Verified)
+    );
+    let totals = done.record.generation.clone().unwrap().totals;
+    assert_eq!((totals.attempted, totals.accepted, totals.accepted_first, totals.tokens), (8, 10, 6, 1_000));
+    let verification = done.record.verification.clone().unwrap();
+    assert_eq!((verification.settings, verification.policy.as_str()), (digest('1'), &*"77".repeat(32)));
+    assert_eq!(scene.pass().record, done.record, "and stays so");
+}
+
+#[test]
+fn a_batchs_results_are_needed_by_nobody_so_that_lost_words_of_a_shard_cost_nothing() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.pass();
+    scene.have(ended(job_of(Stage::Rollouts, 1), None), Vec::new());
+    assert!(scene.pass().record.conditions.holds(ConditionType::RolledOut));
+}
+
+#[test]
+fn progress_is_the_share_of_samples_that_are_done_and_one_pod_that_works_is_enough() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.pass();
+    scene.have(shards(2, 1), vec![pending("ImagePullBackOff", "nope")]);
+    let plan = scene.pass();
+    assert_eq!(plan.record.progress, Some((Stage::Rollouts, 30)), "a shard of three is done");
+    scene.observed.live = Some(Live { done: 4, tokens: 9_000 });
+    let plan = scene.pass();
+    assert_eq!(plan.record.progress, Some((Stage::Rollouts, 70)));
+    let said = message_of(&plan, ConditionType::RolledOut);
+    assert!(said.ends_with("7 of 10 samples are done, 9000 tokens at work"), "{said}");
+    scene.observed.live = None;
+    scene.have(shards(1, 2), vec![pending("ImagePullBackOff", "nope")]);
+    assert_eq!(reason_of(&scene.pass(), ConditionType::RolledOut), Some("ImagePullBackOff"), "nothing else is at work");
+}
+
+#[test]
+fn rollouts_wait_for_the_teacher_which_goes_only_when_their_end_was_read_back() {
+    let mut scene = Scene::of(batch_intent());
+    scene.pass();
+    assert!(!scene.plan().make.contains(&Make::Teacher), "there is nothing to ask it yet");
+    scene.work(Stage::Snapshot, &success());
+    scene.have_nothing();
+    let waiting = scene.pass();
+    assert_eq!(waiting.make, [Make::Teacher]);
+    assert_eq!(reason_of(&waiting, ConditionType::Reconciling), Some("Waiting"));
+    scene.observed.teacher = Some(Arc::new(teacher(0)));
+    assert_eq!(scene.pass().make, [], "it is there, and does not answer yet");
+    scene.observed.teacher = Some(Arc::new(teacher(1)));
+    let done = scene.work(Stage::Rollouts, &success());
+    assert!(done.record.conditions.holds(ConditionType::RolledOut) && done.remove.is_empty());
+    let removed = scene.pass().remove;
+    assert_eq!((removed.len(), removed[0].kind, &*removed[0].uid.to_string()), (1, Removable::Teacher, "teacher-1"));
+    scene.observed.teacher = Some(Arc::new(TeacherFacts { deleting: true, ..teacher(1) }));
+    assert!(scene.pass().remove.is_empty());
+}
+
+#[test]
+fn an_edited_policy_is_one_more_verification_and_asks_no_teacher() {
+    let mut scene = verified_batch();
+    scene.observed.teacher = None;
+    scene.have_nothing();
+    scene.edit(|intent| {
+        let Some(Work::Batch(work)) = &mut intent.work else { unreachable!() };
+        work.policy = Policy { threshold: "0.8".parse().unwrap(), ..policy('2') };
+    });
+    let again = scene.pass();
+    assert_eq!(again.record.attempts[&Stage::Verification].number, 2);
+    assert_eq!((again.record.phase, again.record.attempts[&Stage::Rollouts].number), (Some(Phase::Running), 1));
+    let done = scene.work(Stage::Verification, &verified(counts(6, 1)));
+    let generation = done.record.generation.unwrap();
+    assert_eq!((generation.totals.accepted, generation.totals.attempted, generation.totals.tokens), (7, 8, 1_000));
+    let verification = done.record.verification.unwrap();
+    assert_eq!((verification.settings, verification.threshold.as_str()), (digest('2'), "0.8"));
+    assert_eq!(done.record.phase, Some(Phase::Succeeded));
+}
+
+#[test]
+fn a_policy_that_is_edited_while_it_is_applied_ends_the_attempt_and_the_next_has_the_new_one() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.work(Stage::Rollouts, &success());
+    scene.pass();
+    scene.have(job_of(Stage::Verification, 1), Vec::new());
+    scene.edit(|intent| {
+        let Some(Work::Batch(work)) = &mut intent.work else { unreachable!() };
+        work.policy = policy('2');
+    });
+    let ended = scene.pass();
+    let outcome = ended.record.attempts[&Stage::Verification].end.as_ref().map(|end| end.outcome.clone());
+    assert_eq!(outcome, Some(AttemptOutcome::Withdrawn));
+    scene.have_nothing();
+    scene.pass();
+    assert_eq!(scene.observed.record.attempts[&Stage::Verification].inputs, Some(digest('2')));
+}
+
+#[test]
+fn a_report_of_another_stage_makes_no_sense_and_is_tried_again() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.work(Stage::Rollouts, &success());
+    let plan = scene.work(Stage::Verification, &success());
+    assert_eq!(plan.record.failures[0].failure.reason, "ProgramFailed");
+    assert!(plan.record.failures[0].failure.message.contains("the verification"), "{:?}", plan.record.failures[0]);
+    assert_eq!(plan.record.verification, None);
+}
+
+#[test]
+fn a_batch_whose_run_is_gone_waits_unless_it_is_done() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.intent().work = None;
+    assert_eq!(reason_of(&scene.pass(), ConditionType::Reconciling), Some("Waiting"));
+    let mut done = verified_batch();
+    done.intent().work = None;
+    assert_eq!(done.pass().record.phase, Some(Phase::Succeeded));
+}
+
+#[test]
+fn a_finished_batch_that_is_suspended_has_nothing_to_hold() {
+    let mut scene = verified_batch();
+    scene.edit(|intent| intent.suspend = true);
+    assert_eq!(scene.pass().record.phase, Some(Phase::Succeeded));
+}

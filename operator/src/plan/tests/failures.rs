@@ -1,0 +1,81 @@
+//! What a failed attempt leads to: whose turn it is, what is said, and when the next one begins.
+
+use super::*;
+
+#[test]
+fn the_owners_mistake_stalls_and_names_the_field_and_unlocks_it() {
+    let mut scene = Scene::with_job_made();
+    let said = Termination::failed(failure(FailureClass::Configuration));
+    scene.have(ended(job(1), Some("PodFailurePolicy")), vec![pod(PodPhase::Failed, Some(&said))]);
+    let plan = scene.pass();
+    assert_eq!(plan.record.phase, Some(Phase::Stalled));
+    assert_eq!(reason_of(&plan, ConditionType::Stalled), Some("BecauseConfiguration"));
+    assert!(message_of(&plan, ConditionType::Stalled).starts_with("spec.source.git.revision: no branch"));
+    assert_eq!(plan.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::False);
+    assert!(plan.record.locked.is_empty(), "or else nobody could put the field right");
+    assert_eq!(plan.record.failures.len(), 1);
+    assert_eq!(plan.look_again, Some(at(10)), "a Secret may be repaired without anybody telling us");
+}
+
+#[test]
+fn what_cannot_be_reached_is_tried_again_and_stalls_nobody() {
+    let mut scene = Scene::with_job_made();
+    let said = Termination::failed(failure(FailureClass::Unavailable));
+    scene.have(ended(job(1), Some("FailedIndexes")), vec![pod(PodPhase::Failed, Some(&said))]);
+    let plan = scene.pass();
+    assert_eq!(plan.record.phase, Some(Phase::Running));
+    assert_eq!(reason_of(&plan, ConditionType::Reconciling), Some("BackingOff"));
+    assert!(plan.record.conditions.get(ConditionType::Stalled).is_none());
+    assert_eq!(plan.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::True);
+    scene.now = at(9);
+    assert_eq!(attempt_of(&scene.pass()).0, 1);
+    scene.now = at(10);
+    assert_eq!(attempt_of(&scene.pass()).0, 2);
+}
+
+#[test]
+fn a_stalled_run_does_not_flap_while_the_operator_tries_again_by_itself() {
+    let mut scene = Scene::with_job_made();
+    let said = Termination::failed(failure(FailureClass::Configuration));
+    scene.have(ended(job(1), Some("PodFailurePolicy")), vec![pod(PodPhase::Failed, Some(&said))]);
+    scene.pass();
+    scene.now = at(10);
+    assert_eq!(attempt_of(&scene.pass()), (2, None));
+    let trying = scene.pass();
+    assert_eq!(trying.make.len(), 1);
+    assert_eq!(trying.record.phase, Some(Phase::Stalled));
+    assert_eq!(trying.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::False);
+    let success = PodFacts { job: "job-2".into(), ..pod(PodPhase::Succeeded, Some(&success())) };
+    scene.have(ended(job(2), None), vec![success]);
+    let done = scene.pass();
+    assert_eq!(done.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::True);
+    assert!(done.record.snapshot.is_some());
+}
+
+#[test]
+fn a_changed_spec_or_token_ends_the_wait_and_the_stall_at_once() {
+    for change in [|intent: &mut Intent| intent.retry = "again".into(), |intent: &mut Intent| intent.teacher = None] {
+        let mut scene = Scene::with_job_made();
+        let said = Termination::failed(failure(FailureClass::Configuration));
+        scene.have(ended(job(1), Some("PodFailurePolicy")), vec![pod(PodPhase::Failed, Some(&said))]);
+        scene.pass();
+        scene.edit(change);
+        let plan = scene.pass();
+        assert_eq!(attempt_of(&plan), (2, None));
+        assert_eq!(plan.record.phase, Some(Phase::Running), "its owner has acted: no longer stalled");
+        assert_eq!(plan.record.retry, scene.observed.intent.as_ref().unwrap().retry);
+        assert!(plan.record.locked.contains(&Stage::Snapshot));
+    }
+}
+
+#[test]
+fn a_failed_pod_is_named_while_kubernetes_tries_again() {
+    let mut scene = Scene::with_job_made();
+    let said = Termination::failed(failure(FailureClass::Unavailable));
+    scene.have(job(1), vec![pod(PodPhase::Failed, Some(&said))]);
+    let plan = scene.pass();
+    assert_eq!(
+        (attempt_of(&plan), reason_of(&plan, ConditionType::Reconciling)),
+        ((1, None), Some("BecauseUnavailable"))
+    );
+}

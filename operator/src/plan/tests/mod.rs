@@ -1,0 +1,346 @@
+//! The plan as a table: from a state and what has happened, to what is made, what goes, what status says and when to look again. Here are the objects
+//! under test and the scene that moves them on; the tests are sorted by what happens.
+
+mod attempts;
+mod batch;
+mod failures;
+mod generation;
+mod owner;
+mod starting;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use sera_crds::{
+    contract::{Artifact, BudgetSlice, Failure, FailureClass, StageResult, Termination, Usage, VerificationCounts},
+    run::{GenerationTotals, Phase},
+    values::{Measure, Sha256, Stage},
+};
+
+use super::{
+    BatchWork, Finding, Intent, Make, Observed, Plan, Policy, Rehearsal, Removable, RunSnapshot, RunWork,
+    SnapshotIntent, Work,
+    conditions::{ConditionType, Truth},
+    plan,
+    record::{AttemptOutcome, Record},
+    settle::{Made, settle},
+    sight::Evidence,
+};
+use crate::{
+    facts::{
+        BatchFacts, BatchResult, JobEnd, JobFacts, JobFailure, Live, PodFacts, PodPhase, TeacherFacts, Trouble, Uid,
+    },
+    names::{Kind, Owner},
+};
+
+/// The run under test, with every name different from every other.
+pub(super) fn owner() -> Owner {
+    Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: "3f2c9a10-0000".into() }
+}
+
+/// A run that wants 16 trajectories, ten of them first ones, in batches of 8 samples, two at a time.
+pub(super) fn intent() -> Intent {
+    Intent {
+        findings: Vec::new(),
+        unsupported: None,
+        suspend: false,
+        retry: String::new(),
+        folder: "s3://acme/sera/ml/billing/3f2c9a10-0000".into(),
+        snapshot: SnapshotIntent::Take,
+        teacher: Some("rehearsal".into()),
+        rehearsal: Some(Rehearsal::Own),
+        start_deadline: SignedDuration::from_mins(15),
+        keep_succeeded: SignedDuration::from_hours(24),
+        keep_failed: SignedDuration::from_hours(168),
+        work: Some(Work::Run(Box::new(RunWork {
+            accepted: 16,
+            first_share: "0.625".parse().unwrap(),
+            max_samples: 40,
+            batch_size: 8,
+            parallel: 2,
+            policy: policy('1'),
+            dataset: digest('d'),
+            budget: BudgetSlice::default(),
+            max_duration: None,
+        }))),
+    }
+}
+
+/// A batch of 10 samples in three shards, which takes its snapshot itself.
+pub(super) fn batch_intent() -> Intent {
+    let work = BatchWork { samples: 10, shards: 3, policy: policy('1'), price: None, of_run: false };
+    Intent { work: Some(Work::Batch(work)), ..intent() }
+}
+
+/// A policy that is told from others by this digit.
+pub(super) fn policy(digit: char) -> Policy {
+    Policy { measure: Measure::Recall, threshold: "0.5".parse().unwrap(), settings: digest(digit) }
+}
+
+pub(super) fn digest(digit: char) -> Sha256 {
+    digit.to_string().repeat(64).parse().unwrap()
+}
+
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + seconds).unwrap()
+}
+
+pub(super) fn failure(class: FailureClass) -> Failure {
+    let field = (class == FailureClass::Configuration).then(|| "spec.source.git.revision".to_owned());
+    Failure { class, reason: format!("Because{class:?}"), field, message: "no branch, tag or commit 'mian'".into() }
+}
+
+pub(super) fn success() -> Termination {
+    Termination::succeeded(StageResult::Snapshot {
+        manifest: Artifact { path: "snapshot/manifest.json".into(), sha256: "ab".repeat(32) },
+        commit: "c0ffee00".into(),
+        commits: 5,
+        bundle_bytes: 1234,
+    })
+}
+
+/// What a verification says that accepted so many of 8 samples.
+pub(super) fn counts(first: u64, second: u64) -> VerificationCounts {
+    VerificationCounts {
+        attempted: 8,
+        accepted_first: first,
+        accepted_second: second,
+        usage: Usage { calls: 80, prompt_tokens: 900, cached_tokens: 700, completion_tokens: 100 },
+        ..VerificationCounts::default()
+    }
+}
+
+pub(super) fn verified(counts: VerificationCounts) -> Termination {
+    Termination::succeeded(StageResult::Verification {
+        verdicts: Artifact { path: "verified/billing-1/77.jsonl".into(), sha256: "cd".repeat(32) },
+        policy: "77".repeat(32),
+        counts,
+    })
+}
+
+pub(super) fn dataset(first: u64, second: u64, complete: bool, dry: bool) -> Termination {
+    let manifest = Artifact { path: "dataset/manifest.json".into(), sha256: "ef".repeat(32) };
+    Termination::succeeded(StageResult::Dataset {
+        manifest: (!dry).then_some(manifest),
+        accepted_first: first,
+        accepted_second: second,
+        complete,
+    })
+}
+
+/// What the totals of a batch are that accepted so many of 8 samples.
+pub(super) fn totals(first: u64, second: u64) -> GenerationTotals {
+    super::totals::counted(&counts(first, second), None, &GenerationTotals::default())
+}
+
+pub(super) fn teacher(ready: u32) -> TeacherFacts {
+    let name = owner().teacher_name().into();
+    TeacherFacts { name, uid: "teacher-1".into(), controller: Some(owner().uid), deleting: false, ready }
+}
+
+pub(super) fn child(number: u32) -> BatchFacts {
+    BatchFacts {
+        name: owner().batch_name(number).into(),
+        uid: format!("batch-{number}").into(),
+        controller: Some(owner().uid),
+        deleting: false,
+        stalled: false,
+        trouble: None,
+        percent: 0,
+        result: None,
+    }
+}
+
+/// The Job of an attempt of the snapshot.
+pub(super) fn job(attempt: u32) -> JobFacts {
+    job_of(Stage::Snapshot, attempt)
+}
+
+pub(super) fn job_of(stage: Stage, attempt: u32) -> JobFacts {
+    JobFacts {
+        name: owner().job_name(stage, attempt).into(),
+        uid: format!("job-{attempt}").into(),
+        controller: Some(owner().uid),
+        created: at(0),
+        started: Some(at(0)),
+        deleting: false,
+        suspended: false,
+        active: 1,
+        ready: 1,
+        succeeded: 0,
+        completions: 1,
+        end: None,
+    }
+}
+
+pub(super) fn pod(phase: PodPhase, message: Option<&Termination>) -> PodFacts {
+    PodFacts {
+        name: "billing-3f2c9-s1-0-x".into(),
+        uid: "pod-1".into(),
+        job: "job-1".into(),
+        index: 0,
+        phase,
+        created: at(0),
+        finished: matches!(phase, PodPhase::Failed | PodPhase::Succeeded).then(|| at(5)),
+        exit_code: match phase {
+            PodPhase::Succeeded => Some(0),
+            PodPhase::Failed => Some(1),
+            PodPhase::Pending | PodPhase::Unknown => None,
+        },
+        message: message.map(|message| message.to_json().into()),
+        image: Some("registry.example/rollout@sha256:77".into()),
+        trouble: None,
+    }
+}
+
+fn pending(reason: &str, message: &str) -> PodFacts {
+    let trouble = Some(Trouble { reason: reason.into(), message: message.into() });
+    PodFacts { trouble, ..pod(PodPhase::Pending, None) }
+}
+
+pub(super) fn ended(job: JobFacts, failure: Option<&str>) -> JobFacts {
+    let failure = failure.map(|reason| JobFailure { reason: reason.into(), message: "a pod failed".into() });
+    JobFacts { active: 0, ready: 0, end: Some(JobEnd { at: at(6), failure }), ..job }
+}
+
+/// An object and its surroundings, moved on by hand.
+struct Scene {
+    observed: Observed,
+    now: Timestamp,
+}
+
+impl Scene {
+    /// A run that nobody has looked at.
+    fn new() -> Self {
+        Self::of(intent())
+    }
+
+    /// An object that wants this, and that nobody has looked at.
+    fn of(intent: Intent) -> Self {
+        let observed = Observed {
+            owner: owner(),
+            generation: 1,
+            deleting: false,
+            record: Record::default(),
+            intent: Some(intent),
+            defaults_problem: None,
+            jobs: Vec::new(),
+            evidence: BTreeMap::new(),
+            live: None,
+            teacher: None,
+            batches: Vec::new(),
+            lingering: Vec::new(),
+        };
+        Self { observed, now: at(0) }
+    }
+
+    /// A run whose first attempt's Job was made.
+    fn with_job_made() -> Self {
+        let mut scene = Self::new();
+        scene.pass();
+        scene.pass();
+        scene.have(job(1), Vec::new());
+        scene
+    }
+
+    /// An object whose snapshot is in the store, and whose teacher answers.
+    fn snapshotted(intent: Intent) -> Self {
+        let mut scene = Self::of(intent);
+        scene.observed.teacher = Some(Arc::new(teacher(1)));
+        scene.pass();
+        scene.work(Stage::Snapshot, &success());
+        scene
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&self.observed, self.now)
+    }
+
+    /// Plans, lets every child be made, and reads the status back.
+    fn pass(&mut self) -> Plan {
+        let plan = self.plan();
+        let made = plan.make.iter().map(|make| match make {
+            Make::Defaults => Made::Defaults,
+            Make::Teacher => Made::Applied,
+            Make::Job { stage, attempt } => Made::Job { stage: *stage, uid: format!("job-{attempt}").into() },
+            Make::Batch { number, .. } => Made::Batch { number: *number, uid: format!("batch-{number}").into() },
+        });
+        let plan = settle(plan.clone(), made.collect(), &self.observed, self.now);
+        self.observed.record = plan.record.clone();
+        self.drop_evidence_of_other_attempts();
+        plan
+    }
+
+    /// Lets the Job of the stage's attempt be made and end with these words, and makes the pass that hears of it.
+    fn work(&mut self, stage: Stage, words: &Termination) -> Plan {
+        let made = self.pass();
+        let number = self.observed.record.attempts[&stage].number;
+        assert_eq!(made.make, [Make::Job { stage, attempt: number }], "of {stage}");
+        self.have(ended(job_of(stage, number), None), vec![pod(PodPhase::Succeeded, Some(words))]);
+        self.pass()
+    }
+
+    /// As observing does it: evidence is of Jobs of attempts under way alone.
+    fn drop_evidence_of_other_attempts(&mut self) {
+        let attempts = &self.observed.record.attempts;
+        self.observed.evidence.retain(|stage, evidence| {
+            let current = attempts.get(stage).map(|attempt| owner().job_name(*stage, attempt.number));
+            evidence.job.as_ref().is_some_and(|job| Some(&*job.name) == current.as_deref())
+        });
+    }
+
+    /// Sets what is to be seen of the Job and its pods.
+    fn have(&mut self, job: JobFacts, pods: Vec<PodFacts>) {
+        let (stage, _) = owner().job_of(&job.name).unwrap();
+        let (job, pods) = (Arc::new(job), pods.into_iter().map(Arc::new).collect());
+        self.observed.jobs = vec![Arc::clone(&job)];
+        self.observed.evidence = BTreeMap::from([(stage, Evidence { job: Some(job), pods, refused_pod: None })]);
+    }
+
+    /// Nothing is to be seen of any Job.
+    fn have_nothing(&mut self) {
+        self.observed.jobs = Vec::new();
+        self.observed.evidence = BTreeMap::new();
+    }
+
+    /// Has a run's batch as it is now.
+    fn see(&mut self, batch: BatchFacts) {
+        self.observed.batches.retain(|known| known.name != batch.name);
+        self.observed.batches.push(Arc::new(batch));
+    }
+
+    /// Lets a run's batch be done, that accepted so many.
+    fn done(&mut self, number: u32, first: u64, second: u64) {
+        let result = BatchResult { settings: digest('1'), totals: totals(first, second) };
+        self.see(BatchFacts { result: Some(result), ..child(number) });
+    }
+
+    fn intent(&mut self) -> &mut Intent {
+        self.observed.intent.as_mut().unwrap()
+    }
+
+    fn run(&mut self) -> &mut RunWork {
+        let Some(Work::Run(work)) = &mut self.intent().work else { panic!("it is no run") };
+        work
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Intent)) {
+        change(self.intent());
+        self.observed.generation += 1;
+    }
+}
+
+fn reason_of(plan: &Plan, kind: ConditionType) -> Option<&str> {
+    plan.record.conditions.get(kind).map(|condition| condition.reason.as_str())
+}
+
+fn message_of(plan: &Plan, kind: ConditionType) -> &str {
+    plan.record.conditions.get(kind).map_or("", |condition| &condition.message)
+}
+
+fn attempt_of(plan: &Plan) -> (u32, Option<&AttemptOutcome>) {
+    let attempt = &plan.record.attempts[&Stage::Snapshot];
+    (attempt.number, attempt.end.as_ref().map(|end| &end.outcome))
+}
+
+const THE_JOB: Make = Make::Job { stage: Stage::Snapshot, attempt: 1 };

@@ -1,0 +1,59 @@
+//! Pods that do not start: what is said of them, and when an attempt is given up for it.
+
+use super::*;
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_named_at_once_and_fails_the_attempt_at_the_deadline() {
+    let mut scene = Scene::with_job_made();
+    scene.now = at(3);
+    scene.have(job(1), vec![pending("ImagePullBackOff", "Back-off pulling image \"nope\"")]);
+    let plan = scene.pass();
+    assert_eq!(reason_of(&plan, ConditionType::Reconciling), Some("ImagePullBackOff"));
+    assert_eq!(plan.look_again, Some(at(6)));
+    scene.now = at(7);
+    assert_eq!(scene.pass().look_again, Some(at(900)));
+    scene.now = at(900);
+    let plan = scene.pass();
+    assert_eq!(reason_of(&plan, ConditionType::Stalled), Some("ImagePullBackOff"));
+    assert_eq!(scene.pass().remove.len(), 1, "its pod would wait for ever");
+}
+
+#[test]
+fn a_replacement_pod_has_the_whole_deadline_for_itself() {
+    let mut scene = Scene::with_job_made();
+    scene.now = at(5_000);
+    let disrupted = PodFacts { finished: Some(at(4_990)), ..pod(PodPhase::Failed, None) };
+    let replacement = PodFacts { created: at(4_995), ..pending("ImagePullBackOff", "nope") };
+    scene.have(job(1), vec![disrupted, replacement]);
+    let plan = scene.pass();
+    assert_eq!((attempt_of(&plan), plan.look_again), ((1, None), Some(at(5_001))));
+}
+
+#[test]
+fn waiting_for_room_never_fails_an_attempt() {
+    let mut scene = Scene::with_job_made();
+    scene.have(job(1), vec![pending("Unschedulable", "0/3 nodes are available")]);
+    scene.now = at(100_000);
+    let plan = scene.pass();
+    assert_eq!(attempt_of(&plan), (1, None));
+    assert_eq!(reason_of(&plan, ConditionType::Reconciling), Some("Unschedulable"));
+}
+
+#[test]
+fn time_in_a_queue_does_not_count_against_the_deadline() {
+    let mut scene = Scene::with_job_made();
+    scene.have(JobFacts { suspended: true, started: None, active: 0, ready: 0, ..job(1) }, Vec::new());
+    scene.now = at(100_000);
+    let plan = scene.pass();
+    assert_eq!((attempt_of(&plan), reason_of(&plan, ConditionType::Reconciling)), ((1, None), Some("Queued")));
+}
+
+#[test]
+fn a_pod_that_the_api_server_refuses_is_named_by_what_refuses_it() {
+    let mut scene = Scene::with_job_made();
+    scene.have(JobFacts { active: 0, ready: 0, ..job(1) }, Vec::new());
+    scene.observed.evidence.get_mut(&Stage::Snapshot).unwrap().refused_pod =
+        Some("pods \"x\" is forbidden: exceeded quota: small".into());
+    scene.now = at(7);
+    assert_eq!(reason_of(&scene.pass(), ConditionType::Reconciling), Some("QuotaExceeded"));
+}

@@ -1,0 +1,65 @@
+//! Random walks through everything that can happen to a batch or a run in any order: two leaders with caches that are behind, crashes between any two
+//! steps, Jobs and batches that end, hang, vanish or lose their last words, and an owner who changes their mind. After every step the invariants must
+//! hold; and from wherever a walk ends, a quiet time must lead to the end of what is asked for.
+
+mod invariants;
+mod world;
+
+use proptest::prelude::*;
+
+use self::world::{World, happening};
+use super::tests::{batch_intent, intent};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_to_a_batch_one_job_is_at_work_and_a_quiet_time_ends_in_verdicts(
+        happenings in proptest::collection::vec(happening(), 1..160)
+    ) {
+        let mut world = World::of(batch_intent());
+        for happening in happenings {
+            world.happens(happening);
+            world.assert_invariants();
+        }
+        world.calms_down();
+    }
+
+    #[test]
+    fn whatever_happens_to_a_run_every_batch_counts_once_and_a_quiet_time_ends_in_a_dataset(
+        happenings in proptest::collection::vec(happening(), 1..240)
+    ) {
+        let mut world = World::of(intent());
+        for happening in happenings {
+            world.happens(happening);
+            world.assert_invariants();
+        }
+        world.calms_down();
+        let folded = world.object.record.generation.unwrap().folded;
+        prop_assert!(world.was_held || folded.through == 4, "another number of batches than undisturbed: {}", folded.through);
+    }
+}
+
+#[test]
+fn what_nothing_disturbs_takes_one_attempt_a_stage_and_no_clock() {
+    let mut batch = World::of(batch_intent());
+    batch.calms_down();
+    assert_eq!(batch.made.values().copied().collect::<Vec<_>>(), [1; 3], "snapshot, rollouts, verification");
+    let mut run = World::of(intent());
+    run.calms_down();
+    let made: Vec<&str> = run.made.keys().map(AsRef::as_ref).collect();
+    assert_eq!(
+        made,
+        [
+            "billing-1",
+            "billing-2",
+            "billing-3",
+            "billing-3f2c9-d1",
+            "billing-3f2c9-g1",
+            "billing-3f2c9-s1",
+            "billing-4"
+        ]
+    );
+    assert!(run.made.values().all(|times| *times == 1), "{:?}", run.made);
+    assert_eq!((batch.now, run.now), (0, 0));
+}

@@ -1,0 +1,190 @@
+//! How rollouts, verification and the dataset are asked for, in the words of the contract: what of the spec the programs are handed, and digests of it.
+
+use sera_crds::{
+    contract::{
+        AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
+        TokenPrice, VerificationPlan,
+    },
+    run::{Agent, Budget, Dataset, Generation, ModelSource, Price, RolloutSettings, Teacher, TeacherBackend},
+    values::{ModelScheme, Sha256, StoreScheme},
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256 as Hasher};
+
+use crate::{
+    build::{REHEARSAL_MODEL, RehearsalParts, SecretField, TeacherParts, teacher_url},
+    names::Owner,
+    plan::{Policy, record::Slice},
+};
+
+/// How rollouts are made, by processes of which each may spend `budget`.
+pub(super) fn rollout_plan(settings: &RolloutSettings, teacher: &Teacher, budget: BudgetSlice) -> RolloutPlan {
+    let Agent {
+        max_steps,
+        max_output_tokens,
+        command_timeout,
+        execution_timeout,
+        rollout_timeout,
+        max_observation_chars,
+        max_editor_chars,
+    } = settings.agent.clone();
+    let environment = &settings.environment;
+    RolloutPlan {
+        seed: settings.seed,
+        instances_per_function: settings.instances_per_function,
+        bug_kinds: settings.bug_kinds.clone(),
+        agent: AgentLimits {
+            max_steps,
+            max_output_tokens,
+            command_timeout,
+            execution_timeout,
+            rollout_timeout,
+            max_observation_chars,
+            max_editor_chars,
+        },
+        environment: EnvironmentPlan {
+            working_dir: environment.working_dir.clone(),
+            env: environment.env.iter().map(|variable| (variable.name.to_string(), variable.value.clone())).collect(),
+            setup: environment.setup.clone(),
+            writable_paths: environment.writable_paths.clone(),
+        },
+        sandbox: SandboxPlan {
+            network: settings.sandbox.network,
+            landlock: settings.sandbox.landlock,
+            // The sandbox reads the limits of its own container.
+            disk_bytes: None,
+            memory_bytes: None,
+            processes: None,
+        },
+        sampling: SamplingPlan {
+            temperature: teacher.sampling.temperature.to_string(),
+            max_output_tokens: teacher.sampling.max_output_tokens,
+            context_length: teacher.context_length,
+        },
+        budget,
+    }
+}
+
+/// When a trajectory counts; with the student's part where there is one.
+pub(super) fn verification_plan(settings: &RolloutSettings, dataset: Option<&Dataset>) -> VerificationPlan {
+    VerificationPlan {
+        measure: settings.verification.measure,
+        threshold: settings.verification.threshold.clone(),
+        max_patch_lines: settings.filters.max_patch_lines,
+        max_mean_tool_tokens: settings.filters.max_mean_tool_tokens,
+        student: dataset.map(|dataset| StudentPlan {
+            tool_call_format: dataset.tool_call_format,
+            context_length: dataset.context_length,
+            min_kept_ratio: dataset.min_kept_ratio.clone(),
+        }),
+    }
+}
+
+/// What is asked of the dataset.
+pub(super) fn dataset_plan(generation: &Generation, dataset: &Dataset) -> DatasetPlan {
+    DatasetPlan {
+        accepted_trajectories: generation.accepted_trajectories,
+        first_rollout_share: dataset.first_rollout_share.clone(),
+        eval_fraction: dataset.eval_fraction.clone(),
+    }
+}
+
+/// The policy, with the digest by which one is told from another.
+pub(super) fn policy(verification: &VerificationPlan, student: Option<&str>) -> Policy {
+    Policy {
+        measure: verification.measure,
+        threshold: verification.threshold.clone(),
+        settings: digest(&(verification, student)),
+    }
+}
+
+/// A digest of the policy and of what is asked of the dataset.
+pub(super) fn dataset_digest(policy: &Policy, dataset: &DatasetPlan) -> Sha256 {
+    digest(&(policy.settings.as_str(), dataset))
+}
+
+/// A sha256 of a document of ours, as JSON. Its fields have an order, so equal documents have equal digests.
+fn digest(document: &impl Serialize) -> Sha256 {
+    let json = serde_json::to_vec(document).unwrap_or_default();
+    Sha256::of_digest(Hasher::digest(json).into())
+}
+
+/// What tokens cost; cached ones as much as others, where nothing is said of them.
+pub(super) fn price(teacher: &Teacher) -> Option<TokenPrice> {
+    let Price { input_per_million, cached_input_per_million, output_per_million } = teacher.price.clone()?;
+    Some(TokenPrice {
+        cached_input_per_million: cached_input_per_million.unwrap_or_else(|| input_per_million.clone()),
+        input_per_million,
+        output_per_million,
+    })
+}
+
+/// What may be spent in all.
+pub(super) fn budget(budget: Option<&Budget>, teacher: &Teacher) -> BudgetSlice {
+    let slice = Slice {
+        max_cost: budget.and_then(|budget| budget.max_cost.clone()),
+        max_tokens: budget.and_then(|budget| budget.max_total_tokens),
+    };
+    budget_of(&slice, 1, teacher)
+}
+
+/// One of so many equal parts of what may be spent.
+pub(super) fn budget_of(slice: &Slice, parts: u32, teacher: &Teacher) -> BudgetSlice {
+    BudgetSlice {
+        max_cost: slice.max_cost.as_ref().map(|cost| cost.divided(parts)),
+        max_tokens: slice.max_tokens.map(|tokens| tokens / u64::from(parts.max(1))),
+        price: price(teacher),
+    }
+}
+
+/// Whom drivers ask: an endpoint, or the rehearsal teacher of `owner`.
+pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> Option<TeacherParts> {
+    let secret = |name: String, field| SecretField { name, field };
+    match &teacher.backend {
+        TeacherBackend::Endpoint(endpoint) => Some(TeacherParts {
+            url: endpoint.url.to_string(),
+            model: endpoint.model.clone(),
+            is_rehearsal: false,
+            credentials: endpoint
+                .credentials_secret_ref
+                .as_ref()
+                .map(|known| secret(known.name.to_string(), "spec.teacher.endpoint.credentialsSecretRef")),
+            authority: endpoint
+                .ca_secret_ref
+                .as_ref()
+                .map(|known| secret(known.name.to_string(), "spec.teacher.endpoint.caSecretRef")),
+        }),
+        TeacherBackend::Rehearsal(_) => Some(TeacherParts {
+            url: teacher_url(owner),
+            model: REHEARSAL_MODEL.to_owned(),
+            is_rehearsal: true,
+            credentials: None,
+            authority: None,
+        }),
+        TeacherBackend::Serve(_) => None,
+    }
+}
+
+/// The rehearsal teacher, where that is asked for.
+pub(super) fn rehearsal_parts(teacher: &Teacher, settings: &RolloutSettings) -> Option<RehearsalParts> {
+    let TeacherBackend::Rehearsal(rehearsal) = &teacher.backend else { return None };
+    Some(RehearsalParts { seed: settings.seed, shares: rehearsal.shares.clone() })
+}
+
+/// What of the student this release does not do.
+pub(super) fn unsupported_student(student: &ModelSource) -> Option<String> {
+    let is_readable = matches!(student.uri.scheme(), ModelScheme::Builtin | ModelScheme::Store(StoreScheme::Pvc));
+    (!is_readable).then(|| {
+        "spec.training.student.uri: reading a student's tokenizer from a bucket or a registry is not part of this release; put the model on a claim \
+         (pvc://claim/path)"
+            .to_owned()
+    })
+}
+
+/// What of the limits of a batch on its own this release does not do.
+pub(super) fn unsupported_limit(settings: &RolloutSettings) -> Option<String> {
+    settings.budget.as_ref().and_then(|budget| budget.max_duration.as_ref()).map(|_| {
+        "spec.generation.budget.maxDuration: of a batch, ending by the clock is not part of this release; use maxCost or maxTotalTokens"
+            .to_owned()
+    })
+}
