@@ -85,10 +85,15 @@ fn serve_to_the_end(serve: Serve) -> Result<ExitCode, Box<dyn Error>> {
             Step::Inside => local::arrive()?,
         }
     }
-    let mut setting =
-        Setting { places: places(&serve, step), user: None, further: Vec::new(), used: false, inherit: serve.inherit };
-    if step == Step::Inside {
-        setting.user = Some(local::user_of_commands()?);
+    let mut setting = Setting {
+        places: places(&serve, step),
+        user: local::user_of_commands(step)?,
+        namespaces: step == Step::Inside,
+        further: Vec::new(),
+        used: false,
+        inherit: serve.inherit,
+    };
+    if setting.namespaces {
         setting.further.push(local::SHARED_MEMORY.into());
     }
     prepare()?;

@@ -15,10 +15,8 @@ use crate::processes::{Process, Scope};
 use crate::tree::disk;
 use crate::wire::{Limit, Policy};
 
-/// How often processes are looked at, where they are alone in their namespace.
-const OFTEN: Duration = Duration::from_millis(20);
-/// How often where the whole machine's are to be looked through.
-const SELDOM: Duration = Duration::from_millis(100);
+/// How often processes are looked at.
+const INTERVAL: Duration = Duration::from_millis(20);
 /// How long the files may go uncounted while something runs.
 const DISK_EVERY: Duration = Duration::from_secs(10);
 /// By what part of the limit the file system's free space may fall before the files are counted.
@@ -50,8 +48,8 @@ impl Police {
     }
 
     /// How often it wants to look.
-    pub(crate) fn interval(&self) -> Duration {
-        if self.scope == Scope::Namespace { OFTEN } else { SELDOM }
+    pub(crate) fn interval() -> Duration {
+        INTERVAL
     }
 
     /// The limit that is passed, if any is.

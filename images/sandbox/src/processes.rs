@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{Pid, geteuid, getpid};
 
 /// How long is waited for killed processes to end: one that the kernel holds in an I/O call ends when that does.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,6 +46,13 @@ impl Scope {
         if getpid().as_raw() == 1 { Self::Namespace } else { Self::Descendants }
     }
 
+    /// How many processes and threads the user of this process has, whoever started them.
+    pub(crate) fn tasks_of_user() -> u32 {
+        let user = geteuid().as_raw();
+        let own = |pid: i32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == user);
+        visible().iter().filter(|process| own(process.pid)).map(|process| process.threads).sum()
+    }
+
     /// The slot's processes, those that have ended and not been waited for left out.
     pub(crate) fn list(self) -> Vec<Process> {
         let this = getpid().as_raw();
@@ -62,7 +70,7 @@ impl Scope {
             match self {
                 // One call, under one lock of the kernel: no process can be born behind its back.
                 Self::Namespace => drop(kill(Pid::from_raw(-1), Signal::SIGKILL)),
-                Self::Descendants => stop_and_kill(&self.list()),
+                Self::Descendants => self.stop_and_kill(until),
             }
             let children_left = reap().children_left;
             let left = self.list().len();
@@ -75,13 +83,23 @@ impl Scope {
             sleep(PAUSE);
         }
     }
-}
 
-/// Stopped first, none of them can fork while the others are killed.
-fn stop_and_kill(processes: &[Process]) {
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-        for process in processes {
-            let _ = kill(Pid::from_raw(process.pid), signal);
+    /// Stops all of them before the first is killed: until no look finds one that is not stopped, some could still fork behind the killer's back. How
+    /// many there can be, the kernel limits (`confine::limits`), so that this comes to an end.
+    fn stop_and_kill(self, until: Instant) {
+        let mut stopped = HashSet::new();
+        let all = loop {
+            let all = self.list();
+            let running: Vec<i32> = all.iter().map(|process| process.pid).filter(|pid| stopped.insert(*pid)).collect();
+            for pid in &running {
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGSTOP);
+            }
+            if running.is_empty() || Instant::now() > until {
+                break all;
+            }
+        };
+        for process in all {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Setting {
     pub(crate) places: Places,
     /// The user in a namespace of the commands' own.
     pub(crate) user: Option<(u32, u32)>,
+    /// Whether this process is the first in namespaces of the slot's own.
+    pub(crate) namespaces: bool,
     /// What else commands may write to.
     pub(crate) further: Vec<PathBuf>,
     /// Whether the slot has had a driver before, and nobody restored it since.

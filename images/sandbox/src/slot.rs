@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::confine::{Confinement, landlock};
 use crate::files::Files;
@@ -21,6 +21,8 @@ use crate::wire::{CommandEnd, Fault, Limit, Policy};
 
 /// How long a shell may take until it reads commands.
 const SHELL_START: Duration = Duration::from_secs(20);
+/// The most processes and threads where the policy says nothing and the kernel has to limit them: enough for a parallel build.
+const MOST_PROCESSES: u32 = 2048;
 /// The longest that `setup` may take.
 const LONGEST_SETUP: Duration = Duration::from_hours(24);
 /// How much of what `setup` prints is kept, in bytes.
@@ -89,6 +91,7 @@ pub(crate) struct Slot {
     variables: Vec<(String, String)>,
     setup: Option<(String, Duration)>,
     scope: Scope,
+    namespaces: bool,
     police: Police,
     next_look: Instant,
     shell: Option<Shell>,
@@ -127,8 +130,7 @@ impl Slot {
             egress: policy.egress,
             landlock_required: policy.landlock_required,
             file_bytes: policy.disk_bytes,
-            // Elsewhere the kernel counts a user's processes wherever they run on the node.
-            processes: policy.processes.filter(|_| user.is_some()),
+            processes: most_processes(policy, scope, user.is_some())?,
             user,
             guard: std::process::id().cast_signed(),
         };
@@ -137,8 +139,9 @@ impl Slot {
             .clone()
             .map(|setup| (setup, Duration::from_millis(policy.setup_timeout_ms).min(LONGEST_SETUP)));
         let police = Police::new(policy, scope);
-        let (shell, passed, next_look) = (None, None, Instant::now());
-        let mut slot = Self { files, program, confinement, variables, setup, scope, police, next_look, shell, passed };
+        let (shell, passed, next_look, namespaces) = (None, None, Instant::now(), setting.namespaces);
+        let mut slot =
+            Self { files, program, confinement, variables, setup, scope, namespaces, police, next_look, shell, passed };
         slot.ready_shell(outside)?;
         Ok(slot)
     }
@@ -153,7 +156,10 @@ impl Slot {
         let kill = if self.scope == Scope::Namespace { "kill-all" } else { "kill-descendants" };
         protections.push(kill.to_owned());
         if self.confinement.user.is_some() {
-            protections.extend(["user-namespace", "mount-namespace", "pid-namespace"].map(str::to_owned));
+            protections.push("user-namespace".to_owned());
+        }
+        if self.namespaces {
+            protections.extend(["mount-namespace", "pid-namespace"].map(str::to_owned));
         }
         protections
     }
@@ -260,7 +266,7 @@ impl Slot {
         // What was printed in the background since the last command ended is nobody's.
         shell.read_output(&mut Capture::new(0))?;
         let (begin, mut capture) = (Instant::now(), Capture::new(max_output));
-        self.next_look = begin + self.police.interval();
+        self.next_look = begin + Police::interval();
         shell.give(command)?;
         self.shell = Some(shell);
         let end = self.follow(&mut capture, begin + timeout, outside)?;
@@ -336,13 +342,27 @@ impl Slot {
             return None;
         }
         let limit = self.police.look(&self.files.dirs());
-        self.next_look = Instant::now() + self.police.interval();
+        self.next_look = Instant::now() + Police::interval();
         limit
     }
 }
 
 fn not_run(end: CommandEnd, why: &str) -> Executed {
     Executed { end, output: why.to_owned(), cut_bytes: 0, elapsed: Duration::ZERO }
+}
+
+/// The most processes, where the kernel has to limit them. In a pod it must not, because it would count those of the same user on the whole node; a
+/// slot in a PID namespace ends all at once, however many there are. Elsewhere a slot could otherwise fork faster than it is ended.
+fn most_processes(policy: &Policy, scope: Scope, alone: bool) -> Result<Option<u32>, SlotError> {
+    let most = policy.processes.unwrap_or(MOST_PROCESSES);
+    match scope {
+        _ if alone => Ok(Some(most)),
+        Scope::Namespace => Ok(None),
+        Scope::Descendants if geteuid().is_root() => Err(SlotError::Policy(
+            "root's processes cannot be limited, and this kernel gives no user namespace: run as another user, or in a container".to_owned(),
+        )),
+        Scope::Descendants => Ok(Some(most.saturating_add(Scope::tasks_of_user()))),
+    }
 }
 
 /// Directories that are restored one by one must not lie in each other.

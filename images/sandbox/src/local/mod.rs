@@ -153,13 +153,19 @@ pub(crate) fn arrive() -> Result<(), LocalError> {
     root::mount_proc()
 }
 
-/// The user that commands are, in a namespace of their own.
-pub(crate) fn user_of_commands() -> Result<(u32, u32), LocalError> {
-    // Outside it is this one's user; what /proc tells of that is from inside.
-    let map = |file: &str| fs::read_to_string(file).map_err(LocalError::Map);
-    let outer = |text: String| text.split_ascii_whitespace().nth(1).and_then(|id| id.parse().ok());
-    let not_root = |id: Option<u32>| id.filter(|id| *id != 0).unwrap_or(NOBODY_SPECIAL);
-    Ok((not_root(outer(map("/proc/self/uid_map")?)), not_root(outer(map("/proc/self/gid_map")?))))
+/// The user and group that commands are in a user namespace of their own; none in a container, which is one already, and where there are none.
+pub(crate) fn user_of_commands(step: Step) -> Result<Option<(u32, u32)>, LocalError> {
+    let not_root = |id: u32| if id == 0 { NOBODY_SPECIAL } else { id };
+    match step {
+        Step::Inside => {
+            // Here this process is root; whom the driver started it as, the map of its namespace tells.
+            let map = |file: &str| fs::read_to_string(file).map_err(LocalError::Map);
+            let outer = |text: String| text.split_ascii_whitespace().nth(1).and_then(|id| id.parse().ok()).unwrap_or(0);
+            Ok(Some((not_root(outer(map("/proc/self/uid_map")?)), not_root(outer(map("/proc/self/gid_map")?)))))
+        }
+        _ if std::process::id() == 1 || !works() => Ok(None),
+        _ => Ok(Some((not_root(geteuid().as_raw()), not_root(getegid().as_raw())))),
+    }
 }
 
 /// Puts this process into a user namespace where it is the given user, and into what else is asked for. Unless that user is root, its next program
