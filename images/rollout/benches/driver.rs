@@ -53,9 +53,7 @@ async fn main() {
 /// `count` rollouts at once in one driver.
 async fn crowd(count: u32) {
     let program = sandbox_program().expect("the sandbox's program");
-    let place = Place::new();
-    let names: Vec<String> = (0..count).map(|n| format!("f{n}")).collect();
-    place.index(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let place = Place::with_functions(&(0..count).map(|n| format!("F{n}")).collect::<Vec<_>>());
     let teacher = Endpoint::start_slow(THINKING, |_, request| script(&request, &format!("head -c {OUTPUT} /dev/zero | tr '\\0' x"))).await;
     let mut command = place.rollout(&program, &teacher.url, count, &json!({"agent": {"maxSteps": TURNS + 2}}));
     command.args([format!("--slots={count}"), format!("--parallel={count}"), "--log-level=warn".into()]);
@@ -77,9 +75,7 @@ async fn steps(python: &Path) {
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     for count in COMPARED {
-        let place = Place::new();
-        let names: Vec<String> = (0..count).map(|n| format!("f{n}")).collect();
-        place.index(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let place = Place::with_functions(&(0..count).map(|n| format!("F{n}")).collect::<Vec<_>>());
         let teacher = Endpoint::start(|_, request| script(&request, "echo hello")).await;
         let mut command = place.rollout(&program, &teacher.url, count, &json!({"bugKinds": ["Naming"], "agent": {"maxSteps": TURNS + 2}}));
         command.args([format!("--slots={count}"), format!("--parallel={count}"), "--log-level=warn".into()]);

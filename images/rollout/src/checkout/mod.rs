@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sera_crds::contract::{SnapshotManifest, SnapshottedCommit};
+use sera_crds::contract::SnapshottedCommit;
 
 use crate::failure::{Cause, Explain};
 use crate::git::access::{Access, Login};
@@ -94,14 +94,14 @@ pub(crate) struct Tree {
 
 impl Snapshots {
     /// Unpacks the snapshots' bundle, which is in `bundle`, into `folder`.
-    pub(crate) async fn open(folder: &Path, bundle: &Path, manifest: &SnapshotManifest) -> Result<Self, CheckoutError> {
+    pub(crate) async fn open(folder: &Path, bundle: &Path, commits: &[SnapshottedCommit]) -> Result<Self, CheckoutError> {
         let url = RemoteUrl::parse(&bundle.to_string_lossy()).map_err(|error| std::io::Error::other(error.to_string()))?;
         let access = Access { login: Login::Anonymous, ca: None };
         let home = Home::prepare(folder, &url, &access, SILENCE)?;
         let address = url.address.clone();
         let git = Git::new(home, url, SILENCE);
         // Object ids of sha256 are 64 digits long; a repository has to be told which it has.
-        let sha256 = manifest.commits.first().is_some_and(|commit| commit.commit.len() == 64);
+        let sha256 = commits.first().is_some_and(|commit| commit.commit.len() == 64);
         let format = format!("--object-format={}", if sha256 { "sha256" } else { "sha1" });
         git.print(&["init", "--quiet", "--bare", "--template=", &format, REPOSITORY]).await?;
         let repository = format!("--git-dir={REPOSITORY}");
@@ -110,7 +110,7 @@ impl Snapshots {
         let information = folder.join(REPOSITORY).join("info");
         std::fs::create_dir_all(&information)?;
         std::fs::write(information.join("attributes"), UNCHANGED)?;
-        Ok(Self { git, folder, commits: manifest.commits.clone() })
+        Ok(Self { git, folder, commits: commits.to_vec() })
     }
 
     /// How many there are.

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::process::Command;
 
-use sera_crds::contract::{SnapshotFile, RolloutPlan, SnapshotManifest, SnapshotSource, SnapshottedCommit};
+use sera_crds::contract::{RolloutPlan, SnapshottedCommit};
 use sera_sandbox::frame::{read_message, write_message};
 use sera_sandbox::wire::{Answer, ChangedFile, FileNow, PROTOCOL, PathBytes, Request};
 use tempfile::TempDir;
@@ -38,21 +38,16 @@ async fn tree(files: &[(&str, &str)]) -> (TempDir, Tree) {
     let commit = git(&source, &["rev-parse", "HEAD"]);
     git(&source, &["update-ref", "refs/snapshots/0", &commit]);
     git(&source, &["bundle", "create", "--quiet", "../bundle", "refs/snapshots/0"]);
-    let manifest = SnapshotManifest {
-        version: 1,
-        source: SnapshotSource { url: "u".into(), revision: "HEAD".into(), commits: 1, lookback_days: 0 },
-        commits: vec![SnapshottedCommit {
-            original: "0".repeat(40),
-            tree: git(&source, &["rev-parse", "HEAD^{tree}"]),
-            commit,
-            reference: "refs/snapshots/0".into(),
-            committed_at: "2026-01-02T03:04:05Z".parse().unwrap(),
-        }],
-        bundle: SnapshotFile { path: "repository.bundle".into(), bytes: 0, sha256: String::new() },
-    };
+    let commits = vec![SnapshottedCommit {
+        original: "0".repeat(40),
+        tree: git(&source, &["rev-parse", "HEAD^{tree}"]),
+        commit,
+        reference: "refs/snapshots/0".into(),
+        committed_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+    }];
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
-    let snapshots = Snapshots::open(&home, &folder.path().join("bundle"), &manifest).await.unwrap();
+    let snapshots = Snapshots::open(&home, &folder.path().join("bundle"), &commits).await.unwrap();
     let tree = snapshots.tree(0).await.unwrap();
     (folder, tree)
 }

@@ -6,7 +6,6 @@ mod records;
 mod replay;
 mod review;
 mod sample;
-mod samples;
 mod serve;
 mod source;
 
@@ -32,12 +31,12 @@ use crate::metrics::{Meter, Surroundings};
 use crate::progress::Progress;
 use crate::prompts::{PromptError, Prompts};
 use crate::redact::Redactor;
+use crate::sampling::Sample;
 use crate::sandbox::{Counts, Place, Pool};
 use crate::scratch::{Scratch, ScratchError};
 use crate::store::{self, Store, StoreError};
 use records::{RecordError, Shelf};
 use sample::Workshop;
-use samples::Sample;
 use source::{Source, SourceError};
 
 /// How many records are read at once when a process looks for what was done before.
@@ -319,7 +318,7 @@ impl<'a> Work<'a> {
     async fn finish(&self, snapshot: &Store, open: &[u64], shelf: impl Fn(u64) -> Shelf<'a>) -> Result<(), RolloutError> {
         let folder = std::path::absolute(self.scratch.path()).map_err(CheckoutError::Scratch)?;
         let source = Source::read(snapshot, &folder, self.plan, self.progress).await?;
-        let snapshots = Snapshots::open(&folder, source.bundle(), source.manifest()).await?;
+        let snapshots = Snapshots::open(&folder, source.bundle(), &source.manifest().commits).await?;
         let trees: Vec<OnceCell<Tree>> = (0..snapshots.count()).map(|_| OnceCell::new()).collect();
         let place = match &self.place {
             Sandboxes::Local(program) => Place::Local { program: program.clone(), folder: folder.join("sandboxes") },
@@ -341,7 +340,7 @@ impl<'a> Work<'a> {
                 let shelf = shelf(number);
                 let (source, snapshots, trees, step) = (&source, &snapshots, &trees, &step);
                 async move {
-                    let sample = source.sample(number)?;
+                    let sample = source.sample(number).map_err(SourceError::from)?;
                     let outcome = if self.driver.budget.is_spent() {
                         shelf.commit("outcome.json", out_of_budget(&sample, shelf, self.mark).await?).await?
                     } else {

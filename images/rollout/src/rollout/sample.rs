@@ -14,12 +14,13 @@ use tokio::time::Instant;
 use super::pull_request::{Flaw, extract, flaw, has_code, leak};
 use super::records::{RecordError, Shelf};
 use super::review::{Review, verdict};
-use super::{Patches, RolloutError, Sample, replay};
+use super::{Patches, RolloutError, replay};
 use crate::agent::{Agent, AgentError, Ended, Task, outcome_of, tools};
 use crate::chat::{Answer, Ask, ChatError, Conversation};
 use crate::checkout::Tree;
 use crate::prompts::Prompts;
 use crate::redact::Redactor;
+use crate::sampling::Sample;
 use crate::sandbox::{Pool, SandboxError};
 
 /// How often a self-review is asked for that cannot be understood.

@@ -9,7 +9,7 @@ use crate::support::{About, GO, ISSUE, Place, RIGHT, WRONG, about, good_message,
 /// What a diff of the scripted fix has to be, to the byte: tabs, line ends and all, whatever attributes the repository has.
 fn expected_patch() -> String {
     let context = GO.lines().skip(3).take(3).map(|line| format!(" {line}\n")).collect::<String>();
-    format!("@@ -4,5 +4,5 @@ func Next(items []int, at int) int {{\n{context}-{WRONG}+{RIGHT} }}\n")
+    format!("@@ -4,7 +4,7 @@ func Next(items []int, at int) int {{\n{context}-{WRONG}+{RIGHT} }}\n \n func Previous(n int) int {{\n")
 }
 
 #[tokio::test]

@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use sera_crds::contract::{
-    CONTRACT_VERSION, FunctionKind, FunctionRef, IndexedFunction, Message, RolloutRecord, SampleOutcome, Trajectory,
-};
-use sera_crds::values::Language;
+use sera_crds::contract::{CONTRACT_VERSION, FunctionRef, Message, RolloutRecord, SampleOutcome, Trajectory};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,11 +43,18 @@ pub(crate) struct Finished {
 }
 
 impl Place {
+    /// With eight functions in its index.
     pub(crate) fn new() -> Self {
+        Self::with_functions(["Previous", "First", "Last", "Insert", "Remove", "Len", "Swap"].map(str::to_owned).as_slice())
+    }
+
+    /// With `Next`, and functions of these names.
+    pub(crate) fn with_functions(names: &[String]) -> Self {
         let place = Self { folder: tempfile::Builder::new().prefix("sera-t").tempdir().unwrap() };
         let source = place.path("source");
         std::fs::create_dir_all(source.join("src")).unwrap();
-        std::fs::write(source.join("src/ring.go"), GO).unwrap();
+        let others: String = names.iter().map(|name| format!("\nfunc {name}(n int) int {{\n\treturn n\n}}\n")).collect();
+        std::fs::write(source.join("src/ring.go"), format!("{GO}{others}")).unwrap();
         std::fs::write(source.join(".gitignore"), "*.log\nbuild/\n").unwrap();
         std::fs::write(source.join(".gitattributes"), "*.go text eol=crlf diff=nonsense\n").unwrap();
         let git = |arguments: &[&str]| {
@@ -59,6 +63,7 @@ impl Place {
                 .args(arguments)
                 .current_dir(&source)
                 .stdout(Stdio::null())
+                .stderr(Stdio::null())
                 .status()
                 .unwrap();
             assert!(status.success(), "git {arguments:?}");
@@ -67,39 +72,14 @@ impl Place {
         git(&["add", "."]);
         git(&["commit", "--quiet", "--message=first"]);
         let status = std::process::Command::new(env!("CARGO_BIN_EXE_sera-rollout"))
-            .args(["snapshot", "--commits=1", "--log-level=error", "--url"])
+            .args(["snapshot", "--commits=1", "--log-level=error", "--held-out-fraction=0", "--url"])
             .arg(&source)
             .args(["--store", &place.store_uri()])
             .stdout(Stdio::null())
             .status()
             .unwrap();
         assert!(status.success(), "the snapshot");
-        place.index(&["Next", "Previous", "First", "Last", "Insert", "Remove", "Len", "Swap"]);
         place
-    }
-
-    /// Writes a function index of our own, in place of what the snapshot found.
-    pub(crate) fn index(&self, names: &[&str]) {
-        let lines: Vec<u8> = names
-            .iter()
-            .flat_map(|name| {
-                let function = IndexedFunction {
-                    snapshot: 0,
-                    file: "src/ring.go".into(),
-                    name: (*name).into(),
-                    kind: FunctionKind::Function,
-                    language: Language::Go,
-                    lines: (3, 8),
-                    calls: Vec::new(),
-                    callers: Vec::new(),
-                    held_out: false,
-                };
-                let mut line = serde_json::to_vec(&function).unwrap();
-                line.push(b'\n');
-                line
-            })
-            .collect();
-        std::fs::write(self.path("store/snapshot/functions.jsonl.zst"), zstd::encode_all(&lines[..], 3).unwrap()).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
