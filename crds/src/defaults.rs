@@ -144,15 +144,8 @@ fn git_of(source: &Source) -> Result<GitSource, DefaultsError> {
         return Ok(git.clone());
     }
     let github = source.github.as_ref().ok_or(DefaultsError::GitUrl)?;
-    let api = github.api_url.as_str().trim_end_matches('/');
-    // github.com and Enterprise Cloud with data residency serve the API on a host of its own; Enterprise Server below
-    // /api/v3.
-    let host = match api.strip_suffix("/api/v3") {
-        Some(server) => server.to_owned(),
-        None => api.replacen("://api.", "://", 1),
-    };
-    let url: GitUrl =
-        format!("{host}/{}/{}.git", github.owner, github.repository).parse().map_err(|_| DefaultsError::GitUrl)?;
+    let url = GitUrl::on_github(&github.api_url, &github.owner, &github.repository);
+    let url = url.map_err(|_| DefaultsError::GitUrl)?;
     Ok(GitSource::at_head(url, github.credentials_secret_ref.clone()))
 }
 

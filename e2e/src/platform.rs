@@ -62,6 +62,7 @@ fn image_values(archive: &ImageArchive) -> Vec<String> {
         Image::Operator => "operator",
         Image::Rollout => "rollout",
         Image::Sandbox => "sandbox",
+        Image::Environment => "environment",
         Image::Teacher => "teacher",
     };
     let (registry, repository, tag) = archive.parts();

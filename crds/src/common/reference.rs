@@ -29,10 +29,9 @@ pub struct LocalRef {
 pub struct EnvVar {
     /// The variable's name: letters, digits and `_`.
     pub name: EnvName,
-    /// The variable's value, at most 256 characters; a longer one belongs into the image. Nothing in it is expanded.
-    /// Default: empty.
+    /// The variable's value, at most 4096 characters. Nothing in it is expanded. Default: empty.
     #[serde(default)]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 4_096))]
     pub value: String,
 }
 

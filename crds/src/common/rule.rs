@@ -28,6 +28,26 @@ pub(crate) fn not_above(shorter: &str, longer: &str) -> String {
     )
 }
 
+/// The most characters that the values of one list of variables, or one list of arguments, have together: each may be long, not all of them, so that the
+/// largest object is still admitted quickly.
+const MAX_CHARS_TOGETHER: u32 = 8_192;
+
+/// That the values of the variables in `field` are not too long together.
+pub(crate) fn short_values(field: &str) -> Rule {
+    short_together(field, &format!("self.{field}.map(v, size(v.value))"), "the values")
+}
+
+/// That the arguments in `field` are not too long together.
+pub(crate) fn short_arguments(field: &str) -> Rule {
+    short_together(field, &format!("self.{field}.map(a, size(a))"), "they")
+}
+
+fn short_together(field: &str, sizes: &str, what: &str) -> Rule {
+    Rule::new(format!("!has(self.{field}) || {sizes}.sum() <= {MAX_CHARS_TOGETHER}"))
+        .message(format!("{what} must have at most {MAX_CHARS_TOGETHER} characters together").as_str())
+        .field_path(format!(".{field}"))
+}
+
 /// A text that CEL's `double` reads and that is neither infinite nor NaN.
 pub(crate) const NUMBER: &str = r"^[0-9]+([.][0-9]+)?$";
 

@@ -39,9 +39,9 @@ pub(crate) fn label_map(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": value})
 }
 
-/// Annotations: values of at most 256 characters.
+/// Annotations: values of at most 1,024 characters.
 pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": {"type": "string", "maxLength": 256}})
+    json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": {"type": "string", "maxLength": 1_024}})
 }
 
 /// Counts by a CamelCase word, such as the reasons why trajectories were rejected.

@@ -12,7 +12,9 @@ mod termination;
 mod verdict;
 
 pub use exit::ExitCode;
-pub use functions::{CallEdge, FunctionKind, FunctionRef, IndexedFunction, StyleExample, StyleOrigin};
+pub use functions::{
+    CallEdge, FunctionKind, FunctionRef, IndexCounts, IndexedFunction, SkipReason, StyleExample, StyleOrigin,
+};
 pub use progress::Progress;
 pub use rollout::{
     FileDigest, Message, PullRequest, PullRequestRecord, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord,
@@ -22,7 +24,7 @@ pub use settings::{
     AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
     TokenPrice, VerificationPlan,
 };
-pub use snapshot::{BundleFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
+pub use snapshot::{FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};
 pub use verdict::{
     DatasetLine, DatasetManifest, DatasetMessage, Fraction, Judgement, Lineage, Measures, Policy, Rejection,

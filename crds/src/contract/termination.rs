@@ -54,9 +54,9 @@ pub enum StageResult {
         /// How many samples it has; all of them have an end now.
         count: u32,
     },
-    /// The verification of a batch.
+    /// The verification of a batch, or of all.
     Verification {
-        /// The file of verdicts.
+        /// The file of verdicts. Of all batches together their folder, and the sha256 of what `sha256sum` prints of their files.
         verdicts: Artifact,
         /// The digest of the policy that decided.
         policy: String,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileDigest, FunctionRef, RolloutKind, RolloutOutcome, Usage};
+use super::{DatasetPlan, FileDigest, FunctionRef, RolloutKind, RolloutOutcome, Usage};
 use crate::values::{BugKind, Measure, Ratio, ToolCallFormat};
 
 /// What decides: its digest names the file of verdicts. Another policy gives another file, and no model is asked.
@@ -49,8 +49,9 @@ pub struct StudentPolicy {
 pub struct Verdict {
     /// The sample's number in its run.
     pub sample: u64,
-    /// The function that it is about.
-    pub function: FunctionRef,
+    /// The function that it is about; none where nothing of the sample is in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionRef>,
     /// The bug kind that led to the first patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bug_kind: Option<BugKind>,
@@ -87,12 +88,15 @@ pub struct Judgement {
     /// The mean length of its tool outputs, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_tool_tokens: Option<u32>,
-    /// Its length, in the student's tokens.
+    /// The length of what is left of it after the cut, in the student's tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u32>,
     /// How many of its messages are left after the cut, and how many there were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<(u32, u32)>,
+    /// A sketch of what the assistant wrote in those (`MinHash`: 128 little-endian 16-bit values in base64), for near-duplicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch: Option<String>,
 }
 
 /// Why a trajectory is left out of the dataset; the first reason that applies, in this order.
@@ -110,7 +114,7 @@ pub enum Rejection {
     HeldOut,
     /// Its patch equals that of an earlier sample.
     DuplicatePatch,
-    /// The measure is below the threshold.
+    /// The measure is below the threshold, or not defined.
     BelowThreshold,
     /// Its patch has more lines than `filters.maxPatchLines`.
     PatchTooLong,
@@ -160,6 +164,50 @@ pub struct StrictMeasures {
     pub parsed: bool,
 }
 
+impl Fraction {
+    /// The nearest double, for people and histograms. Nothing is decided by it.
+    #[expect(clippy::cast_precision_loss, reason = "lines of a patch are far from 2^52")]
+    pub fn value(self) -> f64 {
+        self.matched as f64 / self.total as f64
+    }
+
+    /// Whether it is at least `threshold`, in whole numbers.
+    pub fn meets(self, threshold: &Ratio) -> bool {
+        let threshold = threshold.value();
+        let scale = 10_u128.pow(threshold.scale());
+        u128::from(self.matched) * scale >= threshold.mantissa().unsigned_abs() * u128::from(self.total)
+    }
+}
+
+impl StrictMeasures {
+    /// How many of the first patch's lines the second has; none where the first has no line that counts.
+    pub fn recall(&self) -> Option<Fraction> {
+        (self.first > 0).then_some(Fraction { matched: self.matched, total: self.first })
+    }
+
+    /// How many of the second patch's lines the first has; none where the second has no line that counts.
+    pub fn precision(&self) -> Option<Fraction> {
+        (self.second > 0).then_some(Fraction { matched: self.matched, total: self.second })
+    }
+
+    /// The harmonic mean of both: twice the lines in common, of all lines. None where the first patch has no line that counts, as then there is
+    /// nothing to be found.
+    pub fn f1(&self) -> Option<Fraction> {
+        (self.first > 0).then_some(Fraction { matched: 2 * self.matched, total: self.first + self.second })
+    }
+}
+
+impl Measures {
+    /// What a measure says; none where it is not defined.
+    pub fn by(&self, measure: Measure) -> Option<Fraction> {
+        match measure {
+            Measure::Recall => self.recall,
+            Measure::StrictRecall => self.strict.recall(),
+            Measure::F1 => self.strict.f1(),
+        }
+    }
+}
+
 /// What the verification of a batch found, small enough for a termination message.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -195,7 +243,7 @@ pub struct DatasetLine {
 }
 
 /// One message of a training line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DatasetMessage {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
@@ -203,12 +251,18 @@ pub struct DatasetMessage {
     pub content: String,
     /// Whether its tokens carry loss.
     pub train: bool,
-    /// Structured calls, in the format Raw only.
+    /// The thinking, in the format Raw only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// Structured calls, in the format Raw only; their arguments are JSON texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<serde_json::Value>>,
+    /// The call that a tool's message answers, in the format Raw only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
 }
 
-/// `dataset/manifest.json`, written last.
+/// `dataset/manifest.json`, written last. It carries no time of its own making: the same verdicts give the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatasetManifest {
@@ -218,6 +272,10 @@ pub struct DatasetManifest {
     pub train: FileDigest,
     /// The lines to watch the loss on.
     pub eval: FileDigest,
+    /// How many lines there are to train on.
+    pub train_lines: u64,
+    /// How many there are to watch.
+    pub eval_lines: u64,
     /// How many lines of each kind were taken, training and evaluation together.
     pub taken: BTreeMap<RolloutKind, u64>,
     /// How many would have been there.
@@ -228,6 +286,10 @@ pub struct DatasetManifest {
     pub bug_kinds: BTreeMap<String, u64>,
     /// Lines by length: bins of 4,096 tokens.
     pub token_histogram: Vec<u64>,
+    /// Lines by the share of their messages that was kept: ten bins of a tenth each; 1 belongs to the last.
+    pub kept_histogram: [u64; 10],
+    /// What was asked for.
+    pub plan: DatasetPlan,
     /// The policy that decided.
     pub policy: Policy,
     /// Whether a rehearsal teacher made any of it.
@@ -239,8 +301,8 @@ pub struct DatasetManifest {
     /// What the repository says about its licence, for whoever trains on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
-    /// Where each line is from, in the order of the lines: training first.
-    pub lineage: Vec<Lineage>,
+    /// Where each line is from (`lineage.jsonl`): a [`Lineage`] a line, in the order of the lines, training first.
+    pub lineage: FileDigest,
 }
 
 /// Where one line is from.
@@ -263,4 +325,35 @@ pub struct Lineage {
     pub kept: (u32, u32),
     /// Its length in the student's tokens.
     pub tokens: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meets(matched: u64, total: u64, threshold: &str) -> bool {
+        Fraction { matched, total }.meets(&threshold.parse().unwrap())
+    }
+
+    #[test]
+    fn shares_are_compared_in_whole_numbers() {
+        assert!(meets(1, 2, "0.5") && meets(1, 2, "0.50") && meets(3, 3, "1") && meets(0, 7, "0"));
+        assert!(!meets(1, 2, "0.500000001") && !meets(499_999_999, 1_000_000_000, "0.5") && !meets(2, 3, "1.0"));
+        // As a double, 0.1 is above a tenth, and 3 × 0.1 above 0.3.
+        assert!(meets(3, 30, "0.1") && meets(u64::MAX, u64::MAX, "1") && !meets(u64::MAX - 1, u64::MAX, "1"));
+    }
+
+    #[test]
+    fn each_measure_has_its_own_numbers_and_none_where_there_is_nothing_to_find() {
+        let strict = |matched, first, second| StrictMeasures { matched, first, second, parsed: true };
+        let measures = Measures { recall: Some(Fraction { matched: 5, total: 7 }), strict: strict(1, 2, 3) };
+        let by = |measure| measures.by(measure).map(|fraction| (fraction.matched, fraction.total));
+        assert_eq!(by(Measure::Recall), Some((5, 7)));
+        assert_eq!(by(Measure::StrictRecall), Some((1, 2)));
+        assert_eq!(by(Measure::F1), Some((2, 5)));
+        assert_eq!(measures.strict.precision(), Some(Fraction { matched: 1, total: 3 }));
+        let (nothing, empty) = (strict(0, 0, 3), strict(0, 2, 0));
+        assert_eq!((nothing.recall(), nothing.f1()), (None, None));
+        assert_eq!((empty.precision(), empty.f1().unwrap().matched), (None, 0));
+    }
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    common::SecretRef,
+    common::{SecretRef, rule::short_arguments},
     values::{Duration, ImageRef, Ratio, ReclaimPolicy, ServingApi, ServingEngine, StoreUri, literal},
 };
 
@@ -48,6 +48,7 @@ pub struct Output {
 /// Whether and how the student is served when it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [short_arguments("args")]))]
 pub struct Serve {
     /// Whether the student is served. Default: false.
     pub enabled: bool,
@@ -66,9 +67,10 @@ pub struct Serve {
     /// OpenAI.
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub api: Vec<ServingApi>,
-    /// Arguments added to the engine's command line; at most 32 of at most 256 characters. Default: none.
+    /// Arguments added to the engine's command line; at most 32 of at most 1024 characters, and
+    /// 8192 together. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), inner(length(max = 1_024)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
 }
 

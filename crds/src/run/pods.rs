@@ -37,9 +37,11 @@ choice! {
     }
 }
 
-/// What is said about pods, by role. A role's own word goes before `default`'s. Changes apply to the next attempt.
+/// What is said about pods, by role. A role's own word goes before `default`'s. Changes apply to the next attempt. All
+/// roles together have at most 128 entries in maps and lists, and 8192 characters of annotations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [few_entries(), short_annotations()]))]
 pub struct Pods {
     /// For every role that does not say otherwise. Maps are merged by key, everything else is replaced as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +112,7 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::label_map")]
     pub labels: BTreeMap<String, LabelValue>,
-    /// Further annotations of the pods; at most 8 of at most 256 characters, none under sera.dev/. Absent: none.
+    /// Further annotations of the pods; at most 8 of at most 1024 characters, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::annotation_map")]
     pub annotations: BTreeMap<String, String>,
@@ -155,6 +157,56 @@ pub struct Proxy {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9.*:/_\[\]-]+$")), extend("x-kubernetes-list-type" = "atomic"))]
     pub no_proxy: Vec<String>,
+}
+
+/// The most labels, annotations, node labels, tolerations, pull secrets, proxy exceptions and quantities that all roles have together: each role may
+/// have many, not all of them, so that the largest run is still admitted quickly.
+const MAX_ENTRIES: u32 = 128;
+/// The most characters that the annotations of all roles have together.
+const MAX_ANNOTATION_CHARS: u32 = 8_192;
+
+/// That the lists and maps of all roles are not too many together.
+fn few_entries() -> Rule {
+    const LISTS: [&[&str]; 8] = [
+        &["nodeSelector"],
+        &["tolerations"],
+        &["imagePullSecrets"],
+        &["labels"],
+        &["annotations"],
+        &["proxy", "noProxy"],
+        &["resources", "limits"],
+        &["resources", "requests"],
+    ];
+    let counts = roles().flat_map(|role| LISTS.map(|path| where_present(role, path, |field| format!("size({field})"))));
+    Rule::new(format!("[{}].sum() <= {MAX_ENTRIES}", counts.collect::<Vec<_>>().join(", ")))
+        .message(format!("the maps and lists of all roles must have at most {MAX_ENTRIES} entries together; say what holds for all under default").as_str())
+}
+
+/// That the annotations of all roles are not too long together.
+fn short_annotations() -> Rule {
+    let chars = |field: &str| format!("{field}.map(k, size({field}[k])).sum()");
+    let lengths = roles().map(|role| where_present(role, &["annotations"], chars));
+    Rule::new(format!("[{}].sum() <= {MAX_ANNOTATION_CHARS}", lengths.collect::<Vec<_>>().join(", "))).message(
+        format!("the annotations of all roles must have at most {MAX_ANNOTATION_CHARS} characters together").as_str(),
+    )
+}
+
+fn roles() -> impl Iterator<Item = &'static str> {
+    std::iter::once("default").chain(PodRole::ALL.iter().map(|role| role.as_str()))
+}
+
+/// A number of the field of a role, and 0 where one of the names on the way is absent.
+fn where_present(role: &str, path: &[&str], number: impl Fn(&str) -> String) -> String {
+    let steps: Vec<String> = std::iter::once(role)
+        .chain(path.iter().copied())
+        .scan("self".to_owned(), |field, name| {
+            field.push('.');
+            field.push_str(name);
+            Some(field.clone())
+        })
+        .collect();
+    let present: Vec<String> = steps.iter().map(|step| format!("has({step})")).collect();
+    format!("({} ? {} : 0)", present.join(" && "), steps.last().map_or_else(String::new, |field| number(field)))
 }
 
 impl Pods {

@@ -32,15 +32,16 @@ pub struct Source {
     /// The git repository. May be left out where `github` is given: the URL then follows from that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitSource>,
-    /// The same repository on GitHub: its newest issues are style examples for synthetic pull requests. Absent: the
-    /// built-in examples are used.
+    /// The same repository on GitHub: its newest issues are style examples for synthetic pull requests. Absent, or where
+    /// GitHub gives none: messages of its commits are, or else built-in ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub github: Option<GitHubSource>,
     /// Which commits are worked on. Default: 5, spread over the newest year.
     #[serde(default)]
     pub commits: Commits,
-    /// Globs of the files whose functions are used, relative to the repository's root; at most 32. Default (empty):
-    /// every file but tests, vendored and generated ones.
+    /// Globs of the files whose functions are used, relative to the repository's root; at most 32. Tests, vendored and
+    /// generated files are left out even so, unless a glob spells their folder out, as `tests/**` does. Default (empty):
+    /// every other file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub include: Vec<Glob>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     common::{
         EnvVar, SecretRef,
-        rule::{NUMBER, fits, number},
+        rule::{NUMBER, fits, number, short_arguments, short_values},
     },
     values::{Decimal, HttpUrl, ImageRef, ModelUri, Ratio, ServingEngine, Usd, literal},
 };
@@ -90,6 +90,8 @@ pub struct TeacherEndpoint {
     Rule::new("!self.model.uri.startsWith('builtin://') || self.engine == 'builtin'")
         .message("a builtin:// model is served by the engine builtin alone")
         .field_path(".engine"),
+    short_arguments("args"),
+    short_values("env"),
 ]))]
 pub struct TeacherService {
     /// The serving engine: vLLM, SGLang, or builtin (the project's own, for small models and tests).
@@ -112,11 +114,12 @@ pub struct TeacherService {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
     pub nodes_per_replica: u32,
-    /// Arguments added to the engine's command line; at most 32 of at most 256 characters. Default: none.
+    /// Arguments added to the engine's command line; at most 32 of at most 1024 characters, and
+    /// 8192 together. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 32), inner(length(max = 1_024)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
-    /// Environment variables of the engine; at most 32. Default: none.
+    /// Environment variables of the engine; at most 32, their values at most 8192 characters together. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,

@@ -17,6 +17,8 @@ choice! {
         Java = "Java",
         /// JavaScript, JSX included.
         JavaScript = "JavaScript",
+        /// Kotlin.
+        Kotlin = "Kotlin",
         /// PHP.
         Php = "PHP",
         /// Python.
@@ -25,6 +27,10 @@ choice! {
         Ruby = "Ruby",
         /// Rust.
         Rust = "Rust",
+        /// Scala.
+        Scala = "Scala",
+        /// Swift.
+        Swift = "Swift",
         /// TypeScript, TSX included.
         TypeScript = "TypeScript",
     }

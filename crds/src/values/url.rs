@@ -1,5 +1,6 @@
 //! Addresses of git repositories and HTTP services. None of them carries a password: those belong into Secrets.
 
+use super::ValueError;
 use super::text::text_value;
 
 text_value! {
@@ -28,6 +29,19 @@ text_value! {
         chars: 8..=512,
         rules: [],
         accept: |_| true,
+    }
+}
+
+impl GitUrl {
+    /// Where a repository on GitHub is cloned from, given the address of the API. github.com and Enterprise Cloud with data residency serve the API
+    /// on a host of its own; Enterprise Server below `/api/v3`.
+    pub fn on_github(api: &HttpUrl, owner: &str, repository: &str) -> Result<Self, ValueError> {
+        let api = api.as_str().trim_end_matches('/');
+        let host = match api.strip_suffix("/api/v3") {
+            Some(server) => server.to_owned(),
+            None => api.replacen("://api.", "://", 1),
+        };
+        format!("{host}/{owner}/{repository}.git").parse()
     }
 }
 

@@ -19,7 +19,7 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use listener::FaultyListener;
+pub use listener::{Connection, FaultyListener, Identity};
 
 /// What a [`GitServer`] is to be; [`GitServerConfig::new`] has the usual.
 #[derive(Debug, Clone)]

@@ -1,8 +1,9 @@
-//! What accepts the git server's connections: plain or TLS, and closed at once when the server is told to drop them.
+//! What accepts connections of the tests' servers: plain or TLS, and closed at once when a server is told to drop them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -20,26 +21,33 @@ use tokio_rustls::server::TlsStream;
 
 use super::Behaviour;
 
+/// How many authorities this process has made.
+static AUTHORITIES: AtomicU64 = AtomicU64::new(0);
 /// How long a client may take to shake hands, before the next one is let in.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// A certificate for one address, and the CA that signed it.
-pub(super) struct Identity {
-    pub(super) ca_pem: String,
+pub struct Identity {
+    /// The certificate of the CA that a client has to trust, in PEM.
+    pub ca_pem: String,
     acceptor: TlsAcceptor,
 }
 
 impl Identity {
-    pub(super) fn for_address(address: IpAddr) -> anyhow::Result<Self> {
+    /// Makes a CA, and a certificate of it for `address`.
+    pub fn for_address(address: IpAddr) -> anyhow::Result<Self> {
         let mut ca = CertificateParams::default();
-        ca.distinguished_name.push(DnType::CommonName, "the tests' git server's CA");
+        // A name of its own, or clients that trust several look at the wrong one.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("CA {number} of process {} of the tests", std::process::id());
+        ca.distinguished_name.push(DnType::CommonName, name);
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
 
         let key = KeyPair::generate()?;
         let mut leaf = CertificateParams::default();
-        leaf.distinguished_name.push(DnType::CommonName, "the tests' git server");
+        leaf.distinguished_name.push(DnType::CommonName, "a server of the tests");
         leaf.subject_alt_names = vec![SanType::IpAddress(address)];
         let leaf = leaf.signed_by(&key, &ca)?;
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -52,14 +60,15 @@ impl Identity {
 }
 
 /// A listener that can be told to close what it accepts.
-pub(super) struct FaultyListener {
+pub struct FaultyListener {
     socket: TcpListener,
     acceptor: Option<TlsAcceptor>,
     behaviour: watch::Receiver<Behaviour>,
 }
 
 impl FaultyListener {
-    pub(super) fn new(socket: TcpListener, identity: Option<Identity>, behaviour: watch::Receiver<Behaviour>) -> Self {
+    /// `identity`: what to speak TLS with; `behaviour`: how the next connection is met.
+    pub fn new(socket: TcpListener, identity: Option<Identity>, behaviour: watch::Receiver<Behaviour>) -> Self {
         Self { socket, acceptor: identity.map(|identity| identity.acceptor), behaviour }
     }
 }
@@ -92,8 +101,10 @@ impl Listener for FaultyListener {
 }
 
 /// A connection, plain or not.
-pub(super) enum Connection {
+pub enum Connection {
+    /// As it was accepted.
     Plain(TcpStream),
+    /// After a handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

@@ -19,6 +19,7 @@ mod programs;
 mod standing;
 mod teardown;
 mod tools;
+mod unused;
 mod wait;
 
 use std::ffi::OsStr;

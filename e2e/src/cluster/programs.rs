@@ -7,11 +7,13 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
+use super::unused;
 use crate::paths::{PathError, cache_root};
 use crate::progress::Progress;
 
@@ -205,8 +207,10 @@ pub(super) async fn ensure(wanted: &[Program], progress: &Progress) -> Result<Pr
         let flags = module.linker_flags()?;
         let folder = cache.join(format!("{}-{}", module.name(), digest(module, &go, &flags)?));
         build_missing(module, &wanted, &folder, &flags, progress).await?;
+        unused::mark_used(&folder);
         programs.0.extend(wanted.into_iter().map(|program| (program, folder.join(program.name()))));
     }
+    unused::forget(&cache, SystemTime::now());
     Ok(programs)
 }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::{Image, ImageArchive, ImageError, base};
+use super::{Image, ImageArchive, ImageError};
 use crate::progress::Progress;
 
 /// Goes into every digest: raise it when the way images are built changes, so that older archives are not taken.
@@ -42,7 +42,8 @@ impl Archives {
     pub(super) fn name(&self, image: Image, binary: &Path) -> Result<ImageArchive, ImageError> {
         let mut digest = Sha256::new();
         digest.update(RECIPE);
-        digest.update(base::key());
+        digest.update(image.base().key());
+        digest.update(image.target());
         for file in [binary, &image.dockerfile()] {
             digest_file(&mut digest, file)?;
         }

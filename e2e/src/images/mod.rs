@@ -16,6 +16,7 @@ use crate::packages::{self, Package, PackageError};
 use crate::paths::{PathError, cache_root};
 use crate::progress::Progress;
 use archives::{Archives, is_kept};
+use base::Base;
 use store::Store;
 
 /// What images are made with: a builder, what makes the base (and the keys of Debian's archive, which Ubuntu lacks), `strip`.
@@ -36,23 +37,34 @@ pub enum Image {
     Operator,
     /// The stages of a run as commands.
     Rollout,
-    /// The program that executes an agent's commands, and what those find around them.
+    /// The program that executes an agent's commands, for init containers to install.
     Sandbox,
+    /// Where an agent's commands run by default.
+    Environment,
     /// The rehearsal teacher.
     Teacher,
 }
 
 impl Image {
-    /// Every image.
-    pub const ALL: [Self; 4] = [Self::Operator, Self::Rollout, Self::Sandbox, Self::Teacher];
+    /// Every image that the chart installs.
+    pub const ALL: [Self; 5] = [Self::Operator, Self::Rollout, Self::Sandbox, Self::Environment, Self::Teacher];
 
-    /// The image's name, which is also that of the program in it.
+    /// The image's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Operator => "sera-operator",
             Self::Rollout => "sera-rollout",
             Self::Sandbox => "sera-sandbox",
+            Self::Environment => "sera-environment",
             Self::Teacher => "sera-teacher",
+        }
+    }
+
+    /// The program that it is made from. An environment has none, and is made anew with the one that is put there later.
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Environment => Self::Sandbox.name(),
+            other => other.name(),
         }
     }
 
@@ -60,10 +72,25 @@ impl Image {
         let folder = match self {
             Self::Operator => "operator",
             Self::Rollout => "rollout",
-            Self::Sandbox => "sandbox",
+            Self::Sandbox | Self::Environment => "sandbox",
             Self::Teacher => "teacher",
         };
         Path::new(SOURCES).join(folder).join("Dockerfile")
+    }
+
+    /// The stage of the Dockerfile that needs no compiler.
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            _ => "prebuilt",
+        }
+    }
+
+    const fn base(self) -> Base {
+        match self {
+            Self::Environment => Base::Environment,
+            _ => Base::Programs,
+        }
     }
 }
 
@@ -156,7 +183,7 @@ pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArc
 
 /// The program of an image, as cargo has built it: beside the running one.
 pub fn program(image: Image) -> Result<PathBuf, ImageError> {
-    binaries::find(image.name())
+    binaries::find(image.program())
 }
 
 /// Builds one image under the lock of the cache.
@@ -174,12 +201,12 @@ async fn build_one(
     packages::ensure(&HOST_PACKAGES, progress).await?;
     let workshop = archives.workshop()?;
     let store = Store::open(archives.folder(), workshop.path()).await?;
-    let base = base::ensure(&store, workshop.path(), progress).await?;
+    let base = archive.image.base().ensure(&store, workshop.path(), progress).await?;
     progress.step(format!("building image {}", archive.image.name()));
     let context = workshop.path().join("context");
     fs::create_dir(&context).map_err(ImageError::io("make", &context))?;
-    binaries::strip(binary, &context.join(archive.image.name())).await?;
-    store.build(&archive.image.dockerfile(), &base, &archive.reference, &context).await?;
+    binaries::strip(binary, &context.join(archive.image.program())).await?;
+    store.build(archive.image, &base, &archive.reference, &context).await?;
     let saved = workshop.path().join("image.tar");
     store.save(&archive.reference, &saved).await?;
     store.remove(&archive.reference).await?;
@@ -199,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_image_has_its_dockerfile() {
-        for image in Image::ALL {
+        for image in [Image::Operator, Image::Rollout, Image::Sandbox, Image::Environment] {
             assert!(image.dockerfile().is_file(), "{} is not there", image.dockerfile().display());
         }
     }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::ImageError;
+use super::{Image, ImageError};
 
 /// How much of a failed command's output an error carries.
 const LAST_LINES: usize = 15;
@@ -52,18 +52,18 @@ impl Store {
         Ok(())
     }
 
-    /// Builds the stage of a Dockerfile that takes a finished program from the context.
+    /// Builds the stage of an image's Dockerfile that takes a finished program from the context.
     pub(super) async fn build(
         &self,
-        dockerfile: &Path,
+        image: Image,
         base: &str,
         reference: &str,
         context: &Path,
     ) -> Result<(), ImageError> {
         let mut command =
             self.command(&["build", "--quiet", "--isolation", "chroot", "--layers=false", "--pull-never"]);
-        command.args(["--target", "prebuilt", "--build-arg", &format!("BASE_IMAGE={base}"), "--tag", reference]);
-        output_of(command.arg("--file").arg(dockerfile).arg(context)).await.map(drop)
+        command.args(["--target", image.target(), "--build-arg", &format!("BASE_IMAGE={base}"), "--tag", reference]);
+        output_of(command.arg("--file").arg(image.dockerfile()).arg(context)).await.map(drop)
     }
 
     /// Writes an image to a file, under its own name.

@@ -1,6 +1,15 @@
 //! The command line: what is asked for, how a command ends (a termination message, an exit code, a line on standard output), and what happens
 //! when it is told to stop or takes too long.
 
+mod dataset;
+mod functions;
+mod inspect;
+mod rollout;
+mod selection;
+mod settings;
+mod sources;
+mod verify;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,6 +30,9 @@ use crate::snapshot;
 /// How long unfinished work of other threads may hold up the end.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// When a stage whose work is bounded is given up, where nothing else is asked for.
+const STAGE_TIMEOUT: Duration = Duration::from_hours(2);
+
 const EXIT_CODES: &str = "Exit codes:
     0  done: the stage's manifest is in the store, and standard output has the result as a line of JSON
     1  internal error; worth another try
@@ -39,12 +51,21 @@ const SNAPSHOT_EXAMPLES: &str = "Examples:
     sera-rollout snapshot --url https://git.acme.internal/billing.git --revision release-2 --git-credentials ./git \\
         --store s3://acme-ml/sera/ml/billing/1 --store-credentials ./s3
 
+  Only what lies in src, the tests in src/testing too, with a tenth of the functions set aside for evaluation:
+    sera-rollout snapshot --url https://github.com/acme/billing.git --include 'src/**' --include 'src/testing/**' \\
+        --exclude '**/legacy/**' --languages Python,Go --held-out-fraction 0.1 --store file:///tmp/sera/run
+
   By ssh, with a folder that has ssh-privatekey and known_hosts:
     sera-rollout snapshot --url git@github.com:acme/billing.git --git-credentials ./ssh --store file:///tmp/sera/run
 
+  The style of its issues, and its content, from GitHub as an App; the folder has appId, installationId and privateKey:
+    sera-rollout snapshot --github acme/billing --github-credentials ./app --git-credentials ./app --store file:///tmp/sera/run
+
 What it writes:
   snapshot/repository.bundle   a git bundle: refs/snapshots/0 (also HEAD) is the newest; each commit has no parent
-  snapshot/manifest.json       written last: the commits, their trees and times, and the bundle's sha256";
+  snapshot/functions.jsonl.zst a line of JSON a function and commit: file, name, lines, which functions it calls and which call it
+  snapshot/style.jsonl.zst     examples of the style that issues are written in here
+  snapshot/manifest.json       written last: the commits, their trees and times, what was indexed, and the files' sha256";
 
 /// The data plane of sera-operator: the stages of a run, as plain commands.
 #[derive(Debug, Parser)]
@@ -60,10 +81,38 @@ struct Cli {
 enum Command {
     /// Take commits of a repository into the store
     ///
-    /// Takes commits of a git repository, spread evenly over a window of time, each without its history, and puts them into the store. Run again
-    /// after whatever happened, it finishes what is missing, and changes nothing that is there.
+    /// Takes commits of a git repository, spread evenly over a window of time, each without its history, and puts them into the store, with an index
+    /// of their functions. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
     #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
     Snapshot(SnapshotArgs),
+    /// Measure how much of one patch another finds again
+    ///
+    /// Measures pairs of patches, or what the rollouts of a batch left in a store: the paper's line recall, and a strict measure by file and hunk
+    /// with precision and F1. No test is run, and no model is asked. Over a store it decides about every trajectory; run again, it finds its
+    /// verdicts.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES), args_override_self = true)]
+    Verify(verify::VerifyArgs),
+    /// Make lines to train on from verified trajectories
+    ///
+    /// Takes the best of the verified trajectories, both kinds in the share asked for, without duplicates, and writes them as conversations that
+    /// axolotl and sera-trainer read as they are. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", dataset::EXAMPLES), args_override_self = true)]
+    Dataset(dataset::DatasetArgs),
+    /// Print one sample as the trainer will see it
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", inspect::EXAMPLES), args_override_self = true)]
+    Inspect(inspect::InspectArgs),
+    /// Show the functions of a repository or a snapshot, and the samples that are drawn from them
+    ///
+    /// Prints the function index of a clone's commit or of a store's snapshot, a line of JSON a function; or the samples that a seed draws from it; or
+    /// the function set aside for evaluation that a patch touches.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", functions::EXAMPLES), args_override_self = true)]
+    Functions(functions::FunctionsArgs),
+    /// Let the teacher work on samples, and keep its trajectories and patches
+    ///
+    /// Brings a range of samples to their ends, many at once: a first rollout on a function, a synthetic pull request, a second rollout from that text
+    /// alone. Run again after whatever happened, it adopts what is finished and makes the rest.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", rollout::EXAMPLES), args_override_self = true)]
+    Rollout(Box<rollout::RolloutArgs>),
 }
 
 /// How a command tells what it does and how it ended.
@@ -78,16 +127,16 @@ struct EndingArgs {
     /// How much is logged
     #[arg(long, global = true, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
-    /// When to give the whole command up, such as 90m
-    #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION", default_value = "2h")]
-    timeout: Timeout,
+    /// When to give the whole command up, such as 90m [default: 2h; rollout: never]
+    #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION")]
+    timeout: Option<Timeout>,
 }
 
 #[derive(Debug, Args)]
 struct SnapshotArgs {
     /// The repository: https://, http://, ssh://, git://, user@host:path, or a folder (absolute, file:// or ./)
-    #[arg(long, env = "SERA_GIT_URL")]
-    url: String,
+    #[arg(long, env = "SERA_GIT_URL", required_unless_present = "github")]
+    url: Option<String>,
     /// A branch, a tag or a commit; HEAD is the default branch
     #[arg(long, env = "SERA_GIT_REVISION", default_value = "HEAD")]
     revision: String,
@@ -97,6 +146,8 @@ struct SnapshotArgs {
     /// The window, in days before the newest commit
     #[arg(long, env = "SERA_LOOKBACK_DAYS", value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(0..=36_500))]
     lookback_days: u32,
+    #[command(flatten)]
+    selection: selection::SelectionArgs,
     #[arg(
         long,
         env = "SERA_STORE",
@@ -120,6 +171,8 @@ struct SnapshotArgs {
     /// What the termination message calls the field that names the store's Secret
     #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
     store_credentials_field: String,
+    #[command(flatten)]
+    sources: sources::SourceArgs,
     /// Where scratch folders are made and deleted again; about twice the repository's size is needed [default: the system's]
     #[arg(long, env = "SERA_SCRATCH", value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -151,9 +204,35 @@ fn run(cli: Cli) -> ExitCode {
             return ExitCode::Internal;
         }
     };
-    let limit = cli.ending.timeout.span();
-    let Command::Snapshot(arguments) = cli.command;
-    let ending = runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit));
+    let limit = cli.ending.timeout.map(|timeout| timeout.span());
+    let ending = match cli.command {
+        Command::Snapshot(arguments) => {
+            let limit = limit.unwrap_or(STAGE_TIMEOUT);
+            runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Rollout(arguments) => {
+            let limit = limit.unwrap_or(Duration::MAX);
+            runtime.block_on(conduct(rollout::stage(*arguments, &progress, &redactor), limit))
+        }
+        Command::Verify(arguments) if arguments.is_stage() => {
+            runtime.block_on(conduct(verify::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
+        }
+        Command::Verify(arguments) => match verify::print(&arguments) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+        Command::Dataset(arguments) => {
+            runtime.block_on(conduct(dataset::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
+        }
+        Command::Inspect(arguments) => match runtime.block_on(inspect::print(arguments, &redactor)) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+        Command::Functions(arguments) => match runtime.block_on(functions::print(arguments, &progress, &redactor)) {
+            Ok(()) => return ExitCode::Success,
+            Err(failure) => Ending::failed(failure),
+        },
+    };
     runtime.shutdown_timeout(LINGER);
     end(ending, cli.ending.termination_message.as_deref(), &redactor)
 }
@@ -180,13 +259,19 @@ async fn snapshot_stage(
         store_credentials: arguments.store_credentials_field,
     };
     let request = snapshot::Request {
-        url: arguments.url,
+        url: arguments.url.or_else(|| arguments.sources.clone_url()).unwrap_or_default(),
         revision: arguments.revision,
         commits: arguments.commits,
         lookback_days: arguments.lookback_days,
+        selection: arguments.selection.into(),
         store: arguments.store,
         git_credentials: arguments.git_credentials,
         store_credentials: arguments.store_credentials,
+        github: arguments.sources.github,
+        github_api: arguments.sources.github_api_url,
+        github_credentials: arguments.sources.github_credentials,
+        github_timeout: arguments.sources.github_timeout.span(),
+        submodules: arguments.sources.submodules,
         scratch: arguments.scratch.unwrap_or_else(std::env::temp_dir),
         silence: arguments.silence.span(),
         retries: usize::from(arguments.retries),

@@ -9,12 +9,20 @@ pub(crate) enum Field {
     Url,
     /// The branch, tag or commit.
     Revision,
+    /// The globs of files that are wanted.
+    Include,
+    /// The globs of files that are not.
+    Exclude,
     /// The Secret for the repository.
     GitCredentials,
     /// The store's URI.
     Store,
     /// The Secret for the store.
     StoreCredentials,
+    /// The Secret with the authorities that TLS trusts.
+    Authorities,
+    /// The model that is trained.
+    Student,
 }
 
 /// The names of the fields in the spec; two of them depend on who called.
@@ -31,9 +39,13 @@ impl FieldNames {
         match field {
             Field::Url => "spec.source.git.url".to_owned(),
             Field::Revision => "spec.source.git.revision".to_owned(),
+            Field::Include => "spec.source.include".to_owned(),
+            Field::Exclude => "spec.source.exclude".to_owned(),
             Field::GitCredentials => self.git_credentials.clone(),
             Field::Store => "spec.output.store".to_owned(),
             Field::StoreCredentials => self.store_credentials.clone(),
+            Field::Authorities => "spec.pods.default.caSecretRef".to_owned(),
+            Field::Student => "spec.training.student".to_owned(),
         }
     }
 

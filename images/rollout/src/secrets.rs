@@ -93,6 +93,12 @@ impl SecretFiles {
         self.get(key).map(|value| value.trim_end_matches(['\r', '\n']))
     }
 
+    /// The same, with `value` as the value of `key`.
+    pub(crate) fn with(mut self, key: &str, value: SecretString) -> Self {
+        self.values.insert(key.to_owned(), value);
+        self
+    }
+
     /// The names of the keys, in order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
@@ -106,7 +112,7 @@ impl SecretFiles {
 
 /// Keys whose values messages may show, and must be able to: hiding a user called `main` would hide each branch of that name.
 fn is_public(key: &str) -> bool {
-    matches!(key, "username" | "known_hosts" | "ca.crt")
+    matches!(key, "username" | "known_hosts" | "ca.crt" | "appId" | "installationId")
         || ["_REGION", "_ENDPOINT", "_ENDPOINT_URL", "_ENDPOINT_URL_S3", "_ACCOUNT_NAME"]
             .iter()
             .any(|end| key.ends_with(end))

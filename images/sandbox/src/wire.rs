@@ -35,8 +35,9 @@ pub enum Request {
         /// What commands may do; refused where the kernel cannot keep it.
         policy: Policy,
     },
-    /// Put a tree at the workspace: data frames with a tar stream follow. What the image has there is kept below it; `setup` is run, and the
-    /// result is what `changed` compares with. Answer: [`Answer::Put`].
+    /// Put a tree at the workspace: data frames with a tar stream follow, of directories, regular files and symbolic links. What the image has there
+    /// is kept below it; `setup` is run, and the result is what `changed` compares with. For the tree that was put last the stream may have no bytes
+    /// at all. Answer: [`Answer::Put`].
     Put {
         /// A name for the tree (its git tree id): the same tree is put again by restoring only what differs.
         tree: String,

@@ -1,3 +1,5 @@
-//! The program `sera-teacher`.
+//! The program `sera-teacher`; all of it is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sera_teacher::cli::main()
+}

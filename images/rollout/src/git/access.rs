@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use super::url::{RemoteUrl, Transport};
 use crate::failure::{Cause, Explain, Field};
 use crate::secrets::{SecretFiles, SecretFilesError};
+use crate::trust::{Trust, TrustError};
 
 /// How this program introduces itself.
 pub(crate) enum Login {
@@ -36,6 +37,9 @@ pub(crate) struct Access {
 /// Why a repository's credentials are of no use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AccessError {
+    /// The authorities that this process was given are none.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The folder is empty, or cannot be read.
     #[error("{source}; it needs the keys {needs}")]
     Files {
@@ -81,6 +85,7 @@ pub(crate) enum AccessError {
 impl Explain for AccessError {
     fn explain(&self) -> Cause {
         let reason = match self {
+            Self::Trust(error) => return error.explain(),
             Self::Files { .. } | Self::SshWithoutKey { .. } => "CredentialsMissing",
             Self::WrongKeys { .. } | Self::NoKnownHosts { .. } | Self::LineBreak { .. } => "CredentialsInvalid",
         };
@@ -103,16 +108,20 @@ impl std::fmt::Display for Needs {
 }
 
 impl Access {
-    /// What the Secret (`None`: no Secret is named) means for `url`.
+    /// What the Secret (`None`: no Secret is named) and the authorities of this process mean for `url`.
     pub(crate) fn resolve(
         url: &RemoteUrl,
         secret: Option<Result<SecretFiles, SecretFilesError>>,
     ) -> Result<Self, AccessError> {
+        let trust = match url.transport {
+            Transport::Https | Transport::Http => Trust::from_environment()?,
+            Transport::Ssh | Transport::Git | Transport::File => Trust::default(),
+        };
         let secret = secret.transpose().map_err(|source| AccessError::Files { source, needs: Needs(url.transport) })?;
         let Some(secret) = secret else {
             return match url.transport {
                 Transport::Ssh => Err(AccessError::SshWithoutKey { url: url.text.clone() }),
-                _ => Ok(Self { login: Login::Anonymous, ca: None }),
+                _ => Ok(Self { login: Login::Anonymous, ca: bundle([trust.pem(), None]) }),
             };
         };
         let login = match url.transport {
@@ -126,8 +135,14 @@ impl Access {
         if url.transport == Transport::Http && matches!(login, Login::Password { .. }) {
             tracing::warn!(%url, "the password is sent in clear over http: use https where the server can");
         }
-        Ok(Self { login, ca: secret.get("ca.crt").map(str::to_owned) })
+        Ok(Self { login, ca: bundle([trust.pem(), secret.get("ca.crt")]) })
     }
+}
+
+/// PEM bundles as one; none where there are none.
+fn bundle(parts: [Option<&str>; 2]) -> Option<String> {
+    let parts: Vec<&str> = parts.into_iter().flatten().map(str::trim_end).collect();
+    (!parts.is_empty()).then(|| parts.join("\n") + "\n")
 }
 
 fn wrong_keys(url: &RemoteUrl, secret: &SecretFiles) -> AccessError {
@@ -242,8 +257,14 @@ mod tests {
     }
 
     #[test]
+    fn the_authorities_of_the_process_and_of_the_secret_are_trusted_together() {
+        assert_eq!(bundle([Some("one"), Some("two\n")]).as_deref(), Some("one\ntwo\n"));
+        assert_eq!(bundle([None, None]), None);
+    }
+
+    #[test]
     fn a_ca_alone_is_enough_for_a_public_repository() {
         let access = resolve("https://h/a", &[("ca.crt", "pem")]).unwrap();
-        assert!(matches!(access.login, Login::Anonymous) && access.ca.as_deref() == Some("pem"));
+        assert!(matches!(access.login, Login::Anonymous) && access.ca.as_deref() == Some("pem\n"));
     }
 }

@@ -19,6 +19,9 @@ use super::url::{RemoteUrl, Transport};
 const LOW_SPEED_LIMIT: u32 = 1000;
 /// Files larger than this are neither compared nor held in memory whole, as with git's own default of 512 MiB, but within a pod's memory.
 const BIG_FILE: &str = "64m";
+/// How much of packs git maps at once, and in what pieces: by default all of them, which a pod's memory is charged for.
+const MAPPED: &str = "128m";
+const MAPPED_AT_ONCE: &str = "16m";
 /// How long ssh may take to connect, in seconds.
 const SSH_CONNECT: u32 = 20;
 /// ssh gives up a silent connection after four of these, in seconds.
@@ -122,6 +125,7 @@ fn general(transport: Transport, silence: Duration) -> String {
     };
     format!(
         "[core]\n\thooksPath = /dev/null\n\tattributesFile = /dev/null\n\taskPass = \n\tfsmonitor = false\n\tbigFileThreshold = {BIG_FILE}\n\
+         \tpackedGitLimit = {MAPPED}\n\tpackedGitWindowSize = {MAPPED_AT_ONCE}\n\
          [init]\n\tdefaultBranch = main\n\
          [protocol]\n\tallow = never\n\tversion = 2\n{protocols}\
          [transfer]\n\tfsckObjects = true\n\tunpackLimit = 1\n\

@@ -5,8 +5,10 @@ pub(crate) mod access;
 mod error;
 mod home;
 mod report;
+pub(crate) mod submodule;
 pub(crate) mod url;
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -46,8 +48,12 @@ pub(crate) struct Run<'a> {
     pub(crate) arguments: &'a [&'a str],
     /// Variables beside those of the home.
     pub(crate) environment: &'a [(&'a str, &'a str)],
-    /// What it reads from its standard input; a few kilobytes at most.
+    /// What it reads from its standard input, while what it prints is read.
     pub(crate) input: &'a str,
+    /// What it reads from its standard input in place of `input`, of any length.
+    pub(crate) input_file: Option<&'a Path>,
+    /// An exit status beside 0 that is no failure.
+    pub(crate) also_fine: Option<i32>,
     /// Where its progress is shown; a command that has one is given up when it says nothing for too long.
     pub(crate) step: Option<&'a Step>,
 }
@@ -56,6 +62,11 @@ impl Git {
     /// `silence`: how long a server may say nothing before it is given up.
     pub(crate) fn new(home: Home, url: RemoteUrl, silence: Duration) -> Self {
         Self { home, url, silence }
+    }
+
+    /// The same git, for a repository at another address: its messages name that. Credentials are still for their own host alone.
+    pub(crate) fn at(&self, url: RemoteUrl) -> Self {
+        Self { url, ..self.clone() }
     }
 
     /// The repository that this git is for.
@@ -99,6 +110,11 @@ impl Git {
 
     /// Runs a command and returns what it prints. References may have names that are no UTF-8: they are mangled, and cannot be asked for.
     pub(crate) async fn output(&self, run: Run<'_>) -> Result<String, GitError> {
+        Ok(String::from_utf8_lossy(&self.bytes(run).await?).into_owned())
+    }
+
+    /// Runs a command and returns what it prints, as it is.
+    pub(crate) async fn bytes(&self, run: Run<'_>) -> Result<Vec<u8>, GitError> {
         let mut printed = Vec::new();
         self.run(run, |bytes| {
             if printed.len() + bytes.len() > MAX_OUTPUT {
@@ -108,7 +124,7 @@ impl Git {
             Ok(())
         })
         .await?;
-        Ok(String::from_utf8_lossy(&printed).into_owned())
+        Ok(printed)
     }
 
     /// Runs a command and hands what it prints to `sink`, piece by piece.
@@ -119,7 +135,8 @@ impl Git {
     ) -> Result<(), GitError> {
         tracing::debug!(arguments = ?run.arguments, "git");
         let (status, messages) = self.watch(&run, sink).await?;
-        if status.success() { Ok(()) } else { Err(GitError::classify(name(run.arguments), &messages, &self.url)) }
+        let fine = status.success() || run.also_fine.is_some_and(|code| status.code() == Some(code));
+        if fine { Ok(()) } else { Err(GitError::classify(name(run.arguments), &messages, &self.url)) }
     }
 
     /// Runs a command to its end, or until it has been silent for too long.
@@ -132,10 +149,15 @@ impl Git {
         let not_piped = || failed(run.arguments, "its output is not connected");
         let mut stdout = group.child.stdout.take().ok_or_else(not_piped)?;
         let mut stderr = group.child.stderr.take().ok_or_else(not_piped)?;
-        if let Some(mut stdin) = group.child.stdin.take() {
-            // A command that has failed already closes it; its messages are what counts.
-            let _ = stdin.write_all(run.input.as_bytes()).await;
-        }
+        let stdin = group.child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A command that has failed already closes it; its messages are what counts.
+                let _ = stdin.write_all(run.input.as_bytes()).await;
+            }
+        };
+        tokio::pin!(feed);
+        let mut feeding = true;
 
         let patience = self.silence + GRACE;
         let mut heard = Instant::now();
@@ -143,6 +165,7 @@ impl Git {
         let (mut out, mut err) = (Stream::new(), Stream::new());
         while out.open || err.open {
             tokio::select! {
+                () = &mut feed, if feeding => feeding = false,
                 piece = out.read(&mut stdout), if out.open => {
                     sink(piece).map_err(|error| sink_failed(run.arguments, &error))?;
                 }
@@ -206,6 +229,11 @@ struct Group {
 
 impl Group {
     fn spawn(home: &Home, run: &Run<'_>) -> Result<Self, GitError> {
+        let input = match run.input_file {
+            Some(file) => Stdio::from(File::open(file).map_err(|error| failed(run.arguments, &error.to_string()))?),
+            None if run.input.is_empty() => Stdio::null(),
+            None => Stdio::piped(),
+        };
         let mut command = Command::new("git");
         command
             .args(run.arguments)
@@ -213,7 +241,7 @@ impl Group {
             .envs(home.environment.iter().map(|(name, value)| (name, value)))
             .envs(run.environment.iter().copied())
             .current_dir(&home.folder)
-            .stdin(if run.input.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)

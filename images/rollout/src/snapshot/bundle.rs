@@ -2,16 +2,16 @@
 //! wherever they were fetched from and in whatever packs they came (git and zlib of one version given).
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
 
 use sera_crds::contract::SnapshottedCommit;
 
 use super::fetch::Fetched;
+use super::part::Part;
 use super::selection::Commit;
 use crate::failure::{Cause, Explain, Field};
 use crate::git::{Git, GitError, Run, lines};
 use crate::progress::Step;
-use crate::store::{Digest, Digester};
+use crate::store::Digester;
 
 /// Who makes snapshots; part of every snapshot commit's id.
 const NAME: &str = "sera";
@@ -19,7 +19,7 @@ const NAME: &str = "sera";
 const EMAIL: &str = "snapshot@sera.invalid";
 /// What all snapshots say: the source's own message could give away what comes next.
 const MESSAGE: &str = "snapshot";
-/// The file's name in git's home.
+/// The file's name, in git's home and in the store.
 const FILE: &str = "repository.bundle";
 
 /// Why there is no bundle.
@@ -51,26 +51,26 @@ impl Explain for BundleError {
     }
 }
 
-/// A bundle in git's home.
-#[derive(Debug)]
-pub(crate) struct Bundle {
-    pub(crate) file: PathBuf,
-    pub(crate) digest: Digest,
-    /// Newest first.
-    pub(crate) commits: Vec<SnapshottedCommit>,
-}
-
-/// Makes the bundle of what was fetched.
-pub(crate) async fn write(git: &Git, fetched: &Fetched, step: &Step) -> Result<Bundle, BundleError> {
+/// Makes the parentless commits that stand for what was fetched, newest first.
+pub(crate) async fn commits(git: &Git, fetched: &Fetched) -> Result<Vec<SnapshottedCommit>, BundleError> {
     let mut commits = Vec::with_capacity(fetched.commits.len());
     for (position, original) in fetched.commits.iter().enumerate() {
         commits.push(snapshot(git, fetched.repository, original, position).await?);
     }
+    Ok(commits)
+}
 
+/// Packs these commits, which are in the repository of what was fetched, into a bundle in git's home.
+pub(crate) async fn write(
+    git: &Git,
+    fetched: &Fetched,
+    commits: &[SnapshottedCommit],
+    step: &Step,
+) -> Result<Part, BundleError> {
     let file = git.home().join(FILE);
     let mut output = BufWriter::new(std::fs::File::create(&file).map_err(BundleError::Write)?);
     let mut digester = Digester::default();
-    let header = header(fetched.object_format, &commits);
+    let header = header(fetched.object_format, commits);
     digester.update(header.as_bytes());
     output.write_all(header.as_bytes()).map_err(BundleError::Write)?;
 
@@ -83,7 +83,7 @@ pub(crate) async fn write(git: &Git, fetched: &Fetched, step: &Step) -> Result<B
     })
     .await?;
     output.flush().map_err(BundleError::Write)?;
-    Ok(Bundle { file, digest: digester.finish(), commits })
+    Ok(Part::new(FILE, file, digester.finish()))
 }
 
 /// How git packs: everything compared and compressed anew, by one thread, with the settings written out, so that nothing depends on how the

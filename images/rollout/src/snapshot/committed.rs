@@ -1,7 +1,7 @@
-//! What the store has of a snapshot already: the manifest that makes it one, and whether the bundle is still what the manifest says.
+//! What the store has of a snapshot already: the manifest that makes it one, and whether its files are still what the manifest says.
 
 use bytes::Bytes;
-use sera_crds::contract::{Artifact, CONTRACT_VERSION, SnapshotManifest, SnapshotSource, StageResult};
+use sera_crds::contract::{Artifact, CONTRACT_VERSION, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult};
 use serde::Deserialize;
 
 use crate::failure::{Cause, Explain};
@@ -11,7 +11,7 @@ use crate::store::{Digest, Store, StoreError};
 /// The manifest's name in the run's folder.
 pub(crate) const MANIFEST: &str = "snapshot/manifest.json";
 /// The folder of both.
-const FOLDER: &str = "snapshot";
+pub(super) const FOLDER: &str = "snapshot";
 
 /// Why what is in the store cannot be built on.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +38,13 @@ pub(crate) enum CommittedError {
     /// The manifest is no manifest.
     #[error("{MANIFEST} in the store is not a snapshot's manifest ({0}): use another folder")]
     Malformed(#[source] serde_json::Error),
-    /// The bundle is not what the manifest says, and cannot be made again.
+    /// A file is not what the manifest says, and cannot be made again.
     #[error(
-        "{bundle} in the store is not what its manifest says, and taking it again gave other bytes: delete the folder {FOLDER} and everything that was made from it"
+        "{file} in the store is not what its manifest says, and taking it again gave other bytes: delete the folder {FOLDER} and everything that was made from it"
     )]
     Damaged {
-        /// The bundle's name.
-        bundle: String,
+        /// The file's name in the run's folder.
+        file: String,
     },
     /// Another process committed another snapshot at the same time.
     #[error("another process wrote a snapshot at the same time: run this again to have it checked")]
@@ -71,13 +71,13 @@ pub(crate) enum Found {
     Nothing,
     /// A snapshot of what was asked for.
     Whole(StageResult),
-    /// A manifest of what was asked for, whose bundle is missing or is not what it says.
-    Damaged(Box<SnapshotManifest>, StageResult),
+    /// A manifest of what was asked for, and the files that are missing or are not what it says.
+    Damaged(Box<SnapshotManifest>, Vec<SnapshotFile>, StageResult),
 }
 
-/// The name of a bundle in the run's folder.
-pub(crate) fn bundle_path(manifest: &SnapshotManifest) -> String {
-    format!("{FOLDER}/{}", manifest.bundle.path)
+/// The name in the run's folder of a file beside the manifest.
+pub(crate) fn path(file: &SnapshotFile) -> String {
+    format!("{FOLDER}/{}", file.path)
 }
 
 /// A manifest's bytes, as they are in the store.
@@ -97,7 +97,7 @@ pub(crate) fn result(manifest: &SnapshotManifest, encoded: &[u8]) -> StageResult
     }
 }
 
-/// Looks for a snapshot of `source`, and reads its bundle to be sure.
+/// Looks for a snapshot of `source`, and reads its files to be sure.
 pub(crate) async fn find(store: &Store, source: &SnapshotSource, progress: &Progress) -> Result<Found, CommittedError> {
     let Some(encoded) = store.read(MANIFEST).await? else { return Ok(Found::Nothing) };
     let manifest = decode(&encoded)?;
@@ -105,13 +105,19 @@ pub(crate) async fn find(store: &Store, source: &SnapshotSource, progress: &Prog
         return Err(CommittedError::OtherSource { difference });
     }
     let step = progress.step("checking the snapshot in the store");
-    let expected = Digest { bytes: manifest.bundle.bytes, sha256: manifest.bundle.sha256.clone() };
-    let found = store.digest(&bundle_path(&manifest), &step).await?;
+    let mut damaged = Vec::new();
+    for file in manifest.files() {
+        let expected = Digest { bytes: file.bytes, sha256: file.sha256.clone() };
+        if store.digest(&path(file), &step).await? != Some(expected) {
+            damaged.push(file.clone());
+        }
+    }
     let result = result(&manifest, &encoded);
-    Ok(if found == Some(expected) { Found::Whole(result) } else { Found::Damaged(Box::new(manifest), result) })
+    Ok(if damaged.is_empty() { Found::Whole(result) } else { Found::Damaged(Box::new(manifest), damaged, result) })
 }
 
-fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError> {
+/// Reads a manifest of this version.
+pub(crate) fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -125,11 +131,18 @@ fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError> {
 
 /// What differs between what is there and what is asked for, in words.
 fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> {
+    let [one, other] = [&there.selection, &asked.selection];
     let pairs = [
         ("url", there.url.clone(), asked.url.clone()),
         ("revision", there.revision.clone(), asked.revision.clone()),
         ("commits", there.commits.to_string(), asked.commits.to_string()),
         ("lookback days", there.lookback_days.to_string(), asked.lookback_days.to_string()),
+        ("include", listed(&one.include), listed(&other.include)),
+        ("exclude", listed(&one.exclude), listed(&other.exclude)),
+        ("languages", listed(&one.languages), listed(&other.languages)),
+        ("held-out fraction", one.held_out_fraction.to_string(), other.held_out_fraction.to_string()),
+        ("held-out seed", one.held_out_seed.to_string(), other.held_out_seed.to_string()),
+        ("submodules", there.submodules.to_string(), asked.submodules.to_string()),
     ];
     let differing: Vec<String> = pairs
         .into_iter()
@@ -137,4 +150,8 @@ fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> 
         .map(|(what, there, asked)| format!("{what}: '{there}' there, '{asked}' asked for"))
         .collect();
     (!differing.is_empty()).then(|| differing.join("; "))
+}
+
+fn listed(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -18,6 +18,8 @@ const HISTORY: &str = "history.git";
 const CONTENT: &str = "content.git";
 /// Where what was asked for is kept in either.
 const SOURCE: &str = "refs/sera/source";
+/// How much of a history is fetched for its messages alone, in commits: among so many, enough have something to say.
+const MESSAGES: &str = "--depth=500";
 /// The first pause before something is tried again; each is twice the one before, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -105,6 +107,16 @@ impl<'a> Fetcher<'a> {
         self.content(ids).await?;
         let commits = self.log(CONTENT, &[&["--no-walk=unsorted"], ids].concat()).await?;
         Ok(self.fetched(CONTENT, commits))
+    }
+
+    /// The repository with the messages of the commits that lead to `newest`: the history, if that was fetched, or its last piece.
+    pub(crate) async fn messages(&self, newest: &str) -> Result<&'static str, FetchError> {
+        if !self.git.home().join(HISTORY).exists() {
+            self.create(HISTORY).await?;
+            let step = self.progress.step("fetching commit messages");
+            self.fetch(HISTORY, &["--filter=tree:0", MESSAGES], &[format!("+{newest}:{SOURCE}")], &step).await?;
+        }
+        Ok(HISTORY)
     }
 
     fn fetched(&self, repository: &'static str, commits: Vec<Commit>) -> Fetched {

@@ -9,6 +9,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 
 use crate::failure::{Cause, Explain, Field};
 use crate::secrets::SecretFilesError;
+use crate::trust::TrustError;
 
 /// Why the store cannot be used. Each text names the store, and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub(crate) enum StoreError {
         /// Why not.
         problem: String,
     },
+    /// The authorities that this process was given are none.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The server's certificate is signed by nobody who is trusted.
     #[error(
         "the certificate of the store {uri} is not trusted: add the CA that signed it as the key ca.crt to the store's Secret ({source})"
@@ -193,6 +197,7 @@ impl Explain for StoreError {
             Self::CaCertificate { .. } | Self::UntrustedCertificate { .. } => {
                 Cause::configuration("StoreCertificateNotTrusted", Field::StoreCredentials)
             }
+            Self::Trust(error) => error.explain(),
             Self::Refused { .. } => Cause::configuration("StoreAccessDenied", Field::StoreCredentials),
             Self::NoBucket { .. } => Cause::configuration("StoreNotFound", Field::Store),
             Self::Rejected { .. } => Cause::configuration("StoreRejected", Field::Store),

@@ -15,6 +15,7 @@ use url::Url;
 
 use super::{Store, StoreError};
 use crate::secrets::{SecretFiles, SecretFilesError};
+use crate::trust::Trust;
 
 /// How long a connection may take to be made. Twice the client's default: TLS through a proxy of an enterprise.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -137,10 +138,21 @@ fn settings<K: FromStr>(secret: Option<&SecretFiles>) -> impl Iterator<Item = (K
     })
 }
 
-/// The HTTP client's settings, the Secret's CA among them.
+/// The HTTP client's settings, the authorities of this process and of the Secret among them.
 fn client(secret: Option<&SecretFiles>) -> Result<ClientOptions, StoreError> {
     let options = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST);
-    let Some(bundle) = secret.and_then(|secret| secret.get("ca.crt")) else { return Ok(options) };
+    let options = match Trust::from_environment()?.pem() {
+        Some(bundle) => trusting(options, bundle)?,
+        None => options,
+    };
+    match secret.and_then(|secret| secret.get("ca.crt")) {
+        Some(bundle) => trusting(options, bundle),
+        None => Ok(options),
+    }
+}
+
+/// The same settings, with the authorities of a PEM bundle.
+fn trusting(options: ClientOptions, bundle: &str) -> Result<ClientOptions, StoreError> {
     let refused = |problem: String| StoreError::CaCertificate { problem };
     let certificates = Certificate::from_pem_bundle(bundle.as_bytes()).map_err(|error| refused(error.to_string()))?;
     if certificates.is_empty() {

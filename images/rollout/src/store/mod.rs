@@ -1,6 +1,8 @@
 //! The folder of one run in an object store: small files created at most once, large files streamed, digests taken on the way. Which store it
-//! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`.
+//! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`; what may be replaced is
+//! in `data`.
 
+mod data;
 mod error;
 mod location;
 mod probe;
@@ -43,11 +45,15 @@ pub(crate) struct Store {
 impl Store {
     /// A document, whole; none where there is none.
     pub(crate) async fn read(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.read_within(name, MAX_DOCUMENT).await
+    }
+
+    async fn read_within(&self, name: &str, limit: u64) -> Result<Option<Bytes>, StoreError> {
         let got = match self.objects.get(&self.path(name)).await {
             Err(Error::NotFound { .. }) => return Ok(None),
             got => got.map_err(|error| self.explain(error))?,
         };
-        if got.meta.size > MAX_DOCUMENT {
+        if got.meta.size > limit {
             return Err(StoreError::DocumentTooLong { name: name.to_owned(), bytes: got.meta.size });
         }
         Ok(Some(got.bytes().await.map_err(|error| self.explain(error))?))
@@ -79,34 +85,4 @@ pub(crate) fn local(folder: &std::path::Path) -> Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_document_is_created_once_and_never_changed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = local(folder.path());
-        assert_eq!(store.read("snapshot/manifest.json").await.unwrap(), None);
-        assert_eq!(store.create("snapshot/manifest.json", "first".into()).await.unwrap(), Creation::Created);
-        assert_eq!(store.create("snapshot/manifest.json", "second".into()).await.unwrap(), Creation::Existed);
-        assert_eq!(store.read("snapshot/manifest.json").await.unwrap().unwrap(), "first");
-        assert_eq!(std::fs::read(folder.path().join("snapshot/manifest.json")).unwrap(), b"first");
-    }
-
-    #[tokio::test]
-    async fn of_many_writers_of_one_name_exactly_one_wins() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = local(folder.path());
-        let writers = (0..16).map(|n| store.create("one", Bytes::from(format!("{n}"))));
-        let outcomes = futures::future::try_join_all(writers).await.unwrap();
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Creation::Created).count(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_is_too_long_for_a_document_is_not_read_into_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::File::create(folder.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
-        let error = local(folder.path()).read("huge").await.unwrap_err();
-        assert!(matches!(error, StoreError::DocumentTooLong { .. }), "{error}");
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! What is in a snapshot, and that it is the same every time.
 
-use sera_crds::contract::StageResult;
+use sera_crds::contract::{SkipReason, StageResult};
+use sera_crds::values::Language;
 
 use crate::support::{DAY, Place, Snapshot, file_uri, git, repository};
 
@@ -77,6 +78,7 @@ fn two_runs_give_the_same_bytes_even_from_clones_that_are_packed_differently() {
     assert_eq!(first.result(), again.result());
     assert_eq!(first.manifest_bytes(), again.manifest_bytes());
     assert_eq!(first.bundle_bytes(), again.bundle_bytes());
+    assert_eq!(first.functions_bytes(), again.functions_bytes());
 
     for (name, repack) in [
         ("loose.git", &["unpack"][..]),
@@ -119,11 +121,13 @@ fn a_repository_of_sha256_objects_is_taken_as_well() {
     std::fs::create_dir_all(&work).unwrap();
     git(&work, &["init", "--quiet", "--object-format=sha256", "-b", "main"]);
     std::fs::write(work.join("a.txt"), "a").unwrap();
+    std::fs::write(work.join("a.go"), "package a\n\nfunc A() {}\n").unwrap();
     git(&work, &["add", "."]);
     git(&work, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "one"]);
     let finished = place.snapshot(work.to_str().unwrap(), "store").run();
     finished.result();
     assert_eq!(finished.manifest().commits[0].commit.len(), 64);
+    assert_eq!(finished.functions()[0].name, "A");
     git(&place.path(""), &["clone", "--quiet", finished.bundle().to_str().unwrap(), "clone"]);
     assert_eq!(std::fs::read_to_string(place.path("clone/a.txt")).unwrap(), "a");
 }
@@ -177,10 +181,15 @@ fn a_snapshot_of_something_else_is_a_conflict_and_stays() {
     let url = source.to_str().unwrap();
     let first = place.snapshot(url, "store").run();
     let bytes = (first.manifest_bytes(), first.bundle_bytes());
-    let flags: [(&str, &str, &str); 3] = [
+    let flags: [(&str, &str, &str); 8] = [
         ("--revision", "main", "revision: 'HEAD' there, 'main' asked for"),
         ("--commits", "2", "commits: '5' there, '2' asked for"),
         ("--lookback-days", "30", "lookback days: '365' there, '30' asked for"),
+        ("--include", "src/**", "include: '' there, 'src/**' asked for"),
+        ("--exclude", "lib", "exclude: '' there, 'lib' asked for"),
+        ("--languages", "Rust,Go", "languages: '' there, 'Go Rust' asked for"),
+        ("--held-out-fraction", "0.1", "held-out fraction: '0.05' there, '0.1' asked for"),
+        ("--held-out-seed", "7", "held-out seed: '42' there, '7' asked for"),
     ];
     for (flag, value, difference) in flags {
         let other = place.snapshot(url, "store").flag(flag, value).run();
@@ -198,7 +207,7 @@ fn a_snapshot_of_something_else_is_a_conflict_and_stays() {
 }
 
 #[test]
-fn a_bundle_without_manifest_is_replaced_and_a_damaged_one_is_made_again() {
+fn files_without_manifest_are_replaced_and_damaged_ones_are_made_again() {
     let place = Place::new();
     let source = repository(&place.path("source.git"), &[20, 10, 0], 1000);
     let url = source.to_str().unwrap();
@@ -207,19 +216,23 @@ fn a_bundle_without_manifest_is_replaced_and_a_damaged_one_is_made_again() {
     std::fs::write(place.path("store/snapshot/repository.bundle"), "left by a killed process").unwrap();
     let first = take("store").run();
     let (result, manifest, bundle) = (first.result(), first.manifest_bytes(), first.bundle_bytes());
+    let functions = first.functions_bytes();
 
     // The branch has moved on meanwhile: what counts is what the manifest says.
     git(&source, &["update-ref", "refs/heads/main", "main~1"]);
-    for damage in [&b"damaged"[..], b""] {
-        if damage.is_empty() {
-            std::fs::remove_file(first.bundle()).unwrap();
-        } else {
-            std::fs::write(first.bundle(), damage).unwrap();
+    git(&source, &["update-ref", "refs/heads/keep", &first.manifest().commits[0].original]);
+    for file in [first.bundle(), first.functions_file()] {
+        for damage in [&b"damaged"[..], b""] {
+            if damage.is_empty() {
+                std::fs::remove_file(&file).unwrap();
+            } else {
+                std::fs::write(&file, damage).unwrap();
+            }
+            let restored = take("store").run();
+            assert_eq!(restored.result(), result);
+            assert_eq!((restored.manifest_bytes(), restored.bundle_bytes()), (manifest.clone(), bundle.clone()));
+            assert_eq!(restored.functions_bytes(), functions);
         }
-        git(&source, &["update-ref", "refs/heads/keep", &first.manifest().commits[0].original]);
-        let restored = take("store").run();
-        assert_eq!(restored.result(), result);
-        assert_eq!((restored.manifest_bytes(), restored.bundle_bytes()), (manifest.clone(), bundle.clone()));
     }
 
     // A manifest that no bundle can satisfy.
@@ -229,4 +242,40 @@ fn a_bundle_without_manifest_is_replaced_and_a_damaged_one_is_made_again() {
     let refused = take("store").run();
     assert_eq!((refused.code, refused.failure().reason.as_str()), (Some(12), "SnapshotDamaged"));
     assert_eq!(refused.bundle_bytes(), bundle, "what cannot be put right is left alone");
+}
+
+#[test]
+fn the_functions_of_every_commit_are_indexed_and_counted() {
+    let place = Place::new();
+    let source = repository(&place.path("source.git"), &[20, 10, 0], 100);
+    let finished = place.snapshot(source.to_str().unwrap(), "store").flag("--commits", "2").run();
+    finished.result();
+    let functions = finished.functions();
+    let found: Vec<(u32, &str, (u32, u32))> =
+        functions.iter().map(|function| (function.snapshot, function.name.as_str(), function.lines)).collect();
+    let expected: Vec<(u32, &str, (u32, u32))> =
+        [0, 1].into_iter().flat_map(|snapshot| [(snapshot, "double", (1, 3)), (snapshot, "version", (5, 7))]).collect();
+    assert_eq!(found, expected);
+    let [double, version] = [&functions[0], &functions[1]];
+    assert_eq!((double.digest == functions[2].digest, version.digest == functions[3].digest), (true, false));
+    assert_eq!((version.calls[0].name.as_str(), double.callers[0].name.as_str()), ("double", "version"));
+
+    let manifest = finished.manifest();
+    assert_eq!(manifest.functions.bytes, finished.functions_bytes().len() as u64);
+    for counts in &manifest.index {
+        assert_eq!((counts.files, counts.functions[&Language::Rust], counts.held_out), (1, 2, 0));
+        assert_eq!(counts.skipped[&SkipReason::NameNotUtf8], 1);
+        assert!(counts.skipped[&SkipReason::UnknownLanguage] >= 4, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_repository_without_functions_is_refused_and_leaves_nothing() {
+    let place = Place::new();
+    let source = repository(&place.path("source.git"), &[0], 0);
+    let run = place.snapshot(source.to_str().unwrap(), "store").flag("--languages", "Go").run();
+    let failure = run.failure();
+    assert_eq!((run.code, failure.reason.as_str()), (Some(10), "NoFunctions"));
+    assert!(failure.message.contains("1 in a language that was not asked for"), "{}", failure.message);
+    assert!(!place.path("store/snapshot").exists());
 }

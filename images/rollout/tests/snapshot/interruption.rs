@@ -9,6 +9,13 @@ use sera_git_server::{Behaviour, GitServer, GitServerConfig};
 
 use crate::support::{Place, Snapshot, repository};
 
+/// What a snapshot leaves in the store, in order.
+const FILES: [&str; 4] = [
+    "snapshot/functions.jsonl.zst",
+    "snapshot/manifest.json",
+    "snapshot/repository.bundle",
+    "snapshot/style.jsonl.zst",
+];
 /// How often the program is killed.
 const KILLS: u32 = 20;
 
@@ -64,9 +71,10 @@ fn killed_at_any_moment_and_run_again_it_ends_as_if_nothing_had_happened() {
     assert_eq!(finished.result(), result);
     assert_eq!(finished.manifest_bytes(), undisturbed.manifest_bytes());
     assert_eq!(finished.bundle_bytes(), undisturbed.bundle_bytes());
+    assert_eq!(finished.functions_bytes(), undisturbed.functions_bytes());
     let left: Vec<String> =
         files(&place.path("disturbed")).into_iter().filter(|name| !name.starts_with(".probe-")).collect();
-    assert_eq!(left, ["snapshot/manifest.json", "snapshot/repository.bundle"]);
+    assert_eq!(left, FILES);
 }
 
 #[test]
@@ -124,5 +132,5 @@ fn several_at_once_end_with_one_result() {
         let finished = run.finished(output);
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     }
-    assert_eq!(files(&place.path("store")), ["snapshot/manifest.json", "snapshot/repository.bundle"]);
+    assert_eq!(files(&place.path("store")), FILES);
 }

@@ -10,5 +10,9 @@
 mod contents;
 mod failures;
 mod interruption;
+mod large;
+mod stores;
+mod style;
+mod submodules;
 mod support;
 mod transports;

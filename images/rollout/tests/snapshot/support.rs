@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use sera_crds::contract::{Failure, Outcome, SnapshotManifest, StageResult, Termination};
+use sera_crds::contract::{Failure, IndexedFunction, Outcome, SnapshotManifest, StageResult, Termination};
 use tempfile::TempDir;
 
 /// Seconds since 1970 of the newest commit of made repositories.
@@ -56,6 +56,7 @@ impl Place {
             .arg("--termination-message")
             .arg(&message)
             .env_remove("RUST_LOG")
+            .env_remove("SERA_CA_CERTIFICATES")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -81,6 +82,21 @@ impl Snapshot {
         let mut argument = std::ffi::OsString::from(format!("{name}="));
         argument.push(value);
         self.command.arg(argument);
+        self
+    }
+
+    /// A flag without a value.
+    pub(crate) fn switch(mut self, name: &str) -> Self {
+        self.command.arg(name);
+        self
+    }
+
+    /// The same, without the repository's address.
+    pub(crate) fn without_url(mut self) -> Self {
+        let mut command = Command::new(self.command.get_program());
+        command.args(self.command.get_args().filter(|argument| !argument.to_string_lossy().starts_with("--url=")));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
         self
     }
 
@@ -158,6 +174,25 @@ impl Finished {
         serde_json::from_slice(&self.manifest_bytes()).unwrap()
     }
 
+    /// The function index, line by line.
+    pub(crate) fn functions(&self) -> Vec<IndexedFunction> {
+        let file = std::fs::File::open(self.functions_file()).unwrap();
+        let text = std::io::read_to_string(zstd::Decoder::new(file).unwrap()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) fn functions_file(&self) -> PathBuf {
+        self.store.join("snapshot/functions.jsonl.zst")
+    }
+
+    pub(crate) fn functions_bytes(&self) -> Vec<u8> {
+        std::fs::read(self.functions_file()).unwrap()
+    }
+
+    pub(crate) fn style_bytes(&self) -> Vec<u8> {
+        std::fs::read(self.store.join("snapshot/style.jsonl.zst")).unwrap()
+    }
+
     pub(crate) fn bundle(&self) -> PathBuf {
         self.store.join("snapshot/repository.bundle")
     }
@@ -170,6 +205,11 @@ impl Finished {
 /// Runs git in `folder`, away from this machine's configuration, and returns what it prints; it must succeed.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     git_with_input(folder, arguments, b"")
+}
+
+/// Runs git as somebody who has a name.
+pub(crate) fn git_as_ada(folder: &Path, arguments: &[&str]) -> String {
+    git(folder, &[&["-c", "user.name=Ada Example", "-c", "user.email=ada@example.com"], arguments].concat())
 }
 
 fn git_with_input(folder: &Path, arguments: &[&str], input: &[u8]) -> String {
@@ -219,13 +259,18 @@ pub(crate) fn repository(folder: &Path, ages_in_days: &[i64], weight: usize) -> 
         if n == 0 {
             everything_a_tree_can_have(&mut stream);
         }
-        file(&mut stream, "100644", "src/lib.rs", format!("pub const VERSION: u32 = {n};\n").as_bytes());
+        file(&mut stream, "100644", "src/lib.rs", library(n).as_bytes());
         file(&mut stream, "100644", "noise.bin", &noise(n as u64 + 1, weight));
     }
     writeln!(stream, "done").unwrap();
     git_with_input(&path, &["fast-import", "--quiet", "--done"], &stream);
     git(&path, &["update-ref", "-d", "refs/heads/side"]);
     path
+}
+
+/// A function that is the same in every commit, and one that is not.
+fn library(version: usize) -> String {
+    format!("pub fn double(x: u32) -> u32 {{\n    2 * x\n}}\n\npub fn version() -> u32 {{\n    double({version})\n}}\n")
 }
 
 fn everything_a_tree_can_have(stream: &mut Vec<u8>) {
@@ -260,7 +305,7 @@ fn file(stream: &mut Vec<u8>, mode: &str, path: &str, content: &[u8]) {
 }
 
 /// Bytes that do not compress, the same for the same seed (xorshift64).
-fn noise(mut seed: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn noise(mut seed: u64, bytes: usize) -> Vec<u8> {
     let next = || {
         seed ^= seed << 13;
         seed ^= seed >> 7;

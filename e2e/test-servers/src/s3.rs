@@ -1,0 +1,121 @@
+//! A real S3-compatible server: `s3s-fs`, over a folder of its own. It looks whether an object is there before it writes one, as several servers do
+//! that people run; S3 itself lets one of two writers win, and so does what stands in front of this one, unless it is told not to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::served::Served;
+
+/// The one bucket.
+const BUCKET: &str = "sera";
+/// Who may read and write it.
+const ACCESS_KEY: &str = "tests-access-key";
+const SECRET_KEY: &str = "tests-secret-key";
+/// How long a body takes on a slow line: long enough that every writer has looked before the first has written.
+const SLOW_LINE: Duration = Duration::from_millis(100);
+
+/// How the server meets writers of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conduct {
+    /// One after another, as S3 does: of those that want to create, one wins.
+    OneAtATime,
+    /// All at once over slow lines, as a server that looks and then writes meets them: all win.
+    AllAtOnce,
+}
+
+/// A running server; it ends, and its objects go, when it is dropped.
+pub struct S3Server {
+    served: Served,
+    _folder: TempDir,
+}
+
+/// What a request needs to know.
+struct Shared {
+    service: S3Service,
+    conduct: Conduct,
+    writing: Mutex<()>,
+}
+
+impl S3Server {
+    /// Starts a server on a free loopback port.
+    pub fn start(conduct: Conduct, tls: bool) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join(BUCKET))?;
+        let files = FileSystem::new(folder.path()).map_err(|error| anyhow::anyhow!("no S3 server: {error:?}"))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let shared = Arc::new(Shared { service: builder.build(), conduct, writing: Mutex::new(()) });
+        let served = Served::start(tls, |_| Router::new().fallback(answer).with_state(shared))
+            .context("the S3 server cannot be started")?;
+        Ok(Self { served, _folder: folder })
+    }
+
+    /// The URI of a prefix in its bucket.
+    pub fn uri(&self, prefix: &str) -> String {
+        format!("s3://{BUCKET}/{prefix}")
+    }
+
+    /// The keys of a Secret that lets a client in.
+    pub fn keys(&self) -> Vec<(&'static str, String)> {
+        let mut keys = vec![
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
+            ("AWS_REGION", "eu-central-1".to_owned()),
+            ("AWS_ENDPOINT_URL", self.served.origin()),
+        ];
+        keys.extend(self.ca_pem().map(|pem| ("ca.crt", pem.to_owned())));
+        keys
+    }
+
+    /// The certificate of the CA that a client has to trust, in PEM; none without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.served.ca_pem()
+    }
+}
+
+/// Hands a request to the server, a writer's in the way that was asked for.
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let writes = matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE);
+    match shared.conduct {
+        Conduct::OneAtATime if writes => {
+            // Whole before its turn comes, so that a client that stalls holds up nobody else.
+            let (head, body) = request.into_parts();
+            let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
+                return StatusCode::BAD_REQUEST.into_response();
+            };
+            let _turn = shared.writing.lock().await;
+            serve(&shared.service, Request::from_parts(head, Body::from(body))).await
+        }
+        Conduct::AllAtOnce if writes => serve(&shared.service, request.map(slowly)).await,
+        Conduct::OneAtATime | Conduct::AllAtOnce => serve(&shared.service, request).await,
+    }
+}
+
+/// A body whose first piece takes its time.
+fn slowly(body: Body) -> Body {
+    let delay = futures::stream::once(async {
+        tokio::time::sleep(SLOW_LINE).await;
+        Ok(bytes::Bytes::new())
+    });
+    Body::from_stream(delay.chain(body.into_data_stream()))
+}
+
+async fn serve(service: &S3Service, request: Request) -> Response {
+    match service.call(request.map(s3s::Body::http_body_unsync)).await {
+        Ok(response) => response.map(Body::new),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:?}")).into_response(),
+    }
+}

@@ -1,0 +1,281 @@
+//! One attempt at a call: one request over HTTP, and what became of it.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::Patience;
+use super::answer::{Answer, Gathered, MAX_TEXT};
+use super::error::{ChatError, Fault, SetupError};
+use super::events::Events;
+use super::overflow::is_overflow;
+use super::wire::Completion;
+
+/// How long a connection may take to be made: TLS through a proxy of an enterprise.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The longest body of an answer that comes in one piece, in bytes: its text may be escaped twice.
+const MAX_BODY: usize = 2 * MAX_TEXT;
+/// The longest body of an error that is read, in bytes.
+const MAX_ERROR: usize = 64 << 10;
+/// What is shown of what a server says, in bytes.
+const MAX_SAID: usize = 300;
+/// What ends a stream.
+const DONE: &[u8] = b"[DONE]";
+
+/// What became of it.
+pub(super) enum Attempt {
+    /// There is an answer.
+    Answered(Box<Answer>),
+    /// There will be none, however often it is asked for.
+    Refused(ChatError),
+    /// Another attempt may do better.
+    Failed(Fault),
+}
+
+/// The HTTP client, with what it says about us.
+pub(super) struct Connection {
+    client: Client,
+}
+
+impl Connection {
+    pub(super) fn new(key: Option<SecretString>, ca: Option<&str>, patience: &Patience) -> Result<Self, SetupError> {
+        // The one provider of this program; it fails where it is installed already, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+        if let Some(key) = key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).map_err(|_| SetupError::Key)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let mut builder = Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("sera-rollout/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT.min(patience.call))
+            .redirect(redirect::Policy::none());
+        for certificate in ca.map(certificates).transpose()?.into_iter().flatten() {
+            builder = builder.add_root_certificate(certificate);
+        }
+        let client = builder.build().map_err(|error| SetupError::Client { problem: chain(&error) })?;
+        Ok(Self { client })
+    }
+
+    /// Sends one request, and reads its answer. `stall`: how long tokens may stop coming once they come.
+    pub(super) async fn attempt(&self, url: &Url, body: Bytes, stall: Duration) -> Attempt {
+        let response = match self.client.post(url.clone()).body(body).send().await {
+            Ok(response) => response,
+            Err(error) => return not_sent(url, &error),
+        };
+        if response.status() != StatusCode::OK {
+            return refused(url, response).await;
+        }
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+        let read = if kind.starts_with("text/event-stream") {
+            read_stream(response, stall).await
+        } else if kind.contains("json") {
+            read_whole(response).await
+        } else {
+            Err(Stop::Fault(Fault::Garbled { problem: format!("its content type is '{kind}'") }))
+        };
+        match read {
+            Ok(answer) => Attempt::Answered(Box::new(answer)),
+            Err(Stop::Fault(fault)) => Attempt::Failed(fault),
+            Err(Stop::Said(said)) if is_overflow(0, &said) => Attempt::Refused(ChatError::ContextOverflow { said }),
+            Err(Stop::Said(said)) => Attempt::Failed(Fault::Garbled { problem: format!("it is an error ({said})") }),
+        }
+    }
+}
+
+/// Why reading an answer stopped.
+enum Stop {
+    Fault(Fault),
+    /// In its place came an error.
+    Said(String),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+fn certificates(bundle: &str) -> Result<Vec<reqwest::Certificate>, SetupError> {
+    let refused = |problem: String| SetupError::CaCertificate { problem };
+    let found = reqwest::Certificate::from_pem_bundle(bundle.as_bytes()).map_err(|error| refused(chain(&error)))?;
+    if found.is_empty() { Err(refused("there is no certificate in it".to_owned())) } else { Ok(found) }
+}
+
+fn not_sent(url: &Url, error: &reqwest::Error) -> Attempt {
+    let problem = chain(error);
+    // TLS has no status; the words are rustls' own.
+    if problem.contains("invalid peer certificate") {
+        return Attempt::Refused(ChatError::Untrusted { url: url.clone(), problem });
+    }
+    Attempt::Failed(Fault::Unreachable { problem })
+}
+
+/// What a status other than 200 means.
+async fn refused(url: &Url, response: Response) -> Attempt {
+    let status = response.status();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?, Timestamp::now()));
+    let said = said(&read_error(response).await);
+    let code = status.as_u16();
+    Attempt::Refused(match code {
+        408 | 409 | 425 | 429 | 500..=599 => return Attempt::Failed(Fault::Status { status: code, said, retry_after }),
+        _ if is_overflow(code, &said) => ChatError::ContextOverflow { said },
+        401 | 403 => ChatError::NotLetIn { url: url.clone(), status: code, said },
+        404 => ChatError::NotThere { url: url.clone(), said },
+        _ => ChatError::Rejected { status: code, said },
+    })
+}
+
+/// How long `Retry-After` asks for: seconds, or until a date.
+fn pause(value: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+    Duration::try_from(date.duration_since(now)).ok()
+}
+
+async fn read_error(mut response: Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(piece)) = response.chunk().await {
+        body.extend_from_slice(&piece);
+        if body.len() >= MAX_ERROR {
+            break;
+        }
+    }
+    body
+}
+
+/// The message of an error in the protocol's form, or the text that came in its place; one line, cut.
+fn said(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let message = serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|value| {
+        let error = value.get("error").unwrap_or(&value);
+        let field = |name| error.get(name).and_then(|text| text.as_str()).unwrap_or_default();
+        let words = [field("code"), field("type"), field("message"), error.as_str().unwrap_or_default(), field("detail")];
+        let words = words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(": ");
+        (!words.is_empty()).then_some(words)
+    });
+    let mut line = message.unwrap_or_else(|| text.into_owned()).split_whitespace().collect::<Vec<_>>().join(" ");
+    line.truncate(line.floor_char_boundary(MAX_SAID));
+    line
+}
+
+async fn read_whole(mut response: Response) -> Result<Answer, Stop> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| broken(&error))? {
+        body.extend_from_slice(&piece);
+        if body.len() > MAX_BODY {
+            return Err(Fault::TooLong { limit: MAX_BODY }.into());
+        }
+    }
+    let completion = parse(&body)?;
+    if completion.choices.is_empty() {
+        return Err(Fault::Garbled { problem: "it has no choices".to_owned() }.into());
+    }
+    let mut gathered = Gathered::default();
+    gathered.take(completion)?;
+    Ok(gathered.finish())
+}
+
+async fn read_stream(mut response: Response, stall: Duration) -> Result<Answer, Stop> {
+    let (mut events, mut gathered, mut done) = (Events::default(), Gathered::default(), false);
+    let mut error = None;
+    let mut last_token = Instant::now();
+    while !done {
+        // The first token may take as long as the whole call: a long prompt waits in a queue and is read.
+        let piece = if gathered.has_begun() {
+            timeout_at(last_token + stall, response.chunk()).await.map_err(|_| Fault::Stalled { limit: stall })?
+        } else {
+            response.chunk().await
+        };
+        let Some(piece) = piece.map_err(|error| broken(&error))? else { break };
+        events.take(&piece, |data| {
+            if data == DONE {
+                done = true;
+            } else if !done {
+                let completion = match parse(data) {
+                    Ok(completion) => completion,
+                    Err(Stop::Fault(fault)) => return Err(fault),
+                    Err(Stop::Said(said)) => {
+                        error.get_or_insert(said);
+                        done = true;
+                        return Ok(());
+                    }
+                };
+                if gathered.take(completion)? {
+                    last_token = Instant::now();
+                }
+            }
+            Ok(())
+        })?;
+    }
+    if let Some(said) = error {
+        return Err(Stop::Said(said));
+    }
+    if done || gathered.is_finished() {
+        Ok(gathered.finish())
+    } else {
+        Err(Fault::Broken { problem: "the stream ended without saying why".to_owned() }.into())
+    }
+}
+
+/// A whole answer or a piece of one; an error in its place is told apart, since its status was sent before it was known.
+fn parse(body: &[u8]) -> Result<Completion, Stop> {
+    let completion: Completion =
+        serde_json::from_slice(body).map_err(|error| Fault::Garbled { problem: format!("it is no JSON of its shape ({error})") })?;
+    match completion.error {
+        Some(_) => Err(Stop::Said(said(body))),
+        None => Ok(completion),
+    }
+}
+
+fn broken(error: &reqwest::Error) -> Fault {
+    Fault::Broken { problem: chain(error) }
+}
+
+/// An error with its causes, without the address, which may carry what it should not.
+fn chain(error: &reqwest::Error) -> String {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_given_in_seconds_or_until_a_date() {
+        let now: Timestamp = "2026-11-06T08:49:30Z".parse().unwrap();
+        assert_eq!(pause("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(pause("Fri, 06 Nov 2026 08:49:37 GMT", now), Some(Duration::from_secs(7)));
+        assert_eq!(pause("Fri, 06 Nov 2026 08:00:00 GMT", now), None, "it is over");
+        assert_eq!(pause("soon", now), None);
+    }
+
+    #[test]
+    fn of_an_error_its_code_and_message_are_shown_whatever_its_form() {
+        assert_eq!(said(br#"{"error": {"message": "too\nlong", "type": "t", "code": "c"}}"#), "c: t: too long");
+        assert_eq!(said(br#"{"object": "error", "message": "too long", "code": 400}"#), "too long");
+        assert_eq!(said(br#"{"error": "too long"}"#), "too long");
+        assert_eq!(said(br#"{"detail": "Not Found"}"#), "Not Found");
+        assert_eq!(said(b"<html>Bad\n Gateway</html>"), "<html>Bad Gateway</html>");
+        assert_eq!(said("é".repeat(4000).as_bytes()).len(), MAX_SAID);
+    }
+}

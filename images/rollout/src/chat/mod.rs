@@ -1,0 +1,219 @@
+//! A client of `/v1/chat/completions` as OpenAI, vLLM, SGLang and llama.cpp speak it: it asks until there is an answer, or a reason why there will be
+//! none. What is asked, and what an answer means for a rollout, is decided elsewhere.
+
+mod answer;
+mod attempt;
+mod conversation;
+mod error;
+mod events;
+mod overflow;
+mod replicas;
+mod wire;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use secrecy::SecretString;
+use tokio::time::Instant;
+use url::Url;
+
+pub(crate) use answer::{Answer, RawCall};
+pub(crate) use conversation::Conversation;
+pub(crate) use error::{ChatError, Fault, SetupError};
+
+use attempt::{Attempt, Connection};
+use replicas::Replicas;
+
+/// The longest pause that a server may ask for with `Retry-After`; what asks for more is asked again after this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
+
+/// How many tokens a word may take, thinking not finished.
+const WORD: u32 = 16;
+
+/// How long a teacher is waited for, and how often it is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// The longest time one call may take, from sending it to its last token.
+    pub(crate) call: Duration,
+    /// The longest time between two tokens of an answer that has begun.
+    pub(crate) stall: Duration,
+    /// How often a call that failed for now is tried again.
+    pub(crate) retries: usize,
+    /// The first pause between two tries; each further one is twice as long, with jitter.
+    pub(crate) first_pause: Duration,
+    /// The longest pause between two tries.
+    pub(crate) longest_pause: Duration,
+}
+
+impl Default for Patience {
+    /// Eight more tries over a good minute, which outlasts the restart of a load balancer; what takes longer is the Job's to try again.
+    fn default() -> Self {
+        Self {
+            call: Duration::from_mins(10),
+            stall: Duration::from_mins(1),
+            retries: 8,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where the teacher is, and how it is spoken to.
+pub(crate) struct Setup {
+    /// The base addresses of its replicas (`https://host/v1`); at least one.
+    pub(crate) urls: Vec<Url>,
+    /// The model's name.
+    pub(crate) model: String,
+    /// The key, if it wants one.
+    pub(crate) key: Option<SecretString>,
+    /// A PEM bundle of CAs to trust beside the public ones.
+    pub(crate) ca: Option<String>,
+    /// The temperature, a plain decimal.
+    pub(crate) temperature: String,
+    /// Whether answers are asked for token by token, so that a stall shows.
+    pub(crate) streaming: bool,
+    pub(crate) patience: Patience,
+}
+
+/// One call.
+pub(crate) struct Ask<'a> {
+    /// What the same replica is asked for again and again, so that its prefix cache helps: the rollout's name.
+    pub(crate) key: &'a str,
+    pub(crate) conversation: &'a Conversation,
+    /// A last user message that does not stay in the conversation.
+    pub(crate) aside: Option<&'a str>,
+    /// The longest answer, in tokens.
+    pub(crate) max_output_tokens: Option<u32>,
+    /// When nobody waits for the answer any more.
+    pub(crate) until: Instant,
+}
+
+/// The teacher: one model behind one or several addresses.
+pub(crate) struct Teacher {
+    connection: Connection,
+    replicas: Replicas,
+    model: String,
+    temperature: String,
+    streaming: bool,
+    patience: Patience,
+    begun: Instant,
+    /// When it last answered, in milliseconds after `begun`, plus one; 0: never.
+    answered: AtomicU64,
+    retries: AtomicU64,
+}
+
+impl Teacher {
+    /// Gets ready to ask; nothing is sent yet.
+    pub(crate) fn new(setup: Setup) -> Result<Self, SetupError> {
+        let connection = Connection::new(setup.key, setup.ca.as_deref(), &setup.patience)?;
+        Ok(Self {
+            connection,
+            replicas: Replicas::new(&setup.urls, setup.patience)?,
+            model: setup.model,
+            temperature: setup.temperature,
+            streaming: setup.streaming,
+            patience: setup.patience,
+            begun: Instant::now(),
+            answered: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+        })
+    }
+
+    /// The model's name, as it is asked for.
+    pub(crate) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Whether it answers others: it has, since `moment`, or does when it is asked for a word. One that answers nobody is out of order, and no
+    /// conversation is to blame.
+    pub(crate) async fn answers_others(&self, moment: Instant) -> bool {
+        let since = moment.saturating_duration_since(self.begun).as_millis();
+        if u128::from(self.answered.load(Ordering::Relaxed)) > since {
+            return true;
+        }
+        let mut conversation = Conversation::new(&[]);
+        conversation.push_system("You answer in one word.");
+        conversation.push_user("Are you there?");
+        let until = Instant::now() + self.patience.call;
+        let ask = Ask { key: "", conversation: &conversation, aside: None, max_output_tokens: Some(WORD), until };
+        // To refuse is to answer.
+        !matches!(self.ask(&ask).await, Err(ChatError::GivenUp { .. } | ChatError::OutOfTime))
+    }
+
+    /// How many calls were tried again so far.
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How many replicas are left alone for now, because they failed several times in a row.
+    pub(crate) fn broken_replicas(&self) -> usize {
+        self.replicas.broken()
+    }
+
+    /// Asks, and asks again where that may help, until there is an answer.
+    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, ChatError> {
+        let body = Bytes::from(ask.conversation.request(ask.aside, &self.settings(ask)));
+        let begun = Instant::now();
+        let mut pauses = self.pauses();
+        let mut tries = 0;
+        loop {
+            let replica = self.replicas.admit(ask.key, ask.until).await.ok_or(ChatError::OutOfTime)?;
+            tries += 1;
+            let limit = ask.until.min(Instant::now() + self.patience.call);
+            let attempt = self.connection.attempt(replica.url(), body.clone(), self.patience.stall);
+            let fault = match tokio::time::timeout_at(limit, attempt).await {
+                Ok(Attempt::Answered(answer)) => {
+                    replica.succeeded();
+                    let now = self.begun.elapsed().as_millis();
+                    self.answered.store(u64::try_from(now).unwrap_or(u64::MAX).saturating_add(1), Ordering::Relaxed);
+                    return Ok(*answer);
+                }
+                Ok(Attempt::Refused(error)) => {
+                    replica.succeeded();
+                    return Err(error);
+                }
+                Ok(Attempt::Failed(fault)) => fault,
+                Err(_) if limit == ask.until => return Err(ChatError::OutOfTime),
+                Err(_) => Fault::Late { limit: self.patience.call },
+            };
+            if fault.blames_the_replica() {
+                replica.failed();
+            }
+            let Some(pause) = pauses.next() else {
+                return Err(ChatError::GivenUp { tries, last: fault, since: begun });
+            };
+            let pause = fault.retry_after().map_or(pause, |asked| pause.max(asked.min(LONGEST_RETRY_AFTER)));
+            tracing::warn!(key = ask.key, replica = %replica.url(), tries, pause_ms = pause.as_millis(), "the teacher is asked again: {fault}");
+            self.retries.fetch_add(1, Ordering::Relaxed);
+            if Instant::now() + pause >= ask.until {
+                return Err(ChatError::OutOfTime);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
+        ExponentialBuilder::default()
+            .with_min_delay(self.patience.first_pause)
+            .with_max_delay(self.patience.longest_pause)
+            .with_factor(2.0)
+            .with_max_times(self.patience.retries)
+            .with_jitter()
+            .build()
+    }
+
+    /// What stands before and after the conversation in a request. The part before is the same in every call, so that bytes are as stable as tokens.
+    fn settings(&self, ask: &Ask<'_>) -> conversation::Settings<'_> {
+        conversation::Settings {
+            model: &self.model,
+            temperature: &self.temperature,
+            streaming: self.streaming,
+            max_output_tokens: ask.max_output_tokens,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

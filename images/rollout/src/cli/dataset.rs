@@ -1,0 +1,95 @@
+//! `sera-rollout dataset`: what is asked for on the command line or in the environment, and how it reaches the stage.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sera_crds::contract::{Failure, StageResult};
+
+use super::settings;
+use crate::dataset;
+use crate::failure::FieldNames;
+use crate::progress::Progress;
+use crate::redact::Redactor;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  How many of each kind there would be, and why the others are left out:
+    sera-rollout dataset --store file:///tmp/sera/run --plan plan.yaml --verification policy.yaml --student ./Qwen3-8B --dry-run
+
+  The dataset of two batches:
+    sera-rollout dataset --store s3://acme-ml/sera/ml/billing/1 --store-credentials ./s3 --batches billing-0,billing-1 \\
+        --plan plan.yaml --verification policy.yaml --student ./Qwen3-8B
+
+plan.yaml:
+  acceptedTrajectories: 8000
+  firstRolloutShare: \"0.625\"
+  evalFraction: \"0.02\"
+policy.yaml, the same that `verify` was given:
+  student: {toolCallFormat: Hermes, contextLength: 32768, minKeptRatio: \"0.88\"}
+
+What it writes:
+  dataset/train.jsonl, eval.jsonl   a conversation a line: {\"instance_id\", \"messages\": [{\"role\", \"content\", \"train\"}]}
+  dataset/lineage.jsonl             where each line is from, in the same order
+  dataset/manifest.json             written last: digests, counts, histograms, the policy, the repository's licence";
+
+#[derive(Debug, Args)]
+pub(super) struct DatasetArgs {
+    #[arg(
+        long,
+        env = "SERA_STORE",
+        value_name = "URI",
+        help = "The run's own folder: file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+    )]
+    store: String,
+    /// The batches to take lines from, with commas between, or all that were verified
+    #[arg(long, env = "SERA_BATCHES", value_name = "NAMES", default_value = "all", value_delimiter = ',')]
+    batches: Vec<String>,
+    /// How many lines of which kind, as YAML or JSON [default: what SERA_DATASET holds]
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// The settings that the batches were verified with, as YAML or JSON [default: what SERA_VERIFICATION holds]
+    #[arg(long, value_name = "FILE")]
+    verification: Option<PathBuf>,
+    /// The directory of the model that is to be trained, as Hugging Face lays it out; only its tokenizer and chat template are read
+    #[arg(long, env = "SERA_STUDENT", value_name = "DIR")]
+    student: PathBuf,
+    /// Count, say why the others are left out, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Write what there is, even where it is less than what the plan asks for
+    #[arg(long)]
+    fewer: bool,
+    /// A folder with a file for each key of the store's Secret: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
+    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
+    store_credentials: Option<PathBuf>,
+    /// What the termination message calls the field that names the store's Secret
+    #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
+    store_credentials_field: String,
+    /// Where scratch folders are made and deleted again; the dataset's size and that of the repository's bundle are needed [default: the system's]
+    #[arg(long, env = "SERA_SCRATCH", value_name = "DIR")]
+    scratch: Option<PathBuf>,
+}
+
+/// Runs the stage.
+pub(super) async fn stage(
+    arguments: DatasetArgs,
+    progress: &Progress,
+    redactor: &Redactor,
+) -> Result<StageResult, Failure> {
+    let names = FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field };
+    let all = arguments.batches.iter().any(|batch| batch == "all");
+    let request = dataset::Request {
+        store: arguments.store,
+        store_credentials: arguments.store_credentials,
+        batches: (!all).then_some(arguments.batches),
+        plan: settings::required(arguments.plan.as_deref(), "--plan", "SERA_DATASET")?,
+        verification: settings::required(arguments.verification.as_deref(), "--verification", "SERA_VERIFICATION")?,
+        student: arguments.student,
+        dry_run: arguments.dry_run,
+        fewer: arguments.fewer,
+        scratch: arguments.scratch.unwrap_or_else(std::env::temp_dir),
+    };
+    dataset::run(&request, progress, redactor).await.map_err(|error| {
+        tracing::debug!(?error, "the whole error");
+        names.failure(&error)
+    })
+}

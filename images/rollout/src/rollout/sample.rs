@@ -1,0 +1,377 @@
+//! One sample, from its function to its end: the first rollout with up to three bug kinds, its self-review, the synthetic pull request, the second
+//! rollout. Each of them is committed when it is done; run again, what is committed is adopted and the rest is made.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sera_crds::contract::{
+    CONTRACT_VERSION, FileDigest, PullRequest, PullRequestRecord, RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome, StyleExample,
+    TeacherMark, Trajectory, Usage,
+};
+use sera_crds::values::BugKind;
+use tokio::time::Instant;
+
+use super::pull_request::{Flaw, extract, flaw, has_code, leak};
+use super::records::{RecordError, Shelf};
+use super::review::{Review, verdict};
+use super::{Patches, RolloutError, Sample, replay};
+use crate::agent::{Agent, AgentError, Ended, Task, outcome_of, tools};
+use crate::chat::{Answer, Ask, ChatError, Conversation};
+use crate::checkout::Tree;
+use crate::prompts::Prompts;
+use crate::redact::Redactor;
+use crate::sandbox::{Pool, SandboxError};
+
+/// How often a self-review is asked for that cannot be understood.
+const REVIEW_TRIES: u32 = 3;
+/// How often a pull request is asked for.
+const PULL_REQUEST_TRIES: u32 = 10;
+/// How long a call outside of a rollout may take in all, with what is tried again.
+const CALL_TIME: Duration = Duration::from_mins(30);
+
+/// What a sample is worked on with.
+#[derive(Clone, Copy)]
+pub(super) struct Workshop<'a> {
+    pub(super) agent: Agent<'a>,
+    pub(super) pool: &'a Pool,
+    pub(super) tree: &'a Tree,
+    pub(super) shelf: Shelf<'a>,
+    pub(super) example: &'a StyleExample,
+    /// The longest answer of self-reviews and pull requests, in tokens.
+    pub(super) max_output_tokens: u32,
+    pub(super) teacher: &'a TeacherMark,
+    pub(super) patches: &'a Patches,
+    pub(super) redactor: &'a Redactor,
+}
+
+/// A first rollout that counts, and its conversation where it was made just now.
+struct First {
+    record: RolloutRecord,
+    conversation: Option<Conversation>,
+    /// What the attempts with other bug kinds took.
+    earlier: Usage,
+}
+
+/// What asking for a pull request came to.
+#[derive(Default)]
+struct Written {
+    text: Option<String>,
+    tries: u32,
+    usage: Usage,
+}
+
+/// Brings a sample to its end.
+pub(super) async fn finish(workshop: Workshop<'_>, sample: &Sample) -> Result<SampleOutcome, RolloutError> {
+    let shelf = workshop.shelf;
+    let first = workshop.first(sample).await?;
+    let mut usage = first.earlier;
+    usage += first.record.usage;
+    let mut outcome = SampleOutcome {
+        version: CONTRACT_VERSION,
+        sample: sample.number,
+        folder: shelf.folder.to_owned(),
+        function: sample.function.clone(),
+        bug_kinds: sample.bug_kinds.clone(),
+        first: first.record.outcome,
+        pull_request: None,
+        second: None,
+        usage,
+        teacher: workshop.teacher.clone(),
+    };
+    if first.record.patch.bytes > 0 && seeds(first.record.outcome) {
+        let written = workshop.pull_request(&first, sample).await?;
+        outcome.usage += written.usage;
+        outcome.folder.clone_from(&written.folder);
+        if let Some(pull_request) = &written.pull_request {
+            let second = workshop.second(&written.folder, pull_request, sample).await?;
+            outcome.usage += second.usage;
+            outcome.second = Some(second.outcome);
+        }
+        outcome.pull_request = written.pull_request;
+    }
+    Ok(shelf.commit("outcome.json", outcome).await?)
+}
+
+/// Whether the patch of a rollout that ended so leads to a second one.
+fn seeds(outcome: RolloutOutcome) -> bool {
+    use RolloutOutcome::{ContextLimit, OutputLimit, StepLimit, Submitted, TimeLimit};
+    matches!(outcome, Submitted | StepLimit | ContextLimit | OutputLimit | TimeLimit)
+}
+
+/// Whether another bug kind may do better.
+fn tries_another(outcome: RolloutOutcome) -> bool {
+    use RolloutOutcome::{Abstained, EmptyPatch, RefusedByReview};
+    matches!(outcome, Abstained | EmptyPatch | RefusedByReview)
+}
+
+impl Workshop<'_> {
+    /// The first rollout: with each bug kind in turn, until one leads to something that passes its own review.
+    async fn first(&self, sample: &Sample) -> Result<First, RolloutError> {
+        if let Some(record) = self.shelf.read::<RolloutRecord>("t1.json").await? {
+            let earlier = self.usage_of_attempts(sample.bug_kinds.len()).await?;
+            return Ok(First { record, conversation: None, earlier });
+        }
+        let mut earlier = Usage::default();
+        for (position, kind) in sample.bug_kinds.iter().enumerate() {
+            let is_last = position + 1 == sample.bug_kinds.len();
+            let attempt = (!is_last).then(|| format!("t1-{}.json", position + 1));
+            if let Some(attempt) = &attempt
+                && let Some(record) = self.shelf.read::<RolloutRecord>(attempt).await?
+            {
+                earlier += record.usage;
+                continue;
+            }
+            let (record, conversation) = self.attempt(sample, *kind, position, is_last).await?;
+            match attempt {
+                Some(attempt) if tries_another(record.outcome) => {
+                    earlier += self.shelf.commit(&attempt, record).await?.usage;
+                }
+                _ => {
+                    let made_here = record.folder.clone();
+                    let record = self.shelf.commit("t1.json", record).await?;
+                    // Another process may have been first, with another conversation.
+                    let conversation = (record.folder == made_here).then_some(conversation);
+                    self.note_duplicate(sample, &record);
+                    return Ok(First { record, conversation, earlier });
+                }
+            }
+        }
+        Err(RolloutError::NoBugKinds { sample: sample.number })
+    }
+
+    /// One attempt at a first rollout, with its self-review.
+    async fn attempt(&self, sample: &Sample, kind: BugKind, position: usize, is_last: bool) -> Result<(RolloutRecord, Conversation), RolloutError> {
+        let (function, file) = (&sample.function.name, &sample.function.file);
+        let text = self.agent.prompts.first(function, file, kind).map_err(AgentError::from)?;
+        let key = format!("{}-t1", sample.number);
+        let (mut ended, protections) = self.roll_out(&key, RolloutKind::First, text).await?;
+        replay::close(&mut ended.conversation, &ended.messages);
+        if ended.outcome == RolloutOutcome::Submitted {
+            let review = self.review(&key, &ended).await?;
+            ended.usage += review.usage;
+            if !review.valid {
+                ended.outcome = RolloutOutcome::RefusedByReview;
+            }
+        }
+        self.agent.meter.rolled_out(RolloutKind::First, ended.outcome);
+        let stem = if is_last || !tries_another(ended.outcome) { "1".to_owned() } else { format!("1-{}", position + 1) };
+        let conversation = ended.conversation.clone();
+        let record = self.record(sample, RolloutKind::First, Some(kind), &stem, ended, protections).await?;
+        Ok((record, conversation))
+    }
+
+    /// What the attempts took that led to nothing.
+    async fn usage_of_attempts(&self, kinds: usize) -> Result<Usage, RecordError> {
+        let mut usage = Usage::default();
+        for position in 1..kinds {
+            match self.shelf.read::<RolloutRecord>(&format!("t1-{position}.json")).await? {
+                Some(record) => usage += record.usage,
+                None => break,
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Runs the agent in a sandbox. One that fails before the agent begins has cost nothing, and another is taken.
+    async fn roll_out(&self, key: &str, kind: RolloutKind, text: String) -> Result<(Ended, Vec<String>), RolloutError> {
+        let mut lease = self.pool.lend(self.tree.id(), self.tree.archive()).await?;
+        let running = self.agent.meter.running();
+        tracing::info!(rollout = key, slot = lease.slot.number(), "started");
+        let protections = lease.slot.protections().to_vec();
+        let ended = self.agent.work(Task { key, kind, text, tree: self.tree }, &mut lease.slot).await;
+        self.pool.give_back(lease).await;
+        drop(running);
+        let ended = ended?;
+        tracing::info!(
+            rollout = key,
+            outcome = ?ended.outcome,
+            calls = ended.usage.calls,
+            patch_bytes = ended.patch.text.len(),
+            problem = ended.problem.as_deref().unwrap_or_default(),
+            "ended"
+        );
+        Ok((ended, protections))
+    }
+
+    /// Whether the teacher takes its own work for a valid fix. What cannot be understood, or does not fit, is asked again with fewer of the steps; what
+    /// cannot be understood three times is no yes.
+    async fn review(&self, key: &str, ended: &Ended) -> Result<Review, RolloutError> {
+        let question = self.agent.prompts.self_review().map_err(AgentError::from)?;
+        let mut usage = Usage::default();
+        let mut messages = ended.messages.clone();
+        let mut conversation = ended.conversation.clone();
+        for _ in 0..REVIEW_TRIES {
+            if let Some(answer) = self.ask(key, &conversation, &question).await? {
+                usage += answer.usage;
+                if let Some(valid) = verdict(&answer.content).filter(|_| !answer.cut_off) {
+                    return Ok(Review { valid, usage });
+                }
+            }
+            conversation = replay::without_first_quarter(&tools(self.agent.limits), &mut messages);
+        }
+        Ok(Review { valid: false, usage })
+    }
+
+    /// The synthetic pull request: adopted, or asked for until one will do.
+    async fn pull_request(&self, first: &First, sample: &Sample) -> Result<PullRequestRecord, RolloutError> {
+        const RECORD: &str = "pr.json";
+        if let Some(record) = self.shelf.read(RECORD).await? {
+            return Ok(record);
+        }
+        let patch = self.shelf.get(&first.record.folder, &first.record.patch).await?;
+        let patch = String::from_utf8_lossy(&patch);
+        let Written { text, tries, usage } = self.write(first, &patch).await?;
+        let pull_request = match text {
+            Some(text) => {
+                let leaks = leak(&text, &patch).is_some();
+                self.agent.meter.wrote_pull_request(leaks);
+                Some(PullRequest { text: self.shelf.put("pr.md", text.into()).await?, tries, leaks })
+            }
+            None => None,
+        };
+        let folder = self.shelf.folder.to_owned();
+        let record = PullRequestRecord { version: CONTRACT_VERSION, sample: sample.number, folder, pull_request, usage };
+        Ok(self.shelf.commit(RECORD, record).await?)
+    }
+
+    /// Asks for a text until nothing is wrong with one. Where that does not come, the last one that can be borne is taken. Where the answer does not
+    /// fit, which is so after a rollout that filled its context, the first quarter of the steps is left out.
+    async fn write(&self, first: &First, patch: &str) -> Result<Written, RolloutError> {
+        let key = format!("{}-t1", first.record.sample);
+        let example = &self.example.body;
+        let request = self.agent.prompts.pull_request(example, has_code(example)).map_err(AgentError::from)?;
+        let mut trajectory: Option<Trajectory> = None;
+        let mut conversation = match &first.conversation {
+            Some(conversation) => conversation.clone(),
+            None => replay::conversation(trajectory.insert(self.trajectory(&first.record).await?)),
+        };
+        let (mut written, mut problem) = (Written::default(), None);
+        while written.tries < PULL_REQUEST_TRIES && !self.agent.budget.is_spent() {
+            written.tries += 1;
+            let request = match &problem {
+                None => request.clone(),
+                Some(flaw) => format!("{request}\n\nA text that you wrote before was turned down: {flaw}."),
+            };
+            let answer = self.ask(&key, &conversation, &request).await?;
+            written.usage += answer.as_ref().map(|answer| answer.usage).unwrap_or_default();
+            let Some(answer) = answer.filter(|answer| !answer.cut_off) else {
+                tracing::debug!(rollout = key, tries = written.tries, "a pull request does not fit: fewer of the steps are shown");
+                let trajectory = match &mut trajectory {
+                    Some(trajectory) => trajectory,
+                    none => none.insert(self.trajectory(&first.record).await?),
+                };
+                conversation = replay::without_first_quarter(&trajectory.tools, &mut trajectory.messages);
+                continue;
+            };
+            let text = extract(&answer.content);
+            let Some(flaw) = text.map_or(Some(Flaw::NoText), |text| flaw(text, patch, example)) else {
+                written.text = text.map(str::to_owned);
+                return Ok(written);
+            };
+            tracing::debug!(rollout = key, tries = written.tries, "a pull request is turned down: {flaw}");
+            if flaw.is_bearable() {
+                written.text = text.map(str::to_owned);
+            }
+            problem = Some(flaw);
+        }
+        Ok(written)
+    }
+
+    async fn trajectory(&self, record: &RolloutRecord) -> Result<Trajectory, RecordError> {
+        self.shelf.get_compressed(&record.folder, &record.trajectory).await
+    }
+
+    /// The second rollout: adopted, or made from the text alone.
+    async fn second(&self, folder: &str, pull_request: &PullRequest, sample: &Sample) -> Result<RolloutRecord, RolloutError> {
+        const RECORD: &str = "t2.json";
+        if let Some(record) = self.shelf.read(RECORD).await? {
+            return Ok(record);
+        }
+        let text = self.shelf.get(folder, &pull_request.text).await?;
+        let text = self.agent.prompts.second(&String::from_utf8_lossy(&text)).map_err(AgentError::from)?;
+        let key = format!("{}-t2", sample.number);
+        let (ended, protections) = self.roll_out(&key, RolloutKind::Second, text).await?;
+        self.agent.meter.rolled_out(RolloutKind::Second, ended.outcome);
+        let record = self.record(sample, RolloutKind::Second, None, "2", ended, protections).await?;
+        Ok(self.shelf.commit(RECORD, record).await?)
+    }
+
+    /// One call beside a rollout; none where the teacher has no answer to this one.
+    async fn ask(&self, key: &str, conversation: &Conversation, question: &str) -> Result<Option<Answer>, RolloutError> {
+        let begun = Instant::now();
+        let ask = Ask {
+            key,
+            conversation,
+            aside: Some(question),
+            max_output_tokens: Some(self.max_output_tokens),
+            until: begun + CALL_TIME,
+        };
+        match self.agent.teacher.ask(&ask).await {
+            Ok(answer) => {
+                self.agent.meter.called(&answer.usage, begun.elapsed());
+                self.agent.budget.spend(answer.usage);
+                Ok(Some(answer))
+            }
+            Err(error @ ChatError::OutOfTime) => Err(AgentError::from(error).into()),
+            Err(error) => {
+                let (outcome, problem) = outcome_of(error, self.agent.teacher).await.map_err(AgentError::from)?;
+                tracing::warn!(rollout = key, ?outcome, "a question has no answer: {}", problem.unwrap_or_default());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts the files of a rollout into this process's folder, and makes the record that names them.
+    async fn record(
+        &self,
+        sample: &Sample,
+        rollout: RolloutKind,
+        bug_kind: Option<BugKind>,
+        stem: &str,
+        ended: Ended,
+        protections: Vec<String>,
+    ) -> Result<RolloutRecord, RolloutError> {
+        let trajectory = Trajectory {
+            version: CONTRACT_VERSION,
+            sample: sample.number,
+            rollout,
+            tools: tools(self.agent.limits),
+            messages: ended.messages,
+        };
+        let trajectory = self.shelf.put_compressed(&format!("t{stem}.json.zst"), &trajectory).await?;
+        let patch: FileDigest = self.shelf.put(&format!("p{stem}.diff"), Bytes::from(ended.patch.text)).await?;
+        Ok(RolloutRecord {
+            version: CONTRACT_VERSION,
+            sample: sample.number,
+            rollout,
+            folder: self.shelf.folder.to_owned(),
+            outcome: ended.outcome,
+            problem: ended.problem.map(|problem| self.redactor.apply(&problem)),
+            function: sample.function.clone(),
+            bug_kind,
+            trajectory,
+            patch,
+            usage: ended.usage,
+            retried: ended.retried,
+            teacher: self.teacher.clone(),
+            prompts: Prompts::digest().to_owned(),
+            protections,
+        })
+    }
+
+    /// Says when a first patch was there before. Whether it counts is for verification, which knows all of the batch: its record has the digest.
+    fn note_duplicate(&self, sample: &Sample, record: &RolloutRecord) {
+        if record.patch.bytes > 0
+            && let Some(earlier) = self.patches.meet(&record.patch.sha256, sample.number)
+        {
+            self.agent.meter.met_duplicate();
+            tracing::info!(sample = sample.number, earlier, "the first patch equals that of an earlier sample");
+        }
+    }
+}
+
+impl From<SandboxError> for RolloutError {
+    fn from(error: SandboxError) -> Self {
+        Self::Agent(error.into())
+    }
+}

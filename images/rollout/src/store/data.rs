@@ -1,0 +1,90 @@
+//! Files that nobody has committed yet, or that a committed document names: put, listed, read and deleted. They may be replaced, but only by who
+//! owns the folder that they are in (a pod's own, named by its uid); what makes them count is a document, created once.
+#![allow(dead_code, reason = "the stages after the snapshot read and write through it")]
+
+use std::path::Path as FilePath;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{Error, ObjectStoreExt};
+use tokio::io::{AsyncWriteExt, BufWriter};
+
+use super::{Digest, Digester, Store, StoreError};
+use crate::progress::Step;
+
+/// The longest file that is read into memory, in bytes: ten times the largest that a stage reads whole (a function index, a batch's verdicts), and
+/// within the memory that a pod has. What is longer is downloaded to a file.
+const MAX_DATA: u64 = 256 << 20;
+
+impl Store {
+    /// Puts a small file, whole, in place of what is there.
+    pub(crate) async fn put(&self, name: &str, content: Bytes) -> Result<(), StoreError> {
+        self.objects.put(&self.path(name), content.into()).await.map_err(|error| self.explain(error))?;
+        Ok(())
+    }
+
+    /// A file, whole, of up to 256 MiB; none where there is none.
+    pub(crate) async fn read_data(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.read_within(name, MAX_DATA).await
+    }
+
+    /// The size of a file in bytes; none where there is none.
+    pub(crate) async fn size(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        match self.objects.head(&self.path(name)).await {
+            Err(Error::NotFound { .. }) => Ok(None),
+            found => Ok(Some(found.map_err(|error| self.explain(error))?.size)),
+        }
+    }
+
+    /// The files below the folder `folder` (at any depth; empty: the whole store), by name and size in bytes, ordered by name. A folder that does not
+    /// exist is empty. Names are relative to the store, as the other methods take them.
+    pub(crate) async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let within = if folder.is_empty() { self.root.clone() } else { self.path(folder) };
+        let listed = self.objects.list(Some(&within));
+        let found: Vec<_> = listed.try_collect().await.map_err(|error| self.explain(error))?;
+        let mut named: Vec<(String, u64)> =
+            found.into_iter().filter_map(|object| Some((self.name(&object.location)?, object.size))).collect();
+        named.sort_unstable();
+        Ok(named)
+    }
+
+    /// Deletes a file; one that is not there is no error.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        match self.objects.delete(&self.path(name)).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Writes a file of the store, of any size, to `file`, and returns its digest; none (and no file) where there is none.
+    pub(crate) async fn download(
+        &self,
+        name: &str,
+        file: &FilePath,
+        step: &Step,
+    ) -> Result<Option<Digest>, StoreError> {
+        let local = |source| StoreError::Local { path: file.to_owned(), source };
+        let got = match self.objects.get(&self.path(name)).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(|error| self.explain(error))?,
+        };
+        let total = got.meta.size;
+        let mut output = BufWriter::new(tokio::fs::File::create(file).await.map_err(local)?);
+        let mut digester = Digester::default();
+        let mut pieces = got.into_stream();
+        while let Some(piece) = pieces.try_next().await.map_err(|error| self.explain(error))? {
+            digester.update(&piece);
+            output.write_all(&piece).await.map_err(local)?;
+            step.update("downloading", digester.bytes(), total);
+        }
+        output.flush().await.map_err(local)?;
+        Ok(Some(digester.finish()))
+    }
+
+    /// A location's name within the store.
+    fn name(&self, location: &Path) -> Option<String> {
+        let parts: Vec<String> = location.prefix_match(&self.root)?.map(|part| part.as_ref().to_owned()).collect();
+        Some(parts.join("/"))
+    }
+}

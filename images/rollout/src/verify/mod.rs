@@ -1,0 +1,27 @@
+//! Soft verification: how much of one patch another finds again, by the paper's measure and by a stricter one, always both; and what that decides.
+//! Nothing is executed and no model is asked. The measures are pure and take time that grows with the patches' size.
+
+mod decision;
+mod excluded;
+mod files;
+mod lines;
+mod multiset;
+pub mod pairs;
+mod recall;
+mod report;
+pub(crate) mod stage;
+mod strict;
+
+use sera_crds::contract::Measures;
+
+pub use decision::{Criterion, Refusal, decide};
+pub use excluded::Exclusion;
+pub use recall::{patch_lines, recall};
+pub use report::PairReport;
+pub use strict::{Excluded, Side, Strict, Unparsed, strict};
+
+/// Both measures of a pair, and what has to be known about the strict one.
+pub fn measure(first: &[u8], second: &[u8]) -> (Measures, Strict) {
+    let strict = strict(first, second);
+    (Measures { recall: recall(first, second), strict: strict.measures }, strict)
+}

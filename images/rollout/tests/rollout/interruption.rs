@@ -1,0 +1,103 @@
+//! Killed at any moment, run again: what is finished is adopted and not asked for twice, and what was under way is made anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sera_crds::contract::RolloutOutcome;
+use serde_json::{Value, json};
+
+use crate::support::{About, Place, about, sandbox_program, teacher};
+
+/// How many samples, and how often the program is killed.
+const SAMPLES: u32 = 6;
+const KILLS: u32 = 8;
+
+/// What each call was about: the function's name (which the task of each sample has of its own), and the turn.
+type Calls = Arc<Mutex<Vec<(String, About)>>>;
+
+/// The function that a request's task names; second rollouts have no name, and all of them the same text.
+fn function(request: &Value) -> String {
+    let task = request["messages"][1]["content"].as_str().unwrap();
+    task.split('`').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_and_run_again_no_finished_rollout_is_asked_for_twice() {
+    let Some(program) = sandbox_program() else { return };
+    let begun = Instant::now();
+    let undisturbed = Place::new();
+    let calls = Calls::default();
+    let log = calls.clone();
+    let teacher = teacher(move |_, request| {
+        log.lock().unwrap().push((function(request), about(request)));
+        None
+    })
+    .await;
+    undisturbed.finish(undisturbed.rollout(&program, &teacher.url, SAMPLES, &json!({}))).await.succeeded();
+    let usual = begun.elapsed();
+    let needed = calls.lock().unwrap().len();
+
+    let place = Place::new();
+    let mut finished_before: BTreeMap<String, usize> = BTreeMap::new();
+    for kill in 0..KILLS {
+        calls.lock().unwrap().clear();
+        let mut child = place.rollout(&program, &teacher.url, SAMPLES, &json!({})).spawn().unwrap();
+        tokio::time::sleep(usual * (2 * kill + 1) / (2 * KILLS)).await;
+        let _ = child.kill().await;
+        child.wait().await.unwrap();
+        check(&place, &calls.lock().unwrap(), &mut finished_before);
+    }
+    calls.lock().unwrap().clear();
+    place.finish(place.rollout(&program, &teacher.url, SAMPLES, &json!({}))).await.succeeded();
+    check(&place, &calls.lock().unwrap(), &mut finished_before);
+    calls.lock().unwrap().clear();
+    place.finish(place.rollout(&program, &teacher.url, SAMPLES, &json!({}))).await.succeeded();
+    assert_eq!(calls.lock().unwrap().len(), 0, "nothing is left to ask for");
+
+    let mut usage = 0;
+    for sample in 0..u64::from(SAMPLES) {
+        let outcome = place.outcome(sample);
+        assert_eq!((outcome.first, outcome.second), (RolloutOutcome::Submitted, Some(RolloutOutcome::Submitted)));
+        assert_eq!(outcome.usage, undisturbed.outcome(sample).usage, "what is paid for and lost is in no record");
+        usage += outcome.usage.calls;
+        for name in ["t1.json", "t2.json"] {
+            let (record, same) = (place.record(sample, name), undisturbed.record(sample, name));
+            assert_eq!((place.patch(&record), record.usage), (undisturbed.patch(&same), same.usage));
+            assert_eq!(place.trajectory(&record).messages, undisturbed.trajectory(&same).messages);
+        }
+    }
+    assert_eq!(usage, needed as u64);
+}
+
+/// No call was about a rollout that was finished before this run began; then counts those that are finished now.
+fn check(place: &Place, calls: &[(String, About)], finished: &mut BTreeMap<String, usize>) {
+    let asked: BTreeSet<&str> =
+        calls.iter().filter(|(_, about)| matches!(about, About::First(_))).map(|(function, _)| function.as_str()).collect();
+    for function in finished.keys() {
+        assert!(!asked.contains(function.as_str()), "the first rollout on {function} was finished, and made again");
+    }
+    for sample in 0..u64::from(SAMPLES) {
+        if place.path(&format!("store/rollouts/b1/{sample}/t1.json")).exists() {
+            *finished.entry(place.record(sample, "t1.json").function.name).or_default() += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn told_to_stop_it_stops_at_once_and_says_so() {
+    let Some(program) = sandbox_program() else { return };
+    let (place, teacher) = (Place::new(), teacher(|_, _| Some(crate::endpoint::Reply::Raw(Vec::new(), crate::endpoint::Then::Hang))).await);
+    let child = place.rollout(&program, &teacher.url, 1, &json!({})).spawn().unwrap();
+    while teacher.calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    let message = std::fs::read_to_string(place.path("termination")).unwrap();
+    assert!(message.contains("Interrupted"), "{message}");
+    let scratch: Vec<_> = std::fs::read_dir(place.path("scratch")).unwrap().collect();
+    assert!(scratch.is_empty(), "{scratch:?}");
+}

@@ -1,0 +1,106 @@
+//! Limits: each ends a rollout with an outcome of its own, keeps what was done, and (but for the budget's) lets it seed a second rollout.
+
+use sera_crds::contract::RolloutOutcome;
+use serde_json::{Value, json};
+
+use crate::endpoint::{Reply, answer, call};
+use crate::support::{About, Place, RIGHT, about, good_message, sandbox_program, teacher};
+
+/// How a first rollout ends under `plan`, and whether its patch leads to a second one.
+async fn ends(plan: Value, otherwise: impl Fn(usize, &Value) -> Option<Reply> + Send + Sync + 'static) -> Option<(RolloutOutcome, Place)> {
+    let program = sandbox_program()?;
+    let (place, teacher) = (Place::new(), teacher(otherwise).await);
+    place.finish(place.rollout(&program, &teacher.url, 1, &plan)).await.succeeded();
+    Some((place.record(0, "t1.json").outcome, place))
+}
+
+fn seeded(place: &Place) -> bool {
+    place.patch(&place.record(0, "t1.json")).contains(RIGHT) && place.outcome(0).second.is_some()
+}
+
+fn answered(message: &Value, change: impl FnOnce(&mut Value)) -> Option<Reply> {
+    let mut answer = answer(message);
+    change(&mut answer);
+    Some(Reply::Json(answer))
+}
+
+#[tokio::test]
+async fn the_most_steps_and_what_was_done_until_then() {
+    let Some((outcome, place)) = ends(json!({"agent": {"maxSteps": 3}}), |_, _| None).await else { return };
+    assert_eq!(outcome, RolloutOutcome::StepLimit);
+    assert!(seeded(&place));
+    assert_eq!(place.record(0, "t1.json").usage.calls, 3, "no review of what does not count");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_off() {
+    let cut = |_: usize, request: &Value| match about(request) {
+        About::First(2) => answered(&json!({"content": "so I"}), |answer| answer["choices"][0]["finish_reason"] = "length".into()),
+        _ => None,
+    };
+    let Some((outcome, place)) = ends(json!({}), cut).await else { return };
+    assert_eq!(outcome, RolloutOutcome::OutputLimit);
+    assert!(seeded(&place));
+}
+
+#[tokio::test]
+async fn a_full_context_whether_the_server_says_so_or_the_counts_do() {
+    let said = |_: usize, request: &Value| match about(request) {
+        About::First(2) => Some(Reply::Status(400, "", "This model's maximum context length is 4096 tokens.".into())),
+        _ => None,
+    };
+    let Some((outcome, place)) = ends(json!({}), said).await else { return };
+    assert_eq!(outcome, RolloutOutcome::ContextLimit);
+    assert!(seeded(&place));
+
+    let counted = |_: usize, request: &Value| match about(request) {
+        About::First(1) => answered(&good_message(About::First(1)), |answer| answer["usage"]["prompt_tokens"] = 4090.into()),
+        About::First(_) if request["messages"].as_array().unwrap().len() > 6 => panic!("asked although nothing fits any more"),
+        _ => None,
+    };
+    let Some((outcome, place)) = ends(json!({"sampling": {"contextLength": 4096}}), counted).await else { return };
+    assert_eq!(outcome, RolloutOutcome::ContextLimit);
+    assert!(seeded(&place));
+}
+
+#[tokio::test]
+async fn a_server_that_cuts_conversations_in_silence_is_found_out() {
+    let cutting = |_: usize, request: &Value| match about(request) {
+        About::First(2) => answered(&good_message(About::First(2)), |answer| answer["usage"]["prompt_tokens"] = 50.into()),
+        _ => None,
+    };
+    let Some((outcome, place)) = ends(json!({}), cutting).await else { return };
+    assert_eq!(outcome, RolloutOutcome::ContextLimit);
+    assert!(place.record(0, "t1.json").problem.unwrap().contains("cuts conversations"));
+}
+
+#[tokio::test]
+async fn three_commands_in_a_row_that_take_too_long() {
+    let slow = |_: usize, request: &Value| match about(request) {
+        About::First(2..) => answered(&call("bash", &json!({"command": "sleep 30"})), |_| {}),
+        _ => None,
+    };
+    let plan = json!({"agent": {"commandTimeout": "1s"}});
+    let Some((outcome, place)) = ends(plan, slow).await else { return };
+    assert_eq!(outcome, RolloutOutcome::TimeLimit);
+    assert!(seeded(&place));
+    assert_eq!(place.record(0, "t1.json").usage.calls, 2 + 3);
+}
+
+#[tokio::test]
+async fn the_budget_ends_what_is_under_way_and_what_has_not_begun() {
+    let Some(program) = sandbox_program() else { return };
+    let (place, teacher) = (Place::new(), teacher(|_, _| None).await);
+    // A call takes 110 tokens: the third passes the limit.
+    let plan = json!({"budget": {"maxTokens": 300}});
+    let mut command = place.rollout(&program, &teacher.url, 3, &plan);
+    command.args(["--parallel=1", "--slots=1"]);
+    place.finish(command).await.succeeded();
+    assert_eq!(teacher.calls(), 3);
+    assert_eq!(place.record(0, "t1.json").outcome, RolloutOutcome::Budget);
+    for sample in 0..3 {
+        let outcome = place.outcome(sample);
+        assert_eq!((outcome.first, outcome.second), (RolloutOutcome::Budget, None));
+    }
+    assert_eq!(place.outcome(2).usage.calls, 0);
+}

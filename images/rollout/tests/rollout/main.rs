@@ -1,0 +1,17 @@
+//! `sera-rollout rollout`, run as its users run it: the real program, real sandboxes, the real git, and a scripted teacher over HTTP.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
+mod course;
+#[allow(dead_code, reason = "unit tests and the bench use the rest of it")]
+#[path = "../support/endpoint.rs"]
+mod endpoint;
+mod interruption;
+mod limits;
+mod support;
+mod surroundings;

@@ -1,0 +1,248 @@
+//! A small repository as a snapshot in a store, a teacher that works by a script, and what a run leaves behind.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use sera_crds::contract::{
+    CONTRACT_VERSION, FunctionKind, FunctionRef, IndexedFunction, Message, RolloutRecord, SampleOutcome, Trajectory,
+};
+use sera_crds::values::Language;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::endpoint::{Endpoint, Reply, answer, call};
+
+/// A file with tabs, as Go has them, and the line that every scripted fix changes.
+pub(crate) const GO: &str = "package ring\n\nfunc Next(items []int, at int) int {\n\tif at >= len(items) {\n\t\treturn 0\n\t}\n\treturn items[at+1]\n}\n";
+pub(crate) const WRONG: &str = "\treturn items[at+1]\n";
+pub(crate) const RIGHT: &str = "\treturn items[(at+1)%len(items)]\n";
+/// A text that a user could have written.
+pub(crate) const ISSUE: &str = "Next panics for the last index of a ring. I expected it to start over at the beginning.";
+
+/// The sandbox's program, beside ours. Cargo builds it with the whole workspace, and not with this crate alone.
+pub(crate) fn sandbox_program() -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_BIN_EXE_sera-rollout")).with_file_name("sera-sandbox");
+    if program.exists() {
+        return Some(program);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing: build the workspace's programs", program.display());
+    eprintln!("left out: {} is missing; `cargo build --bins` makes it", program.display());
+    None
+}
+
+/// A store with a snapshot, and where the program works.
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+/// A run of the program that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) log: String,
+    pub(crate) message: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let place = Self { folder: tempfile::Builder::new().prefix("sera-t").tempdir().unwrap() };
+        let source = place.path("source");
+        std::fs::create_dir_all(source.join("src")).unwrap();
+        std::fs::write(source.join("src/ring.go"), GO).unwrap();
+        std::fs::write(source.join(".gitignore"), "*.log\nbuild/\n").unwrap();
+        std::fs::write(source.join(".gitattributes"), "*.go text eol=crlf diff=nonsense\n").unwrap();
+        let git = |arguments: &[&str]| {
+            let status = std::process::Command::new("git")
+                .args(["-c", "user.name=n", "-c", "user.email=e@e.invalid", "-c", "core.autocrlf=false"])
+                .args(arguments)
+                .current_dir(&source)
+                .stdout(Stdio::null())
+                .status()
+                .unwrap();
+            assert!(status.success(), "git {arguments:?}");
+        };
+        git(&["init", "--quiet", "--initial-branch=main"]);
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "--message=first"]);
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_sera-rollout"))
+            .args(["snapshot", "--commits=1", "--log-level=error", "--url"])
+            .arg(&source)
+            .args(["--store", &place.store_uri()])
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "the snapshot");
+        place.index(&["Next", "Previous", "First", "Last", "Insert", "Remove", "Len", "Swap"]);
+        place
+    }
+
+    /// Writes a function index of our own, in place of what the snapshot found.
+    pub(crate) fn index(&self, names: &[&str]) {
+        let lines: Vec<u8> = names
+            .iter()
+            .flat_map(|name| {
+                let function = IndexedFunction {
+                    snapshot: 0,
+                    file: "src/ring.go".into(),
+                    name: (*name).into(),
+                    kind: FunctionKind::Function,
+                    language: Language::Go,
+                    lines: (3, 8),
+                    calls: Vec::new(),
+                    callers: Vec::new(),
+                    held_out: false,
+                };
+                let mut line = serde_json::to_vec(&function).unwrap();
+                line.push(b'\n');
+                line
+            })
+            .collect();
+        std::fs::write(self.path("store/snapshot/functions.jsonl.zst"), zstd::encode_all(&lines[..], 3).unwrap()).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn store_uri(&self) -> String {
+        format!("file://{}", self.path("store").display())
+    }
+
+    /// The program, told to work on `count` samples of batch b1 with two sandboxes.
+    pub(crate) fn rollout(&self, program: &Path, teacher: &str, count: u32, plan: &Value) -> Command {
+        let mut plan = plan.clone();
+        if plan.get("sandbox").is_none() {
+            // Landlock is the sandbox's own matter, and not every kernel that tests run on has it.
+            plan["sandbox"] = json!({"landlock": "BestEffort"});
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
+        command
+            .args(["rollout", "--batch=b1", "--teacher-model=some-model", "--sandbox=local", "--slots=2", "--teacher-retries=1", "--rehearsal"])
+            .args([format!("--count={count}"), format!("--teacher-url={teacher}"), format!("--plan-json={plan}")])
+            .args(["--store", &self.store_uri()])
+            .arg("--sandbox-program")
+            .arg(program)
+            .arg("--scratch")
+            .arg(self.path("scratch"))
+            .arg("--termination-message")
+            .arg(self.path("termination"))
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn finish(&self, mut command: Command) -> Finished {
+        let child: Child = command.spawn().unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        Finished {
+            code: output.status.code(),
+            log: String::from_utf8(output.stderr).unwrap(),
+            message: std::fs::read_to_string(self.path("termination")).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn document<T: DeserializeOwned>(&self, sample: u64, name: &str) -> Option<T> {
+        let bytes = std::fs::read(self.path(&format!("store/rollouts/b1/{sample}/{name}"))).ok()?;
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    pub(crate) fn outcome(&self, sample: u64) -> SampleOutcome {
+        self.document(sample, "outcome.json").expect("the sample has an end")
+    }
+
+    pub(crate) fn record(&self, sample: u64, name: &str) -> RolloutRecord {
+        let record: RolloutRecord = self.document(sample, name).expect("the rollout was committed");
+        assert_eq!((record.version, record.sample), (CONTRACT_VERSION, sample));
+        record
+    }
+
+    /// A file that a record names.
+    pub(crate) fn file(&self, sample: u64, folder: &str, name: &str) -> String {
+        let path = self.path(&format!("store/rollouts/b1/{sample}/{folder}/{name}"));
+        String::from_utf8(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+    }
+
+    pub(crate) fn patch(&self, record: &RolloutRecord) -> String {
+        self.file(record.sample, &record.folder, &record.patch.name)
+    }
+
+    pub(crate) fn trajectory(&self, record: &RolloutRecord) -> Trajectory {
+        let path = self.path(&format!("store/rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
+        serde_json::from_slice(&zstd::decode_all(&std::fs::read(path).unwrap()[..]).unwrap()).unwrap()
+    }
+}
+
+impl Finished {
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}\n{}", self.message, self.log);
+        self
+    }
+}
+
+/// What a call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// Turn `n` of a first rollout, from 0.
+    First(usize),
+    /// Turn `n` of a second.
+    Second(usize),
+    Review,
+    PullRequest,
+}
+
+/// What a request is about, as far as its words tell.
+pub(crate) fn about(request: &Value) -> About {
+    let messages = request["messages"].as_array().unwrap();
+    let last = messages.last().unwrap();
+    let text = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
+    if last["role"] == "user" && text(last).contains("yes if the change") {
+        return About::Review;
+    }
+    if last["role"] == "user" && text(last).contains("<output>") {
+        return About::PullRequest;
+    }
+    let turns = messages.iter().filter(|message| message["role"] == "assistant").count();
+    if text(&messages[1]).contains("<issue>") { About::Second(turns) } else { About::First(turns) }
+}
+
+/// What a teacher does who finds the mistake: looks, corrects, runs something, and submits twice.
+pub(crate) fn good_message(about: About) -> Value {
+    match about {
+        About::Review => json!({"content": "It is small and right.\nyes"}),
+        About::PullRequest => json!({"content": format!("<output>\n{ISSUE}\n</output>")}),
+        About::First(turn) | About::Second(turn) => match turn {
+            0 => call("str_replace_editor", &json!({"command": "view", "path": "/testbed/src/ring.go"})),
+            1 => call(
+                "str_replace_editor",
+                &json!({"command": "str_replace", "path": "/testbed/src/ring.go", "old_str": WRONG, "new_str": RIGHT}),
+            ),
+            2 => call("bash", &json!({"command": "grep -c items src/ring.go; echo noise > out.log"})),
+            _ => call("submit", &json!({})),
+        },
+    }
+}
+
+pub(crate) fn good(request: &Value) -> Reply {
+    Reply::Json(answer(&good_message(about(request))))
+}
+
+/// A teacher who does well, but for what `otherwise` says.
+pub(crate) async fn teacher(otherwise: impl Fn(usize, &Value) -> Option<Reply> + Send + Sync + 'static) -> Endpoint {
+    Endpoint::start(move |number, request| otherwise(number, &request).unwrap_or_else(|| good(&request))).await
+}
+
+/// How many turns of the teacher a trajectory has.
+pub(crate) fn turns(trajectory: &Trajectory) -> usize {
+    trajectory.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count()
+}
+
+/// A function as a sample names it.
+pub(crate) fn is_of_the_index(function: &FunctionRef) -> bool {
+    function.file == "src/ring.go" && function.snapshot == 0
+}

@@ -1,0 +1,153 @@
+//! A scripted teacher: a server of `/v1/chat/completions` whose every answer, and every way of not answering, is written down by a test. It is shared
+//! by unit tests, by tests of the program and by the bench.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the server does with a call.
+pub enum Reply {
+    /// A whole answer.
+    Json(Value),
+    /// An answer in pieces, and its end.
+    Stream(Vec<Value>),
+    /// Another status, with headers (`name: value` lines, each with its end) and a body.
+    Status(u16, &'static str, String),
+    /// These bytes, and then what follows.
+    Raw(Vec<u8>, Then),
+}
+
+/// What follows bytes that were written by hand.
+pub enum Then {
+    /// The connection ends in order.
+    Close,
+    /// It is reset.
+    Reset,
+    /// Nothing, for ever.
+    Hang,
+}
+
+/// A server that lives as long as this.
+pub struct Endpoint {
+    /// Its base address, as `--teacher-url` takes it.
+    pub url: String,
+    calls: Arc<AtomicUsize>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Endpoint {
+    /// Starts a server; `reply` is given the number of the call, from 0, and the request.
+    pub async fn start(reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_slow(Duration::ZERO, reply).await
+    }
+
+    /// The same, with a pause before each answer.
+    pub async fn start_slow(pause: Duration, reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
+        let url = format!("http://{}/v1", listener.local_addr().expect("its address"));
+        let (calls, reply) = (Arc::new(AtomicUsize::new(0)), Arc::new(reply));
+        let counter = calls.clone();
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (counter, reply) = (counter.clone(), reply.clone());
+                tokio::spawn(async move { serve(stream, &counter, pause, &*reply).await });
+            }
+        });
+        Self { url, calls, server }
+    }
+
+    /// How many calls have come.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// Answers the calls of one connection, one after the other.
+async fn serve(stream: TcpStream, calls: &AtomicUsize, pause: Duration, reply: &(dyn Fn(usize, Value) -> Reply + Send + Sync)) {
+    let _ = stream.set_nodelay(true);
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read(&mut stream).await {
+        let number = calls.fetch_add(1, Ordering::SeqCst);
+        let reply = reply(number, request);
+        tokio::time::sleep(pause).await;
+        if write(stream.get_mut(), reply).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<Value> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+/// Writes an answer; none where the connection has ended with it.
+async fn write(stream: &mut TcpStream, reply: Reply) -> Option<()> {
+    let bytes = match reply {
+        Reply::Json(body) => response(200, "content-type: application/json\r\n", &body.to_string()),
+        Reply::Stream(pieces) => {
+            let events: String = pieces.iter().map(|piece| format!("data: {piece}\n\n")).collect();
+            response(200, "content-type: text/event-stream\r\n", &format!("{events}data: [DONE]\n\n"))
+        }
+        Reply::Status(status, headers, body) => response(status, headers, &body),
+        Reply::Raw(bytes, then) => {
+            stream.write_all(&bytes).await.ok()?;
+            stream.flush().await.ok()?;
+            match then {
+                Then::Close => {}
+                Then::Reset => stream.set_zero_linger().ok()?,
+                Then::Hang => std::future::pending().await,
+            }
+            return None;
+        }
+    };
+    stream.write_all(&bytes).await.ok()
+}
+
+/// An answer of HTTP/1.1.
+pub fn response(status: u16, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} x\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// The message of an answer with one tool call.
+pub fn call(tool: &str, arguments: &Value) -> Value {
+    json!({"content": "", "tool_calls": [tool_call("call-1", tool, &arguments.to_string())]})
+}
+
+/// A tool call, its arguments as they are.
+pub fn tool_call(id: &str, tool: &str, arguments: &str) -> Value {
+    json!({"id": id, "type": "function", "function": {"name": tool, "arguments": arguments}})
+}
+
+/// A whole answer around a message.
+pub fn answer(message: &Value) -> Value {
+    json!({
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 90}},
+    })
+}

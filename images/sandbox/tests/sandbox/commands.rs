@@ -1,0 +1,199 @@
+//! The shell: what stays from command to command, how commands end, what is kept of what they print.
+
+use sera_sandbox::wire::{CommandEnd, Limit, Policy, Request};
+
+use crate::support::{Sandbox, policy};
+
+#[test]
+fn directory_variables_and_functions_stay() {
+    let mut sandbox = Sandbox::new();
+    assert_eq!(sandbox.run("pwd"), format!("{}\n", sandbox.workspace.display()));
+    sandbox.run("mkdir -p a/b && cd a/b && export SEEN=here && f() { echo \"f $1\"; }; plain=kept");
+    assert_eq!(sandbox.run("basename \"$PWD\"; sh -c 'echo $SEEN'; f 1; echo $plain"), "b\nhere\nf 1\nkept\n");
+}
+
+#[test]
+fn exit_codes_and_both_outputs_come_in_order() {
+    let mut sandbox = Sandbox::new();
+    let executed = sandbox.exec("echo out; echo err >&2; echo 'it'\\''s'; (exit 7)");
+    assert_eq!((executed.end, executed.output.as_str()), (CommandEnd::Exited { code: 7 }, "out\nerr\nit's\n"));
+    assert_eq!(sandbox.code("true"), 0);
+    assert_eq!(sandbox.code("kill -9 $BASHPID & wait $!"), 137);
+    assert_eq!(sandbox.code("no-such-program"), 127);
+}
+
+#[test]
+fn many_lines_comments_and_here_documents_are_taken_as_written() {
+    let mut sandbox = Sandbox::new();
+    let command = "# a comment\ncat <<'EOF'\n$not \"expanded\" 'at' all\nEOF\nfor x in 1 2; do\n  echo $x\ndone # done";
+    assert_eq!(sandbox.run(command), "$not \"expanded\" 'at' all\n1\n2\n");
+    assert_eq!(sandbox.run(&format!("printf %s '{}' | wc -c", "x".repeat(200_000))).trim(), "200000");
+}
+
+#[test]
+fn a_syntax_error_ends_the_command_and_not_the_shell() {
+    let mut sandbox = Sandbox::new();
+    sandbox.run("cd / && x=1");
+    let executed = sandbox.exec("echo 'open");
+    assert!(matches!(executed.end, CommandEnd::Exited { code } if code != 0), "{executed:?}");
+    assert_ne!(sandbox.code("if true; then ("), 0);
+    assert_eq!(sandbox.run("pwd; echo $x"), "/\n1\n");
+}
+
+#[test]
+fn the_shell_that_exits_is_followed_by_a_new_one() {
+    let mut sandbox = Sandbox::new();
+    sandbox.run("cd /; export GONE=1");
+    let executed = sandbox.exec("echo last; exit 3");
+    assert_eq!((executed.end, executed.output.as_str()), (CommandEnd::ShellEnded, "last\n"));
+    assert_eq!(sandbox.run("echo \"$PWD ${GONE-unset}\""), format!("{} unset\n", sandbox.workspace.display()));
+    assert_eq!(sandbox.exec("kill -9 $$").end, CommandEnd::ShellEnded);
+    assert_eq!(sandbox.exec("set -e; false").end, CommandEnd::ShellEnded);
+    assert_eq!(sandbox.run("echo alive"), "alive\n");
+}
+
+#[test]
+fn nothing_is_at_the_other_end_of_standard_input() {
+    let mut sandbox = Sandbox::new();
+    assert_eq!(sandbox.run("cat; read line; echo \"[$line]\"; test -t 0 || echo none; umask"), "[]\nnone\n0002\n");
+    assert_ne!(sandbox.code("echo x >/dev/tty"), 0);
+}
+
+#[test]
+fn redirections_of_the_shell_itself_last_for_one_command() {
+    let mut sandbox = Sandbox::new();
+    sandbox.run("exec >/dev/null 2>&1 </dev/zero");
+    assert_eq!(sandbox.run("echo heard; cat"), "heard\n");
+}
+
+#[test]
+fn a_long_output_keeps_head_and_tail_and_says_so() {
+    let mut sandbox = Sandbox::new();
+    let executed = sandbox.exec("seq 1 200000");
+    assert_eq!(executed.end, CommandEnd::Exited { code: 0 });
+    assert!(executed.output.starts_with("1\n2\n") && executed.output.ends_with("199999\n200000\n"));
+    assert!(executed.output.contains("bytes left out") && executed.cut_bytes > 1_000_000);
+    let executed = sandbox.exec("head -c 300000 /dev/urandom");
+    assert_eq!(executed.end, CommandEnd::Exited { code: 0 });
+}
+
+#[test]
+fn a_background_process_does_not_hold_the_command_open() {
+    let mut sandbox = Sandbox::new();
+    let executed = sandbox.exec_for("sleep 100 & echo started", 20_000);
+    assert_eq!((executed.end, executed.output.as_str()), (CommandEnd::Exited { code: 0 }, "started\n"));
+    assert_eq!(sandbox.run("jobs -r | wc -l").trim(), "1", "it lives on");
+}
+
+#[test]
+fn a_timeout_leaves_no_survivor() {
+    let tries = [
+        "sleep 1000",
+        "setsid sleep 1000 & sleep 1000",
+        "(setsid sh -c 'setsid sleep 1000 & exit' &) ; sleep 1000",
+        "sh -c 'kill -STOP $$'",
+        "trap '' TERM INT HUP; while :; do sleep 1000; done",
+        "nohup sh -c 'trap \"\" TERM; while :; do sleep 1; done' & sleep 1000",
+        "kill -STOP $$",
+        "yes >/dev/null & yes | cat >/dev/null",
+        "while :; do (sleep 1000 &) ; done",
+    ];
+    let mut sandbox = Sandbox::new();
+    for command in tries {
+        sandbox.run("export MARKED=yes");
+        let executed = sandbox.exec_for(command, 300);
+        assert_eq!(executed.end, CommandEnd::TimedOut, "{command}");
+        assert_eq!(descendants(sandbox.pid()), Vec::<u32>::new(), "after {command}");
+        assert_eq!(sandbox.run("echo ${MARKED-new}"), "new\n");
+    }
+}
+
+#[test]
+fn what_was_printed_before_a_timeout_is_told() {
+    let mut sandbox = Sandbox::new();
+    let executed = sandbox.exec_for("echo before; sleep 1000", 300);
+    assert_eq!((executed.end, executed.output.as_str()), (CommandEnd::TimedOut, "before\n"));
+}
+
+#[test]
+fn a_driver_that_goes_leaves_nothing_running() {
+    let mut sandbox = Sandbox::new();
+    sandbox.run("setsid sleep 1000 &");
+    let running = descendants(sandbox.pid());
+    assert!(running.len() >= 2, "the shell and what it started: {running:?}");
+    sandbox.say(&Request::Exec { command: "sleep 1000".to_owned(), timeout_ms: 100_000, max_output: 10 });
+    assert!(sandbox.leave().success());
+    assert!(running.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+}
+
+#[test]
+fn limits_are_policed() {
+    let policy = Policy { memory_bytes: Some(200 << 20), disk_bytes: Some(50 << 20), processes: Some(60), ..policy() };
+    let Some(mut sandbox) = Sandbox::local(&policy) else { return };
+    let bomb = |sandbox: &mut Sandbox, command: &str| sandbox.exec_for(command, 60_000).end;
+    let passed = |limit| CommandEnd::LimitPassed { limit };
+    // A bomb that doubles eleven times and no more: if nothing held it, the machine that runs this test would survive.
+    let forks = "f() { test $1 = 0 || { f $(($1 - 1)) | f $(($1 - 1)) & }; sleep 60; }; f 11";
+    assert_eq!(bomb(&mut sandbox, forks), passed(Limit::Processes));
+    assert_eq!(bomb(&mut sandbox, "python3 -c 'x = bytearray(1 << 40 >> 10)'; sleep 60"), passed(Limit::Memory));
+    assert_eq!(
+        bomb(&mut sandbox, "for i in $(seq 99); do head -c 9000000 /dev/zero >f$i; done; sleep 60"),
+        passed(Limit::Disk)
+    );
+    sandbox.wipe();
+    assert_eq!(
+        bomb(&mut sandbox, "exec 7>f; rm f; head -c 40000000 /dev/zero >&7; head -c 40000000 /dev/zero >g; sleep 60"),
+        passed(Limit::Disk)
+    );
+    sandbox.wipe();
+    assert_ne!(sandbox.code("head -c 60000000 /dev/zero >large"), 0, "no single file is larger than all may be");
+    assert_eq!(sandbox.run("echo alive"), "alive\n");
+}
+
+#[test]
+fn what_passes_a_limit_in_the_background_is_told_with_the_next_command() {
+    let mut sandbox = Sandbox::with(&Policy { processes: Some(40), ..policy() });
+    sandbox.run("(sleep 0.5; for i in $(seq 100); do sleep 1000 & done) >/dev/null 2>&1 &");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(sandbox.exec("echo not run").end, CommandEnd::LimitPassed { limit: Limit::Processes });
+    assert_eq!(sandbox.run("echo run"), "run\n");
+}
+
+/// The processes that descend from one, by their parents.
+fn descendants(of: u32) -> Vec<u32> {
+    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let parent = |pid: u32| stat(pid)?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok();
+    let all: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    let mut found = vec![of];
+    loop {
+        let more: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|parent| found.contains(&parent)))
+            .collect();
+        if more.is_empty() {
+            return found.split_off(1);
+        }
+        found.extend(more);
+    }
+}
+
+#[test]
+fn a_shell_that_is_not_bash_does_as_well() {
+    let Some(mut sandbox) = Sandbox::local_with(&policy(), &["--hide=/usr/bin/bash"]) else { return };
+    assert!(sandbox.shell.ends_with("/sh"), "{}", sandbox.shell);
+    sandbox.run("cd /; export SEEN=here; f() { echo \"f $1\"; }");
+    assert_eq!(sandbox.run("pwd; sh -c 'echo $SEEN'; f 1; umask"), "/\nhere\nf 1\n0002\n");
+    for (command, code) in
+        [("echo 'open", 2), ("if true; then (", 2), ("exec 7</no/such", 2), ("(exit 7)", 7), (": >&9", 2)]
+    {
+        assert_eq!(sandbox.code(command), code, "{command}");
+    }
+    assert_eq!(sandbox.run("pwd; cat"), "/\n", "it is the same shell still");
+    assert_eq!(sandbox.exec("exit 3").end, CommandEnd::ShellEnded);
+    assert_eq!(sandbox.exec_for("setsid sleep 1000 & sleep 1000", 300).end, CommandEnd::TimedOut);
+    assert_eq!(sandbox.run("pwd"), "/testbed\n");
+}

@@ -1,0 +1,233 @@
+//! The program around a session: sockets, signals, greetings, what it says to who uses it wrongly.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use sera_sandbox::frame;
+use sera_sandbox::wire::{Answer, CommandEnd, Fault, PROTOCOL, Policy, Request};
+
+use crate::support::{Sandbox, Tree, policy};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-sandbox");
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn wait_for(mut what: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !what() {
+        assert!(Instant::now() < until, "it does not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_program_is_static() {
+    let program = fs::read(PROGRAM).unwrap();
+    let elf = &program[..program.len().min(4096)];
+    assert!(
+        !elf.windows(10).any(|window| window == b"ld-linux-x" || window == b"/lib64/ld-"),
+        "it asks for an interpreter"
+    );
+}
+
+#[test]
+fn a_wrong_command_line_is_answered_in_one_line() {
+    let output = run(&["serve", "--speed"]);
+    assert_eq!(output.status.code(), Some(64));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.lines().count() == 1 && error.contains("--speed"), "{error}");
+    assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("--image-workspace"));
+}
+
+#[test]
+fn it_installs_itself_and_copies_directories() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for _ in 0..2 {
+        let output = run(&["install", path("sera-sandbox").to_str().unwrap()]);
+        assert!(output.status.success());
+    }
+    assert_eq!(fs::read(path("sera-sandbox")).unwrap(), fs::read(PROGRAM).unwrap());
+    assert_eq!(fs::metadata(path("sera-sandbox")).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    fs::create_dir_all(path("from/d")).unwrap();
+    fs::write(path("from/d/f"), "text").unwrap();
+    fs::set_permissions(path("from/d/f"), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::create_dir(path("to")).unwrap();
+    let output = run(&["copy", path("from").to_str().unwrap(), path("to").to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read(path("to/d/f")).unwrap(), b"text");
+    assert_eq!(fs::metadata(path("to/d/f")).unwrap().permissions().mode() & 0o777, 0o711);
+    assert!(run(&["copy", path("none").to_str().unwrap(), path("to").to_str().unwrap()]).status.success());
+}
+
+#[test]
+fn check_says_what_the_kernel_gives() {
+    let output = run(&["check"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("seccomp") && text.contains("landlock") && text.contains("kernel"), "{text}");
+}
+
+#[test]
+fn a_socket_takes_one_driver_and_is_gone_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut command = Command::new(PROGRAM);
+    command.arg("serve").arg("--socket").arg(path("socket"));
+    for name in ["workspace", "tmp", "home"] {
+        command.arg(format!("--{name}")).arg(path(name));
+    }
+    let mut child = command.spawn().unwrap();
+    wait_for(|| fs::metadata(path("socket")).is_ok_and(|socket| socket.permissions().mode() & 0o777 == 0o660));
+    let mut stream = UnixStream::connect(path("socket")).unwrap();
+    frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy: policy() }).unwrap();
+    assert!(matches!(frame::read_message(&mut stream).unwrap(), Some(Answer::Ready { .. })));
+    assert!(!path("socket").exists() && UnixStream::connect(path("socket")).is_err());
+    drop(stream);
+    assert!(child.wait().unwrap().success());
+    // Started again in the same pod, it cannot know what the driver before left at writable paths.
+    let mut child = command.spawn().unwrap();
+    wait_for(|| path("socket").exists());
+    let mut stream = UnixStream::connect(path("socket")).unwrap();
+    let policy = Policy { writable_paths: vec![path("home").display().to_string()], ..policy() };
+    frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy }).unwrap();
+    let answer = frame::read_message(&mut stream).unwrap();
+    let Some(Answer::Failed { message, fatal: true, .. }) = answer else { panic!("{answer:?}") };
+    assert!(message.contains("served a driver before"), "{message}");
+    assert!(!child.wait().unwrap().success());
+}
+
+#[test]
+fn it_ends_when_it_is_asked_to_whatever_runs() {
+    let mut sandbox = Sandbox::new();
+    sandbox.say(&Request::Exec {
+        command: "trap '' TERM; sleep 1000".to_owned(),
+        timeout_ms: 1_000_000,
+        max_output: 10,
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    let begin = Instant::now();
+    Command::new("kill").arg(sandbox.pid().to_string()).status().unwrap();
+    wait_for(|| sandbox.has_ended());
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    // And while nobody has come yet.
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let mut child = Command::new(PROGRAM).arg("serve").arg("--socket").arg(&socket).spawn().unwrap();
+    wait_for(|| socket.exists());
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn who_speaks_another_protocol_or_out_of_turn_is_told() {
+    let refused = |request: &Request| {
+        let (mut child, mut input) = raw();
+        frame::write_message(&mut input, request).unwrap();
+        drop(input);
+        let mut output = child.stdout.take().unwrap();
+        let answer = frame::read_message(&mut output).unwrap().unwrap();
+        assert!(!child.wait().unwrap().success());
+        let Answer::Failed { fault: Fault::Protocol, message, fatal: true } = answer else { panic!("{answer:?}") };
+        message
+    };
+    assert!(refused(&Request::Wipe).contains("greeting"));
+    assert!(refused(&Request::Hello { protocol: 77, policy: policy() }).contains("version 77"));
+}
+
+#[test]
+fn noise_instead_of_frames_ends_it() {
+    let (mut child, mut input) = raw();
+    std::io::Write::write_all(&mut input, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    drop(input);
+    let mut said = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(String::from_utf8_lossy(&said).contains("protocol"));
+}
+
+fn raw() -> (std::process::Child, std::process::ChildStdin) {
+    let folder = std::env::temp_dir();
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--stdio"]).arg("--workspace").arg(folder.join("sera-raw"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let input = child.stdin.take().unwrap();
+    (child, input)
+}
+
+#[test]
+fn a_policy_that_cannot_be_kept_is_refused() {
+    let refused = |policy: &Policy| match Sandbox::try_start(policy, |_, _| {}) {
+        Err(Answer::Failed { fault: Fault::Unsupported, message, fatal: true }) => message,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("taken"),
+    };
+    let writable = |path: &str| Policy { writable_paths: vec![path.to_owned()], ..policy() };
+    assert!(refused(&writable("/")).contains("not one that commands may have"));
+    assert!(refused(&writable("opt")).contains("cannot be used") || refused(&writable("opt")).contains("not absolute"));
+    assert!(refused(&writable("/no/such")).contains("cannot be used"));
+    assert!(refused(&writable("/etc/passwd")).contains("is no directory"));
+    assert!(refused(&Policy { env: vec![("A=B".to_owned(), "x".to_owned())], ..policy() }).contains("A=B"));
+}
+
+#[test]
+fn a_slot_with_namespaces_is_the_same_wherever_it_lies() {
+    let Some(mut sandbox) = Sandbox::local(&policy()) else { return };
+    assert_eq!(sandbox.workspace.to_str(), Some("/testbed"));
+    assert_eq!(
+        sandbox.run("pwd; echo $HOME $TMPDIR; id -u; mktemp -d >/dev/null; touch ~/x /dev/shm/x"),
+        "/testbed\n/home/sera /tmp\n1000\n"
+    );
+    assert!(sandbox.run("ps -e | wc -l").trim().parse::<u32>().unwrap() < 8, "it sees its own processes alone");
+    assert_eq!(sandbox.run("python3 -c 'import multiprocessing; multiprocessing.Lock(); print(1)'"), "1\n");
+    for path in ["/sera", "/home/other", "/usr/sera"] {
+        assert_ne!(sandbox.code(&format!("mkdir {path}")), 0);
+    }
+    assert_eq!(sandbox.exec_for("setsid sleep 1000 & setsid sleep 1000", 300).end, CommandEnd::TimedOut);
+    assert_eq!(
+        sandbox.run("ls /proc | grep -c '^[0-9]'").trim().parse::<u32>().unwrap(),
+        4,
+        "the shell, ls, grep and sera-sandbox"
+    );
+    sandbox.wipe();
+    assert_eq!(sandbox.run("ls -A ~ /tmp /dev/shm /testbed | grep -v : | tr -d '\\n'"), "");
+    assert!(
+        !fs::exists("/testbed").unwrap_or(true) || !fs::exists("/home/sera").unwrap_or(true),
+        "nothing is made on the machine"
+    );
+}
+
+#[test]
+fn an_editable_install_of_the_image_runs_the_edited_code() {
+    let image = tempfile::tempdir().unwrap();
+    let venv = image.path().join("venv");
+    let made =
+        Command::new("python3").args(["-m", "venv", "--without-pip", "--system-site-packages"]).arg(&venv).status();
+    assert!(made.unwrap().success());
+    // Where the machine's setuptools is too old for pip to do it offline, what pip did then.
+    let setup = "\"$VENV/bin/python\" -m pip install --quiet --no-deps --no-index --no-build-isolation --editable . ||
+        \"$VENV/bin/python\" setup.py --quiet develop --no-deps";
+    let policy = Policy {
+        setup: Some(setup.to_owned()),
+        writable_paths: vec![venv.display().to_string()],
+        env: vec![("VENV".to_owned(), venv.display().to_string())],
+        ..policy()
+    };
+    let mut sandbox = Sandbox::start(&policy, |_, _| {});
+    let project = "from setuptools import find_packages, setup\nsetup(name='wares', version='1', package_dir={'': 'src'}, packages=find_packages('src'))\n";
+    sandbox.put("t1", &Tree::of(&[("setup.py", project), ("src/wares/__init__.py", "def price():\n    return 1\n")]));
+    let price = "cd / && \"$VENV/bin/python\" -B -c 'import wares; print(wares.price())'; cd \"$OLDPWD\"";
+    assert_eq!(sandbox.run(price), "1\n");
+    sandbox.run("sed -i 's/return 1/return 2/' src/wares/__init__.py");
+    assert_eq!(sandbox.run(price), "2\n");
+    let changed: Vec<String> = sandbox.changed().into_keys().collect();
+    assert_eq!(changed, ["src/wares/__init__.py"]);
+    sandbox.wipe();
+    assert_eq!(sandbox.run(price), "1\n");
+}
