@@ -34,9 +34,7 @@ pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
         told.say(format!("--snapshot={}", in_pod(place, pod::SNAPSHOT_MOUNT)));
     }
     told.credentials("store", pod::STORE_CREDENTIALS_MOUNT, blueprint.store_credentials.as_ref());
-    if stage != Stage::Verification {
-        told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
-    }
+    told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
     told.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
     Some(told)
 }
@@ -83,8 +81,9 @@ fn rollouts(parts: &SampleParts) -> Told {
     if parts.teacher.is_rehearsal {
         told.say("--rehearsal".to_owned());
     }
-    let secret = parts.teacher.credentials.as_ref().or(parts.teacher.authority.as_ref());
-    told.credentials("teacher", pod::TEACHER_MOUNT, secret);
+    if parts.teacher.credentials.is_some() || parts.teacher.authority.is_some() {
+        told.say(format!("--teacher-credentials={}", pod::TEACHER_MOUNT));
+    }
     told.say(format!("--sandbox={}", pod::SLOTS_MOUNT));
     told.say(format!("--slots={}", parts.slots));
     told.say(format!("--listen=0.0.0.0:{DRIVER_PORT}"));

@@ -40,7 +40,6 @@ fn a_driver_is_told_its_samples_its_teacher_and_its_slots_and_has_a_pod_for_each
             "--teacher-url=https://teacher.example/v1",
             "--teacher-model=GLM-4.6",
             "--teacher-credentials=/etc/sera/teacher",
-            "--teacher-credentials-field=spec.teacher.endpoint.credentialsSecretRef",
             "--sandbox=/run/sera/slots",
             "--slots=2",
             "--listen=0.0.0.0:8080",
