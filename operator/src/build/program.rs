@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
 use sera_crds::{
     batch::SampleRange,
+    contract::FunctionSelection,
     values::{ModelUri, Stage, StoreUri},
 };
 use serde::Serialize;
@@ -69,6 +70,19 @@ fn snapshot(parts: &SnapshotParts) -> Told {
     told.say(format!("--commits={}", parts.commits.count));
     told.say(format!("--lookback-days={}", parts.commits.lookback_days));
     told.credentials("git", pod::GIT_MOUNT, parts.credentials.as_ref());
+    let FunctionSelection { include, exclude, languages, held_out_fraction, held_out_seed } = &parts.functions;
+    include.iter().for_each(|glob| told.say(format!("--include={glob}")));
+    exclude.iter().for_each(|glob| told.say(format!("--exclude={glob}")));
+    languages.iter().for_each(|language| told.say(format!("--languages={language}")));
+    told.say(format!("--held-out-fraction={held_out_fraction}"));
+    told.say(format!("--held-out-seed={held_out_seed}"));
+    if let Some(github) = &parts.github {
+        told.say(format!("--github={}", github.repository));
+        told.say(format!("--github-api-url={}", github.api_url));
+        if github.credentials.is_some() {
+            told.say(format!("--github-credentials={}", pod::GITHUB_MOUNT));
+        }
+    }
     told
 }
 
