@@ -32,7 +32,13 @@ mod tests {
 
     #[test]
     fn a_plain_word_counts_wherever_it_is_expected() {
-        for yes in ["yes", "Yes.", "It is small and right.\n\n**YES**\n", "Verdict: yes", "yes\nThe check was missing, and now it is there."] {
+        for yes in [
+            "yes",
+            "Yes.",
+            "It is small and right.\n\n**YES**\n",
+            "Verdict: yes",
+            "yes\nThe check was missing, and now it is there.",
+        ] {
             assert_eq!(verdict(yes), Some(true), "{yes:?}");
         }
         for no in ["no", "It changes too much.\nNo.", "Answer: **no**"] {
@@ -42,7 +48,14 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_not_guessed() {
-        for unclear in ["", "\n", "maybe", "yes and no", "There is no doubt that it is right.", "I would not say no to that change."] {
+        for unclear in [
+            "",
+            "\n",
+            "maybe",
+            "yes and no",
+            "There is no doubt that it is right.",
+            "I would not say no to that change.",
+        ] {
             assert_eq!(verdict(unclear), None, "{unclear:?}");
         }
     }

@@ -7,12 +7,11 @@ use sera_crds::contract::{RolloutPlan, SnapshotManifest, StyleExample};
 use sha2::{Digest as _, Sha256};
 
 use crate::failure::{Cause, Explain, Field};
-use crate::jsonl::JsonlError;
+use crate::jsonl::{JsonlError, Reader};
 use crate::progress::Progress;
 use crate::sampling::{Purpose, Sample, SampleSpace, SamplingError, Settings};
 use crate::snapshot::stored::{self, StoredError};
 use crate::store::{Store, StoreError};
-use crate::style;
 
 /// Why there is nothing to draw samples from.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +25,11 @@ pub(crate) enum SourceError {
     /// There is no such sample.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
-    /// The texts to follow are none.
-    #[error("the style examples in the store are none: run sera-rollout snapshot again, which repairs them")]
+    /// The texts to follow cannot be read.
+    #[error("the style examples in the store cannot be read: {0}")]
+    Examples(#[source] JsonlError),
+    /// There are none.
+    #[error("the store has no style examples: take the snapshot again with images of one release")]
     NoExamples,
 }
 
@@ -43,7 +45,7 @@ impl Explain for SourceError {
             Self::Store(error) => error.explain(),
             Self::Stored(error) => error.explain(),
             Self::Sampling(_) => Cause::configuration("NoSuchSample", Field::Include),
-            Self::NoExamples => Cause::conflict("SnapshotDamaged"),
+            Self::Examples(_) | Self::NoExamples => Cause::conflict("SnapshotDamaged"),
         }
     }
 }
@@ -60,7 +62,12 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads what is in the store; its files go to `folder`.
-    pub(super) async fn read(store: &Store, folder: &Path, plan: &RolloutPlan, progress: &Progress) -> Result<Self, SourceError> {
+    pub(super) async fn read(
+        store: &Store,
+        folder: &Path,
+        plan: &RolloutPlan,
+        progress: &Progress,
+    ) -> Result<Self, SourceError> {
         let manifest = stored::manifest(store).await?;
         let step = progress.step("fetching the snapshot");
         let bundle = folder.join(&manifest.bundle.path);
@@ -75,8 +82,13 @@ impl Source {
         let samples = SampleSpace::new(functions, Purpose::Generation, &settings)?;
         let file = folder.join(&manifest.style.path);
         stored::fetch(store, &manifest.style, &file, &step).await?;
-        let bytes = std::fs::read(&file).map_err(StoredError::Scratch)?;
-        let examples = style::decode(&bytes).filter(|examples| !examples.is_empty()).ok_or(SourceError::NoExamples)?;
+        let examples = Reader::new(std::fs::File::open(&file).map_err(StoredError::Scratch)?);
+        let examples = examples
+            .and_then(Iterator::collect::<Result<Vec<StyleExample>, JsonlError>>)
+            .map_err(SourceError::Examples)?;
+        if examples.is_empty() {
+            return Err(SourceError::NoExamples);
+        }
         Ok(Self { manifest, bundle, samples, examples, seed: plan.seed })
     }
 
@@ -95,7 +107,12 @@ impl Source {
 
     /// The text whose style sample `number`'s pull request follows, drawn as the sample is.
     pub(super) fn example(&self, number: u64) -> &StyleExample {
-        let draw: [u8; 32] = Sha256::new().chain_update(self.seed.to_be_bytes()).chain_update(b"style").chain_update(number.to_be_bytes()).finalize().into();
+        let draw: [u8; 32] = Sha256::new()
+            .chain_update(self.seed.to_be_bytes())
+            .chain_update(b"style")
+            .chain_update(number.to_be_bytes())
+            .finalize()
+            .into();
         let draw = draw.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         let position = usize::try_from(draw % self.examples.len() as u64).unwrap_or_default();
         &self.examples[position]

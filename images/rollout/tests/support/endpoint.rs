@@ -73,7 +73,12 @@ impl Drop for Endpoint {
 }
 
 /// Answers the calls of one connection, one after the other.
-async fn serve(stream: TcpStream, calls: &AtomicUsize, pause: Duration, reply: &(dyn Fn(usize, Value) -> Reply + Send + Sync)) {
+async fn serve(
+    stream: TcpStream,
+    calls: &AtomicUsize,
+    pause: Duration,
+    reply: &(dyn Fn(usize, Value) -> Reply + Send + Sync),
+) {
     let _ = stream.set_nodelay(true);
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
