@@ -52,7 +52,8 @@ fn import(repository: &std::path::Path) {
     for _ in 0..FILE >> 20 {
         stream.write_all(&piece).unwrap();
     }
-    stream.write_all(b"\ndone\n").unwrap();
+    let code = "def large():\n    return 1\n";
+    write!(stream, "\nM 100644 inline small.py\ndata {}\n{code}\ndone\n", code.len()).unwrap();
     drop(stream);
     assert!(import.wait().unwrap().success());
 }

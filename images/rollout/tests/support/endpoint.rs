@@ -46,7 +46,10 @@ impl Endpoint {
     }
 
     /// The same, with a pause before each answer.
-    pub(crate) async fn start_slow(pause: Duration, reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start_slow(
+        pause: Duration,
+        reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
         let url = format!("http://{}/v1", listener.local_addr().expect("its address"));
         let (calls, reply) = (Arc::new(AtomicUsize::new(0)), Arc::new(reply));
