@@ -100,8 +100,6 @@ choice! {
         BudgetExhausted = "BudgetExhausted",
         /// `maxSamples` was reached before the target was.
         YieldTooLow = "YieldTooLow",
-        /// The repository has no more functions to make samples of, and the target was not reached.
-        SamplesExhausted = "SamplesExhausted",
         /// As many attempts have failed as may.
         AttemptsExhausted = "AttemptsExhausted",
         /// This release has no such stage.

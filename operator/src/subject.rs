@@ -14,6 +14,7 @@ use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use sera_crds::{
     SpecializationRun,
+    contract::FunctionSelection,
     defaults::{DefaultsError, RunDefaults},
     run::{GitSource, Output, Source, Teacher, TeacherBackend},
     validate::FieldError,
@@ -22,7 +23,7 @@ use sera_crds::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    build::{Blueprint, SecretField, SnapshotParts},
+    build::{Blueprint, GitHubParts, SecretField, SnapshotParts},
     facts::Uid,
     names::{Kind, Owner},
     plan::{Finding, Intent, record::Record},
@@ -95,6 +96,9 @@ pub struct Wish {
     pub blueprint: Option<Blueprint>,
 }
 
+/// What decides which files are set aside for evaluation: the same for every run, so that runs of one repository can be compared.
+const HELD_OUT_SEED: u64 = 42;
+
 /// What a snapshot of `source` is made from.
 fn snapshot_parts(source: &Source, git: &GitSource) -> SnapshotParts {
     let field = if source.git.is_some() {
@@ -108,6 +112,18 @@ fn snapshot_parts(source: &Source, git: &GitSource) -> SnapshotParts {
         revision: git.revision.clone(),
         commits: source.commits,
         credentials: secret.map(|secret| SecretField { name: secret.name.to_string(), field }),
+        functions: FunctionSelection {
+            include: source.include.clone(),
+            exclude: source.exclude.clone(),
+            languages: source.languages.clone(),
+            held_out_fraction: source.held_out_fraction.clone(),
+            held_out_seed: HELD_OUT_SEED,
+        },
+        github: source.github.as_ref().map(|github| GitHubParts {
+            repository: format!("{}/{}", github.owner, github.repository),
+            api_url: github.api_url.to_string(),
+            credentials: github.credentials_secret_ref.as_ref().map(|secret| secret.name.to_string()),
+        }),
     }
 }
 

@@ -6,7 +6,12 @@
 //! cargo bench -p sera-rollout --bench driver -- steps /path/to/venv/bin/python     # with mini-swe-agent 2.4 in it
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends by panicking where something is missing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench ends by panicking where something is missing"
+)]
 
 #[allow(dead_code, reason = "tests use the rest of it")]
 #[path = "../tests/support/endpoint.rs"]
@@ -54,11 +59,16 @@ async fn main() {
 async fn crowd(count: u32) {
     let program = sandbox_program().expect("the sandbox's program");
     let place = Place::with_functions(&(0..count).map(|n| format!("F{n}")).collect::<Vec<_>>());
-    let teacher = Endpoint::start_slow(THINKING, |_, request| script(&request, &format!("head -c {OUTPUT} /dev/zero | tr '\\0' x"))).await;
+    let teacher = Endpoint::start_slow(THINKING, |_, request| {
+        script(&request, &format!("head -c {OUTPUT} /dev/zero | tr '\\0' x"))
+    })
+    .await;
     let mut command = place.rollout(&program, &teacher.url, count, &json!({"agent": {"maxSteps": TURNS + 2}}));
     command.args([format!("--slots={count}"), format!("--parallel={count}"), "--log-level=warn".into()]);
     let taken = watched(command).await;
-    let outcomes = (0..u64::from(count)).filter(|sample| place.outcome(*sample).first == sera_crds::contract::RolloutOutcome::EmptyPatch).count();
+    let outcomes = (0..u64::from(count))
+        .filter(|sample| place.outcome(*sample).first == sera_crds::contract::RolloutOutcome::EmptyPatch)
+        .count();
     println!(
         "{count} rollouts at once: {} calls, {outcomes} samples at their ends, driver {:.1} MiB at its peak ({:.0} KiB each), {:.2} ms CPU a call, {:.1} s",
         teacher.calls(),
@@ -77,13 +87,21 @@ async fn steps(python: &Path) {
     for count in COMPARED {
         let place = Place::with_functions(&(0..count).map(|n| format!("F{n}")).collect::<Vec<_>>());
         let teacher = Endpoint::start(|_, request| script(&request, "echo hello")).await;
-        let mut command = place.rollout(&program, &teacher.url, count, &json!({"bugKinds": ["Naming"], "agent": {"maxSteps": TURNS + 2}}));
+        let mut command = place.rollout(
+            &program,
+            &teacher.url,
+            count,
+            &json!({"bugKinds": ["Naming"], "agent": {"maxSteps": TURNS + 2}}),
+        );
         command.args([format!("--slots={count}"), format!("--parallel={count}"), "--log-level=warn".into()]);
         ours.push((watched(command).await, teacher.calls()));
 
         let teacher = Endpoint::start(|_, request| peers_script(&request)).await;
         let mut command = Command::new(python);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer.py")).arg(&teacher.url).arg(count.to_string());
+        command
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer.py"))
+            .arg(&teacher.url)
+            .arg(count.to_string());
         theirs.push((watched(command).await, teacher.calls()));
     }
     for (name, taken) in [("sera-rollout", &ours), ("mini-swe-agent", &theirs)] {

@@ -64,7 +64,8 @@ fn cost(usage: Usage, price: &TokenPrice) -> Decimal {
         (usage.cached_tokens, &price.cached_input_per_million),
         (usage.completion_tokens, &price.output_per_million),
     ];
-    parts.into_iter().map(|(tokens, price)| Decimal::from(tokens) * price.value()).sum::<Decimal>() / Decimal::from(PRICED_TOKENS)
+    parts.into_iter().map(|(tokens, price)| Decimal::from(tokens) * price.value()).sum::<Decimal>()
+        / Decimal::from(PRICED_TOKENS)
 }
 
 #[cfg(test)]
@@ -77,7 +78,11 @@ mod tests {
             cached_input_per_million: "0.11".parse().unwrap(),
             output_per_million: "2.20".parse().unwrap(),
         };
-        Budget::new(BudgetSlice { max_cost: max_cost.map(|cost| cost.parse().unwrap()), max_tokens, price: Some(price) })
+        Budget::new(BudgetSlice {
+            max_cost: max_cost.map(|cost| cost.parse().unwrap()),
+            max_tokens,
+            price: Some(price),
+        })
     }
 
     fn usage(prompt: u64, cached: u64, completion: u64) -> Usage {
@@ -110,7 +115,8 @@ mod tests {
 
     #[test]
     fn without_a_price_only_tokens_count() {
-        let budget = Budget::new(BudgetSlice { max_cost: Some("0.01".parse().unwrap()), max_tokens: None, price: None });
+        let budget =
+            Budget::new(BudgetSlice { max_cost: Some("0.01".parse().unwrap()), max_tokens: None, price: None });
         budget.spend(usage(1 << 40, 0, 0));
         assert!(!budget.is_spent() && budget.cost().is_none());
     }

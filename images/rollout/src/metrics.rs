@@ -5,7 +5,10 @@ use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
 use sera_crds::contract::{CONTRACT_VERSION, Progress, RolloutKind, RolloutOutcome, SampleOutcome, Usage};
 
 use crate::budget::Budget;
@@ -62,26 +65,73 @@ impl Meter {
     /// All counters, at nothing.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| registered(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            registered(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
         let gauge = |name: &str, help: &str| registered(&registry, IntGauge::new(name, help)?);
-        let gauges = |name: &str, help: &str, labels: &[&str]| registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+        };
         let histogram = |name: &str, help: &str, bounds: &[f64]| {
             registered(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec()))?)
         };
         Ok(Self {
-            rollouts: counter("sera_rollouts_total", "Rollouts that ended, by kind and outcome.", &["rollout", "outcome"])?,
+            rollouts: counter(
+                "sera_rollouts_total",
+                "Rollouts that ended, by kind and outcome.",
+                &["rollout", "outcome"],
+            )?,
             running: gauge("sera_rollouts_running", "Rollouts under way.")?,
-            samples: gauges("sera_samples", "Samples of this process: all of them, and those that have an end.", &["state"])?,
-            calls: registered(&registry, IntCounter::new("sera_teacher_calls_total", "Calls that the teacher answered.")?)?,
-            tokens: counter("sera_teacher_tokens_total", "Tokens: read and not cached, read from the prefix cache, written.", &["kind"])?,
-            reasked: counter("sera_turns_reasked_total", "Answers that could not be used and were asked again, by why.", &["why"])?,
-            call_seconds: histogram("sera_teacher_call_seconds", "How long answered calls took, retries included.", &CALL_SECONDS)?,
-            command_seconds: histogram("sera_command_seconds", "How long commands took in their sandbox.", &COMMAND_SECONDS)?,
-            pull_requests: counter("sera_pull_requests_total", "Synthetic pull requests, by whether they give a line away.", &["leaks"])?,
-            duplicates: registered(&registry, IntCounter::new("sera_duplicate_patches_total", "First patches that equal an earlier one of this process.")?)?,
-            cost: registered(&registry, Gauge::new("sera_teacher_cost_usd", "What all calls cost, where a price is known.")?)?,
+            samples: gauges(
+                "sera_samples",
+                "Samples of this process: all of them, and those that have an end.",
+                &["state"],
+            )?,
+            calls: registered(
+                &registry,
+                IntCounter::new("sera_teacher_calls_total", "Calls that the teacher answered.")?,
+            )?,
+            tokens: counter(
+                "sera_teacher_tokens_total",
+                "Tokens: read and not cached, read from the prefix cache, written.",
+                &["kind"],
+            )?,
+            reasked: counter(
+                "sera_turns_reasked_total",
+                "Answers that could not be used and were asked again, by why.",
+                &["why"],
+            )?,
+            call_seconds: histogram(
+                "sera_teacher_call_seconds",
+                "How long answered calls took, retries included.",
+                &CALL_SECONDS,
+            )?,
+            command_seconds: histogram(
+                "sera_command_seconds",
+                "How long commands took in their sandbox.",
+                &COMMAND_SECONDS,
+            )?,
+            pull_requests: counter(
+                "sera_pull_requests_total",
+                "Synthetic pull requests, by whether they give a line away.",
+                &["leaks"],
+            )?,
+            duplicates: registered(
+                &registry,
+                IntCounter::new(
+                    "sera_duplicate_patches_total",
+                    "First patches that equal an earlier one of this process.",
+                )?,
+            )?,
+            cost: registered(
+                &registry,
+                Gauge::new("sera_teacher_cost_usd", "What all calls cost, where a price is known.")?,
+            )?,
             slots: gauges("sera_sandboxes", "Sandboxes, by whether they can be used.", &["state"])?,
-            broken_replicas: gauge("sera_teacher_replicas_left_alone", "Replicas of the teacher that are left alone after failures.")?,
+            broken_replicas: gauge(
+                "sera_teacher_replicas_left_alone",
+                "Replicas of the teacher that are left alone after failures.",
+            )?,
             retries: gauge("sera_teacher_retries", "Calls that were tried again so far.")?,
             ends: Mutex::default(),
             registry,
@@ -195,7 +245,10 @@ impl Drop for Running<'_> {
     }
 }
 
-fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
+fn registered<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
@@ -217,7 +270,8 @@ mod tests {
         budget.spend(usage);
         meter.rolled_out(RolloutKind::First, RolloutOutcome::StepLimit);
         let running = meter.running();
-        let around = Surroundings { budget: &budget, slots: Counts { fit: 7, quarantined: 1 }, broken_replicas: 2, retries: 3 };
+        let around =
+            Surroundings { budget: &budget, slots: Counts { fit: 7, quarantined: 1 }, broken_replicas: 2, retries: 3 };
         let text = String::from_utf8(meter.text(around).unwrap()).unwrap();
         for line in [
             "sera_teacher_tokens_total{kind=\"cached\"} 90",

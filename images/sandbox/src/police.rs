@@ -12,6 +12,7 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::processes::{Process, Scope};
+use crate::slot::MOST_PROCESSES;
 use crate::tree::disk;
 use crate::wire::{Limit, Policy};
 
@@ -41,7 +42,8 @@ impl Police {
             scope,
             disk_bytes: policy.disk_bytes,
             memory_bytes: policy.memory_bytes,
-            processes: policy.processes,
+            // Where the kernel cannot end all at once, there is always a limit.
+            processes: policy.processes.or((scope == Scope::Descendants).then_some(MOST_PROCESSES)),
             page: page.unwrap_or(4096),
             counted: None,
         }

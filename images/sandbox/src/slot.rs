@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 
 use crate::confine::{Confinement, landlock};
 use crate::files::Files;
@@ -22,7 +22,7 @@ use crate::wire::{CommandEnd, Fault, Limit, Policy};
 /// How long a shell may take until it reads commands.
 const SHELL_START: Duration = Duration::from_secs(20);
 /// The most processes and threads where the policy says nothing and the kernel has to limit them: enough for a parallel build.
-const MOST_PROCESSES: u32 = 2048;
+pub(crate) const MOST_PROCESSES: u32 = 2048;
 /// The longest that `setup` may take.
 const LONGEST_SETUP: Duration = Duration::from_hours(24);
 /// How much of what `setup` prints is kept, in bytes.
@@ -130,7 +130,7 @@ impl Slot {
             egress: policy.egress,
             landlock_required: policy.landlock_required,
             file_bytes: policy.disk_bytes,
-            processes: most_processes(policy, scope, user.is_some())?,
+            processes: most_processes(policy, scope, user.is_some()),
             user,
             guard: std::process::id().cast_signed(),
         };
@@ -352,16 +352,13 @@ fn not_run(end: CommandEnd, why: &str) -> Executed {
 }
 
 /// The most processes, where the kernel has to limit them. In a pod it must not, because it would count those of the same user on the whole node; a
-/// slot in a PID namespace ends all at once, however many there are. Elsewhere a slot could otherwise fork faster than it is ended.
-fn most_processes(policy: &Policy, scope: Scope, alone: bool) -> Result<Option<u32>, SlotError> {
+/// slot in a PID namespace ends all at once, however many there are. Elsewhere a slot could otherwise fork faster than it is ended; what the kernel
+/// counts there are all processes of the user, those that are there already included. Root's it never limits.
+fn most_processes(policy: &Policy, scope: Scope, alone: bool) -> Option<u32> {
     let most = policy.processes.unwrap_or(MOST_PROCESSES);
     match scope {
-        _ if alone => Ok(Some(most)),
-        Scope::Namespace => Ok(None),
-        Scope::Descendants if geteuid().is_root() => Err(SlotError::Policy(
-            "root's processes cannot be limited, and this kernel gives no user namespace: run as another user, or in a container".to_owned(),
-        )),
-        Scope::Descendants => Ok(Some(most.saturating_add(Scope::tasks_of_user()))),
+        Scope::Namespace => alone.then_some(most),
+        Scope::Descendants => Some(most.saturating_add(Scope::tasks_of_user())),
     }
 }
 

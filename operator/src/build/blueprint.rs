@@ -4,7 +4,7 @@
 use sera_crds::{
     batch::SampleRange,
     common::Resources,
-    contract::{DatasetPlan, RolloutPlan, VerificationPlan},
+    contract::{DatasetPlan, FunctionSelection, RolloutPlan, VerificationPlan},
     run::{Commits, Environment, PodRole, PodSettings, Pods, RehearsalShares},
     values::{ImageRef, ModelUri, StoreUri},
 };
@@ -63,6 +63,21 @@ pub struct SnapshotParts {
     pub commits: Commits,
     /// The Secret with the repository's credentials.
     pub credentials: Option<SecretField>,
+    /// Which functions are indexed, and which of them are set aside.
+    pub functions: FunctionSelection,
+    /// The repository on GitHub, whose issues are style examples.
+    pub github: Option<GitHubParts>,
+}
+
+/// A repository on GitHub.
+#[derive(Debug, Clone)]
+pub struct GitHubParts {
+    /// `owner/repository`.
+    pub repository: String,
+    /// GitHub's API.
+    pub api_url: String,
+    /// The Secret that its issues are read with.
+    pub credentials: Option<String>,
 }
 
 /// A rehearsal teacher that the operator runs.

@@ -108,6 +108,11 @@ fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
             .and_then(|snapshot| snapshot.credentials.as_ref())
             .filter(|_| is_snapshot)
             .map(|secret| secret.name.as_str()),
+        github: blueprint
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.github.as_ref()?.credentials.as_deref())
+            .filter(|_| is_snapshot),
         store: blueprint.store_credentials.as_ref().map(|secret| secret.name.as_str()),
         teacher_key: teacher.and_then(|teacher| teacher.credentials.as_ref()).map(|secret| secret.name.as_str()),
         teacher_authority: teacher.and_then(|teacher| teacher.authority.as_ref()).map(|secret| secret.name.as_str()),

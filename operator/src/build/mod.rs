@@ -15,7 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use batch::batch;
 pub use blueprint::{
-    Blueprint, CountingParts, Images, RehearsalParts, SampleParts, SecretField, SnapshotParts, TeacherParts,
+    Blueprint, CountingParts, GitHubParts, Images, RehearsalParts, SampleParts, SecretField, SnapshotParts,
+    TeacherParts,
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
 pub use job::{drivers_service, job};

@@ -19,6 +19,8 @@ use crate::names::PROGRAM_CONTAINER;
 
 /// Where the repository's credentials are mounted.
 pub(super) const GIT_MOUNT: &str = "/etc/sera/git";
+/// Where the credentials for GitHub's API are mounted.
+pub(super) const GITHUB_MOUNT: &str = "/etc/sera/github";
 /// Where the store's credentials are mounted.
 pub(super) const STORE_CREDENTIALS_MOUNT: &str = "/etc/sera/store";
 /// Where the teacher's key is mounted, and the authorities of its certificate.
@@ -96,6 +98,8 @@ pub(super) struct Program<'a> {
 pub(super) struct Mounts<'a> {
     /// The repository's credentials.
     pub git: Option<&'a str>,
+    /// The credentials for GitHub's API.
+    pub github: Option<&'a str>,
     /// The store's credentials.
     pub store: Option<&'a str>,
     /// The teacher's key.
@@ -217,6 +221,7 @@ fn storage(program: &Program<'_>, settings: &PodSettings) -> Vec<(Volume, Volume
     let authority = settings.ca_secret_ref.as_ref().map(|secret| secret.name.as_str());
     for (name, secret, path) in [
         ("git-credentials", mounts.git, GIT_MOUNT),
+        ("github-credentials", mounts.github, GITHUB_MOUNT),
         ("store-credentials", mounts.store, STORE_CREDENTIALS_MOUNT),
         ("authority", authority, CA_MOUNT),
     ] {

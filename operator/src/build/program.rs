@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
 use sera_crds::{
     batch::SampleRange,
+    contract::FunctionSelection,
     values::{ModelUri, Stage, StoreUri},
 };
 use serde::Serialize;
@@ -34,9 +35,7 @@ pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
         told.say(format!("--snapshot={}", in_pod(place, pod::SNAPSHOT_MOUNT)));
     }
     told.credentials("store", pod::STORE_CREDENTIALS_MOUNT, blueprint.store_credentials.as_ref());
-    if stage != Stage::Verification {
-        told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
-    }
+    told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
     told.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
     Some(told)
 }
@@ -71,6 +70,19 @@ fn snapshot(parts: &SnapshotParts) -> Told {
     told.say(format!("--commits={}", parts.commits.count));
     told.say(format!("--lookback-days={}", parts.commits.lookback_days));
     told.credentials("git", pod::GIT_MOUNT, parts.credentials.as_ref());
+    let FunctionSelection { include, exclude, languages, held_out_fraction, held_out_seed } = &parts.functions;
+    include.iter().for_each(|glob| told.say(format!("--include={glob}")));
+    exclude.iter().for_each(|glob| told.say(format!("--exclude={glob}")));
+    languages.iter().for_each(|language| told.say(format!("--languages={language}")));
+    told.say(format!("--held-out-fraction={held_out_fraction}"));
+    told.say(format!("--held-out-seed={held_out_seed}"));
+    if let Some(github) = &parts.github {
+        told.say(format!("--github={}", github.repository));
+        told.say(format!("--github-api-url={}", github.api_url));
+        if github.credentials.is_some() {
+            told.say(format!("--github-credentials={}", pod::GITHUB_MOUNT));
+        }
+    }
     told
 }
 
@@ -83,8 +95,9 @@ fn rollouts(parts: &SampleParts) -> Told {
     if parts.teacher.is_rehearsal {
         told.say("--rehearsal".to_owned());
     }
-    let secret = parts.teacher.credentials.as_ref().or(parts.teacher.authority.as_ref());
-    told.credentials("teacher", pod::TEACHER_MOUNT, secret);
+    if parts.teacher.credentials.is_some() || parts.teacher.authority.is_some() {
+        told.say(format!("--teacher-credentials={}", pod::TEACHER_MOUNT));
+    }
     told.say(format!("--sandbox={}", pod::SLOTS_MOUNT));
     told.say(format!("--slots={}", parts.slots));
     told.say(format!("--listen=0.0.0.0:{DRIVER_PORT}"));

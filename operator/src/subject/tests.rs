@@ -72,6 +72,7 @@ fn generation() -> Generation {
             uid: Some("batch-uid".into()),
             slice: Slice { max_cost: Some("1.5".parse().unwrap()), max_tokens: Some(900) },
         }],
+        paused: Paused { seconds: 60, since: Some(at(8)) },
         dry_run: Some(DryRun {
             inputs: digest('3'),
             through: 1,

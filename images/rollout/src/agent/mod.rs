@@ -19,8 +19,8 @@ use crate::metrics::Meter;
 use crate::prompts::{ABSTAIN, PromptError, Prompts};
 use crate::sandbox::{SandboxError, Slot};
 
-pub(crate) use tools::definitions as tools;
 use tools::Tool;
+pub(crate) use tools::definitions as tools;
 use turn::Turn;
 
 /// How often in a row an answer may be unusable: the third ends the rollout.
@@ -113,7 +113,11 @@ impl From<PromptError> for Stop {
 
 impl From<SandboxError> for Stop {
     fn from(error: SandboxError) -> Self {
-        if error.is_everybodys() { Self::Broken(error.into()) } else { Self::fault(RolloutOutcome::EnvironmentError, &error) }
+        if error.is_everybodys() {
+            Self::Broken(error.into())
+        } else {
+            Self::fault(RolloutOutcome::EnvironmentError, &error)
+        }
     }
 }
 
@@ -127,13 +131,18 @@ impl From<CheckoutError> for Stop {
 }
 
 /// A call's error as the end of a rollout: its own, or everybody's where the teacher lets nobody in or has answered nobody meanwhile.
-pub(crate) async fn outcome_of(error: ChatError, teacher: &Teacher) -> Result<(RolloutOutcome, Option<String>), ChatError> {
+pub(crate) async fn outcome_of(
+    error: ChatError,
+    teacher: &Teacher,
+) -> Result<(RolloutOutcome, Option<String>), ChatError> {
     match error {
         ChatError::ContextOverflow { .. } => Ok((RolloutOutcome::ContextLimit, None)),
         ChatError::OutOfTime => Ok((RolloutOutcome::TimeLimit, None)),
         ChatError::NotLetIn { .. } | ChatError::NotThere { .. } | ChatError::Untrusted { .. } => Err(error),
         ChatError::GivenUp { since, .. } if !teacher.answers_others(since).await => Err(error),
-        ChatError::GivenUp { .. } | ChatError::Rejected { .. } => Ok((RolloutOutcome::TeacherError, Some(error.to_string()))),
+        ChatError::GivenUp { .. } | ChatError::Rejected { .. } => {
+            Ok((RolloutOutcome::TeacherError, Some(error.to_string())))
+        }
     }
 }
 
@@ -271,7 +280,8 @@ impl Course<'_> {
             if unusable == MOST_UNUSABLE {
                 return Err(Stop::fault(RolloutOutcome::TeacherError, &problem));
             }
-            hint = (unusable + 1 == MOST_UNUSABLE).then(|| self.agent.prompts.again(&problem.to_string())).transpose()?;
+            hint =
+                (unusable + 1 == MOST_UNUSABLE).then(|| self.agent.prompts.again(&problem.to_string())).transpose()?;
         }
     }
 
@@ -284,7 +294,10 @@ impl Course<'_> {
         if self.usage.calls >= u64::from(limits.max_steps) {
             return Err(Stop::at(RolloutOutcome::StepLimit));
         }
-        if Instant::now() >= self.until || self.executed >= limits.execution_timeout.span() || self.timeouts >= MOST_TIMEOUTS {
+        if Instant::now() >= self.until
+            || self.executed >= limits.execution_timeout.span()
+            || self.timeouts >= MOST_TIMEOUTS
+        {
             return Err(Stop::at(RolloutOutcome::TimeLimit));
         }
         // The next prompt has at least what this one had and what was answered.
@@ -347,8 +360,13 @@ impl Course<'_> {
 
     /// Whether the teacher has said that nothing needs a change, with this submit or the first.
     fn has_abstained(&self, answer: &Answer) -> bool {
-        let said = |content: &str, reasoning: Option<&str>| content.contains(ABSTAIN) || reasoning.is_some_and(|text| text.contains(ABSTAIN));
-        let earlier = self.messages.iter().any(|message| matches!(message, Message::Assistant { content, .. } if said(content, None)));
+        let said = |content: &str, reasoning: Option<&str>| {
+            content.contains(ABSTAIN) || reasoning.is_some_and(|text| text.contains(ABSTAIN))
+        };
+        let earlier = self
+            .messages
+            .iter()
+            .any(|message| matches!(message, Message::Assistant { content, .. } if said(content, None)));
         earlier || said(&answer.content, answer.reasoning.as_deref())
     }
 }

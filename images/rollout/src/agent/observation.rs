@@ -27,14 +27,18 @@ fn ending(end: CommandEnd, limit: Duration) -> String {
             "[killed, with everything that it had started: it took longer than {} s. The shell is a new one, in its first directory]",
             limit.as_secs_f32()
         ),
-        CommandEnd::ShellEnded => "[the shell ended with this command. The next command has a new one, in its first directory]".to_owned(),
+        CommandEnd::ShellEnded => {
+            "[the shell ended with this command. The next command has a new one, in its first directory]".to_owned()
+        }
         CommandEnd::LimitPassed { limit } => {
             let what = match limit {
                 Limit::Disk => "it wrote more than there is space for",
                 Limit::Memory => "it took more memory than there is",
                 Limit::Processes => "it started more processes than are allowed",
             };
-            format!("[killed, with everything that it had started: {what}. The shell is a new one, in its first directory]")
+            format!(
+                "[killed, with everything that it had started: {what}. The shell is a new one, in its first directory]"
+            )
         }
     }
 }

@@ -75,9 +75,11 @@ impl Arguments<'_> {
         Ok(match self.text("command")?.as_str() {
             "view" => EditOperation::View { path, range: self.range()? },
             "create" => EditOperation::Create { path, text: self.text("file_text")? },
-            "str_replace" => {
-                EditOperation::StrReplace { path, old: self.text("old_str")?, new: self.optional_text("new_str")?.unwrap_or_default() }
-            }
+            "str_replace" => EditOperation::StrReplace {
+                path,
+                old: self.text("old_str")?,
+                new: self.optional_text("new_str")?.unwrap_or_default(),
+            },
             "insert" => EditOperation::Insert { path, line: self.line()?, text: self.text("new_str")? },
             "undo_edit" => EditOperation::Undo { path },
             other => return Err(malformed(format!("the editor has no command '{other}'"))),
@@ -98,7 +100,10 @@ impl Arguments<'_> {
 
     fn line(&self) -> Result<u64, Unusable> {
         const NAME: &str = "insert_line";
-        self.given(NAME).ok_or_else(|| missing(NAME))?.as_u64().ok_or_else(|| malformed(format!("'{NAME}' is no line's number")))
+        self.given(NAME)
+            .ok_or_else(|| missing(NAME))?
+            .as_u64()
+            .ok_or_else(|| malformed(format!("'{NAME}' is no line's number")))
     }
 
     fn range(&self) -> Result<Option<(i64, i64)>, Unusable> {
@@ -142,7 +147,10 @@ mod tests {
     #[test]
     fn every_command_of_the_editor_is_understood() {
         let path = || "/testbed/a.go".to_owned();
-        assert_eq!(edit(&json!({"command": "view", "path": path()})), EditOperation::View { path: path(), range: None });
+        assert_eq!(
+            edit(&json!({"command": "view", "path": path()})),
+            EditOperation::View { path: path(), range: None }
+        );
         assert_eq!(
             edit(&json!({"command": "view", "path": path(), "view_range": [3, -1], "old_str": null})),
             EditOperation::View { path: path(), range: Some((3, -1)) }
@@ -169,7 +177,10 @@ mod tests {
             (json!({"path": "a"}), "'command' is missing"),
             (json!({"command": "delete", "path": "a"}), "no command 'delete'"),
             (json!({"command": "create", "path": "a"}), "'file_text' is missing"),
-            (json!({"command": "insert", "path": "a", "new_str": "x", "insert_line": -1}), "'insert_line' is no line's number"),
+            (
+                json!({"command": "insert", "path": "a", "new_str": "x", "insert_line": -1}),
+                "'insert_line' is no line's number",
+            ),
             (json!({"command": "view", "path": "a", "view_range": [1]}), "'view_range'"),
             (json!({"command": "view", "path": 7}), "'path' is no string"),
         ] {

@@ -207,16 +207,21 @@ mod tests {
             delta(json!({"id": "a", "function": {"name": "bash", "arguments": "{\"command\":"}})),
             delta(json!({"id": "a", "function": {"arguments": "\"ls\"}"}})),
         ]);
-        let whole = gathered(&[delta(json!({"id": "a", "function": {"name": "bash", "arguments": {"command": "ls"}}}))]);
+        let whole =
+            gathered(&[delta(json!({"id": "a", "function": {"name": "bash", "arguments": {"command": "ls"}}}))]);
         for answer in [indexed, bare, whole] {
-            assert_eq!(answer.calls, [RawCall { id: "a".into(), name: "bash".into(), arguments: r#"{"command":"ls"}"#.into() }]);
+            assert_eq!(
+                answer.calls,
+                [RawCall { id: "a".into(), name: "bash".into(), arguments: r#"{"command":"ls"}"#.into() }]
+            );
         }
     }
 
     #[test]
     fn cached_tokens_are_none_where_a_server_does_not_count_them() {
         let usage = |counts: serde_json::Value| gathered(&[json!({"choices": [], "usage": counts})]).usage;
-        let details = json!({"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 96}});
+        let details =
+            json!({"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 96}});
         assert_eq!(usage(details), Usage { calls: 1, prompt_tokens: 100, cached_tokens: 96, completion_tokens: 7 });
         let absent = json!({"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": null});
         assert_eq!(usage(absent), Usage { calls: 1, prompt_tokens: 100, cached_tokens: 0, completion_tokens: 7 });

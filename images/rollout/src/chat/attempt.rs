@@ -52,7 +52,8 @@ impl Connection {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
         if let Some(key) = key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).map_err(|_| SetupError::Key)?;
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).map_err(|_| SetupError::Key)?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -77,7 +78,12 @@ impl Connection {
         if response.status() != StatusCode::OK {
             return refused(url, response).await;
         }
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+        let kind = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let read = if kind.starts_with("text/event-stream") {
             read_stream(response, stall).await
         } else if kind.contains("json") {
@@ -125,7 +131,8 @@ fn not_sent(url: &Url, error: &reqwest::Error) -> Attempt {
 /// What a status other than 200 means.
 async fn refused(url: &Url, response: Response) -> Attempt {
     let status = response.status();
-    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?, Timestamp::now()));
+    let retry_after =
+        response.headers().get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?, Timestamp::now()));
     let said = said(&read_error(response).await);
     let code = status.as_u16();
     Attempt::Refused(match code {
@@ -163,7 +170,8 @@ fn said(body: &[u8]) -> String {
     let message = serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|value| {
         let error = value.get("error").unwrap_or(&value);
         let field = |name| error.get(name).and_then(|text| text.as_str()).unwrap_or_default();
-        let words = [field("code"), field("type"), field("message"), error.as_str().unwrap_or_default(), field("detail")];
+        let words =
+            [field("code"), field("type"), field("message"), error.as_str().unwrap_or_default(), field("detail")];
         let words = words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(": ");
         (!words.is_empty()).then_some(words)
     });
@@ -233,8 +241,8 @@ async fn read_stream(mut response: Response, stall: Duration) -> Result<Answer, 
 
 /// A whole answer or a piece of one; an error in its place is told apart, since its status was sent before it was known.
 fn parse(body: &[u8]) -> Result<Completion, Stop> {
-    let completion: Completion =
-        serde_json::from_slice(body).map_err(|error| Fault::Garbled { problem: format!("it is no JSON of its shape ({error})") })?;
+    let completion: Completion = serde_json::from_slice(body)
+        .map_err(|error| Fault::Garbled { problem: format!("it is no JSON of its shape ({error})") })?;
     match completion.error {
         Some(_) => Err(Stop::Said(said(body))),
         None => Ok(completion),

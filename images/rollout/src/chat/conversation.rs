@@ -118,11 +118,14 @@ impl Conversation {
     /// The body of a request; `aside` is a last user message that is in this request alone.
     pub(super) fn request(&self, aside: Option<&str>, settings: &Settings<'_>) -> String {
         let aside = aside.map(|content| format!(",{}", json(&Plain { role: "user", content }))).unwrap_or_default();
-        let streaming = if settings.streaming { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
+        let streaming =
+            if settings.streaming { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
         let limit = settings.max_output_tokens.map(|tokens| format!(",\"max_tokens\":{tokens}")).unwrap_or_default();
         let tools = if self.tools == "[]" { String::new() } else { format!(",\"tools\":{}", self.tools) };
         let (model, messages, temperature) = (json(&settings.model), &self.messages, settings.temperature);
-        format!("{{\"model\":{model},\"messages\":[{messages}{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}}}")
+        format!(
+            "{{\"model\":{model},\"messages\":[{messages}{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}}}"
+        )
     }
 }
 
@@ -147,7 +150,8 @@ mod tests {
         conversation.push_user("task");
         let mut before = conversation.messages.clone();
         for turn in 0..3 {
-            let call = RawCall { id: format!("c{turn}"), name: "bash".into(), arguments: r#"{"command": "ls"}"#.into() };
+            let call =
+                RawCall { id: format!("c{turn}"), name: "bash".into(), arguments: r#"{"command": "ls"}"#.into() };
             conversation.push_kept("text", Some("thinking"), &call);
             conversation.push_observation(&call.id, "a\tb\n");
             assert!(conversation.messages.starts_with(&before));

@@ -84,7 +84,9 @@ pub(crate) enum ChatError {
         said: String,
     },
     /// The key is wrong, or lacks a right.
-    #[error("the teacher at {url} does not let us in (status {status}: {said}): check the key apiKey of the teacher's Secret")]
+    #[error(
+        "the teacher at {url} does not let us in (status {status}: {said}): check the key apiKey of the teacher's Secret"
+    )]
     NotLetIn {
         /// The address.
         url: Url,
@@ -94,7 +96,9 @@ pub(crate) enum ChatError {
         said: String,
     },
     /// There is no such address or model.
-    #[error("the teacher at {url} has no such model or address (status 404: {said}): check the URL, which ends in /v1 with most servers, and the model's name")]
+    #[error(
+        "the teacher at {url} has no such model or address (status 404: {said}): check the URL, which ends in /v1 with most servers, and the model's name"
+    )]
     NotThere {
         /// The address.
         url: Url,
@@ -102,7 +106,9 @@ pub(crate) enum ChatError {
         said: String,
     },
     /// The server's certificate is signed by nobody who is trusted.
-    #[error("the certificate of the teacher at {url} is not trusted: add the CA that signed it as the key ca.crt ({problem})")]
+    #[error(
+        "the certificate of the teacher at {url} is not trusted: add the CA that signed it as the key ca.crt ({problem})"
+    )]
     Untrusted {
         /// The address.
         url: Url,

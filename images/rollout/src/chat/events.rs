@@ -15,7 +15,11 @@ pub(super) struct Events {
 impl Events {
     /// Takes what has come, and hands the data of each line that is whole to `sink`. Comments (which keep a connection alive) and other fields are
     /// passed over.
-    pub(super) fn take(&mut self, mut bytes: &[u8], mut sink: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub(super) fn take(
+        &mut self,
+        mut bytes: &[u8],
+        mut sink: impl FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = bytes.split_at(end);
             bytes = &rest[1..];

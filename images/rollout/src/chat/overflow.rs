@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn other_refusals_are_not_mistaken_for_it() {
-        for said in ["model not found", "temperature must be at most 2", "invalid tool schema", "context deadline exceeded"] {
+        for said in
+            ["model not found", "temperature must be at most 2", "invalid tool schema", "context deadline exceeded"]
+        {
             assert!(!is_overflow(400, said), "{said}");
         }
     }

@@ -94,8 +94,13 @@ pub(crate) struct Tree {
 
 impl Snapshots {
     /// Unpacks the snapshots' bundle, which is in `bundle`, into `folder`.
-    pub(crate) async fn open(folder: &Path, bundle: &Path, commits: &[SnapshottedCommit]) -> Result<Self, CheckoutError> {
-        let url = RemoteUrl::parse(&bundle.to_string_lossy()).map_err(|error| std::io::Error::other(error.to_string()))?;
+    pub(crate) async fn open(
+        folder: &Path,
+        bundle: &Path,
+        commits: &[SnapshottedCommit],
+    ) -> Result<Self, CheckoutError> {
+        let url =
+            RemoteUrl::parse(&bundle.to_string_lossy()).map_err(|error| std::io::Error::other(error.to_string()))?;
         let access = Access { login: Login::Anonymous, ca: None };
         let home = Home::prepare(folder, &url, &access, SILENCE)?;
         let address = url.address.clone();
@@ -105,7 +110,8 @@ impl Snapshots {
         let format = format!("--object-format={}", if sha256 { "sha256" } else { "sha1" });
         git.print(&["init", "--quiet", "--bare", "--template=", &format, REPOSITORY]).await?;
         let repository = format!("--git-dir={REPOSITORY}");
-        git.print(&[&repository, "fetch", "--quiet", "--no-tags", &address, "refs/snapshots/*:refs/snapshots/*"]).await?;
+        git.print(&[&repository, "fetch", "--quiet", "--no-tags", &address, "refs/snapshots/*:refs/snapshots/*"])
+            .await?;
         let folder = folder.to_owned();
         let information = folder.join(REPOSITORY).join("info");
         std::fs::create_dir_all(&information)?;

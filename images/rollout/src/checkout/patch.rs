@@ -79,7 +79,9 @@ impl Tree {
     }
 
     fn is_in_a_submodule(&self, path: &[u8]) -> bool {
-        self.submodules.iter().any(|module| path.strip_prefix(&module[..]).is_some_and(|rest| rest.first() == Some(&b'/')))
+        self.submodules
+            .iter()
+            .any(|module| path.strip_prefix(&module[..]).is_some_and(|rest| rest.first() == Some(&b'/')))
     }
 
     /// Those of the new files that the snapshot's own rules ignore.
@@ -115,7 +117,8 @@ impl Tree {
         left_out: &mut Vec<String>,
     ) -> Result<(), CheckoutError> {
         let mut stream = BufWriter::new(File::create(work.stream()).await?);
-        let head = format!("commit {WORK}\ncommitter sera <patch@sera.invalid> 0 +0000\ndata 0\nfrom {}\n", self.commit);
+        let head =
+            format!("commit {WORK}\ncommitter sera <patch@sera.invalid> 0 +0000\ndata 0\nfrom {}\n", self.commit);
         stream.write_all(head.as_bytes()).await?;
         // First what is gone: a file may have become a directory.
         for file in files.iter().filter(|file| file.now == FileNow::Gone && self.tracked.contains(&file.path.0)) {
@@ -156,18 +159,31 @@ impl Tree {
         std::fs::create_dir_all(work.repository().join("objects/info"))?;
         std::fs::create_dir_all(work.repository().join("refs"))?;
         std::fs::write(work.repository().join("HEAD"), "ref: refs/heads/main\n")?;
-        std::fs::write(work.repository().join("objects/info/alternates"), format!("{}\n", main.join("objects").display()))?;
+        std::fs::write(
+            work.repository().join("objects/info/alternates"),
+            format!("{}\n", main.join("objects").display()),
+        )?;
         std::fs::copy(main.join("config"), work.repository().join("config"))?;
         let repository = format!("--git-dir={}", work.repository().display());
-        let arguments =
-            [&repository, "-c", "core.fsync=none", "-c", "fastimport.unpackLimit=0", "fast-import", "--quiet", "--done", "--date-format=raw"];
+        let arguments = [
+            &repository,
+            "-c",
+            "core.fsync=none",
+            "-c",
+            "fastimport.unpackLimit=0",
+            "fast-import",
+            "--quiet",
+            "--done",
+            "--date-format=raw",
+        ];
         let stream = work.stream();
         self.git.output(Run { arguments: &arguments, input_file: Some(&stream), ..Run::default() }).await?;
         Ok(())
     }
 
     async fn diff(&self, work: &Work) -> Result<Vec<u8>, CheckoutError> {
-        let (repository, rules) = (format!("--git-dir={}", work.repository().display()), format!("--work-tree={}", self.rules().display()));
+        let (repository, rules) =
+            (format!("--git-dir={}", work.repository().display()), format!("--work-tree={}", self.rules().display()));
         let ends = [self.commit.as_str(), WORK, "--"];
         let arguments: Vec<&str> = [repository.as_str(), &rules].into_iter().chain(DIFF).chain(ends).collect();
         let text = self.git.bytes(Run { arguments: &arguments, ..Run::default() }).await?;

@@ -33,6 +33,9 @@ async fn tree(files: &[(&str, &str)]) -> (TempDir, Tree) {
         std::fs::write(source.join(name), text).unwrap();
     }
     git(&source, &["init", "--quiet"]);
+    // These go before the tree's own: the bytes are committed as they are.
+    std::fs::create_dir_all(source.join(".git/info")).unwrap();
+    std::fs::write(source.join(".git/info/attributes"), "* -text -ident\n").unwrap();
     git(&source, &["-c", "core.attributesFile=/dev/null", "add", "--force", "."]);
     git(&source, &["commit", "--quiet", "--message=snapshot"]);
     let commit = git(&source, &["rev-parse", "HEAD"]);
@@ -84,8 +87,10 @@ impl Now<'_> {
 async fn slot(changes: &[(&[u8], Now<'_>)], surplus: &str) -> Slot {
     let (ours, theirs) = StdStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let files: Vec<ChangedFile> =
-        changes.iter().map(|(path, now)| ChangedFile { path: PathBytes(path.to_vec()), now: now.announced() }).collect();
+    let files: Vec<ChangedFile> = changes
+        .iter()
+        .map(|(path, now)| ChangedFile { path: PathBytes(path.to_vec()), now: now.announced() })
+        .collect();
     let contents: String = changes.iter().map(|(_, now)| now.content()).collect::<String>() + surplus;
     std::thread::spawn(move || peer(theirs, &files, contents.as_bytes()));
     let stream = tokio::net::UnixStream::from_std(ours).unwrap();
@@ -132,7 +137,8 @@ async fn nothing_changed_is_an_empty_patch_and_so_is_a_file_that_was_only_touche
 
 #[tokio::test]
 async fn the_snapshots_ignore_rules_apply_and_the_models_do_not() {
-    let files = [(".gitignore", "*.log\nbuild/\n"), ("kept.log", "1\n"), ("src/.gitignore", "*.tmp\n"), ("src/a.py", "1\n")];
+    let files =
+        [(".gitignore", "*.log\nbuild/\n"), ("kept.log", "1\n"), ("src/.gitignore", "*.tmp\n"), ("src/a.py", "1\n")];
     let patch = patch(
         &files,
         &[
@@ -148,13 +154,19 @@ async fn the_snapshots_ignore_rules_apply_and_the_models_do_not() {
         ],
     )
     .await;
-    let changed: Vec<&str> = patch.lines().filter_map(|line| line.strip_prefix("diff --git a/")?.split(' ').next()).collect();
+    let changed: Vec<&str> =
+        patch.lines().filter_map(|line| line.strip_prefix("diff --git a/")?.split(' ').next()).collect();
     assert_eq!(changed, [".gitignore", "kept.log", "notes.txt", "src/a.py", "sub/.gitignore", "sub/b.py"]);
 }
 
 #[tokio::test]
 async fn attributes_of_a_model_change_nothing_and_line_ends_are_bytes() {
-    let files = [(".gitattributes", "*.go text eol=crlf\n*.sql ident\n"), ("a.go", "one\ntwo\n"), ("b.go", "one\r\ntwo\r\n"), ("c.sql", "$Id$\n")];
+    let files = [
+        (".gitattributes", "*.go text eol=crlf\n*.sql ident\n"),
+        ("a.go", "one\ntwo\n"),
+        ("b.go", "one\r\ntwo\r\n"),
+        ("c.sql", "$Id$\n"),
+    ];
     let patch = patch(
         &files,
         &[
@@ -174,7 +186,8 @@ async fn attributes_of_a_model_change_nothing_and_line_ends_are_bytes() {
 #[tokio::test]
 async fn files_come_go_move_turn_into_directories_and_links_and_have_any_name() {
     let long: String = (0..20).map(|n| format!("line {n}\n")).collect();
-    let files = [("old name.py", long.as_str()), ("file", "x\n"), ("folder/a", "y\n"), ("run.sh", "true\n"), ("gone", "z\n")];
+    let files =
+        [("old name.py", long.as_str()), ("file", "x\n"), ("folder/a", "y\n"), ("run.sh", "true\n"), ("gone", "z\n")];
     let patch = patch(
         &files,
         &[
@@ -229,7 +242,12 @@ async fn a_sandbox_that_sends_a_dishonest_path_or_more_than_it_announced_is_not_
 
 #[tokio::test]
 async fn a_sandbox_gets_the_very_bytes_and_a_repository_with_one_commit() {
-    let files = [(".gitattributes", "*.go text eol=crlf\nsecret export-ignore\n*.v export-subst\n"), ("a.go", "one\ntwo\n"), ("secret", "s\n"), ("x.v", "$Format:%H$\n")];
+    let files = [
+        (".gitattributes", "*.go text eol=crlf\nsecret export-ignore\n*.v export-subst\n"),
+        ("a.go", "one\ntwo\n"),
+        ("secret", "s\n"),
+        ("x.v", "$Format:%H$\n"),
+    ];
     let (folder, tree) = tree(&files).await;
     let unpacked = folder.path().join("unpacked");
     std::fs::create_dir(&unpacked).unwrap();

@@ -124,11 +124,13 @@ pub(super) struct RolloutArgs {
 }
 
 /// Runs the stage.
-pub(super) async fn stage(arguments: RolloutArgs, progress: &Progress, redactor: &Redactor) -> Result<StageResult, Failure> {
-    let names = FieldNames {
-        git_credentials: String::new(),
-        store_credentials: arguments.store_credentials_field.clone(),
-    };
+pub(super) async fn stage(
+    arguments: RolloutArgs,
+    progress: &Progress,
+    redactor: &Redactor,
+) -> Result<StageResult, Failure> {
+    let names =
+        FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field.clone() };
     let request = request(arguments, redactor)?;
     rollout::run(request, progress, redactor).await.map_err(|error| {
         tracing::debug!(?error, "the whole error");
@@ -138,8 +140,14 @@ pub(super) async fn stage(arguments: RolloutArgs, progress: &Progress, redactor:
 
 fn request(arguments: RolloutArgs, redactor: &Redactor) -> Result<Request, Failure> {
     for name in [Some(&arguments.batch), arguments.folder.as_ref()].into_iter().flatten() {
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) || name.starts_with('.') {
-            return Err(invalid("InvalidName", format!("'{name}' is no name of a folder: use letters, digits, '-', '_' and '.'")));
+        if name.is_empty()
+            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+            || name.starts_with('.')
+        {
+            return Err(invalid(
+                "InvalidName",
+                format!("'{name}' is no name of a folder: use letters, digits, '-', '_' and '.'"),
+            ));
         }
     }
     let (first, count) = shard(arguments.first, arguments.count, arguments.shard_size, arguments.shard)?;
@@ -188,7 +196,9 @@ fn shard(first: u64, count: u32, size: Option<u32>, shard: Option<u32>) -> Resul
     let (Some(size), Some(shard)) = (size, shard) else { return Ok((first, count)) };
     let begin = u64::from(size) * u64::from(shard);
     let left = u64::from(count).checked_sub(begin).filter(|left| *left > 0);
-    let left = left.ok_or_else(|| invalid("ShardMissing", format!("the batch has no shard {shard}: it has {count} samples, {size} a shard")))?;
+    let left = left.ok_or_else(|| {
+        invalid("ShardMissing", format!("the batch has no shard {shard}: it has {count} samples, {size} a shard"))
+    })?;
     Ok((first + begin, size.min(u32::try_from(left).unwrap_or(u32::MAX))))
 }
 
@@ -197,31 +207,41 @@ fn plan(file: Option<&Path>, text: Option<&str>) -> Result<RolloutPlan, Failure>
     let (text, name) = match (file, text) {
         (Some(file), _) => {
             let read = std::fs::read_to_string(file);
-            (read.map_err(|error| invalid("PlanUnreadable", format!("the plan {} cannot be read: {error}", file.display())))?, file.display().to_string())
+            (
+                read.map_err(|error| {
+                    invalid("PlanUnreadable", format!("the plan {} cannot be read: {error}", file.display()))
+                })?,
+                file.display().to_string(),
+            )
         }
         (None, Some(text)) => (text.to_owned(), "SERA_PLAN".to_owned()),
         (None, None) => return Ok(RolloutPlan::default()),
     };
-    serde_yaml::from_str(&text).map_err(|error| invalid("PlanInvalid", format!("the plan {name} is not right: {error}")))
+    serde_yaml::from_str(&text)
+        .map_err(|error| invalid("PlanInvalid", format!("the plan {name} is not right: {error}")))
 }
 
 /// The temperature, which goes into each request as it is written here.
 fn temperature(plan: &RolloutPlan) -> Result<String, Failure> {
     let text = &plan.sampling.temperature;
     let number = text.parse::<sera_crds::values::Decimal>();
-    number.map(|number| number.to_string()).map_err(|error| invalid("PlanInvalid", format!("sampling.temperature: {error}")))
+    number
+        .map(|number| number.to_string())
+        .map_err(|error| invalid("PlanInvalid", format!("sampling.temperature: {error}")))
 }
 
 /// The teacher's key and CA.
 fn credentials(folder: Option<&Path>, redactor: &Redactor) -> Result<(Option<SecretString>, Option<String>), Failure> {
     let Some(folder) = folder else { return Ok((None, None)) };
-    let files = SecretFiles::read(folder, redactor)
-        .map_err(|error| invalid("TeacherCredentialsMissing", format!("{error}; it needs the key apiKey, or ca.crt, or both")))?;
+    let files = SecretFiles::read(folder, redactor).map_err(|error| {
+        invalid("TeacherCredentialsMissing", format!("{error}; it needs the key apiKey, or ca.crt, or both"))
+    })?;
     Ok((files.line("apiKey").map(SecretString::from), files.get("ca.crt").map(str::to_owned)))
 }
 
 fn beside() -> Result<PathBuf, Failure> {
-    let program = std::env::current_exe().map_err(|error| invalid("SandboxProgramMissing", format!("this program's own place is unknown: {error}")))?;
+    let program = std::env::current_exe()
+        .map_err(|error| invalid("SandboxProgramMissing", format!("this program's own place is unknown: {error}")))?;
     Ok(program.with_file_name(SANDBOX_PROGRAM))
 }
 

@@ -16,6 +16,9 @@ use crate::verify::pairs::{self, BadLine, PairsError};
 use crate::verify::stage::{Request, Scope};
 use crate::verify::{self, Criterion, PairReport};
 
+/// The word for every batch of a store.
+const ALL: &str = "all";
+
 pub(super) const EXAMPLES: &str = "Examples:
   Two patches, as one JSON object:
     sera-rollout verify --p1 first.diff --p2 second.diff
@@ -77,9 +80,9 @@ struct StageArgs {
     /// The batch whose rollouts are verified
     #[arg(long, value_name = "NAME", requires_all = ["store", "first", "count"], help_heading = "Rollouts of a store")]
     batch: Option<String>,
-    /// Verify all that the store has, of all batches
-    #[arg(long, value_name = "all", value_parser = ["all"], requires = "store", help_heading = "Rollouts of a store")]
-    batches: Option<String>,
+    /// Verify all that the store has of these batches, with commas between, or of all of them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "store", help_heading = "Rollouts of a store")]
+    batches: Vec<String>,
     /// The batch's first sample, by its number in the run
     #[arg(long, value_name = "N", requires = "batch", help_heading = "Rollouts of a store")]
     first: Option<u64>,
@@ -119,7 +122,7 @@ struct StageArgs {
 impl VerifyArgs {
     /// Whether rollouts of a store are asked for, and not pairs by hand.
     pub(super) fn is_stage(&self) -> bool {
-        self.stage.batch.is_some() || self.stage.batches.is_some()
+        self.stage.batch.is_some() || !self.stage.batches.is_empty()
     }
 }
 
@@ -130,13 +133,23 @@ pub(super) async fn stage(
     redactor: &Redactor,
 ) -> Result<StageResult, Failure> {
     let plan = plan(&arguments)?;
-    let StageArgs { batch, first, count, store, student, store_credentials, store_credentials_field, scratch, .. } =
-        arguments.stage;
+    let StageArgs {
+        batch,
+        batches,
+        first,
+        count,
+        store,
+        student,
+        store_credentials,
+        store_credentials_field,
+        scratch,
+        ..
+    } = arguments.stage;
     let names = FieldNames { git_credentials: String::new(), store_credentials: store_credentials_field };
     let scope = match batch {
         // The command line's requirements leave none of these out.
         Some(name) => Scope::Batch { name, first: first.unwrap_or_default(), count: count.unwrap_or_default() },
-        None => Scope::All,
+        None => Scope::Batches(batches.into_iter().filter(|name| name != ALL).collect()),
     };
     let scratch = scratch.unwrap_or_else(std::env::temp_dir);
     let request = Request { store: store.unwrap_or_default(), store_credentials, scope, plan, student, scratch };

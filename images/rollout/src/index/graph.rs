@@ -224,7 +224,8 @@ fn names_of(path: &str) -> [&str; 2] {
     let stem = file.split('.').next().unwrap_or(file);
     let folder = parts.next().unwrap_or(stem);
     // What a folder is called by is its own code, not that of its other files.
-    let stands_for_folder = matches!(stem, "__init__" | "mod" | "lib" | "index") || path.ends_with(".go");
+    let stands_for_folder =
+        matches!(stem, "__init__" | "mod" | "lib" | "index") || file.rsplit('.').next() == Some("go");
     if stands_for_folder { [stem, folder] } else { [stem, stem] }
 }
 

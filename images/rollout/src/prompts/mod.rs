@@ -159,7 +159,13 @@ mod tests {
     #[test]
     fn prompts_are_the_same_in_every_workspace_and_name_no_other_place() {
         let both = [prompts(), prompts()].map(|prompts| {
-            [prompts.system(), prompts.first("f", "a.py", BugKind::Naming), prompts.second("It breaks"), prompts.submit_review("")].map(Result::unwrap)
+            [
+                prompts.system(),
+                prompts.first("f", "a.py", BugKind::Naming),
+                prompts.second("It breaks"),
+                prompts.submit_review(""),
+            ]
+            .map(Result::unwrap)
         });
         assert_eq!(both[0], both[1]);
         let paths = |text: &str| -> Vec<String> {

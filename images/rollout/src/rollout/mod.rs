@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use sera_crds::contract::{
-    CONTRACT_VERSION, PullRequestRecord, RolloutOutcome, RolloutPlan, RolloutRecord, SampleOutcome, StageResult, TeacherMark, Usage,
+    CONTRACT_VERSION, PullRequestRecord, RolloutOutcome, RolloutPlan, RolloutRecord, SampleOutcome, StageResult,
+    TeacherMark, Usage,
 };
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -111,7 +112,9 @@ pub(crate) enum RolloutError {
     #[error(transparent)]
     Scratch(#[from] ScratchError),
     /// A limit in dollars needs prices.
-    #[error("the budget has a limit in dollars (maxCost) and no prices: give budget.price as well, or maxTokens in place of maxCost")]
+    #[error(
+        "the budget has a limit in dollars (maxCost) and no prices: give budget.price as well, or maxTokens in place of maxCost"
+    )]
     NoPrice,
     /// A sample without a bug kind.
     #[error("sample {sample} has no bug kind: give at least one, or none for the whole catalogue")]
@@ -134,7 +137,8 @@ pub(crate) enum RolloutError {
 
 impl Explain for RolloutError {
     fn explain(&self) -> Cause {
-        let configuration = |reason| Cause { class: sera_crds::contract::FailureClass::Configuration, reason, field: None };
+        let configuration =
+            |reason| Cause { class: sera_crds::contract::FailureClass::Configuration, reason, field: None };
         match self {
             Self::Store(error) => error.explain(),
             Self::Source(error) => error.explain(),
@@ -185,7 +189,11 @@ impl Patches {
 }
 
 /// Brings all samples to their ends, or finds that they have them.
-pub(crate) async fn run(request: Request, progress: &Progress, redactor: &Redactor) -> Result<StageResult, RolloutError> {
+pub(crate) async fn run(
+    request: Request,
+    progress: &Progress,
+    redactor: &Redactor,
+) -> Result<StageResult, RolloutError> {
     let Request { first, count, .. } = request;
     if request.plan.budget.max_cost.is_some() && request.plan.budget.price.is_none() {
         return Err(RolloutError::NoPrice);
@@ -234,7 +242,14 @@ pub(crate) async fn run(request: Request, progress: &Progress, redactor: &Redact
 fn report(driver: &Driver) {
     let usage = driver.budget.spent();
     let cost = driver.budget.cost().map(|cost| cost.to_string()).unwrap_or_default();
-    tracing::info!(calls = usage.calls, prompt = usage.prompt_tokens, cached = usage.cached_tokens, completion = usage.completion_tokens, cost, "spent");
+    tracing::info!(
+        calls = usage.calls,
+        prompt = usage.prompt_tokens,
+        cached = usage.cached_tokens,
+        completion = usage.completion_tokens,
+        cost,
+        "spent"
+    );
     // A server that never counts any does not tell.
     if usage.cached_tokens > 0 && usage.cached_tokens * 100 < usage.prompt_tokens * CACHED {
         tracing::warn!(
@@ -245,7 +260,10 @@ fn report(driver: &Driver) {
 }
 
 /// Serves progress and metrics for as long as what is returned lives.
-async fn listen(address: Option<SocketAddr>, driver: &Arc<Driver>) -> Result<Option<tokio::task::JoinSet<()>>, RolloutError> {
+async fn listen(
+    address: Option<SocketAddr>,
+    driver: &Arc<Driver>,
+) -> Result<Option<tokio::task::JoinSet<()>>, RolloutError> {
     let Some(address) = address else { return Ok(None) };
     let listener = TcpListener::bind(address).await.map_err(|source| RolloutError::Listen { address, source })?;
     tracing::info!(address = %listener.local_addr().unwrap_or(address), "serving /progress and /metrics");
@@ -315,7 +333,12 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    async fn finish(&self, snapshot: &Store, open: &[u64], shelf: impl Fn(u64) -> Shelf<'a>) -> Result<(), RolloutError> {
+    async fn finish(
+        &self,
+        snapshot: &Store,
+        open: &[u64],
+        shelf: impl Fn(u64) -> Shelf<'a>,
+    ) -> Result<(), RolloutError> {
         let folder = std::path::absolute(self.scratch.path()).map_err(CheckoutError::Scratch)?;
         let source = Source::read(snapshot, &folder, self.plan, self.progress).await?;
         let snapshots = Snapshots::open(&folder, source.bundle(), &source.manifest().commits).await?;

@@ -102,8 +102,12 @@ fn mentions_tests(text: &str) -> Option<&str> {
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.into_iter().find(|word| {
         let lower = word.to_lowercase();
-        let whole = ["test", "tests", "testcase", "testcases", "testsuite", "pytest", "unittest", "unittests", "doctest"];
-        whole.contains(&lower.as_str()) || lower.starts_with("test_") || lower.ends_with("_test") || lower.ends_with("_tests")
+        let whole =
+            ["test", "tests", "testcase", "testcases", "testsuite", "pytest", "unittest", "unittests", "doctest"];
+        whole.contains(&lower.as_str())
+            || lower.starts_with("test_")
+            || lower.ends_with("_test")
+            || lower.ends_with("_tests")
     })
 }
 
@@ -133,7 +137,8 @@ mod tests {
 
     #[test]
     fn each_flaw_is_told_and_a_good_text_has_none() {
-        let example = "The first item is returned although the list is empty, see below for how I came across it in production.";
+        let example =
+            "The first item is returned although the list is empty, see below for how I came across it in production.";
         let good = "`first([])` raises an IndexError. I expected it to return nothing, as the latest documentation of it says.";
         assert_eq!(flaw(good, PATCH, example), None);
         for (text, flawed) in [
@@ -141,7 +146,10 @@ mod tests {
             ("```diff\n+ x\n```", Flaw::Diff),
             ("It fails, and the tests do not see it.", Flaw::Tests("tests".into())),
             ("See test_first in the module.", Flaw::Tests("test_first".into())),
-            ("Write return items[0] if items else None there.", Flaw::Leak("return items[0] if items else None".into())),
+            (
+                "Write return items[0] if items else None there.",
+                Flaw::Leak("return items[0] if items else None".into()),
+            ),
             ("It fails:\n```\nfirst([])\n```", Flaw::Code),
             ("It fails.", Flaw::Length { found: 9, example: example.len() }),
         ] {

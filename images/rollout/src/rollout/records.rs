@@ -20,7 +20,9 @@ pub(crate) enum RecordError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What is there is no record of this version.
-    #[error("{name} in the store is no record of this release ({problem}): use another batch name, or images of one release")]
+    #[error(
+        "{name} in the store is no record of this release ({problem}): use another batch name, or images of one release"
+    )]
     Malformed {
         /// The record.
         name: String,
@@ -28,7 +30,9 @@ pub(crate) enum RecordError {
         problem: String,
     },
     /// A file that a record names is not what it says.
-    #[error("{name} in the store is missing or is not what its record says: delete the sample's folder, and run this again")]
+    #[error(
+        "{name} in the store is missing or is not what its record says: delete the sample's folder, and run this again"
+    )]
     Damaged {
         /// The file.
         name: String,
@@ -72,7 +76,11 @@ impl Shelf<'_> {
     }
 
     /// Commits a record, and returns the one that counts: this, or what another process committed before.
-    pub(crate) async fn commit<T: Serialize + DeserializeOwned>(&self, record: &str, value: T) -> Result<T, RecordError> {
+    pub(crate) async fn commit<T: Serialize + DeserializeOwned>(
+        &self,
+        record: &str,
+        value: T,
+    ) -> Result<T, RecordError> {
         let name = self.name(record);
         let mut text = serde_json::to_vec(&value).map_err(|error| RecordError::Encode(error.into()))?;
         text.push(b'\n');
@@ -108,7 +116,11 @@ impl Shelf<'_> {
     }
 
     /// The same, of compressed JSON.
-    pub(crate) async fn get_compressed<T: DeserializeOwned>(&self, folder: &str, file: &FileDigest) -> Result<T, RecordError> {
+    pub(crate) async fn get_compressed<T: DeserializeOwned>(
+        &self,
+        folder: &str,
+        file: &FileDigest,
+    ) -> Result<T, RecordError> {
         let content = self.get(folder, file).await?;
         let json = zstd::decode_all(&content[..]).map_err(RecordError::Encode)?;
         decode(&self.name(&format!("{folder}/{}", file.name)), &json)

@@ -11,8 +11,9 @@ pub(super) struct Review {
 
 /// The verdict of an answer (without its thinking): the word on its last line, or its first word.
 pub(super) fn verdict(content: &str) -> Option<bool> {
-    let last = content.lines().rev().find(|line| !line.trim().is_empty())?;
-    word(last).or_else(|| word(content.split_whitespace().next()?))
+    let mut lines = content.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next()?;
+    word(lines.next_back().unwrap_or(first)).or_else(|| word(first))
 }
 
 /// `yes` or `no`, whatever adorns it (`**Yes.**`, `Verdict: no`).
@@ -32,7 +33,13 @@ mod tests {
 
     #[test]
     fn a_plain_word_counts_wherever_it_is_expected() {
-        for yes in ["yes", "Yes.", "It is small and right.\n\n**YES**\n", "Verdict: yes", "yes\nThe check was missing, and now it is there."] {
+        for yes in [
+            "yes",
+            "Yes.",
+            "It is small and right.\n\n**YES**\n",
+            "Verdict: yes",
+            "yes\nThe check was missing, and now it is there.",
+        ] {
             assert_eq!(verdict(yes), Some(true), "{yes:?}");
         }
         for no in ["no", "It changes too much.\nNo.", "Answer: **no**"] {
@@ -42,7 +49,14 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_not_guessed() {
-        for unclear in ["", "\n", "maybe", "yes and no", "There is no doubt that it is right.", "I would not say no to that change."] {
+        for unclear in [
+            "",
+            "\n",
+            "maybe",
+            "yes and no",
+            "There is no doubt that it is right.",
+            "I would not say no to that change.",
+        ] {
             assert_eq!(verdict(unclear), None, "{unclear:?}");
         }
     }

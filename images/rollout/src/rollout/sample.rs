@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sera_crds::contract::{
-    CONTRACT_VERSION, FileDigest, PullRequest, PullRequestRecord, RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome, StyleExample,
-    TeacherMark, Trajectory, Usage,
+    CONTRACT_VERSION, FileDigest, PullRequest, PullRequestRecord, RolloutKind, RolloutOutcome, RolloutRecord,
+    SampleOutcome, StyleExample, TeacherMark, Trajectory, Usage,
 };
 use sera_crds::values::BugKind;
 use tokio::time::Instant;
@@ -141,7 +141,13 @@ impl Workshop<'_> {
     }
 
     /// One attempt at a first rollout, with its self-review.
-    async fn attempt(&self, sample: &Sample, kind: BugKind, position: usize, is_last: bool) -> Result<(RolloutRecord, Conversation), RolloutError> {
+    async fn attempt(
+        &self,
+        sample: &Sample,
+        kind: BugKind,
+        position: usize,
+        is_last: bool,
+    ) -> Result<(RolloutRecord, Conversation), RolloutError> {
         let (function, file) = (&sample.function.name, &sample.function.file);
         let text = self.agent.prompts.first(function, file, kind).map_err(AgentError::from)?;
         let key = format!("{}-t1", sample.number);
@@ -155,7 +161,8 @@ impl Workshop<'_> {
             }
         }
         self.agent.meter.rolled_out(RolloutKind::First, ended.outcome);
-        let stem = if is_last || !tries_another(ended.outcome) { "1".to_owned() } else { format!("1-{}", position + 1) };
+        let stem =
+            if is_last || !tries_another(ended.outcome) { "1".to_owned() } else { format!("1-{}", position + 1) };
         let conversation = ended.conversation.clone();
         let record = self.record(sample, RolloutKind::First, Some(kind), &stem, ended, protections).await?;
         Ok((record, conversation))
@@ -231,7 +238,8 @@ impl Workshop<'_> {
             None => None,
         };
         let folder = self.shelf.folder.to_owned();
-        let record = PullRequestRecord { version: CONTRACT_VERSION, sample: sample.number, folder, pull_request, usage };
+        let record =
+            PullRequestRecord { version: CONTRACT_VERSION, sample: sample.number, folder, pull_request, usage };
         Ok(self.shelf.commit(RECORD, record).await?)
     }
 
@@ -256,7 +264,11 @@ impl Workshop<'_> {
             let answer = self.ask(&key, &conversation, &request).await?;
             written.usage += answer.as_ref().map(|answer| answer.usage).unwrap_or_default();
             let Some(answer) = answer.filter(|answer| !answer.cut_off) else {
-                tracing::debug!(rollout = key, tries = written.tries, "a pull request does not fit: fewer of the steps are shown");
+                tracing::debug!(
+                    rollout = key,
+                    tries = written.tries,
+                    "a pull request does not fit: fewer of the steps are shown"
+                );
                 let trajectory = match &mut trajectory {
                     Some(trajectory) => trajectory,
                     none => none.insert(self.trajectory(&first.record).await?),
@@ -283,7 +295,12 @@ impl Workshop<'_> {
     }
 
     /// The second rollout: adopted, or made from the text alone.
-    async fn second(&self, folder: &str, pull_request: &PullRequest, sample: &Sample) -> Result<RolloutRecord, RolloutError> {
+    async fn second(
+        &self,
+        folder: &str,
+        pull_request: &PullRequest,
+        sample: &Sample,
+    ) -> Result<RolloutRecord, RolloutError> {
         const RECORD: &str = "t2.json";
         if let Some(record) = self.shelf.read(RECORD).await? {
             return Ok(record);
@@ -298,7 +315,12 @@ impl Workshop<'_> {
     }
 
     /// One call beside a rollout; none where the teacher has no answer to this one.
-    async fn ask(&self, key: &str, conversation: &Conversation, question: &str) -> Result<Option<Answer>, RolloutError> {
+    async fn ask(
+        &self,
+        key: &str,
+        conversation: &Conversation,
+        question: &str,
+    ) -> Result<Option<Answer>, RolloutError> {
         let begun = Instant::now();
         let ask = Ask {
             key,

@@ -62,7 +62,12 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads what is in the store; its files go to `folder`.
-    pub(super) async fn read(store: &Store, folder: &Path, plan: &RolloutPlan, progress: &Progress) -> Result<Self, SourceError> {
+    pub(super) async fn read(
+        store: &Store,
+        folder: &Path,
+        plan: &RolloutPlan,
+        progress: &Progress,
+    ) -> Result<Self, SourceError> {
         let manifest = stored::manifest(store).await?;
         let step = progress.step("fetching the snapshot");
         let bundle = folder.join(&manifest.bundle.path);
@@ -78,7 +83,13 @@ impl Source {
         let file = folder.join(&manifest.style.path);
         stored::fetch(store, &manifest.style, &file, &step).await?;
         let examples = Reader::new(std::fs::File::open(&file).map_err(StoredError::Scratch)?);
+<<<<<<< HEAD
         let examples = examples.and_then(Iterator::collect::<Result<Vec<StyleExample>, JsonlError>>).map_err(SourceError::Examples)?;
+=======
+        let examples = examples
+            .and_then(Iterator::collect::<Result<Vec<StyleExample>, JsonlError>>)
+            .map_err(SourceError::Examples)?;
+>>>>>>> main
         if examples.is_empty() {
             return Err(SourceError::NoExamples);
         }
@@ -100,7 +111,12 @@ impl Source {
 
     /// The text whose style sample `number`'s pull request follows, drawn as the sample is.
     pub(super) fn example(&self, number: u64) -> &StyleExample {
-        let draw: [u8; 32] = Sha256::new().chain_update(self.seed.to_be_bytes()).chain_update(b"style").chain_update(number.to_be_bytes()).finalize().into();
+        let draw: [u8; 32] = Sha256::new()
+            .chain_update(self.seed.to_be_bytes())
+            .chain_update(b"style")
+            .chain_update(number.to_be_bytes())
+            .finalize()
+            .into();
         let draw = draw.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         let position = usize::try_from(draw % self.examples.len() as u64).unwrap_or_default();
         &self.examples[position]

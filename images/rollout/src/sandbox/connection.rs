@@ -28,7 +28,12 @@ impl Connection {
     }
 
     /// Asks, sends the bytes of `file` after it where there is one, and waits for the answer for at most `patience`.
-    pub(super) async fn ask(&mut self, request: &Request, file: Option<&Path>, patience: Duration) -> Result<Answer, SandboxError> {
+    pub(super) async fn ask(
+        &mut self,
+        request: &Request,
+        file: Option<&Path>,
+        patience: Duration,
+    ) -> Result<Answer, SandboxError> {
         if std::mem::replace(&mut self.busy, true) {
             return Err(SandboxError::Unexpected("the answer to an earlier request".to_owned()));
         }

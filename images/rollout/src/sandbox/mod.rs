@@ -84,7 +84,9 @@ pub(crate) enum SandboxError {
         fatal: bool,
     },
     /// It has the repository elsewhere than the prompts say.
-    #[error("the sandboxes have the repository at {found}, and the plan says {wanted}: set environment.workingDir to it")]
+    #[error(
+        "the sandboxes have the repository at {found}, and the plan says {wanted}: set environment.workingDir to it"
+    )]
     Elsewhere {
         /// Where it is.
         found: String,
@@ -95,7 +97,9 @@ pub(crate) enum SandboxError {
     #[error("the scratch folder cannot be used: {0}")]
     Scratch(#[source] std::io::Error),
     /// No slot is left.
-    #[error("no sandbox is left that can be used: all {quarantined} failed or would not come clean; the log says why of each")]
+    #[error(
+        "no sandbox is left that can be used: all {quarantined} failed or would not come clean; the log says why of each"
+    )]
     Exhausted {
         /// How many there were.
         quarantined: u32,
@@ -129,9 +133,12 @@ impl Explain for SandboxError {
             Self::Failed { fault: Fault::Setup, .. } => configuration("SetupFailed"),
             Self::Failed { fault: Fault::Unsupported, .. } => configuration("SandboxUnsupported"),
             Self::Scratch(_) => Cause::unavailable("ScratchFull"),
-            Self::Frame(_) | Self::Unexpected(_) | Self::Mute(_) | Self::Failed { .. } | Self::Absent { .. } | Self::Exhausted { .. } => {
-                Cause::unavailable("SandboxUnavailable")
-            }
+            Self::Frame(_)
+            | Self::Unexpected(_)
+            | Self::Mute(_)
+            | Self::Failed { .. }
+            | Self::Absent { .. }
+            | Self::Exhausted { .. } => Cause::unavailable("SandboxUnavailable"),
         }
     }
 }

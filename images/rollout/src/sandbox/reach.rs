@@ -43,7 +43,11 @@ pub(super) async fn connect(socket: &Path, patience: Duration) -> Result<UnixStr
         match UnixStream::connect(socket).await {
             Ok(stream) => return Ok(stream),
             Err(error) if Instant::now() >= until => {
-                return Err(SandboxError::Absent { socket: socket.to_owned(), waited: patience, problem: error.to_string() });
+                return Err(SandboxError::Absent {
+                    socket: socket.to_owned(),
+                    waited: patience,
+                    problem: error.to_string(),
+                });
             }
             Err(_) => sleep(EVERY).await,
         }

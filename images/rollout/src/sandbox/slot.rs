@@ -114,7 +114,12 @@ impl Slot {
     }
 
     /// Executes a command as the model wrote it.
-    pub(crate) async fn exec(&mut self, command: &str, limit: Duration, max_output: u32) -> Result<Executed, SandboxError> {
+    pub(crate) async fn exec(
+        &mut self,
+        command: &str,
+        limit: Duration,
+        max_output: u32,
+    ) -> Result<Executed, SandboxError> {
         let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Exec { command: command.to_owned(), timeout_ms, max_output };
         match self.ask(&request, None, limit + GRACE).await? {
@@ -144,7 +149,12 @@ impl Slot {
         self.fit = false;
     }
 
-    async fn ask(&mut self, request: &Request, file: Option<&Path>, patience: Duration) -> Result<Answer, SandboxError> {
+    async fn ask(
+        &mut self,
+        request: &Request,
+        file: Option<&Path>,
+        patience: Duration,
+    ) -> Result<Answer, SandboxError> {
         let answer = self.connection.ask(request, file, patience).await;
         self.fit &= !answer.as_ref().is_err_and(SandboxError::is_fatal);
         answer
@@ -158,7 +168,11 @@ impl Slot {
 
 impl Changes<'_> {
     /// Hands the next `bytes` of the contents to `sink`, piece by piece.
-    pub(crate) async fn take(&mut self, bytes: u64, mut sink: impl AsyncFnMut(&[u8]) -> std::io::Result<()>) -> Result<(), SandboxError> {
+    pub(crate) async fn take(
+        &mut self,
+        bytes: u64,
+        mut sink: impl AsyncFnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), SandboxError> {
         let mut left = bytes;
         while left > 0 {
             if self.taken == self.rest.len() {

@@ -73,7 +73,12 @@ pub(crate) async fn functions(
 }
 
 /// Downloads a file that the manifest describes.
-pub(crate) async fn fetch(store: &Store, described: &SnapshotFile, file: &Path, step: &Step) -> Result<(), StoredError> {
+pub(crate) async fn fetch(
+    store: &Store,
+    described: &SnapshotFile,
+    file: &Path,
+    step: &Step,
+) -> Result<(), StoredError> {
     let name = committed::path(described);
     let expected = Digest { bytes: described.bytes, sha256: described.sha256.clone() };
     if store.download(&name, file, step).await? != Some(expected) {

@@ -51,6 +51,7 @@ impl Repository {
     pub(crate) fn run(&self, flags: &[&str], message: Option<&PathBuf>) -> Printed {
         let mut program = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
         program.arg("functions").arg("--repository").arg(self.0.path()).args(flags).stdin(Stdio::null());
+        program.arg("--scratch").arg(self.0.path().join("scratch"));
         if let Some(message) = message {
             program.arg("--termination-message").arg(message);
         }

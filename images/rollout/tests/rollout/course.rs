@@ -4,12 +4,16 @@ use sera_crds::contract::{Message, PullRequestRecord, RolloutOutcome, Usage};
 use serde_json::{Value, json};
 
 use crate::endpoint::{Reply, answer, tool_call};
-use crate::support::{About, GO, ISSUE, Place, RIGHT, WRONG, about, good_message, is_of_the_index, sandbox_program, teacher, turns};
+use crate::support::{
+    About, GO, ISSUE, Place, RIGHT, WRONG, about, good_message, is_of_the_index, sandbox_program, teacher, turns,
+};
 
 /// What a diff of the scripted fix has to be, to the byte: tabs, line ends and all, whatever attributes the repository has.
 fn expected_patch() -> String {
     let context = GO.lines().skip(3).take(3).map(|line| format!(" {line}\n")).collect::<String>();
-    format!("@@ -4,7 +4,7 @@ func Next(items []int, at int) int {{\n{context}-{WRONG}+{RIGHT} }}\n \n func Previous(n int) int {{\n")
+    format!(
+        "@@ -4,7 +4,7 @@ func Next(items []int, at int) int {{\n{context}-{WRONG}+{RIGHT} }}\n \n func Previous(n int) int {{\n"
+    )
 }
 
 #[tokio::test]
@@ -22,11 +26,18 @@ async fn a_sample_goes_from_its_function_to_its_end_and_a_line_with_tabs_is_exac
     assert_eq!((first.outcome, second.outcome), (RolloutOutcome::Submitted, RolloutOutcome::Submitted));
     for record in [&first, &second] {
         let patch = place.patch(record);
-        assert!(patch.starts_with("diff --git a/src/ring.go b/src/ring.go\n") && patch.ends_with(&expected_patch()), "{patch}");
+        assert!(
+            patch.starts_with("diff --git a/src/ring.go b/src/ring.go\n") && patch.ends_with(&expected_patch()),
+            "{patch}"
+        );
         assert!(record.teacher.rehearsal && record.teacher.model == "some-model" && record.prompts.len() == 64);
         assert!(!record.protections.is_empty());
     }
-    assert!(is_of_the_index(&outcome.function) && outcome.bug_kinds.len() == 3 && first.bug_kind == Some(outcome.bug_kinds[0]));
+    assert!(
+        is_of_the_index(&outcome.function)
+            && outcome.bug_kinds.len() == 3
+            && first.bug_kind == Some(outcome.bug_kinds[0])
+    );
     assert_eq!(second.bug_kind, None);
     assert_eq!((outcome.first, outcome.second), (RolloutOutcome::Submitted, Some(RolloutOutcome::Submitted)));
 
@@ -39,7 +50,10 @@ async fn a_sample_goes_from_its_function_to_its_end_and_a_line_with_tabs_is_exac
     // Five turns each, a review and a text; each call is 100 tokens in, 90 of them cached, and 10 out.
     let calls = 12;
     assert_eq!(teacher.calls(), 12);
-    assert_eq!(outcome.usage, Usage { calls, prompt_tokens: 100 * calls, cached_tokens: 90 * calls, completion_tokens: 10 * calls });
+    assert_eq!(
+        outcome.usage,
+        Usage { calls, prompt_tokens: 100 * calls, cached_tokens: 90 * calls, completion_tokens: 10 * calls }
+    );
 
     let trajectory = place.trajectory(&first);
     let kinds: Vec<&str> = trajectory
@@ -55,7 +69,19 @@ async fn a_sample_goes_from_its_function_to_its_end_and_a_line_with_tabs_is_exac
         .collect();
     assert_eq!(
         kinds,
-        ["system", "user", "assistant", "tool", "assistant", "tool", "assistant", "tool", "assistant", "review", "assistant"]
+        [
+            "system",
+            "user",
+            "assistant",
+            "tool",
+            "assistant",
+            "tool",
+            "assistant",
+            "tool",
+            "assistant",
+            "review",
+            "assistant"
+        ]
     );
     let Message::User { content } = &place.trajectory(&second).messages[1] else { panic!("no task") };
     assert!(content.contains(ISSUE) && !content.contains("Next`"), "the second rollout gets the text alone: {content}");
@@ -95,7 +121,10 @@ async fn answers_that_cannot_be_used_are_counted_and_add_no_turn() {
         (retried.no_call, retried.many_calls, retried.malformed, retried.unknown_tool, retried.empty),
         (1, 1, 1, 1, 1)
     );
-    assert_eq!((first.outcome, turns(&place.trajectory(&first)), first.usage.calls), (RolloutOutcome::Submitted, 5, 5 + 5 + 1));
+    assert_eq!(
+        (first.outcome, turns(&place.trajectory(&first)), first.usage.calls),
+        (RolloutOutcome::Submitted, 5, 5 + 5 + 1)
+    );
     // What is asked again is the same; only the last try has a hint, and that does not stay either.
     let requests = bytes.lock().unwrap();
     assert_eq!(requests[0], requests[1]);
@@ -108,7 +137,10 @@ async fn answers_that_cannot_be_used_are_counted_and_add_no_turn() {
 async fn a_third_answer_in_a_row_that_cannot_be_used_ends_the_rollout_and_keeps_what_was_done() {
     let Some(program) = sandbox_program() else { return };
     let place = Place::new();
-    let teacher = teacher(|_, request| (about(request) == About::First(2)).then(|| Reply::Json(answer(&json!({"content": "Done!"}))))).await;
+    let teacher = teacher(|_, request| {
+        (about(request) == About::First(2)).then(|| Reply::Json(answer(&json!({"content": "Done!"}))))
+    })
+    .await;
     place.finish(place.rollout(&program, &teacher.url, 1, &json!({}))).await.succeeded();
     let first = place.record(0, "t1.json");
     assert_eq!((first.outcome, first.retried.no_call), (RolloutOutcome::TeacherError, 3));
@@ -128,7 +160,9 @@ async fn thinking_gives_the_same_trajectory_whichever_field_it_comes_in_and_goes
                 _ => return None,
             };
             // What was said comes back as it was said.
-            for message in request["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "assistant") {
+            for message in
+                request["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "assistant")
+            {
                 assert!(message[field].as_str().is_some_and(|text| text.contains("thought of it")), "{message}");
             }
             let mut message = good_message(about(request));
@@ -143,7 +177,8 @@ async fn thinking_gives_the_same_trajectory_whichever_field_it_comes_in_and_goes
         })
         .await;
         place.finish(place.rollout(&program, &teacher.url, 1, &json!({}))).await.succeeded();
-        trajectories.push([place.trajectory(&place.record(0, "t1.json")), place.trajectory(&place.record(0, "t2.json"))]);
+        trajectories
+            .push([place.trajectory(&place.record(0, "t1.json")), place.trajectory(&place.record(0, "t2.json"))]);
     }
     assert_eq!(trajectories[0], trajectories[1]);
     assert_eq!(trajectories[0], trajectories[2]);
@@ -183,7 +218,11 @@ async fn a_teacher_that_finds_nothing_may_say_so_and_one_that_says_nothing_has_a
         place.finish(place.rollout(&program, &teacher.url, 1, &json!({}))).await.succeeded();
         let outcome = place.outcome(0);
         assert_eq!((outcome.first, outcome.pull_request, outcome.second), (expected, None, None));
-        assert_eq!((outcome.usage.calls, place.record(0, "t1.json").patch.bytes), (3 * 2, 0), "each of three bug kinds is tried");
+        assert_eq!(
+            (outcome.usage.calls, place.record(0, "t1.json").patch.bytes),
+            (3 * 2, 0),
+            "each of three bug kinds is tried"
+        );
     }
 }
 
@@ -191,8 +230,14 @@ async fn a_teacher_that_finds_nothing_may_say_so_and_one_that_says_nothing_has_a
 async fn a_text_that_gives_the_solution_away_is_turned_down_and_taken_with_its_mark_where_no_other_comes() {
     let Some(program) = sandbox_program() else { return };
     let place = Place::new();
-    let leaking = format!("<think><output>{ISSUE}</output></think><output>Next has to say {}. It now panics at the end of the ring.</output>", RIGHT.trim());
-    let teacher = teacher(move |_, request| (about(request) == About::PullRequest).then(|| Reply::Json(answer(&json!({"content": leaking}))))).await;
+    let leaking = format!(
+        "<think><output>{ISSUE}</output></think><output>Next has to say {}. It now panics at the end of the ring.</output>",
+        RIGHT.trim()
+    );
+    let teacher = teacher(move |_, request| {
+        (about(request) == About::PullRequest).then(|| Reply::Json(answer(&json!({"content": leaking}))))
+    })
+    .await;
     place.finish(place.rollout(&program, &teacher.url, 1, &json!({}))).await.succeeded();
     let pull_request = place.outcome(0).pull_request.unwrap();
     assert_eq!((pull_request.tries, pull_request.leaks), (10, true), "what stands within the thinking does not count");

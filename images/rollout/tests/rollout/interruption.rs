@@ -72,8 +72,11 @@ async fn killed_at_any_moment_and_run_again_no_finished_rollout_is_asked_for_twi
 
 /// No call was about a rollout that was finished before this run began; then counts those that are finished now.
 fn check(place: &Place, calls: &[(String, About)], finished: &mut BTreeMap<String, usize>) {
-    let asked: BTreeSet<&str> =
-        calls.iter().filter(|(_, about)| matches!(about, About::First(_))).map(|(function, _)| function.as_str()).collect();
+    let asked: BTreeSet<&str> = calls
+        .iter()
+        .filter(|(_, about)| matches!(about, About::First(_)))
+        .map(|(function, _)| function.as_str())
+        .collect();
     for function in finished.keys() {
         assert!(!asked.contains(function.as_str()), "the first rollout on {function} was finished, and made again");
     }
@@ -87,7 +90,10 @@ fn check(place: &Place, calls: &[(String, About)], finished: &mut BTreeMap<Strin
 #[tokio::test]
 async fn told_to_stop_it_stops_at_once_and_says_so() {
     let Some(program) = sandbox_program() else { return };
-    let (place, teacher) = (Place::new(), teacher(|_, _| Some(crate::endpoint::Reply::Raw(Vec::new(), crate::endpoint::Then::Hang))).await);
+    let (place, teacher) = (
+        Place::new(),
+        teacher(|_, _| Some(crate::endpoint::Reply::Raw(Vec::new(), crate::endpoint::Then::Hang))).await,
+    );
     let child = place.rollout(&program, &teacher.url, 1, &json!({})).spawn().unwrap();
     while teacher.calls() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;

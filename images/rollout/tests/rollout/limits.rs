@@ -7,7 +7,10 @@ use crate::endpoint::{Reply, answer, call};
 use crate::support::{About, Place, RIGHT, about, good_message, sandbox_program, teacher};
 
 /// How a first rollout ends under `plan`, and whether its patch leads to a second one.
-async fn ends(plan: Value, otherwise: impl Fn(usize, &Value) -> Option<Reply> + Send + Sync + 'static) -> Option<(RolloutOutcome, Place)> {
+async fn ends(
+    plan: Value,
+    otherwise: impl Fn(usize, &Value) -> Option<Reply> + Send + Sync + 'static,
+) -> Option<(RolloutOutcome, Place)> {
     let program = sandbox_program()?;
     let (place, teacher) = (Place::new(), teacher(otherwise).await);
     place.finish(place.rollout(&program, &teacher.url, 1, &plan)).await.succeeded();
@@ -35,7 +38,9 @@ async fn the_most_steps_and_what_was_done_until_then() {
 #[tokio::test]
 async fn an_answer_that_was_cut_off() {
     let cut = |_: usize, request: &Value| match about(request) {
-        About::First(2) => answered(&json!({"content": "so I"}), |answer| answer["choices"][0]["finish_reason"] = "length".into()),
+        About::First(2) => {
+            answered(&json!({"content": "so I"}), |answer| answer["choices"][0]["finish_reason"] = "length".into())
+        }
         _ => None,
     };
     let Some((outcome, place)) = ends(json!({}), cut).await else { return };
@@ -54,8 +59,12 @@ async fn a_full_context_whether_the_server_says_so_or_the_counts_do() {
     assert!(seeded(&place));
 
     let counted = |_: usize, request: &Value| match about(request) {
-        About::First(1) => answered(&good_message(About::First(1)), |answer| answer["usage"]["prompt_tokens"] = 4090.into()),
-        About::First(_) if request["messages"].as_array().unwrap().len() > 6 => panic!("asked although nothing fits any more"),
+        About::First(1) => {
+            answered(&good_message(About::First(1)), |answer| answer["usage"]["prompt_tokens"] = 4090.into())
+        }
+        About::First(_) if request["messages"].as_array().unwrap().len() > 6 => {
+            panic!("asked although nothing fits any more")
+        }
         _ => None,
     };
     let Some((outcome, place)) = ends(json!({"sampling": {"contextLength": 4096}}), counted).await else { return };
@@ -66,7 +75,9 @@ async fn a_full_context_whether_the_server_says_so_or_the_counts_do() {
 #[tokio::test]
 async fn a_server_that_cuts_conversations_in_silence_is_found_out() {
     let cutting = |_: usize, request: &Value| match about(request) {
-        About::First(2) => answered(&good_message(About::First(2)), |answer| answer["usage"]["prompt_tokens"] = 50.into()),
+        About::First(2) => {
+            answered(&good_message(About::First(2)), |answer| answer["usage"]["prompt_tokens"] = 50.into())
+        }
         _ => None,
     };
     let Some((outcome, place)) = ends(json!({}), cutting).await else { return };

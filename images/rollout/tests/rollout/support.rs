@@ -16,7 +16,7 @@ pub(crate) const GO: &str = "package ring\n\nfunc Next(items []int, at int) int 
 pub(crate) const WRONG: &str = "\treturn items[at+1]\n";
 pub(crate) const RIGHT: &str = "\treturn items[(at+1)%len(items)]\n";
 /// A text that a user could have written.
-pub(crate) const ISSUE: &str = "Next panics for the last index of a ring. I expected it to start over at the beginning.";
+pub(crate) const ISSUE: &str = "Next panics for the last index of a ring, whatever the ring holds. I expected it to start over at the beginning, as a ring without an end does.";
 
 /// The sandbox's program, beside ours. Cargo builds it with the whole workspace, and not with this crate alone.
 pub(crate) fn sandbox_program() -> Option<PathBuf> {
@@ -45,7 +45,9 @@ pub(crate) struct Finished {
 impl Place {
     /// With eight functions in its index.
     pub(crate) fn new() -> Self {
-        Self::with_functions(["Previous", "First", "Last", "Insert", "Remove", "Len", "Swap"].map(str::to_owned).as_slice())
+        Self::with_functions(
+            ["Previous", "First", "Last", "Insert", "Remove", "Len", "Swap"].map(str::to_owned).as_slice(),
+        )
     }
 
     /// With `Next`, and functions of these names.
@@ -53,7 +55,8 @@ impl Place {
         let place = Self { folder: tempfile::Builder::new().prefix("sera-t").tempdir().unwrap() };
         let source = place.path("source");
         std::fs::create_dir_all(source.join("src")).unwrap();
-        let others: String = names.iter().map(|name| format!("\nfunc {name}(n int) int {{\n\treturn n\n}}\n")).collect();
+        let others: String =
+            names.iter().map(|name| format!("\nfunc {name}(n int) int {{\n\treturn n\n}}\n")).collect();
         std::fs::write(source.join("src/ring.go"), format!("{GO}{others}")).unwrap();
         std::fs::write(source.join(".gitignore"), "*.log\nbuild/\n").unwrap();
         std::fs::write(source.join(".gitattributes"), "*.go text eol=crlf diff=nonsense\n").unwrap();
@@ -99,7 +102,15 @@ impl Place {
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
         command
-            .args(["rollout", "--batch=b1", "--teacher-model=some-model", "--sandbox=local", "--slots=2", "--teacher-retries=1", "--rehearsal"])
+            .args([
+                "rollout",
+                "--batch=b1",
+                "--teacher-model=some-model",
+                "--sandbox=local",
+                "--slots=2",
+                "--teacher-retries=1",
+                "--rehearsal",
+            ])
             .args([format!("--count={count}"), format!("--teacher-url={teacher}"), format!("--plan-json={plan}")])
             .args(["--store", &self.store_uri()])
             .arg("--sandbox-program")
@@ -153,7 +164,8 @@ impl Place {
     }
 
     pub(crate) fn trajectory(&self, record: &RolloutRecord) -> Trajectory {
-        let path = self.path(&format!("store/rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
+        let path =
+            self.path(&format!("store/rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
         serde_json::from_slice(&zstd::decode_all(&std::fs::read(path).unwrap()[..]).unwrap()).unwrap()
     }
 }

@@ -38,7 +38,10 @@ async fn the_teachers_key_is_in_no_log_no_record_and_no_sandbox_even_if_the_serv
     std::fs::write(secret.join("apiKey"), format!("{KEY}\n")).unwrap();
     // The first sample looks for it with a command, the second meets a server that says it in an error.
     let teacher = teacher(|_, request| match about(request) {
-        About::First(0) => Some(Reply::Json(answer(&call("bash", &json!({"command": "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'"}))))),
+        About::First(0) => Some(Reply::Json(answer(&call(
+            "bash",
+            &json!({"command": "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'"}),
+        )))),
         About::First(2) => Some(Reply::Status(422, "", format!("bad key {KEY}"))),
         _ => None,
     })
@@ -57,7 +60,9 @@ async fn the_teachers_key_is_in_no_log_no_record_and_no_sandbox_even_if_the_serv
 async fn a_teacher_that_is_away_gives_no_sample_an_end_and_the_command_is_worth_another_try() {
     let Some(program) = sandbox_program() else { return };
     let place = Place::new();
-    for (status, code, reason) in [(503, 11, "TeacherUnavailable"), (401, 10, "TeacherAccessDenied"), (404, 10, "TeacherNotFound")] {
+    for (status, code, reason) in
+        [(503, 11, "TeacherUnavailable"), (401, 10, "TeacherAccessDenied"), (404, 10, "TeacherNotFound")]
+    {
         let teacher = Endpoint::start(move |_, _| Reply::Status(status, "", "no".into())).await;
         let finished = place.finish(place.rollout(&program, &teacher.url, 2, &json!({}))).await;
         assert_eq!(finished.code, Some(code), "{}", finished.log);
@@ -82,7 +87,11 @@ async fn one_conversation_that_breaks_the_teacher_ends_alone() {
     command.args(["--teacher-retries=3"]);
     place.finish(command).await.succeeded();
     let outcomes: Vec<_> = (0..8).map(|sample| place.outcome(sample)).collect();
-    let failed: Vec<&str> = outcomes.iter().filter(|outcome| outcome.first == RolloutOutcome::TeacherError).map(|outcome| outcome.function.name.as_str()).collect();
+    let failed: Vec<&str> = outcomes
+        .iter()
+        .filter(|outcome| outcome.first == RolloutOutcome::TeacherError)
+        .map(|outcome| outcome.function.name.as_str())
+        .collect();
     assert_eq!(failed, ["Swap"]);
 }
 
@@ -94,7 +103,8 @@ async fn a_setup_that_fails_and_a_program_that_is_missing_are_for_their_owner_to
     let finished = place.finish(place.rollout(&program, &teacher.url, 1, &plan)).await;
     assert_eq!(finished.code, Some(10), "{}", finished.log);
     assert!(finished.message.contains("SetupFailed"), "{}", finished.message);
-    let finished = place.finish(place.rollout(Path::new("/nonexistent/sera-sandbox"), &teacher.url, 1, &json!({}))).await;
+    let finished =
+        place.finish(place.rollout(Path::new("/nonexistent/sera-sandbox"), &teacher.url, 1, &json!({}))).await;
     assert_eq!(finished.code, Some(10));
     assert!(finished.message.contains("SandboxProgramMissing"), "{}", finished.message);
     assert_eq!(teacher.calls(), 0);
@@ -121,7 +131,10 @@ async fn whoever_watches_sees_counts_and_no_samples() {
     let get = async |path: &str| -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         text.split_once("\r\n\r\n").unwrap().1.to_owned()
@@ -131,7 +144,11 @@ async fn whoever_watches_sees_counts_and_no_samples() {
     // 11 answered calls: 10 fresh, 90 cached and 10 written tokens each.
     assert_eq!((progress.usage.calls, progress.cost.unwrap().as_str()), (11, "0.001309"));
     let metrics = get("/metrics").await;
-    for line in ["sera_rollouts_total{outcome=\"Submitted\",rollout=\"t1\"} 1", "sera_rollouts_running 1", "sera_teacher_calls_total 11"] {
+    for line in [
+        "sera_rollouts_total{outcome=\"Submitted\",rollout=\"t1\"} 1",
+        "sera_rollouts_running 1",
+        "sera_teacher_calls_total 11",
+    ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     child.kill().await.unwrap();
@@ -166,7 +183,9 @@ fn kill_sandboxes(folder: &str) {
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let command = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-        if command.split('\0').next().is_some_and(|program| program.ends_with("sera-sandbox")) && command.contains(folder) {
+        if command.split('\0').next().is_some_and(|program| program.ends_with("sera-sandbox"))
+            && command.contains(folder)
+        {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }

@@ -79,7 +79,10 @@ impl Rollouts {
         }
         for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message=all"]] {
             let mut git = Command::new("git");
-            git.arg("-C").arg(&repository).args(["-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments);
+            git.arg("-C")
+                .arg(&repository)
+                .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+                .args(arguments);
             assert!(git.status().unwrap().success(), "git {arguments:?}");
         }
         let source = repository.to_str().unwrap();

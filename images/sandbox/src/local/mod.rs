@@ -68,6 +68,11 @@ pub(crate) enum LocalError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Root's processes could neither be told apart nor limited.
+    #[error(
+        "root runs commands in namespaces of their own only, and this kernel gives none: be another user, or use a container"
+    )]
+    Root,
     /// The program cannot be started again.
     #[error("cannot start in the namespaces: {0}")]
     Start(#[source] io::Error),
@@ -87,6 +92,7 @@ pub(crate) fn in_namespaces(folder: &Path) -> Result<Option<ExitCode>, LocalErro
     }
     let status = again(Step::Enter).status().map_err(LocalError::Start)?;
     match status.code().and_then(|code| u8::try_from(code).ok()) {
+        Some(NO_NAMESPACES) if geteuid().is_root() => Err(LocalError::Root),
         Some(NO_NAMESPACES) => Ok(None),
         Some(code) => Ok(Some(ExitCode::from(code))),
         None => Ok(Some(ExitCode::FAILURE)),

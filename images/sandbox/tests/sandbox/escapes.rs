@@ -93,7 +93,8 @@ const OTHERS: &[Try] = &[
     harmless("take the open files of sera-sandbox", r#"prlimit --pid $GUARD --nofile=512:512 && echo ESCAPED"#),
     harmless("bind sera-sandbox to one processor", r#"taskset -p 1 $GUARD && echo ESCAPED"#),
     harmless("make sera-sandbox slow", r#"renice -n 1 -p $GUARD && echo ESCAPED"#),
-    harmless(
+    // Where a cgroup keeps root itself from disks, there is no way out to be shown.
+    only_inside(
         "read a disk past its file system",
         "for d in /dev/[svn][dbv][a-z0-9]* /dev/mem; do head -c 512 $d | grep -q . && echo ESCAPED; done",
     ),
@@ -107,7 +108,7 @@ const OTHERS: &[Try] = &[
 
 /// Calls of the kernel.
 const KERNEL: &[Try] = &[
-    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill $!"),
+    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill -KILL $!"),
     harmless("read another process's memory", "sleep 9 & sleep 0.2; call 310 $! 0 0 0 0 0; kill $!"),
     harmless("write another process's memory", "sleep 9 & sleep 0.2; call 311 $! 0 0 0 0 0; kill $!"),
     harmless("a new user namespace", "unshare --user true && echo ESCAPED"),
@@ -210,12 +211,12 @@ import socket
 s = socket.socket(socket.AF_UNIX)
 s.bind('\0sera-escape')" && echo ESCAPED"#,
     ),
-    harmless("a socket of the kernel's ciphers", "socket '38, 5, 0'"),
+    only_inside("a socket of the kernel's ciphers", "socket '38, 5, 0'"),
     harmless(
         "the shell's own network",
         "python3 -m http.server 18749 --bind 127.0.0.1 >/dev/null 2>&1 & sleep 1; (: </dev/tcp/127.0.0.1/18749) && echo ESCAPED; kill $!",
     ),
-    harmless(
+    only_inside(
         "a pair of sockets that is not of the unix kind",
         "python3 -c 'import socket; socket.socket(30, 1)' && echo ESCAPED",
     ),
@@ -259,14 +260,14 @@ fn try_outside(way: &Try, place: &Path, driver: &Path, outside: &Path) {
     assert!(output.contains("ESCAPED"), "without the sandbox `{}` has to get through: {output}", way.name);
 }
 
-fn try_all(ways: &[Try], sandbox: &mut Sandbox) {
+fn try_all(ways: &[Try], sandbox: &mut Sandbox, first_outside: bool) {
     let (driver, outside) = (sandbox.path("driver"), sandbox.path("outside"));
     let place = tempfile::tempdir().unwrap();
     let guard = if sandbox.protections.iter().any(|kept| kept == "pid-namespace") { 1 } else { sandbox.pid() };
     let mut escaped = Vec::new();
     for way in ways {
         prepare(&outside);
-        if way.works_outside && nix_is_root() {
+        if first_outside && way.works_outside && is_root() {
             try_outside(way, place.path(), &driver, &outside);
             prepare(&outside);
         }
@@ -288,31 +289,31 @@ fn try_all(ways: &[Try], sandbox: &mut Sandbox) {
     assert!(escaped.is_empty(), "{} got out:\n{}", escaped.len(), escaped.join("\n"));
 }
 
-fn nix_is_root() -> bool {
+fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
 }
 
 #[test]
 fn nobody_elses_files_and_processes_are_reached() {
-    try_all(OTHERS, &mut Sandbox::new());
+    try_all(OTHERS, &mut Sandbox::new(), true);
 }
 
 #[test]
 fn the_kernel_does_nothing_that_reaches_beyond_the_slot() {
-    try_all(KERNEL, &mut Sandbox::new());
+    try_all(KERNEL, &mut Sandbox::new(), true);
 }
 
 #[test]
 fn there_is_no_network() {
-    try_all(NETWORK, &mut Sandbox::new());
+    try_all(NETWORK, &mut Sandbox::new(), true);
 }
 
 #[test]
 fn nothing_gets_out_of_namespaces_of_its_own() {
     let Some(mut sandbox) = Sandbox::local(&policy()) else { return };
-    try_all(OTHERS, &mut sandbox);
-    try_all(KERNEL, &mut sandbox);
-    try_all(NETWORK, &mut sandbox);
+    try_all(OTHERS, &mut sandbox, false);
+    try_all(KERNEL, &mut sandbox, false);
+    try_all(NETWORK, &mut sandbox, false);
 }
 
 #[test]

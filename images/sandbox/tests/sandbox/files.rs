@@ -112,7 +112,7 @@ fn what_setup_does_is_part_of_the_baseline_and_is_restored() {
     let venv = tempfile::tempdir().unwrap();
     fs::write(venv.path().join("tool"), "pristine").unwrap();
     let policy = Policy {
-        setup: Some("echo built >built; echo cached >$HOME/cache; echo set up >$TMPDIR/t; echo installed >>\"$VENV/tool\"; echo said; rm -f nothing".to_owned()),
+        setup: Some("echo built >built; echo cached >~/cache; echo set up >\"$TMPDIR/t\"; echo installed >>\"$VENV/tool\"; echo said; rm -f nothing".to_owned()),
         writable_paths: vec![venv.path().display().to_string()],
         env: vec![("VENV".to_owned(), venv.path().display().to_string())],
         ..policy()
@@ -123,9 +123,9 @@ fn what_setup_does_is_part_of_the_baseline_and_is_restored() {
     };
     assert_eq!(setup_output.as_deref(), Some("said\n"));
     assert_eq!(sandbox.changed(), BTreeMap::new());
-    sandbox.run("rm -rf built ~/* $TMPDIR/* \"$VENV\"/*; echo x >$HOME/x");
+    sandbox.run("rm -rf built ~/* \"$TMPDIR\"/* \"$VENV\"/*; echo x >~/x");
     sandbox.wipe();
-    let look = "cat built ~/cache $TMPDIR/t \"$VENV/tool\"; ls ~";
+    let look = "cat built ~/cache \"$TMPDIR/t\" \"$VENV/tool\"; ls ~";
     assert_eq!(sandbox.run(look), "built\ncached\nset up\npristineinstalled\ncache\n");
     sandbox.put("t2", &Tree::of(&[("a", "2")]));
     assert_eq!(sandbox.run(look), "built\ncached\nset up\npristineinstalled\ncache\n", "not installed twice");
@@ -146,22 +146,22 @@ fn nothing_planted_is_found_after_a_wipe_or_another_tree() {
     let tree = Tree::of(&[("a", "1"), (".gitignore", "ignored\n"), ("d/e/f", "2")]);
     let plant = [
         "echo CANARY >ignored; echo CANARY >d/e/.hidden; mkdir -p x/y/z; echo CANARY >x/y/z/c",
-        "echo CANARY >$TMPDIR/c; echo CANARY >~/c; mkdir -p ~/.config; echo CANARY >~/.config/c",
+        "echo CANARY >\"$TMPDIR/c\"; echo CANARY >~/c; mkdir -p ~/.config; echo CANARY >~/.config/c",
         "git init -q . && git add -A && git -c user.name=n -c user.email=e commit -qm CANARY && echo CANARY >a && git stash -q 2>/dev/null; true",
-        "(setsid sh -c 'while :; do echo CANARY >late; echo CANARY >$HOME/late; sleep 0.01; done' >/dev/null 2>&1 &)",
+        "(setsid sh -c 'while :; do echo CANARY >late; echo CANARY >~/late; sleep 0.01; done' >/dev/null 2>&1 &)",
         "mkfifo pipe; ln -s /etc etc; chmod 0 d; mkdir locked; echo CANARY >locked/c; chmod 0 locked",
         "python3 -c \"import os\nfor i in range(3000):\n os.mkdir('n'); os.chdir('n')\nopen('c', 'w').write('CANARY')\"",
         "python3 -c 'import os; os.setxattr(\".\", \"user.CANARY\", b\"CANARY\")'; export LEFT=CANARY; cd /; f() { echo CANARY; }",
     ];
     for (round, next) in ["t1", "t1", "t2", "t1"].into_iter().enumerate() {
         sandbox.put(next, &tree);
-        let look = "set; find . ~ $TMPDIR | sort; grep -ral CANARY . ~ $TMPDIR; git log 2>&1 | head -1; git stash list 2>&1 | head -1; pwd; python3 -c 'import os; print(os.listxattr(\".\"))'";
+        let look = "set; find . ~ \"$TMPDIR\" | sort; grep -ral CANARY . ~ \"$TMPDIR\"; git log 2>&1 | head -1; git stash list 2>&1 | head -1; pwd; python3 -c 'import os; print(os.listxattr(\".\"))'";
         let found = sandbox.run(look);
         assert!(!found.contains("CANARY") && !found.contains("late"), "round {round}: {found}");
         for command in plant {
             sandbox.exec(command);
         }
-        assert!(sandbox.run("find . | wc -l").trim().parse::<u32>().unwrap() > 20);
+        assert!(sandbox.run("cd \"$OLDPWD\"; find . 2>/dev/null | wc -l").trim().parse::<u32>().unwrap() > 20);
         let restored = sandbox.wipe();
         assert!(restored > 5, "{restored}");
         assert_eq!(sandbox.run("cat a d/e/f; find . -mindepth 1 | wc -l"), "125\n");
@@ -173,8 +173,9 @@ fn nothing_planted_is_found_after_a_wipe_or_another_tree() {
 fn the_workspace_itself_cannot_be_taken_away() {
     let mut sandbox = Sandbox::new();
     sandbox.put("t1", &Tree::of(&[("a/b", "1")]));
-    sandbox
-        .exec("rm -rf \"$PWD\" ~ $TMPDIR; cd /; mv \"$OLDPWD\" /tmp/elsewhere; rmdir \"$OLDPWD\"; chmod 0 \"$OLDPWD\"");
+    sandbox.exec(
+        "rm -rf \"$PWD\" ~ \"$TMPDIR\"; cd /; mv \"$OLDPWD\" /tmp/elsewhere; rmdir \"$OLDPWD\"; chmod 0 \"$OLDPWD\"",
+    );
     assert_eq!(sandbox.changed(), changed(&[("a/b", Changed::Gone)]));
     sandbox.wipe();
     assert_eq!(sandbox.run("cat a/b; pwd"), format!("1{}\n", sandbox.workspace.display()));
@@ -226,6 +227,7 @@ fn a_stream_that_is_no_tree_is_refused() {
     assert!(refused(&[]).contains("nothing was sent"));
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Link);
+    header.set_mode(0o644);
     let mut builder = tar::Builder::new(Vec::new());
     header.set_size(0);
     builder.append_link(&mut header, "shadow", "/etc/shadow").unwrap();

@@ -130,9 +130,9 @@ fn who_speaks_another_protocol_or_out_of_turn_is_told() {
     let refused = |request: &Request| {
         let (mut child, mut input) = raw();
         frame::write_message(&mut input, request).unwrap();
-        drop(input);
         let mut output = child.stdout.take().unwrap();
         let answer = frame::read_message(&mut output).unwrap().unwrap();
+        drop(input);
         assert!(!child.wait().unwrap().success());
         let Answer::Failed { fault: Fault::Protocol, message, fatal: true } = answer else { panic!("{answer:?}") };
         message
@@ -145,9 +145,9 @@ fn who_speaks_another_protocol_or_out_of_turn_is_told() {
 fn noise_instead_of_frames_ends_it() {
     let (mut child, mut input) = raw();
     std::io::Write::write_all(&mut input, b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    drop(input);
     let mut said = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+    drop(input);
     assert!(!child.wait().unwrap().success());
     assert!(String::from_utf8_lossy(&said).contains("protocol"));
 }

@@ -295,6 +295,7 @@ impl Tree {
     pub(crate) fn link(mut self, path: &str, target: &str) -> Self {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
         header.set_size(0);
         self.builder.append_link(&mut header, path, target).unwrap();
         self

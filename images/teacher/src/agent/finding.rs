@@ -175,7 +175,7 @@ pub(crate) fn defined(language: Language, line: &str) -> Option<String> {
     let rated = words.map(|word| (is_defined_in(language, line, word), word));
     rated
         .filter(|(certainty, word)| *certainty > 1 && !is_keyword(word))
-        .max_by_key(|(certainty, _)| *certainty)
+        .min_by_key(|(certainty, _)| std::cmp::Reverse(*certainty))
         .map(|(_, word)| word.to_owned())
 }
 
@@ -230,6 +230,10 @@ mod tests {
     fn the_name_of_a_definition_is_read() {
         assert_eq!(defined(Language::Python, "    def close(self, force):").as_deref(), Some("close"));
         assert_eq!(defined(Language::Java, "    public static int close(final int force) {").as_deref(), Some("close"));
+        assert_eq!(
+            defined(Language::Kotlin, "    fun close(force: Boolean = false): Boolean {").as_deref(),
+            Some("close")
+        );
         assert_eq!(defined(Language::C, "    if (close(fd)) {"), None);
     }
 }

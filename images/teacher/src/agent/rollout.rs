@@ -99,7 +99,8 @@ fn second(teacher: &Teacher, session: &mut Session<'_>) -> Step<Never> {
 /// Looks for what the prompt mentions.
 fn by_mention(session: &mut Session<'_>, root: &str) -> Step<Option<Found>> {
     let text = mentions::without_fences(&session.conversation.prompt);
-    let names = mentions::likely_names(&text).into_iter().filter(|name| !NO_NAMES.contains(&name.as_str()) && name.len() > 1);
+    let names =
+        mentions::likely_names(&text).into_iter().filter(|name| !NO_NAMES.contains(&name.as_str()) && name.len() > 1);
     let messages = mentions::quoted(&text).into_iter().map(|(_, span)| span.to_owned());
     let messages = messages.filter(|span| span.contains(' ') && span.len() >= 8);
     finding::by_mention(session, root, &names.collect::<Vec<_>>(), &messages.collect::<Vec<_>>())

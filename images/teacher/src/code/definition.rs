@@ -81,7 +81,8 @@ fn certainty(language: Language, before: &str, after: &str, line: &str) -> u8 {
 fn keyed(language: Language, before: &str, after: &str, last: &str) -> u8 {
     let line_word = |word: &str| words(before).any(|found| found == word);
     let function = match language {
-        Language::Kotlin => line_word("fun"),
+        // Parameters and the result follow the same word, and stand in or behind brackets.
+        Language::Kotlin => line_word("fun") && before.rsplit("fun").next().is_some_and(|since| !since.contains('(')),
         Language::Swift => last == "func",
         _ => last == "def",
     };

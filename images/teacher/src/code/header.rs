@@ -199,9 +199,10 @@ fn parameter(language: Language, text: &str) -> Option<Parameter> {
         }
         Language::JavaScript | Language::Ruby => (text, ""),
         Language::Go => text.split_once(' ')?,
+        // What is passed by reference is often an output, and may be missing.
         Language::Php => {
-            let at = text.rfind('$')?;
-            (&text[at + 1..], text[..at].trim())
+            let (kind, name) = text.rsplit_once('$').filter(|(kind, _)| !kind.contains('&'))?;
+            (name, kind.trim())
         }
         Language::Java | Language::CSharp | Language::C | Language::Cpp => {
             let at = text.rfind(|c: char| !(c.is_alphanumeric() || c == '_'))?;

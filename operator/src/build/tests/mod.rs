@@ -7,9 +7,9 @@ mod wishes;
 
 use sera_crds::{
     batch::SampleRange,
-    contract::{DatasetPlan, RolloutPlan, VerificationPlan},
+    contract::{DatasetPlan, FunctionSelection, RolloutPlan, VerificationPlan},
     run::{Commits, PodSettings, Pods, RehearsalShares},
-    values::{Stage, StoreUri},
+    values::{Language, Stage, StoreUri},
 };
 use serde_json::{Value, json};
 
@@ -54,6 +54,18 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             revision: "main".into(),
             commits: Commits { count: 4, lookback_days: 30 },
             credentials: secret("git-secret", "spec.source.git.credentialsSecretRef"),
+            functions: FunctionSelection {
+                include: vec!["src/**".parse().unwrap()],
+                exclude: vec!["src/old/**".parse().unwrap()],
+                languages: vec![Language::Go, Language::Rust],
+                held_out_fraction: "0.1".parse().unwrap(),
+                held_out_seed: 42,
+            },
+            github: Some(GitHubParts {
+                repository: "acme/billing".into(),
+                api_url: "https://api.github.example".into(),
+                credentials: Some("github-secret".into()),
+            }),
         }),
         snapshot_at: None,
         rehearsal: Some(RehearsalParts { seed: 7, shares: RehearsalShares::default() }),

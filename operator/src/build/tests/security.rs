@@ -41,7 +41,7 @@ fn secrets_are_files_of_optional_volumes_and_never_arguments_or_variables() {
         for container in containers(&pod) {
             assert!(container.get("envFrom").is_none());
             let told = format!("{}{}", container["args"], container["env"]);
-            for name in ["git-secret", "s3-secret", "teacher-secret", "authority-secret"] {
+            for name in ["git-secret", "github-secret", "s3-secret", "teacher-secret", "authority-secret"] {
                 assert!(!told.contains(name), "{stage}: {told}");
             }
         }
@@ -61,7 +61,7 @@ fn each_program_sees_the_secrets_that_it_needs_and_a_sandbox_none() {
     };
     for (stage, pod) in every_pod() {
         let expected: &[&str] = match stage {
-            Stage::Snapshot => &["git-credentials", "store-credentials"],
+            Stage::Snapshot => &["git-credentials", "github-credentials", "store-credentials"],
             Stage::Rollouts => &["store-credentials", "teacher-credentials"],
             Stage::Serving => &[],
             _ => &["store-credentials"],

@@ -13,14 +13,14 @@ use super::invariants::{assert_conditions, assert_counts, assert_history};
 use crate::facts::{BatchFacts, BatchResult, JobFacts, PodFacts, PodPhase, TeacherFacts, Uid};
 use crate::plan::{
     Finding, Intent, Make, Observed, Plan, Removable, Work,
-    conditions::{ConditionType, Truth},
+    conditions::ConditionType,
     plan,
-    record::{Generation, Record},
+    record::Record,
     settle::{Made, settle},
     sight::Evidence,
     tests::{
-        at, batch_intent, child, counts, dataset, digest, ended, failure, intent, job_of, owner, pod, policy, success,
-        teacher, totals, verified,
+        at, child, counts, dataset, digest, ended, failure, job_of, owner, pod, policy, success, teacher, totals,
+        verified,
     },
 };
 

@@ -122,6 +122,22 @@ fn without_type_arguments(name: &str) -> String {
         .collect()
 }
 
+/// How lines begin that only C++ has.
+const MARKS: [&str; 12] = [
+    "class ",
+    "namespace ",
+    "namespace{",
+    "template<",
+    "template <",
+    "public:",
+    "private:",
+    "protected:",
+    "using ",
+    "constexpr ",
+    "#include <string>",
+    "inline namespace",
+];
+
 /// What a header is written in; none for Objective-C. The marks are those that linguist's heuristics look for.
 pub(super) fn header(text: &str) -> Option<Language> {
     let begins = |line: &str, words: &[&str]| words.iter().any(|word| line.starts_with(word));
@@ -129,20 +145,6 @@ pub(super) fn header(text: &str) -> Option<Language> {
     if lines().any(|line| begins(line, &["@interface", "@protocol", "@class", "@end", "#import "])) {
         return None;
     }
-    const MARKS: [&str; 12] = [
-        "class ",
-        "namespace ",
-        "namespace{",
-        "template<",
-        "template <",
-        "public:",
-        "private:",
-        "protected:",
-        "using ",
-        "constexpr ",
-        "#include <string>",
-        "inline namespace",
-    ];
     let is_cpp = lines().any(|line| begins(line, &MARKS) || line.contains("std::"));
     Some(if is_cpp { Language::Cpp } else { Language::C })
 }

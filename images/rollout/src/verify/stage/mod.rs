@@ -65,8 +65,8 @@ pub(crate) enum Scope {
         /// How many it has.
         count: u32,
     },
-    /// All that the store has of all batches, and all that earlier verdicts name.
-    All,
+    /// All that the store has of these batches, or of every batch where none is named, and all that earlier verdicts name.
+    Batches(Vec<String>),
 }
 
 /// Why there are no verdicts.
@@ -169,7 +169,7 @@ pub(crate) async fn run(
             let samples = (*first..first.saturating_add(u64::from(*count))).collect();
             verification.batch(name, &samples, &mut counts).await?
         }
-        Scope::All => verification.all(&mut counts).await?,
+        Scope::Batches(named) => verification.all(named, &mut counts).await?,
     };
     Ok(StageResult::Verification { verdicts, policy: name, counts })
 }
@@ -201,9 +201,10 @@ struct Verification {
 
 impl Verification {
     /// Every batch in the order of their names. What proves them together is the digest of what `sha256sum` would print.
-    async fn all(&self, counts: &mut VerificationCounts) -> Result<Artifact, VerificationError> {
+    async fn all(&self, named: &[String], counts: &mut VerificationCounts) -> Result<Artifact, VerificationError> {
         let mut list = Vec::new();
-        let batches = self.folders(ROLLOUTS).await?;
+        // A batch that is still at work must not be looked at: its verdicts would be those of what it has so far.
+        let batches = if named.is_empty() { self.folders(ROLLOUTS).await? } else { named.iter().cloned().collect() };
         if batches.is_empty() {
             return Err(VerificationError::Nothing);
         }

@@ -1,10 +1,15 @@
 //! What the teacher can do: which of the offered tools executes commands, which edits, which submits, and what their parameters are called. Told from
 //! names, descriptions and enums of their schemas; a client without tools gets its commands between fences.
 
+mod schema;
+
 use serde_json::{Map, Value, json};
 
 use super::conversation::Conversation;
 use crate::protocol::Tool;
+use schema::Offered;
+
+pub(super) use schema::hits;
 
 /// The tools, by what they are for.
 #[derive(Debug, Default)]
@@ -182,155 +187,6 @@ impl Edit {
             vec![(self.path.as_str(), json!(path)), (self.old.as_str(), json!(old)), (self.new.as_str(), json!(new))];
         self.call(self.operation.as_ref().map(|(_, replace, _)| replace.as_str()), rest)
     }
-}
-
-/// A tool as it is offered.
-struct Offered<'a> {
-    name: &'a str,
-    description: &'a str,
-    parameters: Vec<Parameter<'a>>,
-}
-
-struct Parameter<'a> {
-    name: &'a str,
-    description: &'a str,
-    kind: &'a str,
-    choices: Vec<&'a str>,
-    required: bool,
-}
-
-impl<'a> Offered<'a> {
-    fn new(tool: &'a Tool) -> Self {
-        let schema = &tool.function.parameters;
-        let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        let properties = schema.get("properties").and_then(Value::as_object);
-        let parameter = |(name, schema): (&'a String, &'a Value)| Parameter {
-            name,
-            description: schema["description"].as_str().unwrap_or_default(),
-            kind: schema["type"].as_str().unwrap_or("string"),
-            choices: schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
-            required: required.contains(&name.as_str()),
-        };
-        Self {
-            name: &tool.function.name,
-            description: &tool.function.description,
-            parameters: properties.into_iter().flatten().map(parameter).collect(),
-        }
-    }
-
-    /// How well the tool fits "executes commands", if it can at all.
-    fn run(&self) -> Option<(usize, Run)> {
-        const WORDS: [&str; 10] =
-            ["bash", "shell", "command", "execute", "run", "terminal", "cmd", "script", "exec", "sh"];
-        let texts =
-            self.parameters.iter().filter(|parameter| parameter.kind == "string" && parameter.choices.is_empty());
-        let command = texts.max_by_key(|parameter| {
-            2 * hits(parameter.name, &WORDS) + hits(parameter.description, &WORDS) + usize::from(parameter.required)
-        })?;
-        let likelihood = 3 * hits(self.name, &WORDS) + hits(self.description, &WORDS) + 2 * hits(command.name, &WORDS);
-        let rest = self
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.required && parameter.name != command.name)
-            .map(filled)
-            .collect();
-        (likelihood > 0)
-            .then(|| (likelihood, Run::Tool { name: self.name.to_owned(), command: command.name.to_owned(), rest }))
-    }
-
-    fn edit(&self) -> Option<Edit> {
-        // The words are in the order of how well they fit; a name says more than a description.
-        let find = |words: &[&str], not: &[&str]| {
-            let texts = || {
-                self.parameters.iter().filter(|parameter| parameter.kind == "string" && parameter.choices.is_empty())
-            };
-            let left = || texts().filter(|parameter| !not.contains(&parameter.name));
-            let named = words.iter().find_map(|word| left().find(|parameter| hits(parameter.name, &[word]) > 0));
-            let described =
-                || words.iter().find_map(|word| left().find(|parameter| hits(parameter.description, &[word]) > 0));
-            named.or_else(described).map(|parameter| parameter.name)
-        };
-        let path = find(&["path", "file", "filename", "filepath"], &[])?;
-        let old =
-            find(&["old", "search", "find", "before", "existing", "original", "replaced", "current", "from"], &[path])?;
-        let new = find(&["new", "replacement", "after", "with", "updated", "replace", "to"], &[path, old])?;
-        let operation = self.parameters.iter().find(|parameter| !parameter.choices.is_empty());
-        let choice = |words: &[&str]| {
-            let choices = &operation?.choices;
-            // The words are in the order of how well they fit.
-            words
-                .iter()
-                .find_map(|word| choices.iter().find(|choice| hits(choice, &[word]) > 0))
-                .map(|choice| (*choice).to_owned())
-        };
-        let operation = match operation {
-            Some(parameter) => {
-                let replace = choice(&["replace", "edit", "substitute", "modify", "update"])?;
-                Some((parameter.name.to_owned(), replace, choice(&["view", "show", "open", "read", "cat", "print"])))
-            }
-            None => None,
-        };
-        Some(Edit {
-            name: self.name.to_owned(),
-            path: path.to_owned(),
-            old: old.to_owned(),
-            new: new.to_owned(),
-            operation,
-            range: self.range(),
-        })
-    }
-
-    fn range(&self) -> Option<Range> {
-        let named = |kinds: &[&str], words: &[&str]| {
-            let fits = |parameter: &&Parameter<'_>| kinds.contains(&parameter.kind) && hits(parameter.name, words) > 0;
-            self.parameters.iter().find(fits).map(|parameter| parameter.name.to_owned())
-        };
-        let pair = named(&["array"], &["range", "lines", "view", "span"]).map(Range::Pair);
-        let numbers = ["integer", "number"];
-        pair.or_else(|| {
-            Some(Range::Ends(
-                named(&numbers, &["start", "from", "first", "begin"])?,
-                named(&numbers, &["end", "to", "last", "stop"])?,
-            ))
-        })
-    }
-
-    fn submit(&self) -> Option<(String, Map<String, Value>)> {
-        const WORDS: [&str; 7] = ["submit", "finish", "done", "complete", "final", "finalize", "end"];
-        let described = hits(self.description, &WORDS) > 0
-            && self.parameters.iter().all(|parameter| !parameter.required)
-            && hits(self.description, &["command", "edit"]) == 0;
-        let fits = hits(self.name, &WORDS) > 0 || described;
-        fits.then(|| {
-            (self.name.to_owned(), self.parameters.iter().filter(|parameter| parameter.required).map(filled).collect())
-        })
-    }
-}
-
-/// Something for a parameter that has to be there.
-fn filled(parameter: &Parameter<'_>) -> (String, Value) {
-    let value = match parameter.kind {
-        "boolean" => json!(true),
-        "integer" | "number" => json!(60),
-        "array" => json!([]),
-        "object" => json!({}),
-        _ => json!(parameter.choices.first().copied().unwrap_or("The change is made and looked over.")),
-    };
-    (parameter.name.to_owned(), value)
-}
-
-/// How many of `words` a name or a description has.
-pub(super) fn hits(text: &str, words: &[&str]) -> usize {
-    let mut spaced = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        // `oldString` has two words.
-        if c.is_uppercase() && spaced.ends_with(char::is_lowercase) {
-            spaced.push(' ');
-        }
-        spaced.extend(c.to_lowercase());
-    }
-    spaced.split(|c: char| !c.is_alphanumeric()).filter(|word| words.contains(word)).count()
 }
 
 /// The label of the fences that commands are to be written between, if the prompt shows any.
