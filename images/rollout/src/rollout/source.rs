@@ -83,13 +83,9 @@ impl Source {
         let file = folder.join(&manifest.style.path);
         stored::fetch(store, &manifest.style, &file, &step).await?;
         let examples = Reader::new(std::fs::File::open(&file).map_err(StoredError::Scratch)?);
-<<<<<<< HEAD
-        let examples = examples.and_then(Iterator::collect::<Result<Vec<StyleExample>, JsonlError>>).map_err(SourceError::Examples)?;
-=======
         let examples = examples
             .and_then(Iterator::collect::<Result<Vec<StyleExample>, JsonlError>>)
             .map_err(SourceError::Examples)?;
->>>>>>> main
         if examples.is_empty() {
             return Err(SourceError::NoExamples);
         }
