@@ -109,10 +109,13 @@ impl Conversation {
     }
 
     fn push(&mut self, message: &impl Serialize) {
+        let message = json(message);
+        // Conversations are held by the hundred: no room is kept for what may still come.
+        self.messages.reserve_exact(message.len() + 1);
         if !self.messages.is_empty() {
             self.messages.push(',');
         }
-        self.messages.push_str(&json(message));
+        self.messages.push_str(&message);
     }
 
     /// The body of a request; `aside` is a last user message that is in this request alone.
@@ -122,10 +125,11 @@ impl Conversation {
             if settings.streaming { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
         let limit = settings.max_output_tokens.map(|tokens| format!(",\"max_tokens\":{tokens}")).unwrap_or_default();
         let tools = if self.tools == "[]" { String::new() } else { format!(",\"tools\":{}", self.tools) };
-        let (model, messages, temperature) = (json(&settings.model), &self.messages, settings.temperature);
-        format!(
-            "{{\"model\":{model},\"messages\":[{messages}{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}}}"
-        )
+        let (model, temperature) = (json(&settings.model), settings.temperature);
+        let head = format!("{{\"model\":{model},\"messages\":[");
+        let tail = format!("{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}}}");
+        // As long as it has to be, and no longer.
+        [head.as_str(), &self.messages, &tail].concat()
     }
 }
 

@@ -149,15 +149,17 @@ impl Teacher {
 
     /// Asks, and asks again where that may help, until there is an answer.
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, ChatError> {
-        let body = Bytes::from(ask.conversation.request(ask.aside, &self.settings(ask)));
         let begun = Instant::now();
         let mut pauses = self.pauses();
         let mut tries = 0;
+        let mut failed = None;
         loop {
-            let replica = self.replicas.admit(ask.key, ask.until).await.ok_or(ChatError::OutOfTime)?;
+            let replica = self.replicas.admit(ask.key, failed, ask.until).await.ok_or(ChatError::OutOfTime)?;
             tries += 1;
             let limit = ask.until.min(Instant::now() + self.patience.call);
-            let attempt = self.connection.attempt(replica.url(), body.clone(), self.patience.stall);
+            // Made anew for each try: what was sent is not held while the answer is waited for.
+            let body = Bytes::from(ask.conversation.request(ask.aside, &self.settings(ask)));
+            let attempt = self.connection.attempt(replica.url(), body, self.patience.stall);
             let fault = match tokio::time::timeout_at(limit, attempt).await {
                 Ok(Attempt::Answered(answer)) => {
                     replica.succeeded();
@@ -173,7 +175,8 @@ impl Teacher {
                 Err(_) if limit == ask.until => return Err(ChatError::OutOfTime),
                 Err(_) => Fault::Late { limit: self.patience.call },
             };
-            if fault.blames_the_replica() {
+            failed = fault.blames_the_replica().then_some(replica);
+            if let Some(replica) = failed {
                 replica.failed();
             }
             let Some(pause) = pauses.next() else {

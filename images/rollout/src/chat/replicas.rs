@@ -41,10 +41,12 @@ impl Replicas {
         if replicas.is_empty() { Err(SetupError::NoUrl) } else { Ok(Self(replicas)) }
     }
 
-    /// The replica for `key`: the first of its own order that is not left alone. Where all are, this waits for the first that may be tried again;
-    /// none where that is not before `until`.
-    pub(super) async fn admit(&self, key: &str, until: Instant) -> Option<&Replica> {
-        let order = self.order(key);
+    /// The replica for `key`: the first of its own order that is not left alone, and that this call has not just `failed` at. Where all are left
+    /// alone, this waits for the first that may be tried again; none where that is not before `until`.
+    pub(super) async fn admit(&self, key: &str, failed: Option<&Replica>, until: Instant) -> Option<&Replica> {
+        let mut order = self.order(key);
+        // The others come first; where there are none, it is tried again.
+        order.sort_by_key(|replica| failed.is_some_and(|failed| std::ptr::eq(*replica, failed)));
         loop {
             let now = Instant::now();
             if now >= until {
@@ -165,10 +167,14 @@ mod tests {
         let mut share: BTreeMap<String, u32> = BTreeMap::new();
         for n in 0..300 {
             let key = format!("{n}-t1");
-            let of_three = three.admit(&key, soon()).await.unwrap().url().clone();
-            assert_eq!(three.admit(&key, soon()).await.unwrap().url(), &of_three);
+            let of_three = three.admit(&key, None, soon()).await.unwrap().url().clone();
+            assert_eq!(three.admit(&key, None, soon()).await.unwrap().url(), &of_three);
             if of_three.host_str() != Some("t2") {
-                assert_eq!(two.admit(&key, soon()).await.unwrap().url(), &of_three, "only the keys of the third move");
+                assert_eq!(
+                    two.admit(&key, None, soon()).await.unwrap().url(),
+                    &of_three,
+                    "only the keys of the third move"
+                );
             }
             *share.entry(of_three.to_string()).or_default() += 1;
         }
@@ -178,26 +184,36 @@ mod tests {
     #[tokio::test]
     async fn a_replica_that_fails_again_and_again_is_left_alone_and_then_tried_by_one() {
         let replicas = replicas(2);
-        let first = replicas.admit("k", soon()).await.unwrap();
+        let first = replicas.admit("k", None, soon()).await.unwrap();
         for _ in 0..FAILURES {
-            assert_eq!(replicas.admit("k", soon()).await.unwrap().url(), first.url());
+            assert_eq!(replicas.admit("k", None, soon()).await.unwrap().url(), first.url());
             first.failed();
         }
         assert_eq!(replicas.broken(), 1);
-        assert_ne!(replicas.admit("k", soon()).await.unwrap().url(), first.url());
+        assert_ne!(replicas.admit("k", None, soon()).await.unwrap().url(), first.url());
         tokio::time::sleep(PAUSE).await;
-        assert_eq!(replicas.admit("k", soon()).await.unwrap().url(), first.url(), "one is let through");
-        assert_ne!(replicas.admit("k", soon()).await.unwrap().url(), first.url(), "and only one");
+        assert_eq!(replicas.admit("k", None, soon()).await.unwrap().url(), first.url(), "one is let through");
+        assert_ne!(replicas.admit("k", None, soon()).await.unwrap().url(), first.url(), "and only one");
         first.succeeded();
-        assert_eq!(replicas.admit("k", soon()).await.unwrap().url(), first.url());
+        assert_eq!(replicas.admit("k", None, soon()).await.unwrap().url(), first.url());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_failed_goes_to_another_replica_and_the_next_one_comes_back() {
+        let (replicas, only) = (replicas(3), replicas(1));
+        let first = replicas.admit("k", None, soon()).await.unwrap();
+        assert_ne!(replicas.admit("k", Some(first), soon()).await.unwrap().url(), first.url());
+        assert_eq!(replicas.admit("k", None, soon()).await.unwrap().url(), first.url());
+        let alone = only.admit("k", None, soon()).await.unwrap();
+        assert_eq!(only.admit("k", Some(alone), soon()).await.unwrap().url(), alone.url());
     }
 
     #[tokio::test]
     async fn where_all_are_left_alone_the_first_to_come_back_is_waited_for_but_not_for_ever() {
         let replicas = replicas(1);
-        let only = replicas.admit("k", soon()).await.unwrap();
+        let only = replicas.admit("k", None, soon()).await.unwrap();
         (0..FAILURES).for_each(|_| only.failed());
-        assert!(replicas.admit("k", Instant::now() + Duration::from_millis(10)).await.is_none());
-        assert!(replicas.admit("k", soon()).await.is_some());
+        assert!(replicas.admit("k", None, Instant::now() + Duration::from_millis(10)).await.is_none());
+        assert!(replicas.admit("k", None, soon()).await.is_some());
     }
 }
