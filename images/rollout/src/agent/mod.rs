@@ -232,12 +232,14 @@ impl Course<'_> {
             self.conversation.push_answer(&answer, &call);
             self.messages.push(turn::message(&answer, &call));
             self.last = answer.usage;
-            let (content, review) = match tool {
+            let (mut content, review) = match tool {
                 Tool::Bash { command } => (self.execute(&command).await?, false),
                 Tool::Edit(operation) => (self.edit(operation).await?, false),
                 Tool::Submit => (self.submit(&answer).await?, true),
             };
             self.conversation.push_observation(&call.id, &content);
+            // It is kept until the rollout ends, beside hundreds of others.
+            content.shrink_to_fit();
             self.messages.push(Message::Tool { tool_call_id: call.id, content, review });
         }
     }

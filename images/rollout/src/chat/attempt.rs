@@ -1,12 +1,14 @@
 //! One attempt at a call: one request over HTTP, and what became of it.
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Body, Client, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -69,9 +71,12 @@ impl Connection {
         Ok(Self { client })
     }
 
-    /// Sends one request, and reads its answer. `stall`: how long tokens may stop coming once they come.
-    pub(super) async fn attempt(&self, url: &Url, body: Bytes, stall: Duration) -> Attempt {
-        let response = match self.client.post(url.clone()).body(body).send().await {
+    /// Sends one request, in pieces, and reads its answer. `stall`: how long tokens may stop coming once they come.
+    pub(super) async fn attempt(&self, url: &Url, body: Vec<Bytes>, stall: Duration) -> Attempt {
+        let length: usize = body.iter().map(Bytes::len).sum();
+        let body = Body::wrap_stream(stream::iter(body.into_iter().map(Ok::<Bytes, Infallible>)));
+        // With its length: not every server takes chunks.
+        let response = match self.client.post(url.clone()).header(CONTENT_LENGTH, length).body(body).send().await {
             Ok(response) => response,
             Err(error) => return not_sent(url, &error),
         };

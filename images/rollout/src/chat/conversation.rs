@@ -1,6 +1,7 @@
 //! A conversation as the server gets it. Each message is written once, when it is added, and never again: the bytes of a request are a prefix of the
 //! next one's, and so are its tokens.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -18,8 +19,8 @@ pub(super) struct Settings<'a> {
 /// The messages so far, and the tools that are offered.
 #[derive(Debug, Clone)]
 pub(crate) struct Conversation {
-    /// JSON objects with commas between them.
-    messages: String,
+    /// Each message as JSON, with a comma before it where it is not the first. Requests share them: no conversation is ever copied.
+    messages: Vec<Bytes>,
     /// A JSON array.
     tools: String,
 }
@@ -64,7 +65,7 @@ struct SaidFunction<'a> {
 impl Conversation {
     /// An empty one, with these tools.
     pub(crate) fn new(tools: &[Value]) -> Self {
-        Self { messages: String::new(), tools: json(&tools) }
+        Self { messages: Vec::new(), tools: json(&tools) }
     }
 
     /// Adds the rules of the game.
@@ -109,17 +110,13 @@ impl Conversation {
     }
 
     fn push(&mut self, message: &impl Serialize) {
-        let message = json(message);
-        // Conversations are held by the hundred: no room is kept for what may still come.
-        self.messages.reserve_exact(message.len() + 1);
-        if !self.messages.is_empty() {
-            self.messages.push(',');
-        }
-        self.messages.push_str(&message);
+        let comma = if self.messages.is_empty() { "" } else { "," };
+        // Exactly as long as it is: conversations are held by the hundred.
+        self.messages.push([comma, &json(message)].concat().into());
     }
 
-    /// The body of a request; `aside` is a last user message that is in this request alone.
-    pub(super) fn request(&self, aside: Option<&str>, settings: &Settings<'_>) -> String {
+    /// The body of a request, in pieces; `aside` is a last user message that is in this request alone.
+    pub(super) fn request(&self, aside: Option<&str>, settings: &Settings<'_>) -> Vec<Bytes> {
         let aside = aside.map(|content| format!(",{}", json(&Plain { role: "user", content }))).unwrap_or_default();
         let streaming =
             if settings.streaming { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
@@ -128,8 +125,7 @@ impl Conversation {
         let (model, temperature) = (json(&settings.model), settings.temperature);
         let head = format!("{{\"model\":{model},\"messages\":[");
         let tail = format!("{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}}}");
-        // As long as it has to be, and no longer.
-        [head.as_str(), &self.messages, &tail].concat()
+        std::iter::once(head.into()).chain(self.messages.iter().cloned()).chain(std::iter::once(tail.into())).collect()
     }
 }
 
@@ -147,19 +143,23 @@ mod tests {
     const SETTINGS: Settings<'_> =
         Settings { model: "m\"1", temperature: "0.6", streaming: true, max_output_tokens: Some(4096) };
 
+    fn parsed(pieces: &[Bytes]) -> Value {
+        serde_json::from_slice(&pieces.concat()).unwrap()
+    }
+
     #[test]
     fn each_request_begins_with_the_bytes_of_the_one_before() {
         let mut conversation = Conversation::new(&[json!({"type": "function"})]);
         conversation.push_system("rules");
         conversation.push_user("task");
-        let mut before = conversation.messages.clone();
+        let mut before = conversation.messages.concat();
         for turn in 0..3 {
             let call =
                 RawCall { id: format!("c{turn}"), name: "bash".into(), arguments: r#"{"command": "ls"}"#.into() };
             conversation.push_kept("text", Some("thinking"), &call);
             conversation.push_observation(&call.id, "a\tb\n");
-            assert!(conversation.messages.starts_with(&before));
-            before.clone_from(&conversation.messages);
+            assert!(conversation.messages.concat().starts_with(&before));
+            before = conversation.messages.concat();
         }
     }
 
@@ -167,7 +167,7 @@ mod tests {
     fn a_request_is_json_and_an_aside_does_not_stay() {
         let mut conversation = Conversation::new(&[]);
         conversation.push_system("rules");
-        let request: Value = serde_json::from_str(&conversation.request(Some("quickly"), &SETTINGS)).unwrap();
+        let request: Value = parsed(&conversation.request(Some("quickly"), &SETTINGS));
         assert_eq!(
             request,
             json!({
@@ -180,7 +180,7 @@ mod tests {
             })
         );
         let plain = Settings { streaming: false, max_output_tokens: None, ..SETTINGS };
-        let request: Value = serde_json::from_str(&conversation.request(None, &plain)).unwrap();
+        let request: Value = parsed(&conversation.request(None, &plain));
         assert_eq!(request["messages"].as_array().unwrap().len(), 1);
         assert!(request.get("stream").is_none() && request.get("max_tokens").is_none());
     }

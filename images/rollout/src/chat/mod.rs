@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bytes::Bytes;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
@@ -157,8 +156,7 @@ impl Teacher {
             let replica = self.replicas.admit(ask.key, failed, ask.until).await.ok_or(ChatError::OutOfTime)?;
             tries += 1;
             let limit = ask.until.min(Instant::now() + self.patience.call);
-            // Made anew for each try: what was sent is not held while the answer is waited for.
-            let body = Bytes::from(ask.conversation.request(ask.aside, &self.settings(ask)));
+            let body = ask.conversation.request(ask.aside, &self.settings(ask));
             let attempt = self.connection.attempt(replica.url(), body, self.patience.stall);
             let fault = match tokio::time::timeout_at(limit, attempt).await {
                 Ok(Attempt::Answered(answer)) => {
