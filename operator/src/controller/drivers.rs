@@ -33,7 +33,7 @@ pub(super) fn collect(scopes: &[Scope], shared: &Shared) -> impl Future<Output =
 }
 
 fn targets_of(batches: &Store<RolloutBatch>, caches: &Caches) -> Vec<Target> {
-    batches.state().iter().filter_map(|batch| target_of(&**batch, caches)).collect()
+    batches.state().iter().filter_map(|batch| target_of(batch, caches)).collect()
 }
 
 fn target_of(batch: &RolloutBatch, caches: &Caches) -> Option<Target> {

@@ -118,26 +118,6 @@ impl Ground {
         .await
     }
 
-    /// The batch as it is once its status is as it should be.
-    pub(super) fn until_batch<'a>(
-        &'a self,
-        name: &'a str,
-        wish: impl Fn(&BatchStatus) -> bool + Send + Sync + 'static,
-    ) -> BoxFuture<'a, Result<RolloutBatch>> {
-        let is_so = move |batch: Option<&RolloutBatch>| {
-            let status = batch.and_then(|batch| {
-                batch.status.as_ref().filter(|status| status.observed_generation == batch.metadata.generation)
-            });
-            status.is_some_and(&wish)
-        };
-        let seen = self.space.wait_for(name, is_so);
-        Box::pin(async move {
-            let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
-            let status = self.space.api::<RolloutBatch>().get_opt(name).await?.and_then(|batch| batch.status);
-            Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
-        })
-    }
-
     /// Every Job of the namespace, by uid.
     pub(super) async fn jobs(&self) -> Result<BTreeSet<String>> {
         let jobs = self.space.api::<Job>().list(&ListParams::default()).await?;
