@@ -28,7 +28,7 @@ pub(super) fn collect(scopes: &[Scope], shared: &Shared) -> impl Future<Output =
         known.iter().flat_map(|(batches, caches)| targets_of(batches, caches)).collect()
     };
     collector::collect(shared.board.clone(), targets, move |wake| {
-        wakes.iter().for_each(|wakes| wakes.wake(wake.clone()))
+        wakes.iter().for_each(|wakes| wakes.wake(wake.clone()));
     })
 }
 
