@@ -72,7 +72,7 @@ fn run(action: Action) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn serve_to_the_end(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
-    let step = Step::of_this_process();
+    let step = if serve.local.is_some() { Step::of_this_process() } else { Step::Outside };
     if let Some(folder) = &serve.local {
         match step {
             Step::Outside => {

@@ -120,12 +120,12 @@ impl Slot {
         let path = variables.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
         let program = Program::find(path)?;
         let scope = Scope::of_this_process();
-        let own_places = [&places.workspace, &places.tmp, &places.home];
+        let own = [&places.workspace, &places.tmp, &places.home];
         let confinement = Confinement {
             shell: program.path.clone(),
             arguments: program.arguments(),
             workspace: places.workspace.clone(),
-            writable: own_places.into_iter().cloned().chain(writable).collect(),
+            writable: own.into_iter().cloned().chain(writable).collect(),
             hidden: places.hidden.clone(),
             egress: policy.egress,
             landlock_required: policy.landlock_required,
@@ -134,14 +134,22 @@ impl Slot {
             user,
             guard: std::process::id().cast_signed(),
         };
-        let setup = policy
-            .setup
-            .clone()
-            .map(|setup| (setup, Duration::from_millis(policy.setup_timeout_ms).min(LONGEST_SETUP)));
-        let police = Police::new(policy, scope);
+        let limit = Duration::from_millis(policy.setup_timeout_ms).min(LONGEST_SETUP);
+        let setup = policy.setup.clone().map(|script| (script, limit));
         let (shell, passed, next_look, namespaces) = (None, None, Instant::now(), setting.namespaces);
-        let mut slot =
-            Self { files, program, confinement, variables, setup, scope, namespaces, police, next_look, shell, passed };
+        let mut slot = Self {
+            files,
+            program,
+            confinement,
+            variables,
+            setup,
+            scope,
+            namespaces,
+            police: Police::new(policy, scope),
+            next_look,
+            shell,
+            passed,
+        };
         slot.ready_shell(outside)?;
         Ok(slot)
     }

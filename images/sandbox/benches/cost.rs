@@ -1,12 +1,5 @@
 //! What the sandbox costs, as a table: `cargo bench -p sera-sandbox`. A command beside plain `sh -c`, and a tree of ten thousand files.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, and so do its helpers"
-)]
-
 use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
