@@ -1,5 +1,12 @@
 //! What the sandbox costs, as a table: `cargo bench -p sera-sandbox`. A command beside plain `sh -c`, and a tree of ten thousand files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
 use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -47,7 +54,7 @@ fn commands(slot: &mut Slot) -> Result<(), Problem> {
 
 fn trees(slot: &mut Slot) -> Result<(), Problem> {
     let (nothing, one, other) = (tree(0, "")?, tree(FILES, "one")?, tree(FILES, "other")?);
-    println!("\na tree of {FILES} files, {:.0} MB", one.len() as f64 / 1e6);
+    println!("\na tree of {FILES} files, {} MB", one.len() / 1_000_000);
     let mut times: [Vec<Duration>; 5] = Default::default();
     for round in 0..ROUNDS {
         slot.put(&format!("nothing {round}"), &nothing)?;

@@ -120,12 +120,12 @@ impl Slot {
         let path = variables.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
         let program = Program::find(path)?;
         let scope = Scope::of_this_process();
-        let own = [&places.workspace, &places.tmp, &places.home];
+        let own_places = [&places.workspace, &places.tmp, &places.home];
         let confinement = Confinement {
             shell: program.path.clone(),
             arguments: program.arguments(),
             workspace: places.workspace.clone(),
-            writable: own.into_iter().cloned().chain(writable).collect(),
+            writable: own_places.into_iter().cloned().chain(writable).collect(),
             hidden: places.hidden.clone(),
             egress: policy.egress,
             landlock_required: policy.landlock_required,
