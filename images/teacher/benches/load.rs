@@ -1,6 +1,13 @@
 //! How fast answers come: the turns of a real rollout, asked again by many clients at once, each request with a connection of its own. Prints a table;
 //! `cargo bench -p sera-teacher` (or with `--profile dev`) runs it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench fails by panicking, and so do its helpers"
+)]
+
 #[path = "../tests/rehearsal/support/mod.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod support;
@@ -53,7 +60,7 @@ fn measure(teacher: &Teacher, requests: &[Value], clients: usize, count: usize) 
         threads.into_iter().flat_map(|thread| thread.join().expect("a client failed")).collect()
     });
     let elapsed = began.elapsed();
-    let used = self::cpu(teacher) - cpu;
+    let used = self::cpu(teacher).saturating_sub(cpu);
     took.sort_unstable();
     let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1000.0;
     let made = f64::from(u32::try_from(took.len()).unwrap_or(u32::MAX));

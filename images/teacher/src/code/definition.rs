@@ -89,8 +89,10 @@ fn keyed(language: Language, before: &str, after: &str, last: &str) -> u8 {
     if function {
         return 3;
     }
+    // A property may be computed; most hold a value, and are no functions.
     let value = matches!(last, "val" | "var" | "let") && before.ends_with(last);
-    if value { 2 } else { u8::from(before.is_empty() && after.trim_start().starts_with('(') && after.contains('{')) }
+    let bare = before.is_empty() && after.trim_start().starts_with('(') && after.contains('{');
+    u8::from(value || bare)
 }
 
 /// JavaScript's many ways.
@@ -163,7 +165,7 @@ fn occurrences<'a>(line: &'a str, name: &'a str) -> impl Iterator<Item = usize> 
         let after = line[at + name.len()..].chars().next();
         let starts = name.starts_with(is_word);
         let ends = name.ends_with(is_word);
-        !(starts && before.is_some_and(is_word)) && !(ends && after.is_some_and(is_word))
+        !(starts && before.is_some_and(is_word) || ends && after.is_some_and(is_word))
     })
 }
 

@@ -87,7 +87,7 @@ fn indented(masked: &Masked, lines: &[String]) -> Extent {
     let Some((header, _)) = header::colon(masked, lines.len()) else { return Extent::Open };
     let base = width(&lines[0]);
     let mut last = header;
-    for index in header + 1..lines.len() {
+    for (index, line) in lines.iter().enumerate().skip(header + 1) {
         if masked.is_continued(index) {
             last = index;
             continue;
@@ -96,7 +96,7 @@ fn indented(masked: &Masked, lines: &[String]) -> Extent {
         if code.is_empty() {
             continue;
         }
-        if width(&lines[index]) <= base && !code.starts_with(')') {
+        if width(line) <= base && !code.starts_with(')') {
             return Extent::Lines(last + 1);
         }
         last = index;
@@ -138,13 +138,13 @@ fn expression(masked: &Masked, lines: &[String], from: usize) -> Extent {
     if masked.line(from).trim_end().ends_with(';') {
         return Extent::Lines(from + 1);
     }
-    for index in from + 1..lines.len() {
+    for (index, line) in lines.iter().enumerate().skip(from + 1) {
         let code = masked.line(index).trim();
         let closes = code.starts_with([')', '}', ']']);
-        if masked.is_continued(index) || width(&lines[index]) > base && !code.is_empty() {
+        if masked.is_continued(index) || width(line) > base && !code.is_empty() {
             continue;
         }
-        return Extent::Lines(if closes && width(&lines[index]) == base { index + 1 } else { index });
+        return Extent::Lines(if closes && width(line) == base { index + 1 } else { index });
     }
     Extent::Open
 }
@@ -227,12 +227,21 @@ mod tests {
             (Language::JavaScript, "f", "const f = (a) => {\n  return `}`;\n};\nc", 3),
             (Language::JavaScript, "f", "const f = a =>\n  a + 1;\nc", 2),
             (Language::CSharp, "F", "int F => 3;\nint G", 1),
+            (Language::TypeScript, "f", "f(a: A): a is { b: C } {\n  return 1;\n}\nc", 3),
+            (Language::Scala, "f", "def f(a: A): B = a match {\n  case 1 => 2\n}\nc", 3),
             (Language::Swift, "f", "func f(_ a: Int) -> Int {\n    return \"\\(a)}\".count\n}\n", 3),
             (Language::Cpp, "f", "int A::f(int a) const\n{\n    return R\"(})\"[0];\n}\n", 4),
         ] {
             assert_eq!(extent(language, name, &lines(text)), Extent::Lines(expected), "{text}");
         }
-        assert_eq!(extent(Language::C, "f", &lines("int f(int a);\n{}")), Extent::None);
+        for (language, text) in [
+            (Language::C, "int f(int a);\n{}"),
+            (Language::Kotlin, "  fun f(a: Int): Int\n\n  fun g() {}"),
+            (Language::Swift, "    func f(a: Int)\n    func g() {}"),
+            (Language::TypeScript, "  f(a: number): void\n  g() {}"),
+        ] {
+            assert_eq!(extent(language, "f", &lines(text)), Extent::None, "{text}");
+        }
         assert_eq!(extent(Language::C, "f", &lines("int f(int a) {\n  if (a) {\n  }")), Extent::Open);
     }
 

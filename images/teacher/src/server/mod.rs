@@ -133,7 +133,7 @@ impl IntoResponse for Refusal {
 
 impl Server {
     async fn complete(&self, body: &[u8], began: Instant) -> Result<Response, Refusal> {
-        let request = self.read(body)?;
+        let request = Self::read(body)?;
         let lookup = self.cache.look_up(&request);
         if lookup.prompt > self.settings.context_length {
             let message = format!(
@@ -147,7 +147,7 @@ impl Server {
                 message,
             ));
         }
-        let (asked, answer) = self.teacher.answer(&request);
+        let (request, asked, answer) = self.answer(request).await?;
         let fault = self.settings.faults.draw(&request, &asked);
         if let Some(fault) = fault {
             self.metrics.fault(fault);
@@ -172,7 +172,21 @@ impl Server {
         Ok(transport::respond(&request, &completion, fault))
     }
 
-    fn read(&self, body: &[u8]) -> Result<ChatRequest, Refusal> {
+    /// Makes the answer beside the threads that serve: a long conversation takes milliseconds, and one that trips the program harms no other.
+    async fn answer(&self, request: ChatRequest) -> Result<(ChatRequest, Asked, Answer), Refusal> {
+        let teacher = self.teacher;
+        let answering = tokio::task::spawn_blocking(move || {
+            let (asked, answer) = teacher.answer(&request);
+            (request, asked, answer)
+        });
+        answering.await.map_err(|error| {
+            tracing::error!("no answer could be made: {error}");
+            let message = "the rehearsal teacher failed on this conversation: a mistake in the program".to_owned();
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
+        })
+    }
+
+    fn read(body: &[u8]) -> Result<ChatRequest, Refusal> {
         let invalid = |message: String| {
             Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request", message)
         };
