@@ -38,7 +38,8 @@ impl Message {
             pairs.push((REASONING[0].to_owned(), reasoning));
         }
         let role = pairs.iter().find(|(key, _)| key == "role").and_then(|(_, role)| role.as_str());
-        Self { role: role.unwrap_or_default().to_owned(), value: pairs.iter().cloned().collect() }
+        let role = role.unwrap_or_default().to_owned();
+        Self { role, value: Value::from_pairs(pairs) }
     }
 }
 
@@ -86,7 +87,7 @@ impl Conversation {
 
     /// A message of one line, in place of one whose text does not matter.
     pub(crate) fn placeholder(role: &str) -> Message {
-        let value = [("role", role), ("content", "-")].into_iter().collect();
+        let value = Value::from_pairs([("role", role), ("content", "-")]);
         Message { role: role.to_owned(), value }
     }
 }

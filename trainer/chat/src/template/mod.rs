@@ -78,7 +78,7 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(generation_prompt)),
         ];
         variables.extend(given.map(|(name, value)| (name.to_owned(), value)));
-        template.render(variables.into_iter().collect::<Value>()).map_err(TemplateError::Rendering)
+        template.render(Value::from_pairs(variables)).map_err(TemplateError::Rendering)
     }
 }
 
