@@ -71,7 +71,7 @@ pub struct BatchStatus {
     pub stage_times: Vec<StageTime>,
     /// The last few failures, newest first; at most 5.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "atomic"))]
     pub recent_failures: Vec<FailureRecord>,
     /// The folder in the store that the batch works in.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -47,7 +47,7 @@ pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
 /// Counts by a CamelCase word, such as the reasons why trajectories were rejected.
 pub(crate) fn counts(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "type": "object", "maxProperties": 24,
+        "type": "object", "maxProperties": 16,
         "additionalProperties": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_COUNT},
     })
 }

@@ -31,9 +31,9 @@ pub struct Generation {
     #[serde(default = "batch_size")]
     #[schemars(range(min = 1, max = 100_000))]
     pub batch_size: u32,
-    /// How many batches run side by side, 1 to 64. Can be changed at any time. Default: 2.
+    /// How many batches run side by side, 1 to 16. Can be changed at any time. Default: 2.
     #[serde(default = "parallel_batches")]
-    #[schemars(range(min = 1, max = 64))]
+    #[schemars(range(min = 1, max = 16))]
     pub parallel_batches: u32,
     /// How rollouts are made and judged; on the wire these are fields of `generation`.
     #[serde(flatten)]

@@ -41,7 +41,7 @@ pub struct GenerationStatus {
     /// The batches that are not folded in yet, in order; each stands here before it is made. At most as many as
     /// `spec.generation.parallelBatches` has ever asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
     pub batches: Vec<BatchRecord>,
     /// How many seconds the run was suspended in this stage, which do not count against `spec.generation.budget.maxDuration`.
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
@@ -115,7 +115,7 @@ pub struct BatchRecord {
     pub count: u32,
     /// Its uid. Absent: not made yet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = 36))]
     pub uid: Option<String>,
     /// The most that its tokens may cost, in US dollars, a decimal string: its part of `spec.generation.budget`. Absent:
     /// no limit.

@@ -107,7 +107,7 @@ pub struct RunStatus {
     pub stage_times: Vec<StageTime>,
     /// The last few failures, newest first; at most 5.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "atomic"))]
     pub recent_failures: Vec<FailureRecord>,
     /// The run's own folder in its store; another run can adopt its stages by this address.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,5 +229,5 @@ impl FailureRecord {
     /// The most characters of `field`.
     pub const MAX_FIELD_CHARS: usize = 128;
     /// The most characters of `message`.
-    pub const MAX_MESSAGE_CHARS: usize = 512;
+    pub const MAX_MESSAGE_CHARS: usize = 384;
 }

@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use sera_crds::definition::{definitions, manifests};
 
-/// `kubectl apply` keeps the whole object in an annotation of at most 256 KiB; we stay well below.
-const MAX_DEFINITION_BYTES: usize = 224 * 1024;
+/// `kubectl apply` keeps the whole object in an annotation, and all annotations together have at most 256 KiB: the rest is for those of others.
+const MAX_DEFINITION_BYTES: usize = 240 * 1024;
 /// What a status may take, whatever the run's size.
 const MAX_STATUS_BYTES: u64 = 32 * 1024;
 

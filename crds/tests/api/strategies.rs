@@ -196,7 +196,7 @@ fn generation() -> Json {
         given("acceptedTrajectories", number(1, 1_000_000)),
         maybe("maxSamples", number(1, 20_000_000)),
         maybe("batchSize", number(1, 100_000)),
-        maybe("parallelBatches", number(1, 64)),
+        maybe("parallelBatches", number(1, 16)),
     ]);
     object(fields)
 }

@@ -34,8 +34,11 @@ impl Scratch {
         std::fs::create_dir_all(parent).map_err(failed)?;
         let private = Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new().prefix(PREFIX).permissions(private).tempdir_in(parent).map_err(failed)?;
-        let lock = File::create(folder.path().join(LOCK)).map_err(failed)?;
+        // Locked before it has its name: an unlocked file of that name tells others that its command is dead.
+        let unnamed = folder.path().join("lock.new");
+        let lock = File::create(&unnamed).map_err(failed)?;
         lock.lock().map_err(failed)?;
+        std::fs::rename(unnamed, folder.path().join(LOCK)).map_err(failed)?;
         sweep(parent, folder.path());
         Ok(Self { folder, _lock: lock })
     }

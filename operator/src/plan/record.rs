@@ -56,7 +56,7 @@ pub struct Record {
 }
 
 /// How many failures are remembered; the API's own bound.
-pub const MOST_FAILURES: usize = 5;
+pub const MOST_FAILURES: usize = 3;
 
 /// An attempt that failed.
 #[derive(Debug, Clone, PartialEq)]

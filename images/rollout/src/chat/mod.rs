@@ -121,11 +121,6 @@ impl Teacher {
         })
     }
 
-    /// The model's name, as it is asked for.
-    pub(crate) fn model(&self) -> &str {
-        &self.model
-    }
-
     /// Whether it answers others: it has, since `moment`, or does when it is asked for a word. One that answers nobody is out of order, and no
     /// conversation is to blame.
     pub(crate) async fn answers_others(&self, moment: Instant) -> bool {

@@ -33,6 +33,9 @@ async fn tree(files: &[(&str, &str)]) -> (TempDir, Tree) {
         std::fs::write(source.join(name), text).unwrap();
     }
     git(&source, &["init", "--quiet"]);
+    // These go before the tree's own: the bytes are committed as they are.
+    std::fs::create_dir_all(source.join(".git/info")).unwrap();
+    std::fs::write(source.join(".git/info/attributes"), "* -text -ident\n").unwrap();
     git(&source, &["-c", "core.attributesFile=/dev/null", "add", "--force", "."]);
     git(&source, &["commit", "--quiet", "--message=snapshot"]);
     let commit = git(&source, &["rev-parse", "HEAD"]);

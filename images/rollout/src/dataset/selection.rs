@@ -122,7 +122,6 @@ fn places(sketch: &Sketch) -> impl Iterator<Item = (usize, [u16; BAND])> {
 #[cfg(test)]
 pub(super) mod tests {
     use sera_crds::contract::{Fraction, FunctionRef};
-    use sera_crds::values::literal;
 
     use super::*;
 
@@ -151,7 +150,7 @@ pub(super) mod tests {
         DatasetPlan {
             accepted_trajectories: accepted,
             first_rollout_share: first.parse().unwrap(),
-            eval_fraction: literal("0.02"),
+            eval_fraction: "0.02".parse().unwrap(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sera_crds::contract::{CONTRACT_VERSION, Message, RolloutKind, StudentPlan, ToolCall, Trajectory};
-use sera_crds::values::{ToolCallFormat, literal};
+use sera_crds::values::ToolCallFormat;
 use serde_json::json;
 
 use super::student::Student;
@@ -15,7 +15,7 @@ pub(super) fn folder() -> PathBuf {
 
 /// The tiny student.
 pub(super) fn student(format: ToolCallFormat, context_length: u32) -> Student {
-    let plan = StudentPlan { tool_call_format: format, context_length, min_kept_ratio: literal("0.88") };
+    let plan = StudentPlan { tool_call_format: format, context_length, min_kept_ratio: "0.88".parse().unwrap() };
     Student::open(&folder(), &plan).unwrap()
 }
 

@@ -7,7 +7,7 @@ use sera_crds::contract::{
     CONTRACT_VERSION, DatasetLine, DatasetManifest, FailureClass, FileDigest, FunctionRef, Judgement, Lineage, Message,
     RetriedTurns, RolloutOutcome, RolloutRecord, StudentPlan, TeacherMark, Trajectory, Usage, Verdict,
 };
-use sera_crds::values::{ToolCallFormat, literal};
+use sera_crds::values::ToolCallFormat;
 
 use super::*;
 use crate::store::{Digest, local};
@@ -17,7 +17,7 @@ fn verification() -> VerificationPlan {
     let student = StudentPlan {
         tool_call_format: ToolCallFormat::Hermes,
         context_length: 100_000,
-        min_kept_ratio: literal("0.88"),
+        min_kept_ratio: "0.88".parse().unwrap(),
     };
     VerificationPlan { student: Some(student), max_mean_tool_tokens: 100_000, ..VerificationPlan::default() }
 }
@@ -29,8 +29,8 @@ fn request(store: &Path, accepted: u32) -> Request {
         batches: None,
         plan: DatasetPlan {
             accepted_trajectories: accepted,
-            first_rollout_share: literal("0.625"),
-            eval_fraction: literal("0.2"),
+            first_rollout_share: "0.625".parse().unwrap(),
+            eval_fraction: "0.2".parse().unwrap(),
         },
         verification: verification(),
         student: testing::folder(),
@@ -265,7 +265,7 @@ async fn a_dataset_made_with_other_settings_is_left_alone() {
     fill(folder.path(), 8).await;
     make(&request(folder.path(), 8)).await.unwrap();
     let mut other = request(folder.path(), 8);
-    other.plan.eval_fraction = literal("0.5");
+    other.plan.eval_fraction = "0.5".parse().unwrap();
     let error = make(&other).await.unwrap_err();
     assert!(matches!(error, DatasetError::Committed(CommittedError::Other("the plan"))), "{error}");
     assert_eq!(error.explain().class, FailureClass::Conflict);
@@ -300,7 +300,7 @@ async fn verdicts_under_another_policy_are_not_taken_and_the_batch_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path(), 4).await;
     let mut other = request(folder.path(), 4);
-    other.verification.threshold = literal("0.75");
+    other.verification.threshold = "0.75".parse().unwrap();
     let error = make(&other).await.unwrap_err();
     assert!(error.to_string().contains("batch run-0 was not verified under this policy"), "{error}");
 }

@@ -11,8 +11,9 @@ pub(super) struct Review {
 
 /// The verdict of an answer (without its thinking): the word on its last line, or its first word.
 pub(super) fn verdict(content: &str) -> Option<bool> {
-    let last = content.lines().rev().find(|line| !line.trim().is_empty())?;
-    word(last).or_else(|| word(content.split_whitespace().next()?))
+    let mut lines = content.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next()?;
+    word(lines.next_back().unwrap_or(first)).or_else(|| word(first))
 }
 
 /// `yes` or `no`, whatever adorns it (`**Yes.**`, `Verdict: no`).

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use sera_crds::contract::{StyleExample, StyleOrigin};
 use tokio::time::Instant;
 
@@ -15,29 +16,27 @@ use crate::github::{GitHub, GitHubError, Login, Repository};
 use crate::redact::Redactor;
 use crate::secrets::SecretFiles;
 use crate::store::{Creation, Digest, Store, StoreError};
-use crate::style::{self, Encoded, StyleFileError};
+use crate::style;
 use crate::trust::Trust;
 
 /// Why there is no file with examples. That there are no examples is no reason.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExamplesError {
-    /// The file cannot be made.
-    #[error(transparent)]
-    File(#[from] StyleFileError),
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The file cannot be written.
-    #[error("cannot write the style examples to the scratch folder: {0}")]
-    Write(#[source] std::io::Error),
+    /// The file cannot be written, or read again.
+    #[error(
+        "the style examples cannot be kept in the scratch folder: {0}; give it more space, or name another with --scratch"
+    )]
+    Scratch(#[from] std::io::Error),
 }
 
 impl Explain for ExamplesError {
     fn explain(&self) -> Cause {
         match self {
-            Self::File(_) => Cause::internal("StyleExamplesFailed"),
             Self::Store(error) => error.explain(),
-            Self::Write(_) => Cause::unavailable("ScratchFull"),
+            Self::Scratch(_) => Cause::unavailable("ScratchFull"),
         }
     }
 }
@@ -50,37 +49,45 @@ pub(super) async fn part(
     redactor: &Redactor,
 ) -> Result<(Part, BTreeMap<StyleOrigin, u32>), ExamplesError> {
     let name = format!("{}/{}", super::committed::FOLDER, style::FILE);
-    let encoded = match committed(store, &name).await? {
-        Some(encoded) => encoded,
-        None => settle(store, &name, style::encode(&gather(request, git, remote, fetched, redactor).await)?).await?,
-    };
     let file = git.home().join(style::FILE);
-    std::fs::write(&file, &encoded.bytes).map_err(ExamplesError::Write)?;
-    Ok((Part::new(style::FILE, file, Digest::of(&encoded.bytes)), encoded.origins))
+    let (content, examples) = if let Some(found) = committed(store, &name).await? {
+        found
+    } else {
+        let examples = gather(request, git, remote, fetched, redactor).await;
+        style::write(&examples, &file)?;
+        settle(store, &name, std::fs::read(&file)?.into(), examples).await?
+    };
+    std::fs::write(&file, &content)?;
+    Ok((Part::new(style::FILE, file, Digest::of(&content)), style::origins(&examples)))
 }
 
 /// The file that the store has, if it is one.
-async fn committed(store: &Store, name: &str) -> Result<Option<Encoded>, StoreError> {
+async fn committed(store: &Store, name: &str) -> Result<Option<(Bytes, Vec<StyleExample>)>, StoreError> {
     let found = match store.read(name).await {
         Ok(found) => found,
         // What is longer than any of ours is none, and is replaced.
         Err(StoreError::DocumentTooLong { .. }) => None,
         Err(error) => return Err(error),
     };
-    Ok(found.and_then(|bytes| style::decode(&bytes)))
+    Ok(found.and_then(|content| style::read(&content).map(|examples| (content, examples))))
 }
 
 /// Creates the file, or takes over what another process has created meanwhile.
-async fn settle(store: &Store, name: &str, ours: Encoded) -> Result<Encoded, StoreError> {
-    if store.create(name, ours.bytes.clone().into()).await? == Creation::Created {
-        return Ok(ours);
+async fn settle(
+    store: &Store,
+    name: &str,
+    content: Bytes,
+    examples: Vec<StyleExample>,
+) -> Result<(Bytes, Vec<StyleExample>), StoreError> {
+    if store.create(name, content.clone()).await? == Creation::Created {
+        return Ok((content, examples));
     }
     if let Some(theirs) = committed(store, name).await? {
         return Ok(theirs);
     }
     tracing::warn!(name, "what the store has there is no file of style examples, and is replaced");
-    store.put(name, ours.bytes.clone().into()).await?;
-    Ok(ours)
+    store.put(name, content.clone()).await?;
+    Ok((content, examples))
 }
 
 /// Issues, or else commit messages, or else the built-in examples.

@@ -1,6 +1,5 @@
-//! Files that nobody has committed yet, or that a committed document names: put, listed, read and deleted. They may be replaced, but only by who
+//! Files that nobody has committed yet, or that a committed document names: put, listed and read. They may be replaced, but only by who
 //! owns the folder that they are in (a pod's own, named by its uid); what makes them count is a document, created once.
-#![allow(dead_code, reason = "the stages after the snapshot read and write through it")]
 
 use std::path::Path as FilePath;
 
@@ -29,14 +28,6 @@ impl Store {
         self.read_within(name, MAX_DATA).await
     }
 
-    /// The size of a file in bytes; none where there is none.
-    pub(crate) async fn size(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        match self.objects.head(&self.path(name)).await {
-            Err(Error::NotFound { .. }) => Ok(None),
-            found => Ok(Some(found.map_err(|error| self.explain(error))?.size)),
-        }
-    }
-
     /// The files below the folder `folder` (at any depth; empty: the whole store), by name and size in bytes, ordered by name. A folder that does not
     /// exist is empty. Names are relative to the store, as the other methods take them.
     pub(crate) async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
@@ -47,14 +38,6 @@ impl Store {
             found.into_iter().filter_map(|object| Some((self.name(&object.location)?, object.size))).collect();
         named.sort_unstable();
         Ok(named)
-    }
-
-    /// Deletes a file; one that is not there is no error.
-    pub(crate) async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        match self.objects.delete(&self.path(name)).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.explain(error)),
-        }
     }
 
     /// Writes a file of the store, of any size, to `file`, and returns its digest; none (and no file) where there is none.

@@ -124,8 +124,8 @@ pub(crate) enum StoreError {
         /// How long it is.
         bytes: u64,
     },
-    /// A file of our own cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    /// A file of our own cannot be read or written.
+    #[error("the scratch file {} cannot be read or written: {source}", path.display())]
     Local {
         /// The file.
         path: PathBuf,
@@ -153,9 +153,7 @@ impl StoreError {
 
     fn from_folder(source: Error, uri: String) -> Self {
         match find::<std::io::Error>(&source).map(std::io::Error::kind) {
-            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
-                Self::Full { uri, source: Said(source) }
-            }
+            Some(kind) if is_full(kind) => Self::Full { uri, source: Said(source) },
             Some(
                 ErrorKind::PermissionDenied
                 | ErrorKind::ReadOnlyFilesystem
@@ -206,7 +204,8 @@ impl Explain for StoreError {
             Self::Full { .. } => Cause::unavailable("StoreFull").at(Field::Store),
             Self::Unavailable { .. } => Cause::unavailable("StoreUnavailable"),
             Self::DocumentTooLong { .. } => Cause::conflict("StoreOccupied"),
-            Self::Local { .. } => Cause::internal("ScratchUnreadable"),
+            Self::Local { source, .. } if is_full(source.kind()) => Cause::unavailable("ScratchFull"),
+            Self::Local { .. } => Cause::internal("ScratchUnusable"),
         }
     }
 }
@@ -239,6 +238,11 @@ impl std::error::Error for Said {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0)
     }
+}
+
+/// Whether there is no space for more.
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// The first error of type `T` in the chain of causes.

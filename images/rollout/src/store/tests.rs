@@ -111,20 +111,15 @@ async fn a_good_store_passes_the_probe_and_is_left_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_put_replaced_measured_read_and_deleted() {
+async fn a_file_is_put_replaced_and_read() {
     for place in Place::each() {
         let store = place.open();
         let name = "rollouts/b1/7/pod/p1.diff";
-        assert_eq!(store.size(name).await.unwrap(), None);
         assert_eq!(store.read_data(name).await.unwrap(), None);
         for content in ["first", "second one", ""] {
             store.put(name, content.into()).await.unwrap();
             assert_eq!(store.read_data(name).await.unwrap().unwrap(), content);
-            assert_eq!(store.size(name).await.unwrap(), Some(content.len() as u64));
         }
-        store.delete(name).await.unwrap();
-        store.delete(name).await.unwrap();
-        assert_eq!(store.size(name).await.unwrap(), None);
     }
 }
 

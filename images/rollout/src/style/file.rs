@@ -1,85 +1,67 @@
 //! `style.jsonl.zst`: the examples as a file, the same bytes for the same examples.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 use sera_crds::contract::{StyleExample, StyleOrigin};
 
+use super::WANTED;
+use crate::jsonl::{Reader, Writer};
+
 /// The file's name beside the snapshot's manifest.
 pub(crate) const FILE: &str = "style.jsonl.zst";
-/// zstd's own default: a hundred issues take a millisecond.
-const LEVEL: i32 = 3;
 
-/// The longest content, in bytes: a hundred examples of 16 KiB, each byte of which JSON may spell with six.
-const LONGEST_FILE: usize = 100 * 6 * (16 << 10);
-
-/// Why the file cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StyleFileError {
-    /// An example cannot be written as JSON.
-    #[error("a style example cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// zstd fails.
-    #[error("the style examples cannot be compressed: {0}")]
-    Compress(#[from] std::io::Error),
+/// Writes examples to a file, in place of what is there.
+pub(crate) fn write(examples: &[StyleExample], file: &Path) -> io::Result<()> {
+    let mut writer = Writer::create(file)?;
+    examples.iter().try_for_each(|example| writer.write(example))?;
+    writer.finish().map(|_| ())
 }
 
-/// The file, and what is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    /// Its content.
-    pub(crate) bytes: Vec<u8>,
-    /// How many examples are of each origin.
-    pub(crate) origins: BTreeMap<StyleOrigin, u32>,
+/// The examples in a file's content; none where it is not one of ours.
+pub(crate) fn read(content: &[u8]) -> Option<Vec<StyleExample>> {
+    let examples: Vec<StyleExample> = Reader::new(content).ok()?.take(WANTED + 1).collect::<Result<_, _>>().ok()?;
+    (!examples.is_empty() && examples.len() <= WANTED).then_some(examples)
 }
 
-/// Writes examples as lines of JSON, compressed.
-pub(crate) fn encode(examples: &[StyleExample]) -> Result<Encoded, StyleFileError> {
-    let mut lines = Vec::new();
+/// How many examples are of each origin.
+pub(crate) fn origins(examples: &[StyleExample]) -> BTreeMap<StyleOrigin, u32> {
     let mut origins = BTreeMap::new();
     for example in examples {
-        serde_json::to_writer(&mut lines, example)?;
-        lines.push(b'\n');
         *origins.entry(example.origin).or_default() += 1;
     }
-    Ok(Encoded { bytes: zstd::bulk::compress(&lines, LEVEL)?, origins })
-}
-
-/// What is in a file; none where it is not one of ours.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Encoded> {
-    let lines = zstd::bulk::decompress(bytes, LONGEST_FILE).ok()?;
-    let mut origins = BTreeMap::new();
-    for line in std::str::from_utf8(&lines).ok()?.lines() {
-        let example: StyleExample = serde_json::from_str(line).ok()?;
-        *origins.entry(example.origin).or_default() += 1;
-    }
-    (!origins.is_empty()).then(|| Encoded { bytes: bytes.to_vec(), origins })
+    origins
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn example(origin: StyleOrigin, body: &str) -> StyleExample {
+        StyleExample { origin, title: Some("a\nb".into()), body: body.into() }
+    }
+
+    fn written(examples: &[StyleExample]) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        write(examples, &folder.path().join(FILE)).unwrap();
+        std::fs::read(folder.path().join(FILE)).unwrap()
+    }
+
     #[test]
-    fn each_example_is_a_line_and_the_same_examples_give_the_same_bytes() {
-        let example = |origin, body: &str| StyleExample { origin, title: Some("a\nb".into()), body: body.into() };
+    fn examples_come_back_as_they_were_and_the_same_ones_give_the_same_bytes() {
         let examples = [example(StyleOrigin::Issue, "one\ntwo ✓"), example(StyleOrigin::BuiltIn, "three")];
-        let encoded = encode(&examples).unwrap();
-        assert_eq!(encoded, encode(&examples).unwrap());
-        assert_eq!(encoded.origins, BTreeMap::from([(StyleOrigin::Issue, 1), (StyleOrigin::BuiltIn, 1)]));
-        let text = String::from_utf8(zstd::decode_all(encoded.bytes.as_slice()).unwrap()).unwrap();
-        let read: Vec<StyleExample> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(read, examples);
+        assert_eq!(read(&written(&examples)).unwrap(), examples);
+        assert_eq!(written(&examples), written(&examples));
+        assert_eq!(origins(&examples), BTreeMap::from([(StyleOrigin::Issue, 1), (StyleOrigin::BuiltIn, 1)]));
     }
 
     #[test]
     fn what_is_not_such_a_file_is_not_taken_for_one() {
-        let example = StyleExample { origin: StyleOrigin::CommitMessage, title: None, body: "one".into() };
-        let encoded = encode(&[example]).unwrap();
-        assert_eq!(decode(&encoded.bytes), Some(encoded.clone()));
-        assert_eq!(decode(&encoded.bytes[..encoded.bytes.len() - 1]), None);
-        for content in ["", "{}\n", "nonsense"] {
-            assert_eq!(decode(&zstd::bulk::compress(content.as_bytes(), LEVEL).unwrap()), None);
-        }
-        assert_eq!(decode(b"nonsense"), None);
+        let whole = written(&[example(StyleOrigin::CommitMessage, "one")]);
+        assert_eq!(read(&whole[..whole.len() - 1]), None);
+        assert_eq!(read(b"nonsense"), None);
+        assert_eq!(read(&written(&[])), None);
+        assert_eq!(read(&written(&vec![example(StyleOrigin::Issue, "x"); WANTED + 1])), None);
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::git::{Git, GitError};
 use crate::github::{GitHub, Repository};
 
-pub(crate) use file::{Encoded, FILE, StyleFileError, decode, encode};
+pub(crate) use file::{FILE, origins, read, write};
 
 /// The most examples that are kept: the algorithm takes the hundred newest issues (SERA, `reference/sera.md`).
 const WANTED: usize = 100;

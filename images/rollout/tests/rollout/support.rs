@@ -16,8 +16,7 @@ pub(crate) const GO: &str = "package ring\n\nfunc Next(items []int, at int) int 
 pub(crate) const WRONG: &str = "\treturn items[at+1]\n";
 pub(crate) const RIGHT: &str = "\treturn items[(at+1)%len(items)]\n";
 /// A text that a user could have written.
-pub(crate) const ISSUE: &str =
-    "Next panics for the last index of a ring. I expected it to start over at the beginning.";
+pub(crate) const ISSUE: &str = "Next panics for the last index of a ring, whatever the ring holds. I expected it to start over at the beginning, as a ring without an end does.";
 
 /// The sandbox's program, beside ours. Cargo builds it with the whole workspace, and not with this crate alone.
 pub(crate) fn sandbox_program() -> Option<PathBuf> {

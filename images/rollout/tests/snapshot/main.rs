@@ -10,7 +10,6 @@
 mod contents;
 mod failures;
 mod interruption;
-mod large;
 mod stores;
 mod style;
 mod submodules;

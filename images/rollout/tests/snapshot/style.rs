@@ -22,6 +22,7 @@ fn talkative(place: &Place) -> PathBuf {
     let work = place.path("talkative");
     std::fs::create_dir_all(&work).unwrap();
     git(&work, &["init", "--quiet", "-b", "main"]);
+    std::fs::write(work.join("totals.py"), "def total(lines):\n    return sum(lines)\n").unwrap();
     for n in 0..5 {
         std::fs::write(work.join("file"), n.to_string()).unwrap();
         git(&work, &["add", "."]);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What the server does with a call.
-pub enum Reply {
+pub(crate) enum Reply {
     /// A whole answer.
     Json(Value),
     /// An answer in pieces, and its end.
@@ -22,7 +22,7 @@ pub enum Reply {
 }
 
 /// What follows bytes that were written by hand.
-pub enum Then {
+pub(crate) enum Then {
     /// The connection ends in order.
     Close,
     /// It is reset.
@@ -32,21 +32,24 @@ pub enum Then {
 }
 
 /// A server that lives as long as this.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Its base address, as `--teacher-url` takes it.
-    pub url: String,
+    pub(crate) url: String,
     calls: Arc<AtomicUsize>,
     server: tokio::task::JoinHandle<()>,
 }
 
 impl Endpoint {
     /// Starts a server; `reply` is given the number of the call, from 0, and the request.
-    pub async fn start(reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_slow(Duration::ZERO, reply).await
     }
 
     /// The same, with a pause before each answer.
-    pub async fn start_slow(pause: Duration, reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start_slow(
+        pause: Duration,
+        reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
         let url = format!("http://{}/v1", listener.local_addr().expect("its address"));
         let (calls, reply) = (Arc::new(AtomicUsize::new(0)), Arc::new(reply));
@@ -61,7 +64,7 @@ impl Endpoint {
     }
 
     /// How many calls have come.
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 }
@@ -135,22 +138,22 @@ async fn write(stream: &mut TcpStream, reply: Reply) -> Option<()> {
 }
 
 /// An answer of HTTP/1.1.
-pub fn response(status: u16, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn response(status: u16, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} x\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// The message of an answer with one tool call.
-pub fn call(tool: &str, arguments: &Value) -> Value {
+pub(crate) fn call(tool: &str, arguments: &Value) -> Value {
     json!({"content": "", "tool_calls": [tool_call("call-1", tool, &arguments.to_string())]})
 }
 
 /// A tool call, its arguments as they are.
-pub fn tool_call(id: &str, tool: &str, arguments: &str) -> Value {
+pub(crate) fn tool_call(id: &str, tool: &str, arguments: &str) -> Value {
     json!({"id": id, "type": "function", "function": {"name": tool, "arguments": arguments}})
 }
 
 /// A whole answer around a message.
-pub fn answer(message: &Value) -> Value {
+pub(crate) fn answer(message: &Value) -> Value {
     json!({
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 90}},

@@ -201,6 +201,7 @@ fn another_policy_gives_another_file_and_leaves_the_first_as_it_is() {
     let (half, _, counts) = reported(&run(&store, (10, 12), &[]));
     let bytes = std::fs::read(store.path(&half)).unwrap();
     let (more, _, stricter) = reported(&run(&store, (10, 12), &["--threshold", "0.500000001"]));
+    assert_ne!(more, half);
     assert_eq!((counts.accepted_second, stricter.accepted_second), (3, 2));
     assert_eq!(stricter.recall_histogram, counts.recall_histogram);
     assert_eq!(std::fs::read(store.path(&half)).unwrap(), bytes);

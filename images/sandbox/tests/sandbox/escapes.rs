@@ -93,7 +93,8 @@ const OTHERS: &[Try] = &[
     harmless("take the open files of sera-sandbox", r#"prlimit --pid $GUARD --nofile=512:512 && echo ESCAPED"#),
     harmless("bind sera-sandbox to one processor", r#"taskset -p 1 $GUARD && echo ESCAPED"#),
     harmless("make sera-sandbox slow", r#"renice -n 1 -p $GUARD && echo ESCAPED"#),
-    harmless(
+    // Where a cgroup keeps root itself from disks, there is no way out to be shown.
+    only_inside(
         "read a disk past its file system",
         "for d in /dev/[svn][dbv][a-z0-9]* /dev/mem; do head -c 512 $d | grep -q . && echo ESCAPED; done",
     ),
@@ -107,7 +108,7 @@ const OTHERS: &[Try] = &[
 
 /// Calls of the kernel.
 const KERNEL: &[Try] = &[
-    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill $!"),
+    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill -KILL $!"),
     harmless("read another process's memory", "sleep 9 & sleep 0.2; call 310 $! 0 0 0 0 0; kill $!"),
     harmless("write another process's memory", "sleep 9 & sleep 0.2; call 311 $! 0 0 0 0 0; kill $!"),
     harmless("a new user namespace", "unshare --user true && echo ESCAPED"),

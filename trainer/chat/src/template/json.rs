@@ -175,7 +175,7 @@ mod tests {
             ),
         ] {
             let text =
-                environment.render_str(&format!("{{{{ v | {filter} }}}}"), minijinja::context!(v => value)).unwrap();
+                environment.render_str(&format!("{{{{ v | {filter} }}}}"), minijinja::context!(v => &value)).unwrap();
             assert_eq!(text, expected, "{filter}");
         }
     }

