@@ -93,7 +93,7 @@ impl Applier {
                 Make::Teacher => self.make_teacher(&site).await?,
                 Make::Job { stage, attempt } => self.make_job(&site, stage, attempt).await?,
                 Make::Batch { number, from, count } => {
-                    self.make_batch(&site, number, SampleRange { from, count }).await?
+                    Box::pin(self.make_batch(&site, number, SampleRange { from, count })).await?
                 }
             });
         }

@@ -136,11 +136,11 @@ fn rate(pairs: &[Pair], run: fn(&Pair)) -> f64 {
     let once = || {
         let begun = processor_time();
         let mut done = 0_u32;
-        while processor_time() - begun < FOR {
+        while processor_time().saturating_sub(begun) < FOR {
             pairs.iter().for_each(run);
             done += u32::try_from(pairs.len()).unwrap();
         }
-        f64::from(done) / (processor_time() - begun).as_secs_f64()
+        f64::from(done) / processor_time().saturating_sub(begun).as_secs_f64()
     };
     (0..ROUNDS).map(|_| once()).fold(0.0, f64::max)
 }

@@ -113,13 +113,11 @@ impl Shell {
         // Not waited for here: whoever hears of an ended child reaps it.
         let child = command.spawn().map_err(|error| ShellError::Start(error.to_string()))?;
         let pid = Pid::from_raw(child.id().cast_signed());
-        // What a shell's messages begin with is not to be the pipe.
-        let name = if program.is_bash { "BASH_ARGV0=bash\n" } else { "" };
         let mut shell = Self {
             pid,
             is_bash: program.is_bash,
             script: script.into(),
-            untaken: [PROLOGUE, name].concat().into_bytes(),
+            untaken: PROLOGUE.as_bytes().to_vec(),
             output: output.into(),
             status: status.into(),
             line: Vec::new(),
@@ -186,7 +184,7 @@ impl Shell {
 
     /// Reads what is there of the output, at most as much as a pipe holds.
     pub(crate) fn read_output(&mut self, capture: &mut Capture) -> Result<(), ShellError> {
-        let mut buffer = [0; CHUNK];
+        let mut buffer = vec![0; CHUNK];
         let mut left = CHUNK;
         while left > 0 {
             match self.output.read(&mut buffer[..left]) {

@@ -1,6 +1,14 @@
 //! How fast answers come: the turns of a real rollout, asked again by many clients at once, each request with a connection of its own. Prints a table;
 //! `cargo bench -p sera-teacher` (or with `--profile dev`) runs it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unchecked_time_subtraction,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
 #[path = "../tests/rehearsal/support/mod.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod support;

@@ -175,7 +175,7 @@ async fn stopped() {
         },
         (Err(error), _) | (_, Err(error)) => {
             tracing::warn!("signals cannot be caught, and end the program at once: {error}");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn durations_and_shares_are_read() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert!(duration("2").is_err() && duration("s").is_err());
         assert_eq!(share("0.25"), Ok(0.25));
         assert!(share("1.5").is_err());

@@ -87,7 +87,7 @@ pub(super) struct Program<'a> {
     pub resources: DefaultResources,
     /// Where it listens, where it does.
     pub port: Option<u16>,
-    /// Whether it answers `/healthz` there once it can be asked.
+    /// Whether it answers `/health` there once it can be asked.
     pub is_asked_whether_ready: bool,
     /// The sandboxes beside it.
     pub sandboxes: Option<Sandboxes>,
@@ -206,7 +206,7 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
 
 fn health(port: u16) -> Probe {
     let get = HTTPGetAction {
-        path: Some("/healthz".to_owned()),
+        path: Some("/health".to_owned()),
         port: IntOrString::Int(port.into()),
         ..HTTPGetAction::default()
     };

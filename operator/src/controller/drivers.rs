@@ -28,12 +28,12 @@ pub(super) fn collect(scopes: &[Scope], shared: &Shared) -> impl Future<Output =
         known.iter().flat_map(|(batches, caches)| targets_of(batches, caches)).collect()
     };
     collector::collect(shared.board.clone(), targets, move |wake| {
-        wakes.iter().for_each(|wakes| wakes.wake(wake.clone()))
+        wakes.iter().for_each(|wakes| wakes.wake(wake.clone()));
     })
 }
 
 fn targets_of(batches: &Store<RolloutBatch>, caches: &Caches) -> Vec<Target> {
-    batches.state().iter().filter_map(|batch| target_of(&**batch, caches)).collect()
+    batches.state().iter().filter_map(|batch| target_of(batch, caches)).collect()
 }
 
 fn target_of(batch: &RolloutBatch, caches: &Caches) -> Option<Target> {

@@ -115,7 +115,7 @@ pub(super) fn after_error<S: Subject>(subject: Arc<S>, error: &Error, passer: Ar
 impl Passer {
     async fn pass<S: Subject>(&self, subject: &S) -> Result<Action, Error> {
         let pass = self.passes.begin();
-        let result = self.steps(subject).await;
+        let result = Box::pin(self.steps(subject)).await;
         let outcome = match &result {
             Ok((outcome, _)) => *outcome,
             Err(error) if is_expected(error) => Outcome::Waiting,
@@ -138,7 +138,7 @@ impl Passer {
         let run = subject.awaited_run().and_then(|name| self.runs.get(&ObjectRef::new(name).within(&owner.namespace)));
         let gathered = self.observer.observe(subject, run, now).await?;
         let plan = plan::plan(&gathered.observed, now);
-        let made = self.applier.apply(&plan, subject, &owner, gathered.blueprint.as_ref()).await?;
+        let made = Box::pin(self.applier.apply(&plan, subject, &owner, gathered.blueprint.as_ref())).await?;
         let plan = settle::settle(plan, made, &gathered.observed, now);
         let before = &gathered.observed.record;
         if self.reporter.report(subject, before, &plan.record).await? {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::facts::BatchFacts;
 
-/// How many of the batches that are folded in are kept to be looked at, as Deployments keep old ReplicaSets.
+/// How many of the batches that are folded in are kept to be looked at, as Deployments keep old `ReplicaSets`.
 const KEPT_BATCHES: u32 = 2;
 
 /// Gets enough trajectories; none once there are.
@@ -33,7 +33,7 @@ pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &RunWork) -> Option<S
     }
     note_pause(plan, given, work);
     note_batches(plan, given);
-    let standing = settle_counts(plan, given, work, |record, stage| is_under_way(record, stage))
+    let standing = settle_counts(plan, given, work, is_under_way)
         .or_else(|| {
             work_on(&mut plan.record, given, work);
             settle_counts(plan, given, work, |record, stage| is_due(generation(record), stage, work))

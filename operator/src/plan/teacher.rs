@@ -29,7 +29,11 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
     match (&given.observed.teacher, is_needed(&given.observed.record, given)) {
         (None, true) => plan.make.push(Make::Teacher),
         (Some(teacher), false) if !teacher.deleting => {
-            plan.remove.push(Removal { kind: Removable::Teacher, name: teacher.name.clone(), uid: teacher.uid.clone() })
+            plan.remove.push(Removal {
+                kind: Removable::Teacher,
+                name: teacher.name.clone(),
+                uid: teacher.uid.clone(),
+            });
         }
         _ => {}
     }

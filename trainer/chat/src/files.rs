@@ -80,7 +80,7 @@ pub(crate) fn read(folder: &Path) -> Result<Files, FilesError> {
 
 /// The sha256 of some bytes, in lower-case hexadecimal.
 pub(crate) fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(content))
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, FilesError> {

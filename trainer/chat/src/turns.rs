@@ -57,7 +57,7 @@ pub(crate) fn find(
     ends_turn: impl Fn(&str) -> bool,
 ) -> Result<Rendering, TurnError> {
     let text = template.render(conversation, false)?;
-    let ends = match by_window(template, conversation, &text)? {
+    let ends = match by_window(template, conversation, &text) {
         Some(ends) => ends,
         None => by_prefix(template, conversation, &text)?,
     };
@@ -117,39 +117,27 @@ fn by_prefix(template: &ChatTemplate, conversation: &Conversation, text: &str) -
 
 /// The same, in time that grows with the text: what a message adds is found from its neighbour and itself after a short opening, and believed only
 /// if all of it together is the whole text to the byte. None where it is not.
-fn by_window(
-    template: &ChatTemplate,
-    conversation: &Conversation,
-    text: &str,
-) -> Result<Option<Vec<usize>>, TemplateError> {
+fn by_window(template: &ChatTemplate, conversation: &Conversation, text: &str) -> Option<Vec<usize>> {
     let head = head(conversation);
     let messages = &conversation.messages;
     let opening: Vec<Message> =
         messages[..head].iter().map(|message| Conversation::placeholder(&message.role)).collect();
-    let mut ends = match by_prefix(template, &conversation.of(messages[..head].to_vec()), text) {
-        Ok(ends) => ends,
-        Err(_) => return Ok(None),
-    };
+    let mut ends = by_prefix(template, &conversation.of(messages[..head].to_vec()), text).ok()?;
     let mut end = ends.last().copied().unwrap_or_default();
     for position in head..messages.len() {
         let mut window = opening.clone();
         window.extend((position > head).then(|| messages[position - 1].clone()));
-        let Ok(before) = template.render(&Conversation { tools: None, ..conversation.of(window.clone()) }, false)
-        else {
-            return Ok(None);
-        };
+        let before = template.render(&Conversation { tools: None, ..conversation.of(window.clone()) }, false).ok()?;
         window.push(messages[position].clone());
-        let Ok(with) = template.render(&Conversation { tools: None, ..conversation.of(window) }, false) else {
-            return Ok(None);
-        };
-        let Some(added) = with.strip_prefix(before.as_str()) else { return Ok(None) };
+        let with = template.render(&Conversation { tools: None, ..conversation.of(window) }, false).ok()?;
+        let added = with.strip_prefix(before.as_str())?;
         if !text[end..].starts_with(added) {
-            return Ok(None);
+            return None;
         }
         end += added.len();
         ends.push(end);
     }
-    Ok((end == text.len()).then_some(ends))
+    (end == text.len()).then_some(ends)
 }
 
 /// How many messages open the conversation: up to the first user's.

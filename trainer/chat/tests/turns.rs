@@ -1,5 +1,12 @@
 //! Which part of a conversation an assistant wrote, and which tokens carry loss.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
 use std::path::Path;
 
 use sera_chat::{Chat, ChatError, Conversation, TurnError};

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn shown(output: &str, end: CommandEnd) -> String {
-        of_command(&Executed { end, output: output.to_owned() }, Duration::from_secs(300), 1000)
+        of_command(&Executed { end, output: output.to_owned() }, Duration::from_mins(5), 1000)
     }
 
     #[test]

@@ -128,11 +128,10 @@ impl Tree {
             let path = &file.path.0;
             let unwanted = self.is_in_a_submodule(path) || (!self.tracked.contains(path) && ignored.contains(path));
             match &file.now {
-                FileNow::Gone => {}
                 FileNow::TooLarge { bytes } if !unwanted => {
                     left_out.push(format!("{} ({bytes} bytes)", String::from_utf8_lossy(path)));
                 }
-                FileNow::TooLarge { .. } => {}
+                FileNow::Gone | FileNow::TooLarge { .. } => {}
                 FileNow::Link { target } => {
                     if !unwanted {
                         stream.write_all(&entry("120000", path, target.0.len() as u64)).await?;

@@ -61,7 +61,7 @@ pub(super) struct VerifyArgs {
     /// Pairs of patches, a line of JSON each; - is standard input
     #[arg(long, value_name = "FILE")]
     pairs: Option<PathBuf>,
-    /// Which measure decides: Recall (the paper's), StrictRecall or F1 [default: Recall, where --threshold is given]
+    /// Which measure decides: `Recall` (the paper's), `StrictRecall` or `F1` [default: Recall, where --threshold is given]
     #[arg(long, value_name = "MEASURE")]
     measure: Option<Measure>,
     /// The lowest share that is accepted, from 0 to 1; 0 still asks for a second patch [default: 0.5, where --measure is given]

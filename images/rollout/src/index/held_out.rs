@@ -112,7 +112,7 @@ mod tests {
 
     /// Files of 1 to 40 functions each, no two alike.
     fn files(count: u64) -> Vec<(String, Vec<u64>)> {
-        (0..count).map(|n| (format!("src/f{n}.py"), (0..1 + n * 7 % 40).map(|f| n * 1000 + f).collect())).collect()
+        (0..count).map(|n| (format!("src/f{n}.py"), (0..=n * 7 % 40).map(|f| n * 1000 + f).collect())).collect()
     }
 
     fn fingerprints(files: &[(String, Vec<u64>)]) -> Vec<Fingerprint<'_>> {
@@ -154,7 +154,7 @@ mod tests {
         let originals = files(20);
         let renamed = originals.iter().map(|(path, functions)| {
             // One function was changed on the way.
-            let changed = |function: &u64| if *function % 1000 == 0 { function + 999 } else { *function };
+            let changed = |function: &u64| if function.is_multiple_of(1000) { function + 999 } else { *function };
             (path.replace("src/", "lib/"), functions.iter().map(changed).collect())
         });
         let all: Vec<_> = files(100).into_iter().chain(renamed).collect();

@@ -167,7 +167,7 @@ async fn choose(
         let said = attributes.get(&entry.path).copied().unwrap_or_default();
         match judge(eligible, &entry.path, entry.bytes, said) {
             Ok(()) => {
-                files.push((entry.path.clone(), jobs.place(entry.blob.clone(), (form, said.generated.is_none()))))
+                files.push((entry.path.clone(), jobs.place(entry.blob.clone(), (form, said.generated.is_none()))));
             }
             Err(reason) => skip(reason),
         }

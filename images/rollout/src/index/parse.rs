@@ -273,7 +273,7 @@ fn last_line(node: Node<'_>, text: Text<'_>) -> usize {
     let mut last = node;
     loop {
         let count = last.child_count();
-        let inner = (0..count).rev().filter_map(|at| last.child(u32::try_from(at).ok()?));
+        let inner = (0..count).rev().filter_map(|at| last.child(at));
         match inner.into_iter().find(|child| !child.is_extra() && !child.byte_range().is_empty()) {
             Some(child) => last = child,
             None => break,

@@ -57,7 +57,10 @@ impl Prompts {
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         // Nothing here is HTML, whatever a file's name ends in.
         templates.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        for (name, text) in FILES.into_iter().filter(|(name, _)| name.ends_with(".md")) {
+        for (name, text) in FILES
+            .into_iter()
+            .filter(|(name, _)| std::path::Path::new(name).extension().is_some_and(|kind| kind == "md"))
+        {
             templates.add_template(name, text)?;
         }
         Ok(Self { templates, workspace: workspace.to_owned() })

@@ -107,7 +107,7 @@ impl Pool {
             return self.settle(lease.slot, Ok(()));
         }
         let wiped = lease.slot.wipe().await;
-        self.settle(lease.slot, wiped.as_ref().map(|()| ()));
+        self.settle(lease.slot, wiped.as_ref().copied());
     }
 
     async fn take(&self, tree: &str) -> Result<Slot, SandboxError> {
@@ -125,10 +125,8 @@ impl Pool {
             self.free.add_permits(1);
             return;
         }
-        match outcome {
-            Err(error) => tracing::error!(slot = slot.number(), "a sandbox is used no more: {error}"),
-            Ok(()) => tracing::error!(slot = slot.number(), "a sandbox is used no more: it failed in its last rollout"),
-        }
+        let why = outcome.err().map_or_else(|| "it failed in its last rollout".to_owned(), ToString::to_string);
+        tracing::error!(slot = slot.number(), "a sandbox is used no more: {why}");
         self.quarantined.fetch_add(1, Ordering::Relaxed);
         if self.fit.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.free.close();

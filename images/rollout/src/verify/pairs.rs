@@ -79,6 +79,7 @@ enum Content {
 }
 
 /// Reads lines into batches until the input ends or nobody wants them any more.
+#[expect(clippy::needless_pass_by_value, reason = "its end is how the others know that no more comes")]
 fn read<R: Read>(mut input: BufReader<R>, batches: SyncSender<Vec<NumberedLine>>) -> std::io::Result<()> {
     let mut batch = Vec::new();
     let mut bytes = 0;

@@ -155,10 +155,7 @@ async fn thinking_gives_the_same_trajectory_whichever_field_it_comes_in_and_goes
     for field in ["content", "reasoning_content", "reasoning"] {
         let place = Place::new();
         let teacher = teacher(move |_, request| {
-            let turn = match about(request) {
-                About::First(turn) | About::Second(turn) => turn,
-                _ => return None,
-            };
+            let (About::First(turn) | About::Second(turn)) = about(request) else { return None };
             // What was said comes back as it was said.
             for message in
                 request["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "assistant")

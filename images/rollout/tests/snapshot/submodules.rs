@@ -17,7 +17,7 @@ fn made(place: &Place, name: &str, submodules: &[(&str, &str, &str)]) -> String 
     for (path, address, commit) in submodules {
         git(&work, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{path}")]);
         if !address.is_empty() {
-            modules += &format!("[submodule \"the {path}\"]\n\tpath = {path}\n\turl = {address}\n");
+            modules.extend(["[submodule \"the ", path, "\"]\n\tpath = ", path, "\n\turl = ", address, "\n"]);
         }
     }
     if !modules.is_empty() {

@@ -68,6 +68,7 @@ fn change(file: &str, line: u64) -> String {
     format!("diff --git a/{file} b/{file}\n--- a/{file}\n+++ b/{file}\n@@ -{line} +{line} @@\n-old\n+new\n")
 }
 
+#[expect(clippy::many_single_char_names, reason = "a patch each, and nothing more to say of it")]
 /// Samples 10 to 21, one for each thing that can become of a sample.
 fn one_of_each(store: &Rollouts) {
     let [a, b, c, d, e, f, g, h] = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| patch(name, 2));

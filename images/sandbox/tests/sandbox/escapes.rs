@@ -59,7 +59,7 @@ const OTHERS: &[Try] = &[
         r"cat /proc/[0-9]*/environ | tr '\0' '\n' | grep -q the-drivers-variable && echo ESCAPED",
     ),
     harmless("read the memory map of sera-sandbox", r#"grep -q . "/proc/$GUARD/maps" && echo ESCAPED"#),
-    harmless("read the memory of sera-sandbox", r#"call 0+101 16 $GUARD 0 0"#),
+    harmless("read the memory of sera-sandbox", r"call 0+101 16 $GUARD 0 0"),
     harmless("list what sera-sandbox has opened", r#"ls -l "/proc/$GUARD/fd/" | grep -q -e '->' && echo ESCAPED"#),
     harmless("go through the root of sera-sandbox", r#"ls "/proc/$GUARD/root/" | grep -q . && echo ESCAPED"#),
     harmless("go through its directory", r#"ls "/proc/$GUARD/cwd/" | grep -q . && echo ESCAPED"#),
@@ -87,13 +87,12 @@ const OTHERS: &[Try] = &[
         "for f in $(find /sys/fs/cgroup -name cgroup.procs 2>/dev/null | head -5); do echo $$ >$f && echo ESCAPED; done",
     ),
     harmless("be the last that is ended for want of memory", "echo 0 >/proc/self/oom_score_adj && echo ESCAPED"),
-    only_inside("kill sera-sandbox", r#"kill -9 $GUARD && [ $GUARD != 1 ] && echo ESCAPED"#),
-    only_inside("stop sera-sandbox", r#"kill -STOP $GUARD && [ $GUARD != 1 ] && echo ESCAPED"#),
+    only_inside("kill sera-sandbox", r"kill -9 $GUARD && [ $GUARD != 1 ] && echo ESCAPED"),
+    only_inside("stop sera-sandbox", r"kill -STOP $GUARD && [ $GUARD != 1 ] && echo ESCAPED"),
     only_inside("kill every process there is", "trap '' TERM; kill -TERM -1; [ -d /proc/$GUARD ] || echo ESCAPED"),
-    harmless("take the open files of sera-sandbox", r#"prlimit --pid $GUARD --nofile=512:512 && echo ESCAPED"#),
-    harmless("bind sera-sandbox to one processor", r#"taskset -p 1 $GUARD && echo ESCAPED"#),
-    harmless("make sera-sandbox slow", r#"renice -n 1 -p $GUARD && echo ESCAPED"#),
-    // Where a cgroup keeps root itself from disks, there is no way out to be shown.
+    harmless("take the open files of sera-sandbox", r"prlimit --pid $GUARD --nofile=512:512 && echo ESCAPED"),
+    harmless("bind sera-sandbox to one processor", r"taskset -p 1 $GUARD && echo ESCAPED"),
+    harmless("make sera-sandbox slow", r"renice -n 1 -p $GUARD && echo ESCAPED"),
     only_inside(
         "read a disk past its file system",
         "for d in /dev/[svn][dbv][a-z0-9]* /dev/mem; do head -c 512 $d | grep -q . && echo ESCAPED; done",
@@ -108,9 +107,9 @@ const OTHERS: &[Try] = &[
 
 /// Calls of the kernel.
 const KERNEL: &[Try] = &[
-    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill -KILL $!"),
-    harmless("read another process's memory", "sleep 9 & sleep 0.2; call 310 $! 0 0 0 0 0; kill $!"),
-    harmless("write another process's memory", "sleep 9 & sleep 0.2; call 311 $! 0 0 0 0 0; kill $!"),
+    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill -9 $!"),
+    harmless("read another process's memory", "sleep 9 & sleep 0.2; call 310 $! 0 0 0 0 0; kill -9 $!"),
+    harmless("write another process's memory", "sleep 9 & sleep 0.2; call 311 $! 0 0 0 0 0; kill -9 $!"),
     harmless("a new user namespace", "unshare --user true && echo ESCAPED"),
     harmless("a new mount namespace", "unshare --mount true && echo ESCAPED"),
     harmless(
@@ -134,7 +133,7 @@ os._exit(0 if pid > 0 else 1)" && echo ESCAPED"#,
         "another's namespace",
         r#"python3 -c "
 import ctypes, os
-fd = os.open('/proc/1/ns/uts', os.O_RDONLY)
+fd = os.open('/proc/$GUARD/ns/uts', os.O_RDONLY)
 os._exit(0 if ctypes.CDLL(None).setns(fd, 0) == 0 else 1)" && echo ESCAPED"#,
     ),
     harmless("another root", "chroot / true && echo ESCAPED"),
@@ -153,10 +152,10 @@ mount = ctypes.c_int()
 ok = libc.name_to_handle_at(-100, b'/etc/passwd', handle, ctypes.byref(mount), 0) == 0
 raise SystemExit(0 if ok else 1)" && echo ESCAPED"#,
     ),
-    harmless("io_uring", "call 425 8 b\"bytes(120)\""),
-    harmless("bpf", "call 321 0 b\"bytes([2,0,0,0,4,0,0,0,4,0,0,0,1,0,0,0])+bytes(56)\" 72"),
+    harmless("io_uring", "call 425 8 \"bytes(120)\""),
+    harmless("bpf", "call 321 0 \"bytes([2,0,0,0,4,0,0,0,4,0,0,0,1,0,0,0])+bytes(56)\" 72"),
     harmless("userfaultfd", "call 323 1"),
-    harmless("perf_event_open", "call 298 b\"bytes([1,0,0,0,112,0,0,0])+bytes(104)\" 0 -1 -1 0"),
+    harmless("perf_event_open", "call 298 \"bytes([1,0,0,0,112,0,0,0])+bytes(104)\" 0 -1 -1 0"),
     harmless("a key", "call 248 b\"'user'\" b\"'k'\" b\"'v'\" 1 -1"),
     harmless("the keys of its user", "call 250 0 -4 1"),
     only_inside("a kernel module", "call 313 0 b\"''\" 0; call 175 b\"'x'\" 1 b\"''\""),
@@ -165,7 +164,7 @@ raise SystemExit(0 if ok else 1)" && echo ESCAPED"#,
     harmless("no randomised addresses", "call 135 0x0040000"),
     harmless("memory that outlives it and that a pod shares", "call 29 0 4096 0o1600"),
     harmless("a queue that a pod shares", "call 68 0 0o1600"),
-    harmless("a POSIX queue", "call 240 b\"'/sera-q'\" 0o102 0o600 0; call 241 b\"'/sera-q'\""),
+    harmless("a POSIX queue", "call 240 b\"'sera-q'\" 0o102 0o600 0; call 241 b\"'sera-q'\""),
     harmless("semaphores that a pod shares", "call 64 0 1 0o1600"),
     harmless("secret memory", "call 447 0"),
     only_inside(
@@ -187,7 +186,7 @@ f = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)
 raise SystemExit(0 if f() > 0 else 1)" && echo ESCAPED"#,
     ),
     harmless("larger cores", "ulimit -c unlimited && echo ESCAPED"),
-    harmless("more open files than it may have", "ulimit -n 1000000 && echo ESCAPED"),
+    only_inside("more open files than it may have", "ulimit -n 1000000 && echo ESCAPED"),
     harmless("capabilities", "grep -q 'CapEff:.*[1-9a-f]' /proc/self/status && echo ESCAPED"),
     harmless(
         "a program that makes its caller root",
@@ -214,7 +213,7 @@ s.bind('\0sera-escape')" && echo ESCAPED"#,
     only_inside("a socket of the kernel's ciphers", "socket '38, 5, 0'"),
     harmless(
         "the shell's own network",
-        "python3 -m http.server 18749 --bind 127.0.0.1 >/dev/null 2>&1 & sleep 1; (: </dev/tcp/127.0.0.1/18749) && echo ESCAPED; kill $!",
+        "python3 -m http.server 18749 --bind 127.0.0.1 >/dev/null 2>&1 & sleep 1; (: </dev/tcp/127.0.0.1/18749) && echo ESCAPED; kill -9 $!",
     ),
     only_inside(
         "a pair of sockets that is not of the unix kind",
@@ -279,12 +278,13 @@ fn try_all(ways: &[Try], sandbox: &mut Sandbox, first_outside: bool) {
             way.script
         );
         let executed = sandbox.exec(&script);
-        let tried = matches!(executed.end, CommandEnd::Exited { .. }) && executed.output.ends_with("tried\n");
+        let tried = matches!(executed.end, CommandEnd::Exited { .. }) && executed.output.contains("tried\n");
         if executed.output.contains("ESCAPED") || contents(&outside) != before {
             escaped.push(format!("{}: {}", way.name, executed.output));
         }
         assert!(tried || way.name == "kill every process there is", "`{}` was not tried: {executed:?}", way.name);
-        assert_eq!(sandbox.run("echo alive"), "alive\n", "after `{}`", way.name);
+        let alive = sandbox.run("echo alive");
+        assert!(alive.ends_with("alive\n"), "after `{}`: {alive}", way.name);
     }
     assert!(escaped.is_empty(), "{} got out:\n{}", escaped.len(), escaped.join("\n"));
 }

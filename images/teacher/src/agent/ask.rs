@@ -115,7 +115,7 @@ pub(crate) fn tag(text: &str) -> Option<String> {
         close.is_some_and(|close| close <= BETWEEN)
             || close.is_none() && after.trim_start_matches(['`', '"', '\'', ' ']).starts_with("tag")
     };
-    opens.filter(mentioned).last().map(|(_, name)| name.to_owned())
+    opens.rev().find(mentioned).map(|(_, name)| name.to_owned())
 }
 
 #[cfg(test)]

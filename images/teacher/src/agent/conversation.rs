@@ -37,7 +37,7 @@ impl Conversation {
                 Role::System | Role::Developer => rules.push(message.text()),
                 Role::Assistant => pending = Some(turn(message)),
                 Role::Tool => {
-                    exchanges.extend(pending.take().map(|turn| Exchange { observation: message.text(), ..turn }))
+                    exchanges.extend(pending.take().map(|turn| Exchange { observation: message.text(), ..turn }));
                 }
                 Role::User if prompt.is_none() => prompt = Some(message.text()),
                 // Where commands are written as text, the user says what came of them. Whatever else a user says is a remark.

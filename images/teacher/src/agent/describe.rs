@@ -81,10 +81,10 @@ fn place(conversation: &Conversation, patch: &Patch) -> Option<Target> {
     let named = mentions::target(&conversation.prompt).filter(belongs);
     named.or_else(|| conversation.texts().filter_map(mentions::target).find(belongs)).or_else(|| {
         // Nobody names it, so the lines around the change have to.
-        let path = patch.files.last()?;
-        let language = Language::of(path)?;
+        let file = patch.files.last()?;
+        let language = Language::of(file)?;
         let name = patch.context.iter().rev().find_map(|line| finding::defined(language, line))?;
-        Some(Target { path: path.clone(), name })
+        Some(Target { path: file.clone(), name })
     })
 }
 
@@ -154,7 +154,7 @@ fn write(teacher: &Teacher, problem: &Problem, example: Option<&str>, request: &
     // What has to be said comes first; the rest is added until the length is right.
     let mut parts = vec![seen.join(" ")];
     if let Some(area) = &problem.area {
-        parts[0].push_str(&format!(" It shows in {area}."));
+        parts[0].extend([" It shows in ", area, "."]);
     }
     let room = |parts: &[String], more: &str| {
         parts.iter().map(|part| part.chars().count() + 2).sum::<usize>() + more.chars().count() <= wanted

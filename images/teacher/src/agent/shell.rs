@@ -25,7 +25,7 @@ pub(super) fn enter(folder: Option<&str>) -> String {
 /// How many lines a file has, and those that have one of `words`.
 pub(super) fn lines_with(path: &str, words: &[&str]) -> String {
     let path = quoted(path);
-    let patterns: String = words.iter().map(|word| format!(" -e {}", quoted(word))).collect();
+    let patterns: String = words.iter().flat_map(|word| [" -e ".to_owned(), quoted(word)]).collect();
     format!("grep -c '' {path}; grep -nF{patterns} {path} | head -n {MANY}")
 }
 
@@ -54,7 +54,7 @@ pub(super) fn view(path: &str, from: usize, to: usize) -> String {
 /// Puts `lines` in the place of `count` lines of a file, the first of which is line `from`.
 pub(super) fn put(path: &str, from: usize, count: usize, lines: &[String]) -> String {
     let path = quoted(path);
-    let new: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let new: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
     let (before, after) = (from - 1, from + count);
     format!(
         "new=\"${{TMPDIR:-/tmp}}/new.$$\"\n{{ head -n {before} {path}; cat <<'{END}'\n{new}{END}\ntail -n +{after} {path}; }} > \"$new\" && cat \"$new\" > {path} && rm -f \"$new\""

@@ -40,7 +40,7 @@ fn is_message(function: &Function, literal: &Literal) -> bool {
     let content = &line[literal.start..literal.end];
     let words =
         content.split(' ').filter(|word| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_alphabetic())).count();
-    let attribute = function.language == Language::Rust && line.trim_start().starts_with("#");
+    let attribute = function.language == Language::Rust && line.trim_start().starts_with('#');
     let first = literal.start == line.len() - line.trim_start().len() + 1;
     words >= 2
         && content.starts_with(|c: char| c.is_ascii_alphabetic())

@@ -177,7 +177,7 @@ impl<'a> Designer<'a> {
                 Some(other)
                     if full.edits.len() == 1 || self.draw.share("reword", &[about, &index.to_string()]) < 0.5 =>
                 {
-                    part.add(other)
+                    part.add(other);
                 }
                 _ => {}
             }

@@ -42,8 +42,8 @@ fn try_file(path: &Path, tally: &mut Tally, all: bool) {
     };
     let mut parser = Parser::new();
     parser.set_language(&grammar(language)).unwrap();
-    let mut parses = |text: &str| !parser.parse(text, None).unwrap().root_node().has_error();
-    if !parses(&text) {
+    let mut is_whole = |text: &str| !parser.parse(text, None).unwrap().root_node().has_error();
+    if !is_whole(&text) {
         return;
     }
     let lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
@@ -60,7 +60,7 @@ fn try_file(path: &Path, tally: &mut Tally, all: bool) {
                 let change = Change { edits: vec![edit] };
                 let changed = [&lines[..at], &change.apply(&function.lines), &lines[at + count..]].concat().join("\n");
                 tally.changes += 1;
-                if !parses(&changed) {
+                if !is_whole(&changed) {
                     tally.broken.push(format!("{}:{} {name}: {change:?}", path.display(), at + 1));
                 }
             }

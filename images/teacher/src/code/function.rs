@@ -87,7 +87,7 @@ fn indented(masked: &Masked, lines: &[String]) -> Extent {
     let Some((header, _)) = header::colon(masked, lines.len()) else { return Extent::Open };
     let base = width(&lines[0]);
     let mut last = header;
-    for index in header + 1..lines.len() {
+    for (index, line) in lines.iter().enumerate().skip(header + 1) {
         if masked.is_continued(index) {
             last = index;
             continue;
@@ -96,7 +96,7 @@ fn indented(masked: &Masked, lines: &[String]) -> Extent {
         if code.is_empty() {
             continue;
         }
-        if width(&lines[index]) <= base && !code.starts_with(')') {
+        if width(line) <= base && !code.starts_with(')') {
             return Extent::Lines(last + 1);
         }
         last = index;
@@ -138,13 +138,13 @@ fn expression(masked: &Masked, lines: &[String], from: usize) -> Extent {
     if masked.line(from).trim_end().ends_with(';') {
         return Extent::Lines(from + 1);
     }
-    for index in from + 1..lines.len() {
+    for (index, line) in lines.iter().enumerate().skip(from + 1) {
         let code = masked.line(index).trim();
         let closes = code.starts_with([')', '}', ']']);
-        if masked.is_continued(index) || width(&lines[index]) > base && !code.is_empty() {
+        if masked.is_continued(index) || width(line) > base && !code.is_empty() {
             continue;
         }
-        return Extent::Lines(if closes && width(&lines[index]) == base { index + 1 } else { index });
+        return Extent::Lines(if closes && width(line) == base { index + 1 } else { index });
     }
     Extent::Open
 }

@@ -102,7 +102,7 @@ pub(super) fn opening(language: Language, name: &str, masked: &Masked) -> Openin
                 && language == Language::Go
                 && code[..at].ends_with(['e', 't']) =>
             {
-                at += 1
+                at += 1;
             }
             b'{' => return Opening::Brace(at),
             b';' => return Opening::Declared,

@@ -83,7 +83,7 @@ impl Fault {
             Self::TwoCalls if !answer.calls.is_empty() => answer.calls.extend(spare()),
             Self::NoCall => {
                 answer.calls.clear();
-                answer.text = "I know what to do next.".to_owned();
+                "I know what to do next.".clone_into(&mut answer.text);
             }
             Self::Empty => answer = Answer::default(),
             Self::Truncated => {
@@ -183,7 +183,10 @@ fn subject(request: &ChatRequest, asked: &Asked) -> String {
     let in_rollout = matches!(asked, Asked::First(_) | Asked::Second);
     let remarks = request.messages.iter().rev().take_while(|message| in_rollout && message.role == Role::User).count();
     let kept = (request.messages.len() - remarks).max(2).min(request.messages.len());
-    request.messages[..kept].iter().map(|message| format!("{:?}\u{1f}{}\u{1e}", message.role, message.text())).collect()
+    request.messages[..kept]
+        .iter()
+        .flat_map(|message| [format!("{:?}\u{1f}", message.role), message.text(), "\u{1e}".to_owned()])
+        .collect()
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ impl IntoResponse for Refusal {
 
 impl Server {
     async fn complete(&self, body: &[u8], began: Instant) -> Result<Response, Refusal> {
-        let request = self.read(body)?;
+        let request = Self::read(body)?;
         let lookup = self.cache.look_up(&request);
         if lookup.prompt > self.settings.context_length {
             let message = format!(
@@ -172,7 +172,7 @@ impl Server {
         Ok(transport::respond(&request, &completion, fault))
     }
 
-    fn read(&self, body: &[u8]) -> Result<ChatRequest, Refusal> {
+    fn read(body: &[u8]) -> Result<ChatRequest, Refusal> {
         let invalid = |message: String| {
             Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request", message)
         };

@@ -41,11 +41,9 @@ fn body(pieces: Vec<Bytes>, fault: Option<Fault>) -> Body {
 
 /// The first half of what would be sent.
 fn half(pieces: Vec<Bytes>) -> Vec<Bytes> {
-    match &pieces[..] {
-        [whole] => vec![whole.slice(..whole.len() / 2)],
-        _ => {
-            let count = pieces.len() / 2;
-            pieces.into_iter().take(count).collect()
-        }
+    if let [whole] = &pieces[..] {
+        return vec![whole.slice(..whole.len() / 2)];
     }
+    let count = pieces.len() / 2;
+    pieces.into_iter().take(count).collect()
 }

@@ -27,6 +27,7 @@ fn settings(json: Value) -> PodSettings {
     serde_json::from_value(json).unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a blueprint may have none")]
 fn secret(name: &str, field: &'static str) -> Option<SecretField> {
     Some(SecretField { name: name.into(), field })
 }

@@ -376,6 +376,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "as the plan hands it over")]
     fn makes_job(&mut self, name: Box<str>, stage: Stage, attempt: u32) -> Uid {
         if !self.children.jobs.contains_key(&name) {
             let times = self.made.entry(name.clone()).or_default();

@@ -34,6 +34,7 @@ pub fn to_json(value: &(impl Serialize + ?Sized)) -> String {
 }
 
 /// The filter.
+#[expect(clippy::needless_pass_by_value, reason = "filters take their named arguments so")]
 pub(super) fn filter(value: &Value, arguments: Kwargs) -> Result<String, Error> {
     let indent: Option<Value> = arguments.get("indent")?;
     let indent = match indent.filter(|indent| !indent.is_none()) {

@@ -102,6 +102,7 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("it says: {message}")))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "functions take their named arguments so")]
 fn strftime_now(format: &str, rest: Kwargs) -> Result<String, Error> {
     rest.assert_all_used()?;
     jiff::fmt::strtime::format(format, DAY)

@@ -105,7 +105,7 @@ impl Toolbox {
         let run = parameters
             .iter()
             .filter(|tool| !taken.contains(&tool.name))
-            .filter_map(|tool| tool.run().map(|(likelihood, run)| (likelihood, run)))
+            .filter_map(Offered::run)
             .max_by_key(|(likelihood, _)| *likelihood)
             .map(|(_, run)| run);
         let run = if tools.is_empty() { fence(conversation).map(Run::Fenced) } else { run };
@@ -226,6 +226,7 @@ fn submit_command(conversation: &Conversation) -> Option<String> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "each caller makes its tools for this call")]
     fn read(tools: Value, prompt: &str) -> Toolbox {
         let request: crate::protocol::ChatRequest = serde_json::from_value(
             json!({"model": "rehearsal", "messages": [{"role": "user", "content": prompt}], "tools": tools}),
