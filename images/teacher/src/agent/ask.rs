@@ -102,7 +102,7 @@ fn words(text: &str) -> Vec<(usize, String)> {
 
 /// The tags that the answer is to stand between: those that are mentioned rather than used, which is to say that hardly anything stands between them.
 pub(crate) fn tag(text: &str) -> Option<String> {
-    let opens = text.match_indices('<').filter_map(|(at, _)| {
+    let mut opens = text.match_indices('<').filter_map(|(at, _)| {
         let name = text[at + 1..].split('>').next()?;
         (!name.is_empty()
             && name.len() < 40
@@ -115,7 +115,7 @@ pub(crate) fn tag(text: &str) -> Option<String> {
         close.is_some_and(|close| close <= BETWEEN)
             || close.is_none() && after.trim_start_matches(['`', '"', '\'', ' ']).starts_with("tag")
     };
-    opens.rev().find(mentioned).map(|(_, name)| name.to_owned())
+    opens.rfind(mentioned).map(|(_, name)| name.to_owned())
 }
 
 #[cfg(test)]

@@ -152,10 +152,8 @@ fn write(teacher: &Teacher, problem: &Problem, example: Option<&str>, request: &
         .map(capital)
         .collect();
     // What has to be said comes first; the rest is added until the length is right.
-    let mut parts = vec![seen.join(" ")];
-    if let Some(area) = &problem.area {
-        parts[0].extend([" It shows in ", area, "."]);
-    }
+    let area = problem.area.as_ref().map(|area| format!("It shows in {area}."));
+    let mut parts = vec![seen.into_iter().chain(area).collect::<Vec<_>>().join(" ")];
     let room = |parts: &[String], more: &str| {
         parts.iter().map(|part| part.chars().count() + 2).sum::<usize>() + more.chars().count() <= wanted
     };

@@ -8,7 +8,7 @@ use crate::code::Language;
 pub(crate) struct Mention {
     /// As it is written, with what qualifies it: `Session.close`.
     pub(crate) name: String,
-    /// How much it looks like a function's name: 1 by its spelling, more by what stands around it.
+    /// How much it looks like a function's name: 1 by the word before it, 2 by its spelling, more by quotes around it.
     weight: usize,
     /// Where in the text it stands.
     at: usize,
@@ -38,6 +38,24 @@ const INTRODUCTIONS: [&str; 12] = [
     "definition",
 ];
 
+/// Names that prompts put between quotes because tools and programs are called so; a function of such a name is meant only where no other is.
+const TOOLS: [&str; 12] = [
+    "bash",
+    "git",
+    "python",
+    "python3",
+    "submit",
+    "str_replace_editor",
+    "view",
+    "create",
+    "str_replace",
+    "insert",
+    "undo_edit",
+    "echo",
+];
+
+/// What quotes weigh: more than everything else together.
+const QUOTED: usize = 6;
 /// A file and a name in it further apart than this do not belong together.
 const REACH: usize = 400;
 
@@ -90,7 +108,8 @@ fn names(text: &str) -> Vec<Mention> {
     let mut found: Vec<Mention> = Vec::new();
     for (at, span) in &quoted {
         if let Some(name) = name(span) {
-            found.push(Mention { name, weight: 3 + introduced(text, *at), at: *at });
+            let weight = if TOOLS.contains(&name.as_str()) { 1 } else { QUOTED + introduced(text, *at) };
+            found.push(Mention { name, weight, at: *at });
         }
     }
     for (at, token) in tokens(text) {
@@ -99,7 +118,7 @@ fn names(text: &str) -> Vec<Mention> {
             continue;
         }
         let weight =
-            usize::from(token.ends_with("()")) * 2 + introduced(text, at) + usize::from(is_spelt_as_a_name(token));
+            2 * usize::from(token.ends_with("()")) + introduced(text, at) + 2 * usize::from(is_spelt_as_a_name(token));
         if let Some(name) = name(token).filter(|_| weight > 0) {
             found.push(Mention { name, weight, at });
         }
@@ -123,7 +142,8 @@ fn name(span: &str) -> Option<String> {
     let short = (2..120).contains(&span.len()) && span.chars().all(allowed) && !last.contains(' ');
     // What has blanks may be `<A as B>.c`, and is prose otherwise.
     let prose = span.contains(' ') && !span.starts_with('<') || span.contains('-') && !span.contains("->");
-    (starts && short && !prose && Language::of(span).is_none()).then(|| span.to_owned())
+    let fits = starts && short && !prose && Language::of(span).is_none();
+    fits.then(|| span.to_owned())
 }
 
 /// The name without what qualifies it.
@@ -141,11 +161,11 @@ pub(crate) fn qualifier(name: &str) -> Option<&str> {
     last.starts_with(|c: char| c.is_alphabetic() || c == '_').then_some(last)
 }
 
-/// 4 if one of the words just before says that a name follows.
+/// 1 if the word just before says that a name follows. "The function does" is prose, so it is the least of all signs.
 fn introduced(text: &str, at: usize) -> usize {
     let before = text[..at].trim_end_matches(['`', '"', '\'', ' ', '*', ':']);
     let word = before.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase();
-    usize::from(INTRODUCTIONS.contains(&word.as_str())) * 4
+    usize::from(INTRODUCTIONS.contains(&word.as_str()))
 }
 
 /// Whether a word could not be one of prose: `a_b`, `a.b`, `aB`.
@@ -244,6 +264,7 @@ mod tests {
             "Something leaks. It seems related to the function `Session.close` in `src/net/session.py`, or to what it calls.",
             "In src/net/session.py there is Session.close(); please look into resource handling there.",
             "<repository>/testbed</repository>\nFile: src/net/session.py\nFunction: Session.close\nKind of problem: a resource is held too long.",
+            "The function does not do what it should. It was noticed around `Session.close` in src/net/session.py.",
             "The repository is at /testbed. You may use 'git' and \"bash\". Users report trouble around \"Session.close\" (file \"src/net/session.py\").",
         ] {
             assert_eq!(target(prompt), Some(expected.clone()), "{prompt}");

@@ -19,22 +19,6 @@ const CONTEXT: usize = 3;
 const UNIQUE: (usize, usize) = (120, 4);
 /// The most looks at surroundings before the change.
 const LOOKS: usize = 5;
-/// Names that tools, shells and prompts have, and repositories are not searched for.
-const NO_NAMES: [&str; 12] = [
-    "bash",
-    "git",
-    "python",
-    "python3",
-    "submit",
-    "str_replace_editor",
-    "view",
-    "create",
-    "str_replace",
-    "insert",
-    "undo_edit",
-    "echo",
-];
-
 /// Nothing: a rollout that is over only ever waits for its next step.
 enum Never {}
 
@@ -99,11 +83,10 @@ fn second(teacher: &Teacher, session: &mut Session<'_>) -> Step<Never> {
 /// Looks for what the prompt mentions.
 fn by_mention(session: &mut Session<'_>, root: &str) -> Step<Option<Found>> {
     let text = mentions::without_fences(&session.conversation.prompt);
-    let names =
-        mentions::likely_names(&text).into_iter().filter(|name| !NO_NAMES.contains(&name.as_str()) && name.len() > 1);
+    let names = mentions::likely_names(&text);
     let messages = mentions::quoted(&text).into_iter().map(|(_, span)| span.to_owned());
     let messages = messages.filter(|span| span.contains(' ') && span.len() >= 8);
-    finding::by_mention(session, root, &names.collect::<Vec<_>>(), &messages.collect::<Vec<_>>())
+    finding::by_mention(session, root, &names, &messages.collect::<Vec<_>>())
 }
 
 /// Finds out where the repository lies.

@@ -25,8 +25,8 @@ pub(super) fn enter(folder: Option<&str>) -> String {
 /// How many lines a file has, and those that have one of `words`.
 pub(super) fn lines_with(path: &str, words: &[&str]) -> String {
     let path = quoted(path);
-    let patterns: String = words.iter().flat_map(|word| [" -e ".to_owned(), quoted(word)]).collect();
-    format!("grep -c '' {path}; grep -nF{patterns} {path} | head -n {MANY}")
+    let patterns = words.iter().map(|word| format!("-e {}", quoted(word))).collect::<Vec<_>>().join(" ");
+    format!("grep -c '' {path}; grep -nF {patterns} {path} | head -n {MANY}")
 }
 
 /// The files in which `name` stands behind a word that defines functions.

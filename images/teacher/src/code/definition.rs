@@ -89,8 +89,10 @@ fn keyed(language: Language, before: &str, after: &str, last: &str) -> u8 {
     if function {
         return 3;
     }
+    // A property may be computed; most hold a value, and are no functions.
     let value = matches!(last, "val" | "var" | "let") && before.ends_with(last);
-    if value { 2 } else { u8::from(before.is_empty() && after.trim_start().starts_with('(') && after.contains('{')) }
+    let bare = before.is_empty() && after.trim_start().starts_with('(') && after.contains('{');
+    u8::from(value || bare)
 }
 
 /// JavaScript's many ways.

@@ -227,12 +227,21 @@ mod tests {
             (Language::JavaScript, "f", "const f = (a) => {\n  return `}`;\n};\nc", 3),
             (Language::JavaScript, "f", "const f = a =>\n  a + 1;\nc", 2),
             (Language::CSharp, "F", "int F => 3;\nint G", 1),
+            (Language::TypeScript, "f", "f(a: A): a is { b: C } {\n  return 1;\n}\nc", 3),
+            (Language::Scala, "f", "def f(a: A): B = a match {\n  case 1 => 2\n}\nc", 3),
             (Language::Swift, "f", "func f(_ a: Int) -> Int {\n    return \"\\(a)}\".count\n}\n", 3),
             (Language::Cpp, "f", "int A::f(int a) const\n{\n    return R\"(})\"[0];\n}\n", 4),
         ] {
             assert_eq!(extent(language, name, &lines(text)), Extent::Lines(expected), "{text}");
         }
-        assert_eq!(extent(Language::C, "f", &lines("int f(int a);\n{}")), Extent::None);
+        for (language, text) in [
+            (Language::C, "int f(int a);\n{}"),
+            (Language::Kotlin, "  fun f(a: Int): Int\n\n  fun g() {}"),
+            (Language::Swift, "    func f(a: Int)\n    func g() {}"),
+            (Language::TypeScript, "  f(a: number): void\n  g() {}"),
+        ] {
+            assert_eq!(extent(language, "f", &lines(text)), Extent::None, "{text}");
+        }
         assert_eq!(extent(Language::C, "f", &lines("int f(int a) {\n  if (a) {\n  }")), Extent::Open);
     }
 

@@ -89,33 +89,24 @@ fn ruby_end(code: &str) -> Option<usize> {
 /// Where the body of the function `name` begins in a language of braces.
 pub(super) fn opening(language: Language, name: &str, masked: &Masked) -> Opening {
     let code = masked.code();
-    let mut at = after_name(code, name);
     let bytes = code.as_bytes();
+    let mut at = after_name(code, name);
     while at < bytes.len() {
         match bytes[at] {
             b'(' | b'[' => match closing(code, at) {
                 Some(end) => at = end,
                 None => return Opening::Unknown,
             },
-            // Go's `interface{}` and `struct{}` are types.
-            b'{' if bytes.get(at + 1) == Some(&b'}')
-                && language == Language::Go
-                && code[..at].ends_with(['e', 't']) =>
-            {
-                at += 1;
-            }
+            b'{' if is_type(language, &code[..at]) => match closing(code, at) {
+                Some(end) => at = end,
+                None => return Opening::Unknown,
+            },
             b'{' => return Opening::Brace(at),
             b';' => return Opening::Declared,
+            b'\n' if ends_here(code, at) => return Opening::Declared,
             b'=' if is_assignment(language, bytes, at) => {
-                let line = masked.position(at).0;
-                let rest = &code[at..masked.start(line) + masked.line(line).len()];
-                let scripted = matches!(language, Language::JavaScript | Language::TypeScript);
-                let arrow = rest.starts_with("=>");
-                if !scripted && !rest.contains('{') || arrow && !rest.contains('{') {
-                    return Opening::Expression(at);
-                }
-                if !scripted && !rest.trim_end().ends_with('{') {
-                    return Opening::Expression(at);
+                if let Some(opening) = assigned(language, code, at) {
+                    return opening;
                 }
             }
             _ => {}
@@ -123,6 +114,42 @@ pub(super) fn opening(language: Language, name: &str, masked: &Masked) -> Openin
         at += 1;
     }
     Opening::Unknown
+}
+
+/// Whether the brace after `before` belongs to a type, and to no body.
+fn is_type(language: Language, before: &str) -> bool {
+    let before = before.trim_end();
+    match language {
+        Language::Go => before.ends_with("interface") || before.ends_with("struct"),
+        Language::TypeScript => {
+            before.ends_with([':', '|', '&', '<'])
+                || [" is", " extends", "keyof"].iter().any(|word| before.ends_with(word))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a header ends with its line, so that there is no body: what follows is not further in, and does not go on with it.
+fn ends_here(code: &str, newline: usize) -> bool {
+    let width = |line: &str| line.len() - line.trim_start().len();
+    let base = width(code.split('\n').next().unwrap_or_default());
+    let Some(next) = code[newline + 1..].split('\n').find(|line| !line.trim().is_empty()) else { return false };
+    let continued = ["{", "where", ")", "]", ">", ":", "->", "=>", "=", "throws", "|", "&"]
+        .iter()
+        .any(|sign| next.trim_start().starts_with(sign));
+    let goes_on = code[..newline].trim_end().ends_with(['=', ',', '(', '>', ':', '|', '&', '-', '+']);
+    width(next) <= base && !continued && !goes_on
+}
+
+/// What the `=` or `=>` at `at` puts behind a name, as far as its line tells; none if it is still to come.
+fn assigned(language: Language, code: &str, at: usize) -> Option<Opening> {
+    let line = code[at..].split('\n').next().unwrap_or_default();
+    let behind = line.trim_start_matches(['=', '>']).trim();
+    match language {
+        // A function is put behind a name, and has its own body.
+        Language::JavaScript | Language::TypeScript => (!line.contains('{')).then_some(Opening::Expression(at)),
+        _ => (behind != "{").then_some(Opening::Expression(at)),
+    }
 }
 
 /// Whether the `=` at `at` puts a body (or, in JavaScript, a function) behind a name.
@@ -153,7 +180,11 @@ fn list(code: &str, name: &str) -> Option<(usize, usize)> {
     let after = after_name(code, name);
     let open = after + code[after..].find('(')?;
     // Between the name and its parameters there may be type parameters, or (in JavaScript) an assignment.
-    if code[after..open].contains(['{', ';', ')']) {
+    let between = code[after..open].trim();
+    let generic = between.starts_with(['<', '[', '?', '!']);
+    let assigned = between.starts_with(['=', ':']) && !between.contains('.');
+    let fits = between.is_empty() || (generic || assigned) && !between.contains(['{', ';', ')']);
+    if !fits {
         return None;
     }
     Some((open, closing(code, open)?))

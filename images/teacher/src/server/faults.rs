@@ -183,10 +183,8 @@ fn subject(request: &ChatRequest, asked: &Asked) -> String {
     let in_rollout = matches!(asked, Asked::First(_) | Asked::Second);
     let remarks = request.messages.iter().rev().take_while(|message| in_rollout && message.role == Role::User).count();
     let kept = (request.messages.len() - remarks).max(2).min(request.messages.len());
-    request.messages[..kept]
-        .iter()
-        .flat_map(|message| [format!("{:?}\u{1f}", message.role), message.text(), "\u{1e}".to_owned()])
-        .collect()
+    let messages = request.messages[..kept].iter();
+    messages.map(|message| format!("{:?}\u{1f}{}", message.role, message.text())).collect::<Vec<_>>().join("\u{1e}")
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl Server {
                 message,
             ));
         }
-        let (asked, answer) = self.teacher.answer(&request);
+        let (request, asked, answer) = self.answer(request).await?;
         let fault = self.settings.faults.draw(&request, &asked);
         if let Some(fault) = fault {
             self.metrics.fault(fault);
@@ -170,6 +170,20 @@ impl Server {
         tracing::debug!(asked = asked.label(), ?counts, ?fault, "answered");
         let completion = Completion { id: id(&request, &asked), created: now(), answer, finish, counts };
         Ok(transport::respond(&request, &completion, fault))
+    }
+
+    /// Makes the answer beside the threads that serve: a long conversation takes milliseconds, and one that trips the program harms no other.
+    async fn answer(&self, request: ChatRequest) -> Result<(ChatRequest, Asked, Answer), Refusal> {
+        let teacher = self.teacher;
+        let answering = tokio::task::spawn_blocking(move || {
+            let (asked, answer) = teacher.answer(&request);
+            (request, asked, answer)
+        });
+        answering.await.map_err(|error| {
+            tracing::error!("no answer could be made: {error}");
+            let message = "the rehearsal teacher failed on this conversation: a mistake in the program".to_owned();
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
+        })
     }
 
     fn read(body: &[u8]) -> Result<ChatRequest, Refusal> {

@@ -7,9 +7,15 @@ use crate::support::repository::{FUNCTIONS, Repository, parses};
 use crate::support::sample::{self, PLAIN, Sample};
 use crate::support::teacher::Teacher;
 
-/// Every function, by a few threads at once; `look` is given the repository as the second rollout left it.
-fn each_function(teacher: &Teacher, dialect: Dialect, look: impl Fn(&str, &Sample, &Repository) + Sync) -> Vec<f64> {
-    let left = Mutex::new(FUNCTIONS.iter().collect::<Vec<_>>());
+/// The recalls of samples about functions (every one, or every second or third), made by a few threads at once; `look` is given the repository as the
+/// second rollout left it.
+fn samples(
+    teacher: &Teacher,
+    every: usize,
+    dialect: Dialect,
+    look: impl Fn(&str, &Sample, &Repository) + Sync,
+) -> Vec<f64> {
+    let left = Mutex::new(FUNCTIONS.iter().step_by(every).collect::<Vec<_>>());
     let recalls = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -35,7 +41,7 @@ fn share(recalls: &[f64], fits: impl Fn(f64) -> bool) -> f64 {
 #[test]
 fn every_first_rollout_changes_its_function_a_little_and_the_second_does_it_again() {
     let teacher = Teacher::start(&["--shares", "full=1", "--refuse", "0"]);
-    let recalls = each_function(&teacher, Dialect::Usual, |file, sample, repository| {
+    let recalls = samples(&teacher, 1, Dialect::Usual, |file, sample, repository| {
         let first = &sample.first;
         assert!(first.submitted && sample.second.submitted, "{file}: {:?}", first.messages.last());
         let changed = sample::changed(&first.patch);
@@ -64,13 +70,13 @@ fn says_nothing_of_the_solution(sample: &Sample) {
 
 #[test]
 fn second_rollouts_that_are_to_make_it_in_part_do_so() {
-    let recalls = each_function(&Teacher::start(&["--shares", "partial=1"]), Dialect::Usual, |_, _, _| {});
+    let recalls = samples(&Teacher::start(&["--shares", "partial=1"]), 2, Dialect::Usual, |_, _, _| {});
     assert!(share(&recalls, |recall| recall > 0.0 && recall < 1.0) >= 0.9, "{recalls:?}");
 }
 
 #[test]
 fn second_rollouts_that_are_to_miss_do_so_and_still_change_something() {
-    let recalls = each_function(&Teacher::start(&["--shares", "miss=1"]), Dialect::Usual, |_, sample, _| {
+    let recalls = samples(&Teacher::start(&["--shares", "miss=1"]), 2, Dialect::Usual, |_, sample, _| {
         assert!(!sample.second.patch.is_empty());
     });
     assert!(share(&recalls, |recall| recall <= 0.0) >= 0.9, "{recalls:?}");
@@ -78,7 +84,7 @@ fn second_rollouts_that_are_to_miss_do_so_and_still_change_something() {
 
 #[test]
 fn by_default_all_three_kinds_of_second_rollouts_occur() {
-    let recalls = each_function(&Teacher::start(&["--seed", "1"]), Dialect::Usual, |_, _, _| {});
+    let recalls = samples(&Teacher::start(&["--seed", "1"]), 1, Dialect::Usual, |_, _, _| {});
     assert!(share(&recalls, |recall| recall >= 1.0) > 0.3, "{recalls:?}");
     assert!(share(&recalls, |recall| recall > 0.0 && recall < 1.0) > 0.05, "{recalls:?}");
     assert!(share(&recalls, |recall| recall <= 0.0) > 0.0, "{recalls:?}");
@@ -87,7 +93,7 @@ fn by_default_all_three_kinds_of_second_rollouts_occur() {
 #[test]
 fn a_client_that_calls_its_tools_otherwise_is_served_as_well() {
     let teacher = Teacher::start(&["--shares", "full=1"]);
-    let recalls = each_function(&teacher, Dialect::Renamed, |file, sample, _| {
+    let recalls = samples(&teacher, 3, Dialect::Renamed, |file, sample, _| {
         assert!(sample.first.submitted && !sample.first.patch.is_empty(), "{file}");
     });
     assert!(share(&recalls, |recall| recall >= 1.0) >= 0.9, "{recalls:?}");

@@ -226,8 +226,7 @@ fn submit_command(conversation: &Conversation) -> Option<String> {
 mod tests {
     use super::*;
 
-    #[expect(clippy::needless_pass_by_value, reason = "each caller makes its tools for this call")]
-    fn read(tools: Value, prompt: &str) -> Toolbox {
+    fn read(tools: &Value, prompt: &str) -> Toolbox {
         let request: crate::protocol::ChatRequest = serde_json::from_value(
             json!({"model": "rehearsal", "messages": [{"role": "user", "content": prompt}], "tools": tools}),
         )
@@ -271,7 +270,7 @@ mod tests {
             ),
             tool("submit", "Submit your work", &json!({}), &[]),
         ]);
-        let toolbox = read(tools, "");
+        let toolbox = read(&tools, "");
         let spoken = actions().map(|action| call(&toolbox.speak(&action)));
         assert_eq!(spoken[0], ("bash".into(), json!({"command": "ls"})));
         assert_eq!(
@@ -308,7 +307,7 @@ mod tests {
                 &["input", "timeout"]
             ),
         ]);
-        let toolbox = read(tools, "");
+        let toolbox = read(&tools, "");
         let spoken = actions().map(|action| call(&toolbox.speak(&action)));
         assert_eq!(spoken[0], ("terminal".into(), json!({"input": "ls", "timeout": 60})));
         assert_eq!(
@@ -326,13 +325,13 @@ mod tests {
     fn a_client_with_nothing_but_commands_is_served_too() {
         let prompt = "Do it. When you are finished, submit by issuing the command: `echo COMPLETE_TASK`.";
         let toolbox = read(
-            json!([tool("bash", "Execute a bash command", &json!({"command": {"type": "string"}}), &["command"])]),
+            &json!([tool("bash", "Execute a bash command", &json!({"command": {"type": "string"}}), &["command"])]),
             prompt,
         );
         assert!(!toolbox.has_editor() && !toolbox.can_view());
         assert_eq!(call(&toolbox.speak(&Action::Submit)), ("bash".into(), json!({"command": "echo COMPLETE_TASK"})));
-        let fenced = read(json!(null), &format!("{prompt}\n```mswea_bash_command\nls\n```"));
+        let fenced = read(&json!(null), &format!("{prompt}\n```mswea_bash_command\nls\n```"));
         assert_eq!(fenced.speak(&Action::Run("ls".into())), Spoken::Fenced("```mswea_bash_command\nls\n```".into()));
-        assert!(!read(json!(null), "Write an issue.").can_act());
+        assert!(!read(&json!(null), "Write an issue.").can_act());
     }
 }

@@ -265,9 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_is_found_in_its_line() {
+    fn a_literal_is_found_in_its_line_and_one_of_several_lines_is_none() {
         let lines = ["x", "  raise E(\"a b\")"].map(str::to_owned);
         let masked = Masked::new(Language::Python, &lines);
         assert_eq!(masked.literals(), [Literal { line: 1, start: 11, end: 14 }]);
+        for language in [Language::Rust, Language::Php, Language::C] {
+            let lines = ["f(\"a b \\", "  c d\")"].map(str::to_owned);
+            assert!(Masked::new(language, &lines).literals().is_empty(), "{language:?}");
+        }
     }
 }

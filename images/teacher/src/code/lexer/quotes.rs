@@ -40,7 +40,10 @@ impl Lexer {
         while at < self.text.len() {
             let byte = self.text[at];
             if byte == quote {
-                self.literals.push((from, at));
+                // A text over several lines is no literal that could be changed in one of them.
+                if !self.text[from..at].contains(&b'\n') {
+                    self.literals.push((from, at));
+                }
                 return self.hide(at + 1, QUOTED);
             }
             if byte == b'\n' && !matches!(self.language, Language::Php | Language::Ruby | Language::Rust) {

@@ -50,16 +50,16 @@ pub(crate) fn run(
     dialect: Dialect,
 ) -> Sample {
     let root = repository.path().display().to_string();
-    let fill = |text: &str| text.replace("{root}", &root).replace("{file}", file).replace("{function}", function);
-    let system = fill(wording.system);
-    let first = rollout(teacher, repository, &system, &fill(wording.first), dialect);
+    let worded = |text: &str| text.replace("{root}", &root).replace("{file}", file).replace("{function}", function);
+    let system = worded(wording.system);
+    let first = rollout(teacher, repository, &system, &worded(wording.first), dialect);
     let review = asked(teacher, &first, wording.review, dialect);
     let answer = asked(teacher, &first, &wording.issue.replace("{example}", EXAMPLE), dialect)["content"]
         .as_str()
         .unwrap()
         .to_owned();
     let issue = between(&answer, wording.tag);
-    let second = rollout(teacher, repository, &system, &fill(wording.second).replace("{issue}", &issue), dialect);
+    let second = rollout(teacher, repository, &system, &worded(wording.second).replace("{issue}", &issue), dialect);
     let recall = recall(&first.patch, &second.patch);
     Sample { first, review, issue, second, recall }
 }
