@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use minijinja::Value;
 use minijinja::value::Serde;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// The names under which a message's thinking is passed; the first is the one that templates read, as transformers has it.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
@@ -38,21 +38,8 @@ impl Message {
             pairs.push((REASONING[0].to_owned(), reasoning));
         }
         let role = pairs.iter().find(|(key, _)| key == "role").and_then(|(_, role)| role.as_str());
-        Self { role: role.unwrap_or_default().to_owned(), value: mapping(pairs) }
-    }
-}
-
-/// A mapping of these entries, in their order.
-fn mapping(entries: Vec<(String, Value)>) -> Value {
-    Value::from(Serde(&Entries(entries)))
-}
-
-/// Entries that are serialised as a mapping.
-struct Entries(Vec<(String, Value)>);
-
-impl Serialize for Entries {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+        let role = role.unwrap_or_default().to_owned();
+        Self { role, value: Value::from_pairs(pairs) }
     }
 }
 
@@ -100,7 +87,7 @@ impl Conversation {
 
     /// A message of one line, in place of one whose text does not matter.
     pub(crate) fn placeholder(role: &str) -> Message {
-        let value = mapping([("role", role), ("content", "-")].map(|(key, text)| (key.to_owned(), text.into())).into());
+        let value = Value::from_pairs([("role", role), ("content", "-")]);
         Message { role: role.to_owned(), value }
     }
 }

@@ -8,7 +8,7 @@ mod python;
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use crate::conversation::Conversation;
@@ -78,7 +78,7 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(generation_prompt)),
         ];
         variables.extend(given.map(|(name, value)| (name.to_owned(), value)));
-        template.render(Value::from(Serde(&variables))).map_err(TemplateError::Rendering)
+        template.render(Value::from_pairs(variables)).map_err(TemplateError::Rendering)
     }
 }
 
