@@ -93,7 +93,7 @@ const OTHERS: &[Try] = &[
     harmless("take the open files of sera-sandbox", r#"prlimit --pid $GUARD --nofile=512:512 && echo ESCAPED"#),
     harmless("bind sera-sandbox to one processor", r#"taskset -p 1 $GUARD && echo ESCAPED"#),
     harmless("make sera-sandbox slow", r#"renice -n 1 -p $GUARD && echo ESCAPED"#),
-    harmless(
+    only_inside(
         "read a disk past its file system",
         "for d in /dev/[svn][dbv][a-z0-9]* /dev/mem; do head -c 512 $d | grep -q . && echo ESCAPED; done",
     ),
@@ -107,9 +107,9 @@ const OTHERS: &[Try] = &[
 
 /// Calls of the kernel.
 const KERNEL: &[Try] = &[
-    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill $!"),
-    harmless("read another process's memory", "sleep 9 & sleep 0.2; call 310 $! 0 0 0 0 0; kill $!"),
-    harmless("write another process's memory", "sleep 9 & sleep 0.2; call 311 $! 0 0 0 0 0; kill $!"),
+    harmless("trace another process", "sleep 9 & call 101 16 $! 0 0; kill -9 $!"),
+    harmless("read another process's memory", "sleep 9 & sleep 0.2; call 310 $! 0 0 0 0 0; kill -9 $!"),
+    harmless("write another process's memory", "sleep 9 & sleep 0.2; call 311 $! 0 0 0 0 0; kill -9 $!"),
     harmless("a new user namespace", "unshare --user true && echo ESCAPED"),
     harmless("a new mount namespace", "unshare --mount true && echo ESCAPED"),
     harmless(
@@ -213,7 +213,7 @@ s.bind('\0sera-escape')" && echo ESCAPED"#,
     only_inside("a socket of the kernel's ciphers", "socket '38, 5, 0'"),
     harmless(
         "the shell's own network",
-        "python3 -m http.server 18749 --bind 127.0.0.1 >/dev/null 2>&1 & sleep 1; (: </dev/tcp/127.0.0.1/18749) && echo ESCAPED; kill $!",
+        "python3 -m http.server 18749 --bind 127.0.0.1 >/dev/null 2>&1 & sleep 1; (: </dev/tcp/127.0.0.1/18749) && echo ESCAPED; kill -9 $!",
     ),
     only_inside(
         "a pair of sockets that is not of the unix kind",
