@@ -113,13 +113,11 @@ impl Shell {
         // Not waited for here: whoever hears of an ended child reaps it.
         let child = command.spawn().map_err(|error| ShellError::Start(error.to_string()))?;
         let pid = Pid::from_raw(child.id().cast_signed());
-        // What a shell's messages begin with is not to be the pipe.
-        let name = if program.is_bash { "BASH_ARGV0=bash\n" } else { "" };
         let mut shell = Self {
             pid,
             is_bash: program.is_bash,
             script: script.into(),
-            untaken: [PROLOGUE, name].concat().into_bytes(),
+            untaken: PROLOGUE.as_bytes().to_vec(),
             output: output.into(),
             status: status.into(),
             line: Vec::new(),
