@@ -47,7 +47,7 @@ fn commands(slot: &mut Slot) -> Result<(), Problem> {
 
 fn trees(slot: &mut Slot) -> Result<(), Problem> {
     let (nothing, one, other) = (tree(0, "")?, tree(FILES, "one")?, tree(FILES, "other")?);
-    println!("\na tree of {FILES} files, {:.0} MB", one.len() as f64 / 1e6);
+    println!("\na tree of {FILES} files, {} MB", one.len() / 1_000_000);
     let mut times: [Vec<Duration>; 5] = Default::default();
     for round in 0..ROUNDS {
         slot.put(&format!("nothing {round}"), &nothing)?;

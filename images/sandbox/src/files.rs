@@ -178,7 +178,7 @@ fn carry(there: &Dir, tree: &mut Dir) {
                 file.seen = if same { there.seen } else { None };
             }
             (Some(Node::Link(there)), Node::Link(link)) => {
-                link.seen = there.seen.filter(|_| there.target == link.target)
+                link.seen = there.seen.filter(|_| there.target == link.target);
             }
             (_, Node::File(file)) => file.seen = None,
             (_, Node::Link(link)) => link.seen = None,

@@ -66,13 +66,13 @@ fn run(action: Action) -> Result<ExitCode, Box<dyn Error>> {
         Action::Check => return Ok(check::check()),
         Action::CheckNamespaces => local::try_namespaces()?,
         Action::Confine(arguments) => return Err(confine::become_shell(&arguments).into()),
-        Action::Serve(serve) => return serve_to_the_end(serve),
+        Action::Serve(serve) => return serve_to_the_end(&serve),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve_to_the_end(serve: Serve) -> Result<ExitCode, Box<dyn Error>> {
-    let step = Step::of_this_process();
+fn serve_to_the_end(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
+    let step = if serve.local.is_some() { Step::of_this_process() } else { Step::Outside };
     if let Some(folder) = &serve.local {
         match step {
             Step::Outside => {
@@ -81,12 +81,12 @@ fn serve_to_the_end(serve: Serve) -> Result<ExitCode, Box<dyn Error>> {
                 }
                 eprintln!("sera-sandbox: going on without; commands see the slot's directories where they are");
             }
-            Step::Enter => return Ok(local::enter(&places(&serve, step), folder)),
+            Step::Enter => return Ok(local::enter(&places(serve, step), folder)),
             Step::Inside => local::arrive()?,
         }
     }
     let mut setting = Setting {
-        places: places(&serve, step),
+        places: places(serve, step),
         user: local::user_of_commands(step)?,
         namespaces: step == Step::Inside,
         further: Vec::new(),

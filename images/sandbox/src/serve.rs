@@ -99,7 +99,7 @@ impl Session {
             if self.input.buffer().is_empty()
                 && let Err(error) = slot.idle(&self.outside)
             {
-                return self.finish(&mut slot, error);
+                return self.finish(&mut slot, &error);
             }
             let Some(request) = self.next()? else { break };
             match self.answer(setting, &mut slot, &mut editor, request) {
@@ -108,7 +108,7 @@ impl Session {
                     let _ = slot.end_all();
                     return Err(stop);
                 }
-                Err(Failure::Slot(error)) if error.is_fatal() => return self.finish(&mut slot, error),
+                Err(Failure::Slot(error)) if error.is_fatal() => return self.finish(&mut slot, &error),
                 Err(Failure::Slot(error)) => self.fail(error.fault(), error.to_string(), false)?,
             }
         }
@@ -212,7 +212,7 @@ impl Session {
     }
 
     /// Tells what went wrong, and stops unless the slot can still be used.
-    fn finish(&mut self, slot: &mut Slot, error: SlotError) -> Result<(), Stop> {
+    fn finish(&mut self, slot: &mut Slot, error: &SlotError) -> Result<(), Stop> {
         let _ = slot.end_all();
         if matches!(error, SlotError::Ending(_)) {
             return Err(Stop::Ended);

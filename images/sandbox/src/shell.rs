@@ -184,7 +184,7 @@ impl Shell {
 
     /// Reads what is there of the output, at most as much as a pipe holds.
     pub(crate) fn read_output(&mut self, capture: &mut Capture) -> Result<(), ShellError> {
-        let mut buffer = [0; CHUNK];
+        let mut buffer = vec![0; CHUNK];
         let mut left = CHUNK;
         while left > 0 {
             match self.output.read(&mut buffer[..left]) {

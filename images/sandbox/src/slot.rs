@@ -134,14 +134,23 @@ impl Slot {
             user,
             guard: std::process::id().cast_signed(),
         };
-        let setup = policy
-            .setup
-            .clone()
-            .map(|setup| (setup, Duration::from_millis(policy.setup_timeout_ms).min(LONGEST_SETUP)));
+        let limit = Duration::from_millis(policy.setup_timeout_ms).min(LONGEST_SETUP);
+        let first = policy.setup.clone().map(|script| (script, limit));
         let police = Police::new(policy, scope);
         let (shell, passed, next_look, namespaces) = (None, None, Instant::now(), setting.namespaces);
-        let mut slot =
-            Self { files, program, confinement, variables, setup, scope, namespaces, police, next_look, shell, passed };
+        let mut slot = Self {
+            files,
+            program,
+            confinement,
+            variables,
+            setup: first,
+            scope,
+            namespaces,
+            police,
+            next_look,
+            shell,
+            passed,
+        };
         slot.ready_shell(outside)?;
         Ok(slot)
     }

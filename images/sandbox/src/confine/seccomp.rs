@@ -202,7 +202,7 @@ fn new_namespaces() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
 }
 
 fn rule<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule, seccompiler::BackendError> {
-    SeccompRule::new(conditions.to_vec())
+    SeccompRule::new(conditions.into())
 }
 
 fn word(argument: u8, operator: SeccompCmpOp, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {

@@ -102,15 +102,12 @@ impl Editor {
                 "{shown} has been changed by something else since this tool changed it; taking that back would lose it."
             )));
         }
-        let what = match &change.before {
-            Some(before) => {
-                opened.write(before, &shown)?;
-                "is as it was before the last change"
-            }
-            None => {
-                file::remove(workspace, path)?;
-                "was new and has been removed"
-            }
+        let what = if let Some(before) = &change.before {
+            opened.write(before, &shown)?;
+            "is as it was before the last change"
+        } else {
+            file::remove(workspace, path)?;
+            "was new and has been removed"
         };
         if let Some(change) = self.done.get_mut(path).and_then(Vec::pop) {
             self.bytes -= change.before.map_or(0, |before| before.len());

@@ -117,12 +117,12 @@ mod tests {
     fn contents_come_back_and_equal_ones_are_kept_once() {
         let folder = tempfile::tempdir().unwrap();
         let mut pack = Pack::create(folder.path()).unwrap();
-        let large: Vec<u8> = (0..700_001_u32).map(|at| (at % 251) as u8).collect();
+        let large: Vec<u8> = (0..700_001_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let (first, size) = pack.add(&mut &large[..]).unwrap();
         let (second, _) = pack.add(&mut &b"small"[..]).unwrap();
         assert_eq!((pack.add(&mut &large[..]).unwrap(), size), ((first, 700_001), 700_001));
         assert_eq!(pack.add(&mut &b"small"[..]).unwrap(), (second, 5));
-        let huge: Vec<u8> = (0..3_000_001_u32).map(|at| (at % 249) as u8).collect();
+        let huge: Vec<u8> = (0..3_000_001_u32).map(|at| u8::try_from(at % 249).unwrap()).collect();
         let (fourth, _) = pack.add(&mut &huge[..]).unwrap();
         assert_eq!(pack.add(&mut &huge[..]).unwrap(), (fourth, 3_000_001));
         let (third, _) = pack.add(&mut &b"other"[..]).unwrap();

@@ -252,7 +252,7 @@ impl Changed {
             FileNow::TooLarge { bytes } => Self::TooLarge(bytes),
             FileNow::Link { target } => Self::Link(String::from_utf8_lossy(&target.0).into_owned()),
             FileNow::File { bytes, executable } => {
-                let (content, rest) = contents.split_at(bytes as usize);
+                let (content, rest) = contents.split_at(usize::try_from(bytes).unwrap());
                 *contents = rest;
                 let content = String::from_utf8_lossy(content).into_owned();
                 if executable { Self::Executable(content) } else { Self::File(content) }
