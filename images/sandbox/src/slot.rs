@@ -135,18 +135,17 @@ impl Slot {
             guard: std::process::id().cast_signed(),
         };
         let limit = Duration::from_millis(policy.setup_timeout_ms).min(LONGEST_SETUP);
-        let first = policy.setup.clone().map(|script| (script, limit));
-        let police = Police::new(policy, scope);
+        let setup = policy.setup.clone().map(|script| (script, limit));
         let (shell, passed, next_look, namespaces) = (None, None, Instant::now(), setting.namespaces);
         let mut slot = Self {
             files,
             program,
             confinement,
             variables,
-            setup: first,
+            setup,
             scope,
             namespaces,
-            police,
+            police: Police::new(policy, scope),
             next_look,
             shell,
             passed,

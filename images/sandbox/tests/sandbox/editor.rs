@@ -48,7 +48,7 @@ fn a_one_line_edit_of_a_go_file_with_tabs_is_one_line_out_and_one_in() {
 #[test]
 fn files_are_shown_with_numbers_and_in_ranges() {
     let mut sandbox = Sandbox::new();
-    let long = (1..=5000).map(|at| format!("line {at}\n")).collect::<String>();
+    let long = (1..=5000).fold(String::new(), |text, at| text + &format!("line {at}\n"));
     sandbox.put("t1", &Tree::of(&[("a.py", "one\n\ttwo\n"), ("long", &long), ("empty", ""), ("bin", "a\0b")]));
     let absolute = sandbox.workspace.join("a.py").display().to_string();
     assert_eq!(sandbox.edit(view(&absolute, None)).unwrap(), "     1\tone\n     2\t\ttwo\n");
