@@ -10,9 +10,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use sera_crds::SpecializationRun;
+use sera_crds::batch::BatchStatus;
 use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::RunStatus;
+use sera_crds::{RolloutBatch, SpecializationRun};
 use sera_e2e::git_server::{GitServer, GitServerConfig};
 use sera_e2e::images::{self, Image};
 use sera_e2e::platform;
@@ -115,6 +116,26 @@ impl Ground {
                 && reason(status, ConditionType::Stalled) == Some("BudgetExhausted")
         })
         .await
+    }
+
+    /// The batch as it is once its status is as it should be.
+    pub(super) fn until_batch<'a>(
+        &'a self,
+        name: &'a str,
+        wish: impl Fn(&BatchStatus) -> bool + Send + Sync + 'static,
+    ) -> BoxFuture<'a, Result<RolloutBatch>> {
+        let is_so = move |batch: Option<&RolloutBatch>| {
+            let status = batch.and_then(|batch| {
+                batch.status.as_ref().filter(|status| status.observed_generation == batch.metadata.generation)
+            });
+            status.is_some_and(&wish)
+        };
+        let seen = self.space.wait_for(name, is_so);
+        Box::pin(async move {
+            let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
+            let status = self.space.api::<RolloutBatch>().get_opt(name).await?.and_then(|batch| batch.status);
+            Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
+        })
     }
 
     /// Every Job of the namespace, by uid.

@@ -1,13 +1,15 @@
 //! The operator on a real node, as its chart installs it: what a user applies, sees, breaks and repairs.
 
+mod batch;
 mod ground;
 mod identity;
 mod killed;
 mod repair;
+mod run;
 mod snapshot;
 
 use crate::house::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [snapshot::TESTS, repair::TESTS, identity::TESTS, killed::TESTS].concat()
+    [snapshot::TESTS, repair::TESTS, identity::TESTS, killed::TESTS, batch::TESTS, run::TESTS].concat()
 }

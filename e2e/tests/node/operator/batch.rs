@@ -1,0 +1,163 @@
+//! A batch on its own, from a repository to verdicts, by the rehearsal teacher: what is made, what is counted, and what a new threshold costs.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use sera_crds::RolloutBatch;
+use sera_crds::batch::BatchStatus;
+use sera_crds::conditions::{self, ConditionType};
+use sera_crds::run::Phase;
+use sera_crds::values::Stage;
+use serde_json::{Value, json};
+
+use super::ground::{Ground, STORE};
+use crate::house::{Company, Space, Test, phase, tests};
+
+pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
+    a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_call,
+    sandboxes_hold_no_secret_and_no_token,
+];
+
+/// A batch of six samples in two shards.
+fn manifest(ground: &Ground, name: &str) -> Value {
+    json!({
+        "apiVersion": "sera.dev/v1alpha1", "kind": "RolloutBatch", "metadata": {"name": name},
+        "spec": {
+            "source": {"git": {"url": ground.url()}, "commits": {"count": 1}},
+            "teacher": {
+                "rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}},
+                "price": {"inputPerMillion": "0.60", "cachedInputPerMillion": "0.11", "outputPerMillion": "2.20"},
+            },
+            "generation": {
+                "shardSize": 3,
+                "sandbox": {"slots": 2, "landlock": "BestEffort"},
+                "verification": {"threshold": "0.5"},
+            },
+            "output": {"store": STORE},
+            "samples": {"from": 0, "count": 6},
+        },
+    })
+}
+
+fn is_done(status: &BatchStatus) -> bool {
+    status.phase == Some(Phase::Succeeded) && conditions::is_true(&status.conditions, ConditionType::Verified)
+}
+
+async fn a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_call(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    ground.space.apply(&manifest(&ground, "alone").to_string()).await?;
+    let batch = ground.until_batch("alone", is_done).await?;
+    let said = batch.status.clone().context("no status")?;
+    let first = said.generation.clone().context("nothing was counted")?.totals;
+    ensure!(first.attempted == 6, "{first:?}");
+    ensure!(first.accepted > 0 && first.accepted == first.accepted_first + first.accepted_second, "{first:?}");
+    ensure!(first.tokens > 0 && first.cost.is_some(), "{first:?}");
+    ensure!(first.recall_histogram.iter().sum::<u64>() > 0 && first.recall.is_some(), "{first:?}");
+    ensure!(said.teacher.as_deref() == Some("rehearsal"), "{:?}", said.teacher);
+    ensure!(
+        said.attempts == [(Stage::Snapshot, 1), (Stage::Rollouts, 1), (Stage::Verification, 1)].into(),
+        "{:?}",
+        said.attempts
+    );
+
+    let deployments = ground.space.api::<Deployment>();
+    for _ in 0..100 {
+        if deployments.list(&ListParams::default()).await?.items.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    ensure!(deployments.list(&ListParams::default()).await?.items.is_empty(), "the teacher stays");
+
+    let harder = Patch::Merge(json!({"spec": {"generation": {"verification": {"threshold": "1"}}}}));
+    ground.space.api::<RolloutBatch>().patch("alone", &PatchParams::default(), &harder).await?;
+    let batch = ground.until_batch("alone", is_done).await?;
+    let said = batch.status.context("no status")?;
+    let again = said.generation.context("nothing was counted")?.totals;
+    ensure!(again.accepted_second < first.accepted_second, "{first:?}, and then {again:?}");
+    ensure!((again.tokens, &again.cost) == (first.tokens, &first.cost), "{first:?}, and then {again:?}");
+    ensure!(
+        said.attempts.get(&Stage::Rollouts) == Some(&1) && said.attempts.get(&Stage::Verification) == Some(&2),
+        "{:?}",
+        said.attempts
+    );
+    ensure!(deployments.list(&ListParams::default()).await?.items.is_empty(), "a teacher was asked for");
+    let uid = batch.metadata.uid.context("no uid")?;
+    let listing = format!("ls /mnt/store/runs/{}/alone/{uid}/verified/alone | wc -l", ground.space.namespace);
+    let verdicts = ground.in_store("look", &listing).await?;
+    ensure!(verdicts.trim() == "2", "{verdicts} files of verdicts lie in the store");
+    Ok(())
+}
+
+async fn sandboxes_hold_no_secret_and_no_token(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let mut wanted = manifest(&ground, "alone");
+    wanted["spec"]["teacher"] = json!({"endpoint": {
+        "url": "http://teacher.invalid/v1", "model": "nobody", "credentialsSecretRef": {"name": "teacher-key"},
+    }});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "teacher-key"}, "stringData": {"apiKey": "s3cret-0f-the-teacher"},
+    });
+    ground.space.apply(&secret.to_string()).await?;
+    ground.space.apply(&wanted.to_string()).await?;
+    ground.until_batch("alone", |status| status.attempts.contains_key(&Stage::Rollouts)).await?;
+    let of_rollouts = ListParams::default().labels("sera.dev/stage=Rollouts");
+    let pod = loop {
+        if let Some(pod) = ground.space.api::<Pod>().list(&of_rollouts).await?.items.pop() {
+            break pod;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    };
+    let spec = pod.spec.context("a pod without a spec")?;
+    ensure!(spec.automount_service_account_token == Some(false), "it would get a token");
+    let volumes = spec.volumes.unwrap_or_default();
+    ensure!(!serde_json::to_string(&volumes)?.contains("serviceAccountToken"), "a token is mounted");
+    let secrets: Vec<&str> = volumes
+        .iter()
+        .filter(|volume| volume.secret.is_some() || volume.projected.is_some())
+        .map(|volume| volume.name.as_str())
+        .collect();
+    ensure!(secrets.contains(&"teacher-credentials"), "{secrets:?}");
+    let slots = spec.init_containers.unwrap_or_default();
+    ensure!(slots.iter().filter(|slot| slot.restart_policy.as_deref() == Some("Always")).count() == 2, "{slots:?}");
+    for slot in slots {
+        let seen: Vec<String> = slot.volume_mounts.unwrap_or_default().into_iter().map(|mount| mount.name).collect();
+        ensure!(
+            !seen.iter().any(|name| secrets.contains(&name.as_str()) || name == "store"),
+            "{} sees {seen:?}",
+            slot.name
+        );
+        let variables: Vec<String> = slot.env.unwrap_or_default().into_iter().map(|variable| variable.name).collect();
+        ensure!(variables == ["JOB_COMPLETION_INDEX"], "{} has variables of ours: {variables:?}", slot.name);
+    }
+    let jobs = ground.space.api::<Job>().list(&of_rollouts).await?;
+    ensure!(!serde_json::to_string(&jobs.items)?.contains("s3cret-0f-the-teacher"), "the key stands in the Job");
+    look_inside(&ground, &pod.metadata.name.context("a pod without a name")?).await
+}
+
+/// Looks for the key and for tokens where a command of the model could: in variables, in every process' that may be read, and in files.
+const SEARCH: &str = "
+    env
+    cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'
+    find / -xdev -name token -path '*serviceaccount*' 2>/dev/null
+    find / -path /proc -prune -o -path /sys -prune -o -type f -size -64k -exec grep -l s3cret-0f-the {} + 2>/dev/null
+    ls /etc/sera /mnt/store /var/run/secrets 2>&1
+    echo looked";
+
+async fn look_inside(ground: &Ground, pod: &str) -> Result<()> {
+    ground.space.wait_for(pod, |pod: Option<&Pod>| phase(pod) == "Running").await?;
+    for slot in ["slot-0", "slot-1"] {
+        let namespace = ground.space.namespace.as_str();
+        let within = ["exec", pod, "--namespace", namespace, "--container", slot, "--", "sh", "-c", SEARCH];
+        let found = ground.space.cluster().await?.kubectl(within).await?;
+        ensure!(found.trim_end().ends_with("looked"), "the search of {slot} did not end: {found}");
+        ensure!(!found.contains("s3cret-0f-the"), "{slot} can see the teacher's key: {found}");
+        ensure!(!found.contains("/serviceaccount"), "{slot} can see a token: {found}");
+        for mount in ["/etc/sera", "/mnt/store", "/var/run/secrets"] {
+            ensure!(found.contains(&format!("'{mount}'")), "{slot} has {mount}: {found}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! A run from a repository to a dataset, by the rehearsal teacher; and the same while the operator is killed and pods are deleted at random.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams};
+use sera_crds::SpecializationRun;
+use sera_crds::conditions::ConditionType;
+use sera_crds::run::{GenerationTotals, RunStatus};
+use sera_crds::values::Stage;
+use serde_json::{Value, json};
+
+use super::ground::{Ground, is_true, reason, status};
+use super::killed::kill_operators;
+use crate::house::{Company, Space, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![Company::Alone;
+    a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches,
+    whatever_is_killed_the_same_samples_are_accepted,
+];
+
+/// A run of four-sample batches that wants eight trajectories.
+fn changes() -> Value {
+    json!({
+        "source": {"commits": {"count": 1}},
+        "generation": {
+            "acceptedTrajectories": 8, "batchSize": 4, "shardSize": 2, "parallelBatches": 2, "maxSamples": 40,
+            "budget": null,
+            "sandbox": {"slots": 2, "landlock": "BestEffort"},
+        },
+    })
+}
+
+fn has_its_dataset(status: &RunStatus) -> bool {
+    is_true(status, ConditionType::DatasetBuilt) && reason(status, ConditionType::Stalled) == Some("NotImplemented")
+}
+
+fn counts(run: &SpecializationRun) -> Result<GenerationTotals> {
+    Ok(status(run)?.generation.clone().context("nothing was counted")?.totals)
+}
+
+async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    ground.apply_run("billing", changes()).await?;
+    let run = ground.until("billing", has_its_dataset).await?;
+    let said = status(&run)?;
+    let totals = counts(&run)?;
+    ensure!((totals.accepted, totals.accepted_first, totals.accepted_second) == (8, 5, 3), "{totals:?}");
+    ensure!(said.locked_stages == [Stage::Snapshot, Stage::Generation, Stage::Dataset], "{:?}", said.locked_stages);
+    let folded = said.generation.as_ref().and_then(|generation| generation.folded.clone()).context("no batch")?;
+    ensure!(totals.attempted == u64::from(folded.samples), "{totals:?} of {folded:?}");
+    let dataset = said.artifacts.as_ref().and_then(|artifacts| artifacts.dataset.clone()).context("no dataset")?;
+    let uid = run.metadata.uid.as_deref().context("no uid")?;
+    let script = format!(
+        "cd /mnt/store/runs/{}/billing/{uid}
+         sha256sum dataset/manifest.json
+         cat dataset/train.jsonl dataset/eval.jsonl | wc -l
+         ls rollouts",
+        ground.space.namespace
+    );
+    let seen = ground.in_store("look", &script).await?;
+    ensure!(seen.contains(&dataset.sha256.to_string()), "the manifest's digest is another one: {seen}");
+    ensure!(seen.lines().nth(1).map(str::trim) == Some("8"), "{seen}");
+    ensure!(seen.contains("billing-1"), "{seen}");
+    let events = ground.events_about("billing").await?;
+    for expected in ["BatchFolded", "GenerationSucceeded", "DatasetSucceeded"] {
+        ensure!(events.contains(expected), "no Event {expected} among {events:?}");
+    }
+    Ok(())
+}
+
+/// How long the operator lives between two kills, in milliseconds. The sequence is fixed, so that a failure comes again.
+const LIVES: [u64; 12] = [3_000, 800, 5_000, 200, 2_500, 7_000, 50, 1_500, 4_000, 600, 6_000, 2_000];
+
+async fn whatever_is_killed_the_same_samples_are_accepted(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    ground.apply_run("quiet", changes()).await?;
+    let quiet = counts(&ground.until("quiet", has_its_dataset).await?)?;
+    ground.apply_run("shaken", changes()).await?;
+    for (round, life) in LIVES.into_iter().enumerate() {
+        tokio::time::sleep(Duration::from_millis(life)).await;
+        kill_operators(&ground, round % 3 == 2).await.context("cannot kill the operator")?;
+        if round % 2 == 0 {
+            delete_a_driver(&ground).await?;
+        }
+    }
+    let shaken = counts(&ground.until("shaken", has_its_dataset).await?)?;
+    let of = |totals: &GenerationTotals| {
+        (totals.attempted, totals.accepted, totals.accepted_first, totals.accepted_second, totals.rejected.clone())
+    };
+    ensure!(of(&quiet) == of(&shaken), "undisturbed {quiet:?}, and shaken {shaken:?}");
+    Ok(())
+}
+
+/// Deletes a pod that drives rollouts, if there is one, without a warning.
+async fn delete_a_driver(ground: &Ground) -> Result<()> {
+    let pods = ground.space.api::<Pod>();
+    let drivers = pods.list(&ListParams::default().labels("sera.dev/stage=Rollouts")).await?;
+    let Some(name) = drivers.items.into_iter().filter_map(|pod| pod.metadata.name).next() else { return Ok(()) };
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    match pods.delete(&name, &now).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(refusal)) if refusal.code == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
