@@ -30,6 +30,10 @@ pub(crate) fn variables(places: &Places, policy: &Policy, inherit: bool) -> Resu
         ("PAGER", "cat".to_owned()),
         ("GIT_PAGER", "cat".to_owned()),
         ("GIT_TERMINAL_PROMPT", "0".to_owned()),
+        // In a pod the directory itself is the kubelet's, not ours, and git would refuse what it takes for somebody else's repository.
+        ("GIT_CONFIG_COUNT", "1".to_owned()),
+        ("GIT_CONFIG_KEY_0", "safe.directory".to_owned()),
+        ("GIT_CONFIG_VALUE_0", places.workspace.display().to_string()),
     ];
     variables.extend(slot.map(|(name, value)| (name.to_owned(), value)));
     variables.extend(policy.env.iter().cloned());

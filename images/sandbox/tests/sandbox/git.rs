@@ -27,6 +27,17 @@ fn repository() -> Tree {
     tree
 }
 
+/// As in a pod, where the workspace is a directory that the kubelet made.
+#[test]
+fn git_works_where_the_workspace_is_somebody_elses() {
+    let mut sandbox = Sandbox::new();
+    sandbox.put("t1", &repository());
+    let elses = "export GIT_TEST_ASSUME_DIFFERENT_OWNER=1";
+    let refused = sandbox.run(&format!("({elses}; env -u GIT_CONFIG_COUNT git status --porcelain 2>&1 | head -n 1)"));
+    assert!(refused.contains("dubious ownership"), "{refused}");
+    assert_eq!(sandbox.run(&format!("({elses}; echo three >>a.txt; git diff --numstat)")), "1\t0\ta.txt\n");
+}
+
 #[test]
 fn diff_log_stash_and_commit_work() {
     let mut sandbox = Sandbox::new();
