@@ -4,6 +4,7 @@
 mod dataset;
 mod functions;
 mod inspect;
+mod output;
 mod rollout;
 mod selection;
 mod settings;

@@ -10,6 +10,7 @@ use sera_crds::contract::{Failure, FunctionSelection, IndexedFunction};
 use sera_crds::values::BugKind;
 use serde::Serialize;
 
+use super::output;
 use super::selection::SelectionArgs;
 use crate::failure::{Cause, Explain, Field, FieldNames};
 use crate::git::access::{Access, Login};
@@ -144,7 +145,11 @@ impl Explain for FunctionsError {
 /// Shows what was asked for.
 pub(super) async fn print(arguments: FunctionsArgs, progress: &Progress, redactor: &Redactor) -> Result<(), Failure> {
     let names = FieldNames { git_credentials: String::new(), store_credentials: "--store-credentials".to_owned() };
-    show(arguments, progress, redactor).await.map_err(|error| names.failure(&error))
+    let shown = output::unless_unread(show(arguments, progress, redactor).await, |error| match error {
+        FunctionsError::Output(cause) => Some(cause),
+        _ => None,
+    });
+    shown.map_err(|error| names.failure(&error))
 }
 
 async fn show(arguments: FunctionsArgs, progress: &Progress, redactor: &Redactor) -> Result<(), FunctionsError> {

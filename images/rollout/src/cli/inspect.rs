@@ -7,8 +7,9 @@ use clap::{ArgGroup, Args, ValueEnum};
 use sera_crds::contract::{Failure, RolloutKind, StudentPlan};
 use sera_crds::values::{Ratio, ToolCallFormat};
 
+use super::output;
 use crate::failure::FieldNames;
-use crate::inspect::{self, What};
+use crate::inspect::{self, InspectError, What};
 use crate::redact::Redactor;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -109,7 +110,10 @@ pub(super) async fn print(arguments: InspectArgs, redactor: &Redactor) -> Result
     };
     let names =
         FieldNames { git_credentials: String::new(), store_credentials: "spec.output.credentialsSecretRef".to_owned() };
-    inspect::run(&request, redactor, &mut BufWriter::new(std::io::stdout()))
-        .await
-        .map_err(|error| names.failure(&error))
+    let printed = inspect::run(&request, redactor, &mut BufWriter::new(std::io::stdout())).await;
+    let printed = output::unless_unread(printed, |error| match error {
+        InspectError::Output(cause) => Some(cause),
+        _ => None,
+    });
+    printed.map_err(|error| names.failure(&error))
 }

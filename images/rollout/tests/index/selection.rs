@@ -92,3 +92,8 @@ fn about_the_share_asked_for_is_set_aside_by_whole_files() {
     let again = repository.functions(&["--held-out-fraction", "0.1", "--held-out-seed", "7"]);
     assert_eq!(again, functions);
 }
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    assert_eq!(everything().code_unread(), Some(0));
+}

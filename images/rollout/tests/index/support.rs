@@ -48,10 +48,22 @@ impl Repository {
         (output.code, failure)
     }
 
-    pub(crate) fn run(&self, flags: &[&str], message: Option<&PathBuf>) -> Printed {
+    /// How it ends where nobody reads what it prints.
+    pub(crate) fn code_unread(&self) -> Option<i32> {
+        let mut child = self.program(&[]).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        child.wait().unwrap().code()
+    }
+
+    fn program(&self, flags: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
         program.arg("functions").arg("--repository").arg(self.0.path()).args(flags).stdin(Stdio::null());
         program.arg("--scratch").arg(self.0.path().join("scratch"));
+        program
+    }
+
+    pub(crate) fn run(&self, flags: &[&str], message: Option<&PathBuf>) -> Printed {
+        let mut program = self.program(flags);
         if let Some(message) = message {
             program.arg("--termination-message").arg(message);
         }

@@ -1,0 +1,11 @@
+//! What becomes of a command whose output nobody reads to its end.
+
+use std::io;
+
+/// A reader that has enough, such as `head` or a pager that was left, is no failure. `output` picks the error of writing from others.
+pub(super) fn unless_unread<E>(printed: Result<(), E>, output: impl FnOnce(&E) -> Option<&io::Error>) -> Result<(), E> {
+    match printed {
+        Err(error) if output(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe) => Ok(()),
+        printed => printed,
+    }
+}
