@@ -97,7 +97,7 @@ async fn whatever_is_killed_the_same_samples_are_accepted(space: Space) -> Resul
 async fn delete_a_driver(ground: &Ground) -> Result<()> {
     let pods = ground.space.api::<Pod>();
     let drivers = pods.list(&ListParams::default().labels("sera.dev/stage=Rollouts")).await?;
-    let Some(name) = drivers.items.into_iter().filter_map(|pod| pod.metadata.name).next() else { return Ok(()) };
+    let Some(name) = drivers.items.into_iter().find_map(|pod| pod.metadata.name) else { return Ok(()) };
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     match pods.delete(&name, &now).await {
         Ok(_) => Ok(()),
