@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args};
 use sera_crds::contract::{Failure, FailureClass, StageResult, VerificationPlan};
 use sera_crds::values::{Measure, Ratio};
 
-use super::{output, settings};
+use super::settings;
 use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -221,12 +221,7 @@ fn print_pairs(
         bad_lines += 1;
         first_bad.get_or_insert(line);
     };
-    let measured = pairs::measure_all(input, &name, output, threads, criterion, &mut bad);
-    let measured = output::unless_unread(measured, |error| match error {
-        PairsError::Output(cause) => Some(cause),
-        _ => None,
-    });
-    measured.map_err(|error| failed(&error))?;
+    pairs::measure_all(input, &name, output, threads, criterion, &mut bad).map_err(|error| failed(&error))?;
     match first_bad {
         None => Ok(()),
         Some(BadLine { number, problem }) => Err(Failure {
