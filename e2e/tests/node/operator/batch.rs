@@ -12,7 +12,7 @@ use sera_crds::run::Phase;
 use sera_crds::values::Stage;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, STORE};
+use super::ground::{Ground, STORE, made_for};
 use crate::house::{Company, Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
@@ -62,14 +62,7 @@ async fn a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_c
         said.attempts
     );
 
-    let deployments = ground.space.api::<Deployment>();
-    for _ in 0..100 {
-        if deployments.list(&ListParams::default()).await?.items.is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
-    ensure!(deployments.list(&ListParams::default()).await?.items.is_empty(), "the teacher stays");
+    ground.until_none::<Deployment>().await.context("the teacher stays")?;
 
     let harder = Patch::Merge(json!({"spec": {"generation": {"verification": {"threshold": "1"}}}}));
     ground.space.api::<RolloutBatch>().patch("alone", &PatchParams::default(), &harder).await?;
@@ -83,7 +76,8 @@ async fn a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_c
         "{:?}",
         said.attempts
     );
-    ensure!(deployments.list(&ListParams::default()).await?.items.is_empty(), "a teacher was asked for");
+    let teachers = ground.space.api::<Deployment>().list(&ListParams::default()).await?.items;
+    ensure!(teachers.is_empty(), "a teacher was asked for");
     let uid = batch.metadata.uid.context("no uid")?;
     let listing = format!("ls /mnt/store/runs/{}/alone/{uid}/verified/alone | wc -l", ground.space.namespace);
     let verdicts = ground.in_store("look", &listing).await?;
@@ -103,7 +97,7 @@ async fn sandboxes_hold_no_secret_and_no_token(space: Space) -> Result<()> {
     ground.space.apply(&secret.to_string()).await?;
     ground.space.apply(&wanted.to_string()).await?;
     ground.until_batch("alone", |status| status.attempts.contains_key(&Stage::Rollouts)).await?;
-    let of_rollouts = ListParams::default().labels("sera.dev/stage=Rollouts");
+    let of_rollouts = made_for(Stage::Rollouts);
     let pod = loop {
         if let Some(pod) = ground.space.api::<Pod>().list(&of_rollouts).await?.items.pop() {
             break pod;

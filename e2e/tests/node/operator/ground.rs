@@ -3,21 +3,28 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
+use kube::Resource;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::core::object::HasStatus;
 use sera_crds::batch::BatchStatus;
 use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::RunStatus;
+use sera_crds::values::Stage;
 use sera_crds::{RolloutBatch, SpecializationRun};
 use sera_e2e::git_server::{GitServer, GitServerConfig};
 use sera_e2e::images::{self, Image};
 use sera_e2e::platform;
 use sera_e2e::progress::Progress;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -89,24 +96,13 @@ impl Ground {
         Ok(())
     }
 
-    /// Waits until the run's status, made for its newest spec, is as it should be. Boxed, since a run is a large value.
+    /// Waits until the run's status, made for its newest spec, is as it should be.
     pub(super) fn until<'a>(
         &'a self,
         name: &'a str,
         wish: impl Fn(&RunStatus) -> bool + Send + Sync + 'static,
     ) -> BoxFuture<'a, Result<SpecializationRun>> {
-        let is_so = move |run: Option<&SpecializationRun>| {
-            let status = run.and_then(|run| {
-                run.status.as_ref().filter(|status| status.observed_generation == run.metadata.generation)
-            });
-            status.is_some_and(&wish)
-        };
-        let seen = self.space.wait_for(name, is_so);
-        Box::pin(async move {
-            let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
-            let status = self.space.api::<SpecializationRun>().get_opt(name).await?.and_then(|run| run.status);
-            Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
-        })
+        self.until_status(name, |status: &RunStatus| status.observed_generation, wish)
     }
 
     /// Waits until the run's snapshot is in the store, and the run has found that it may spend nothing.
@@ -118,24 +114,56 @@ impl Ground {
         .await
     }
 
-    /// The batch as it is once its status is as it should be.
+    /// Waits likewise for a batch.
     pub(super) fn until_batch<'a>(
         &'a self,
         name: &'a str,
         wish: impl Fn(&BatchStatus) -> bool + Send + Sync + 'static,
     ) -> BoxFuture<'a, Result<RolloutBatch>> {
-        let is_so = move |batch: Option<&RolloutBatch>| {
-            let status = batch.and_then(|batch| {
-                batch.status.as_ref().filter(|status| status.observed_generation == batch.metadata.generation)
-            });
+        self.until_status(name, |status: &BatchStatus| status.observed_generation, wish)
+    }
+
+    /// Boxed, since a run is a large value.
+    fn until_status<'a, K>(
+        &'a self,
+        name: &'a str,
+        observed: fn(&K::Status) -> Option<i64>,
+        wish: impl Fn(&K::Status) -> bool + Send + Sync + 'static,
+    ) -> BoxFuture<'a, Result<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus,
+        K: Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+        K::Status: Serialize,
+    {
+        let is_so = move |object: Option<&K>| {
+            let status =
+                object.and_then(|object| object.status().filter(|status| observed(status) == object.meta().generation));
             status.is_some_and(&wish)
         };
         let seen = self.space.wait_for(name, is_so);
         Box::pin(async move {
-            let Err(error) = seen.await else { return Ok(self.space.api().get(name).await?) };
-            let status = self.space.api::<RolloutBatch>().get_opt(name).await?.and_then(|batch| batch.status);
+            let Err(error) = seen.await else { return Ok(self.space.api::<K>().get(name).await?) };
+            let last = self.space.api::<K>().get_opt(name).await?;
+            let status = last.as_ref().and_then(HasStatus::status);
             Err(error.context(format!("its status was {}", serde_json::to_string_pretty(&status)?)))
         })
+    }
+
+    /// Waits until the namespace has no object of a kind, for as long as it takes to delete a few.
+    pub(super) async fn until_none<K>(&self) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let objects = self.space.api::<K>();
+        for _ in 0..100 {
+            if objects.list(&ListParams::default()).await?.items.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let left = objects.list(&ListParams::default()).await?.items.len();
+        ensure!(left == 0, "{left} are left of kind {}", K::kind(&()));
+        Ok(())
     }
 
     /// Every Job of the namespace, by uid.
@@ -287,4 +315,9 @@ fn merge(target: &mut Value, changes: Value) {
         }
         change => *target = change,
     }
+}
+
+/// Picks what was made for a stage.
+pub(super) fn made_for(stage: Stage) -> ListParams {
+    ListParams::default().labels(&format!("sera.dev/stage={stage}"))
 }

@@ -1,6 +1,7 @@
 //! What a user gets wrong, or what breaks outside: it is said in words, and things go on once it is repaired.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::batch::v1::Job;
 use sera_crds::conditions::ConditionType;
 use sera_crds::run::Phase;
 use sera_crds::values::Stage;
@@ -79,13 +80,7 @@ async fn a_suspended_run_starts_nothing_until_it_is_resumed(space: Space) -> Res
     ground.until("billing", |status| status.latest_attempts.iter().any(|attempt| attempt.job.is_some())).await?;
     ground.change_run("billing", json!({"suspend": true})).await?;
     ground.until("billing", |status| status.phase == Some(Phase::Suspended)).await?;
-    for _ in 0..100 {
-        if ground.jobs().await?.is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
-    ensure!(ground.jobs().await?.is_empty(), "the Job of a suspended run stays");
+    ground.until_none::<Job>().await.context("the Job of a suspended run stays")?;
 
     ground.git.set_behaviour(Behaviour::Serve);
     ground.change_run("billing", json!({"suspend": false})).await?;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use sera_crds::SpecializationRun;
 use sera_crds::conditions::ConditionType;
 use sera_crds::run::{GenerationTotals, RunStatus};
 use sera_crds::values::Stage;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, is_true, reason, status};
+use super::ground::{Ground, is_true, made_for, reason, status};
 use super::killed::kill_operators;
 use crate::house::{Company, Space, Test, tests};
 
@@ -96,7 +96,7 @@ async fn whatever_is_killed_the_same_samples_are_accepted(space: Space) -> Resul
 /// Deletes a pod that drives rollouts, if there is one, without a warning.
 async fn delete_a_driver(ground: &Ground) -> Result<()> {
     let pods = ground.space.api::<Pod>();
-    let drivers = pods.list(&ListParams::default().labels("sera.dev/stage=Rollouts")).await?;
+    let drivers = pods.list(&made_for(Stage::Rollouts)).await?;
     let Some(name) = drivers.items.into_iter().find_map(|pod| pod.metadata.name) else { return Ok(()) };
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     match pods.delete(&name, &now).await {

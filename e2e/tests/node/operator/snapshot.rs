@@ -9,7 +9,7 @@ use sera_crds::run::Phase;
 use sera_crds::values::Stage;
 use serde_json::json;
 
-use super::ground::{Ground, STORE, is_true, message, reason, status};
+use super::ground::{Ground, STORE, is_true, made_for, message, reason, status};
 use crate::house::{Company, Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
@@ -81,8 +81,7 @@ async fn a_lone_batch_takes_a_snapshot_of_its_own_and_another_joins_a_run(space:
     for name in ["alone", "joined"] {
         Box::pin(ground.space.wait_for(name, |batch: Option<&RolloutBatch>| has_its_snapshot(batch))).await?;
     }
-    let snapshots = ListParams::default().labels("sera.dev/stage=Snapshot");
-    let taken = ground.space.api::<Job>().list(&snapshots).await?.items.len();
+    let taken = ground.space.api::<Job>().list(&made_for(Stage::Snapshot)).await?.items.len();
     ensure!(taken <= 2, "one Job for the run, one for the batch of its own; there are {taken}");
     Ok(())
 }
