@@ -145,11 +145,10 @@ impl Explain for FunctionsError {
 /// Shows what was asked for.
 pub(super) async fn print(arguments: FunctionsArgs, progress: &Progress, redactor: &Redactor) -> Result<(), Failure> {
     let names = FieldNames { git_credentials: String::new(), store_credentials: "--store-credentials".to_owned() };
-    let shown = output::unless_unread(show(arguments, progress, redactor).await, |error| match error {
-        FunctionsError::Output(cause) => Some(cause),
-        _ => None,
-    });
-    shown.map_err(|error| names.failure(&error))
+    match show(arguments, progress, redactor).await {
+        Err(FunctionsError::Output(cause)) if output::is_unread(&cause) => Ok(()),
+        shown => shown.map_err(|error| names.failure(&error)),
+    }
 }
 
 async fn show(arguments: FunctionsArgs, progress: &Progress, redactor: &Redactor) -> Result<(), FunctionsError> {

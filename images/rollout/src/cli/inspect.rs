@@ -110,10 +110,8 @@ pub(super) async fn print(arguments: InspectArgs, redactor: &Redactor) -> Result
     };
     let names =
         FieldNames { git_credentials: String::new(), store_credentials: "spec.output.credentialsSecretRef".to_owned() };
-    let printed = inspect::run(&request, redactor, &mut BufWriter::new(std::io::stdout())).await;
-    let printed = output::unless_unread(printed, |error| match error {
-        InspectError::Output(cause) => Some(cause),
-        _ => None,
-    });
-    printed.map_err(|error| names.failure(&error))
+    match inspect::run(&request, redactor, &mut BufWriter::new(std::io::stdout())).await {
+        Err(InspectError::Output(cause)) if output::is_unread(&cause) => Ok(()),
+        printed => printed.map_err(|error| names.failure(&error)),
+    }
 }
