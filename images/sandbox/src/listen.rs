@@ -21,10 +21,11 @@ pub(crate) fn accept(path: &Path) -> io::Result<Option<UnixStream>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    // Before there is a socket: whoever sees it may ask this process to end at once.
     let endings = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     endings.thread_block()?;
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     let signals = SignalFd::with_flags(&endings, SfdFlags::SFD_CLOEXEC)?;
     let mut polled =
         [PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
