@@ -85,14 +85,18 @@ impl Batch {
     }
 }
 
-/// The loss, summed over the batch's trained tokens.
-pub fn loss(model: &Model, batch: &Batch) -> Result<f64, Error> {
+/// What the output projection is applied to: (T, hidden), after the last normalisation.
+pub fn hidden_states(model: &Model, batch: &Batch) -> Result<Tensor, Error> {
     let mut x = embedding_fwd(&batch.ids, &model.embedding.value)?;
     for layer in &model.layers {
         x = block_fwd(&x, layer, &batch.tokens)?;
     }
-    let normed = rms_norm_fwd(&x, &model.norm.value, model.config.rms_eps)?;
-    head_loss_fwd(&normed, &model.head().value, &batch.head)
+    rms_norm_fwd(&x, &model.norm.value, model.config.rms_eps)
+}
+
+/// The loss, summed over the batch's trained tokens.
+pub fn loss(model: &Model, batch: &Batch) -> Result<f64, Error> {
+    head_loss_fwd(&hidden_states(model, batch)?, &model.head().value, &batch.head)
 }
 
 /// The loss, summed, and the gradient of `scale` times it by everything that is trained: `take` gets each by its Hugging Face name, wide, in the

@@ -10,5 +10,5 @@ mod weights;
 
 pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
 pub use config::{Config, ConfigError, Family};
-pub use loss::{Batch, BatchError, loss, loss_and_gradients};
+pub use loss::{Batch, BatchError, hidden_states, loss, loss_and_gradients};
 pub use weights::{Layer, Model, QkNorm, WeightsError};
