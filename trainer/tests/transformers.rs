@@ -1,6 +1,8 @@
 //! Loss, logits, every gradient and 60 steps of `AdamW`, against what Hugging Face transformers computes on the same weights and batches. The
 //! fixtures, and how to make them again, are in `golden/make.py`. There each sequence is on its own; here they are packed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -51,11 +53,11 @@ impl Golden {
     }
 
     /// Puts the rows of a projection of the first block, and those of its gradient, into another order.
-    fn reorder(&mut self, projection: &str, rows: Vec<u32>) {
+    fn reorder(&mut self, projection: &str, rows: &[u32]) {
         for (of, part) in [("weight", "weight"), ("weight", "bias"), ("gradient", "weight"), ("gradient", "bias")] {
             let name = format!("{of}/model.layers.0.self_attn.{projection}.{part}");
             if let Some(tensor) = self.tensors.get_mut(&name) {
-                *tensor = tensor.index_select(&Tensor::new(rows.as_slice(), &Device::Cpu).unwrap(), 0).unwrap();
+                *tensor = tensor.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), 0).unwrap();
             }
         }
     }
@@ -146,15 +148,15 @@ fn arithmetic_that_is_wrong_in_one_place_is_found_out() {
         }),
         ("neighbours rotated together", "llama3", |golden| {
             let head: [u32; 14] = [0, 7, 1, 8, 2, 9, 3, 10, 4, 11, 5, 12, 6, 13];
-            golden.reorder("q_proj", (0..4).flat_map(|at| head.map(|row| 14 * at + row)).collect());
-            golden.reorder("k_proj", (0..2).flat_map(|at| head.map(|row| 14 * at + row)).collect());
+            golden.reorder("q_proj", &(0..4).flat_map(|at| head.map(|row| 14 * at + row)).collect::<Vec<_>>());
+            golden.reorder("k_proj", &(0..2).flat_map(|at| head.map(|row| 14 * at + row)).collect::<Vec<_>>());
         }),
         ("heads dealt to other keys", "qwen2", |golden| {
-            golden
-                .reorder("q_proj", [0, 2, 1, 3].into_iter().flat_map(|head| (14 * head)..(14 * (head + 1))).collect());
+            let head = |at: u32| 14 * at..14 * (at + 1);
+            golden.reorder("q_proj", &[0, 2, 1, 3].into_iter().flat_map(head).collect::<Vec<_>>());
         }),
         ("scores scaled by hidden / heads", "llama3", |golden| {
-            golden.scale("self_attn.q_proj.weight", 1.4f64.sqrt(), 0.0)
+            golden.scale("self_attn.q_proj.weight", 1.4f64.sqrt(), 0.0);
         }),
         ("qk-norm not weighted", "qwen3-untied", |golden| golden.scale("self_attn.q_norm.weight", 0.0, 1.0)),
         ("a bias left out", "llama-bias", |golden| golden.scale("mlp.up_proj.bias", 0.0, 0.0)),

@@ -43,10 +43,6 @@ impl Tokens {
     fn split(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
         x.reshape((self.segments.tokens(), heads, self.head_dim))
     }
-
-    fn join(&self, x: &Tensor) -> Result<Tensor> {
-        x.flatten_from(1)
-    }
 }
 
 /// The block's result for its input `x`, both (T, hidden).
@@ -93,7 +89,7 @@ impl Attended {
         };
         let q = placed(&raw_q, layer.qk_norm.as_ref().map(|norm| &norm.q))?;
         let k = placed(&raw_k, layer.qk_norm.as_ref().map(|norm| &norm.k))?;
-        let output = tokens.join(&attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?)?;
+        let output = attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?.flatten_from(1)?;
         let residual = (x + linear_fwd(&output, &layer.o)?)?;
         Ok(Self { normed, raw_q, raw_k, q, k, v, output, residual })
     }
@@ -114,7 +110,7 @@ impl Attended {
             ("self_attn.v_proj", gv, &layer.v),
         ];
         for (name, g_part, linear) in parts {
-            g_normed.push(named.linear(name, linear_bwd(&self.normed, &tokens.join(&g_part)?, linear)?));
+            g_normed.push(named.linear(name, linear_bwd(&self.normed, &g_part.flatten_from(1)?, linear)?));
         }
         let g_normed = ((&g_normed[0] + &g_normed[1])? + &g_normed[2])?;
         named.norm("input_layernorm", x, &g_normed, &layer.input_norm, tokens)? + gy

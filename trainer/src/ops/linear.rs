@@ -13,7 +13,7 @@ pub struct Weight {
     pub trained: bool,
 }
 
-/// A low-rank adapter (LoRA, arXiv 2106.09685, as PEFT computes it without dropout): `scale · (x Aᵀ) Bᵀ` is added to the layer's result.
+/// A low-rank adapter (`LoRA`, arXiv 2106.09685, as PEFT computes it without dropout): `scale · (x Aᵀ) Bᵀ` is added to the layer's result.
 #[derive(Debug, Clone)]
 pub struct Lora {
     /// (rank, in).

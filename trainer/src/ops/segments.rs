@@ -24,7 +24,7 @@ pub enum SegmentsError {
     },
 }
 
-/// The sequences of a packed batch, one after the other without padding (what FlashAttention calls `cu_seqlens`).
+/// The sequences of a packed batch, one after the other without padding (what `FlashAttention` calls `cu_seqlens`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     /// Where each begins, and where the last ends.

@@ -56,12 +56,13 @@ impl Default for DecayRule {
 impl DecayRule {
     /// Whether the tensor of this name decays.
     pub fn applies_to(&self, name: &str) -> bool {
-        if name.ends_with("norm.weight") {
+        let (module, part) = name.rsplit_once('.').unwrap_or(("", name));
+        if module.ends_with("norm") {
             self.norms
-        } else if name.ends_with(".bias") {
+        } else if part == "bias" {
             self.biases
         } else {
-            self.embeddings || !name.ends_with("embed_tokens.weight")
+            self.embeddings || !module.ends_with("embed_tokens")
         }
     }
 }
