@@ -4,7 +4,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::{Segments, wide};
 
-/// How many scores are held at once, unless asked otherwise: 64 MiB of f32 a buffer, of which four live at a time.
+/// How many scores are held at once, unless asked otherwise: 64 MiB of f32 a buffer, a handful of which live at a time.
 const SCORES: usize = 1 << 24;
 
 /// What attention has to know beside its tensors.
@@ -127,13 +127,16 @@ impl Sequence {
         let chunk = by_group(&self.queries.narrow(0, begin, queries)?, kv_heads)?;
         let keys = self.keys.narrow(1, 0, seen)?.contiguous()?;
         let values = self.values.narrow(1, 0, seen)?.contiguous()?;
-        let scores = (chunk.matmul(&keys.t()?)?.to_dtype(wide(chunk.dtype()))? * scale)?;
+        // Assigned, not bound again: a buffer is let go as soon as the next one is there.
+        let mut scores = chunk.matmul(&keys.t()?)?.to_dtype(wide(chunk.dtype()))?;
+        scores = (scores * scale)?;
         let rows = scores.dim(1)?;
         let mask = mask(begin, queries, scores.dtype(), scores.device())?;
-        let scores = scores.reshape((kv_heads * rows / queries, queries, seen))?.broadcast_add(&mask)?;
-        let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        let probabilities = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
-        Ok(Chunk { queries: chunk, keys, values, probabilities: probabilities.reshape((kv_heads, rows, seen))? })
+        scores = scores.reshape((kv_heads * rows / queries, queries, seen))?.broadcast_add(&mask)?;
+        scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?;
+        scores = scores.exp()?;
+        scores = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+        Ok(Chunk { queries: chunk, keys, values, probabilities: scores.reshape((kv_heads, rows, seen))? })
     }
 }
 

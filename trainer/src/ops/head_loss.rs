@@ -103,11 +103,12 @@ impl Chunk {
     fn new(hidden: &Tensor, weight: &Tensor, positions: &[u32], targets: &[u32]) -> Result<Self> {
         let targets = index(hidden, targets)?.unsqueeze(1)?;
         let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
-        let logits = hidden.matmul(&weight.t()?)?;
-        let logits = logits.to_dtype(wide(logits.dtype()))?;
-        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
-        let predicted = shifted.gather(&targets, 1)?;
-        let exponentials = shifted.exp()?;
+        // Assigned, not bound again: a buffer is let go as soon as the next one is there.
+        let mut exponentials = hidden.matmul(&weight.t()?)?;
+        exponentials = exponentials.to_dtype(wide(hidden.dtype()))?;
+        exponentials = exponentials.broadcast_sub(&exponentials.max_keepdim(D::Minus1)?)?;
+        let predicted = exponentials.gather(&targets, 1)?;
+        exponentials = exponentials.exp()?;
         let sums = exponentials.sum_keepdim(D::Minus1)?;
         let loss = (sums.log()? - predicted)?.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
         Ok(Self { hidden, targets, exponentials, sums, loss })
