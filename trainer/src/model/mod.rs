@@ -1,0 +1,14 @@
+//! Dense decoder models as Hugging Face transformers defines them (Qwen3, Qwen2, Llama): configuration, weights, a block's forward and backward, and
+//! the loss of a whole batch with every gradient. No files: tensors come by name, and gradients leave by name, a layer at a time.
+
+mod block;
+mod config;
+mod loss;
+#[cfg(test)]
+mod testing;
+mod weights;
+
+pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
+pub use config::{Config, ConfigError, Family};
+pub use loss::{Batch, BatchError, hidden_states, loss, loss_and_gradients};
+pub use weights::{Layer, Model, QkNorm, WeightsError};

@@ -1,0 +1,205 @@
+//! The tensors of a model, taken by their Hugging Face names: each has to be there, in its shape, and nothing else may be.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Tensor};
+
+use super::Config;
+use crate::ops::{Linear, Weight};
+
+/// Tensors that are not this model's.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// One is not there.
+    #[error("tensor `{0}` is missing: these are not the weights of this configuration")]
+    Missing(String),
+    /// One has another shape.
+    #[error("tensor `{name}` is shaped {found:?}, where the configuration asks for {expected:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What it should be.
+        expected: Vec<usize>,
+    },
+    /// One has another type than the others.
+    #[error(
+        "tensor `{name}` is {found:?}, where `model.embed_tokens.weight` is {expected:?}; convert the weights to one of f32, bf16, f16"
+    )]
+    Type {
+        /// Its name.
+        name: String,
+        /// Its type.
+        found: DType,
+        /// The embedding's.
+        expected: DType,
+    },
+    /// One that the configuration has no place for.
+    #[error("tensor `{0}` has no place in this configuration")]
+    Unknown(String),
+}
+
+/// Normalisation of queries and keys, a head at a time: (`head_dim`) each.
+#[derive(Debug, Clone)]
+pub struct QkNorm {
+    /// Of queries.
+    pub q: Weight,
+    /// Of keys.
+    pub k: Weight,
+}
+
+/// A block's weights. The fields are named as in Hugging Face's modules, without `_proj`.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// `input_layernorm`: (hidden).
+    pub input_norm: Weight,
+    /// `self_attn.q_proj`: (heads · `head_dim`, hidden).
+    pub q: Linear,
+    /// `self_attn.k_proj`: (kv heads · `head_dim`, hidden).
+    pub k: Linear,
+    /// `self_attn.v_proj`: (kv heads · `head_dim`, hidden).
+    pub v: Linear,
+    /// `self_attn.q_norm` and `self_attn.k_norm`: Qwen3's.
+    pub qk_norm: Option<QkNorm>,
+    /// `self_attn.o_proj`: (hidden, heads · `head_dim`).
+    pub o: Linear,
+    /// `post_attention_layernorm`: (hidden).
+    pub post_norm: Weight,
+    /// `mlp.gate_proj`: (intermediate, hidden).
+    pub gate: Linear,
+    /// `mlp.up_proj`: (intermediate, hidden).
+    pub up: Linear,
+    /// `mlp.down_proj`: (hidden, intermediate).
+    pub down: Linear,
+}
+
+/// A whole model.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// What it computes.
+    pub config: Config,
+    /// `model.embed_tokens`: (vocabulary, hidden).
+    pub embedding: Weight,
+    /// `model.layers`.
+    pub layers: Vec<Layer>,
+    /// `model.norm`: (hidden).
+    pub norm: Weight,
+    /// `lm_head`: (vocabulary, hidden), where it is not the embedding.
+    pub lm_head: Option<Weight>,
+}
+
+impl Model {
+    /// A model of `config` from its tensors by name, all of them trained or all frozen.
+    pub fn from_tensors(config: Config, tensors: HashMap<String, Tensor>, trained: bool) -> Result<Self, WeightsError> {
+        let mut left = Left { tensors, dtype: None, trained };
+        let (rows, hidden) = (config.vocabulary, config.hidden);
+        let embedding = left.take("model.embed_tokens.weight", &[rows, hidden])?;
+        let layers = (0..config.layers).map(|index| left.layer(&config, index)).collect::<Result<_, _>>()?;
+        let norm = left.take("model.norm.weight", &[hidden])?;
+        let lm_head = if config.tied { None } else { Some(left.take("lm_head.weight", &[rows, hidden])?) };
+        left.refuse_the_rest(config.tied)?;
+        Ok(Self { config, embedding, layers, norm, lm_head })
+    }
+
+    /// The weight of the output projection, (vocabulary, hidden).
+    pub fn head(&self) -> &Weight {
+        self.lm_head.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+/// The tensors that have found no place yet.
+struct Left {
+    tensors: HashMap<String, Tensor>,
+    /// The embedding's, which comes first.
+    dtype: Option<DType>,
+    trained: bool,
+}
+
+impl Left {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Weight, WeightsError> {
+        let value = self.tensors.remove(name).ok_or_else(|| WeightsError::Missing(name.to_owned()))?;
+        if value.dims() != shape {
+            let (found, expected) = (value.dims().to_vec(), shape.to_vec());
+            return Err(WeightsError::Shape { name: name.to_owned(), found, expected });
+        }
+        let expected = *self.dtype.get_or_insert(value.dtype());
+        if value.dtype() != expected || !expected.is_float() {
+            return Err(WeightsError::Type { name: name.to_owned(), found: value.dtype(), expected });
+        }
+        Ok(Weight { value, trained: self.trained })
+    }
+
+    fn linear(&mut self, name: &str, out: usize, from: usize, bias: bool) -> Result<Linear, WeightsError> {
+        let weight = self.take(&format!("{name}.weight"), &[out, from])?;
+        let bias = bias.then(|| self.take(&format!("{name}.bias"), &[out])).transpose()?;
+        Ok(Linear { weight, bias, lora: None })
+    }
+
+    fn layer(&mut self, config: &Config, index: usize) -> Result<Layer, WeightsError> {
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let (hidden, inner, head_dim) = (config.hidden, config.intermediate, config.head_dim);
+        let (queries, keys) = (config.heads * head_dim, config.kv_heads * head_dim);
+        let qk_norm = match config.family {
+            super::Family::Qwen3 => Some(QkNorm {
+                q: self.take(&name("self_attn.q_norm.weight"), &[head_dim])?,
+                k: self.take(&name("self_attn.k_norm.weight"), &[head_dim])?,
+            }),
+            super::Family::Qwen2 | super::Family::Llama => None,
+        };
+        Ok(Layer {
+            input_norm: self.take(&name("input_layernorm.weight"), &[hidden])?,
+            q: self.linear(&name("self_attn.q_proj"), queries, hidden, config.qkv_bias)?,
+            k: self.linear(&name("self_attn.k_proj"), keys, hidden, config.qkv_bias)?,
+            v: self.linear(&name("self_attn.v_proj"), keys, hidden, config.qkv_bias)?,
+            qk_norm,
+            o: self.linear(&name("self_attn.o_proj"), hidden, queries, config.output_bias)?,
+            post_norm: self.take(&name("post_attention_layernorm.weight"), &[hidden])?,
+            gate: self.linear(&name("mlp.gate_proj"), inner, hidden, config.mlp_bias)?,
+            up: self.linear(&name("mlp.up_proj"), inner, hidden, config.mlp_bias)?,
+            down: self.linear(&name("mlp.down_proj"), hidden, inner, config.mlp_bias)?,
+        })
+    }
+
+    /// A tied model's file may repeat the embedding as `lm_head`, and old ones carry the rotary frequencies: transformers reads neither.
+    fn refuse_the_rest(self, tied: bool) -> Result<(), WeightsError> {
+        let repeats = |name: &str| tied && name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq");
+        let unknown = self.tensors.into_keys().filter(|name| !repeats(name)).min();
+        unknown.map_or(Ok(()), |name| Err(WeightsError::Unknown(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{config, tensors};
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut HashMap<String, Tensor>)) -> WeightsError {
+        let config = config("qwen3", true);
+        let mut tensors = tensors(&config);
+        change(&mut tensors);
+        Model::from_tensors(config, tensors, true).unwrap_err()
+    }
+
+    #[test]
+    fn a_missing_a_misshapen_a_mistyped_and_a_foreign_tensor_are_named() {
+        let norm = "model.layers.1.self_attn.q_norm.weight";
+        let other = |shape: usize, dtype| Tensor::zeros(shape, dtype, &candle_core::Device::Cpu).unwrap();
+        let missing = refusal(|tensors| drop(tensors.remove(norm)));
+        assert!(matches!(missing, WeightsError::Missing(name) if name == norm));
+        let shape = refusal(|tensors| drop(tensors.insert(norm.to_owned(), other(5, DType::F64))));
+        assert!(matches!(shape, WeightsError::Shape { found, expected, .. } if found == [5] && expected == [6]));
+        let dtype = refusal(|tensors| drop(tensors.insert(norm.to_owned(), other(6, DType::BF16))));
+        assert!(matches!(dtype, WeightsError::Type { found: DType::BF16, .. }));
+        let foreign = refusal(|tensors| drop(tensors.insert("model.layers.2.x".to_owned(), other(1, DType::F64))));
+        assert!(matches!(foreign, WeightsError::Unknown(name) if name == "model.layers.2.x"));
+    }
+
+    #[test]
+    fn a_tied_model_may_repeat_its_embedding() {
+        let config = config("qwen3", true);
+        let mut tensors = tensors(&config);
+        tensors.insert("lm_head.weight".to_owned(), tensors["model.embed_tokens.weight"].clone());
+        assert!(Model::from_tensors(config, tensors, true).unwrap().lm_head.is_none());
+    }
+}

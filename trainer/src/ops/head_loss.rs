@@ -1,0 +1,212 @@
+//! The output projection and the cross-entropy of what it predicts, in one pass over the trained tokens alone, a chunk at a time: logits of all
+//! tokens × vocabulary never exist.
+
+use candle_core::{D, DType, Result, Tensor};
+
+use super::wide;
+
+/// How many logits are held at once: 256 MiB of f32 a buffer, 441 tokens of Qwen3's vocabulary.
+const LOGITS: usize = 1 << 26;
+
+/// How many rows of the weight's gradient are summed at once: what is added is computed beside the gradient, so it should be small next to it.
+const ROWS: usize = 1 << 13;
+
+/// Which token each position has to predict, and over how many logits at once that is judged.
+#[derive(Debug, Clone)]
+pub struct HeadLoss {
+    /// Trained positions, ascending.
+    positions: Vec<u32>,
+    /// What each of them predicts.
+    targets: Vec<u32>,
+    logits: usize,
+}
+
+/// The summed loss, and its gradients.
+#[derive(Debug)]
+pub struct HeadGradients {
+    /// Σ −log p(target) over trained tokens, not multiplied with anything.
+    pub loss: f64,
+    /// By the hidden states, (T, n), in their type: zero where nothing is trained.
+    pub hidden: Tensor,
+    /// By the weight, (vocabulary, n), wide, unless it is frozen.
+    pub weight: Option<Tensor>,
+}
+
+impl HeadLoss {
+    /// Position t has to predict `targets[t]`; none where it carries no loss.
+    #[allow(clippy::cast_possible_truncation, reason = "a batch has fewer than 2^32 tokens")]
+    pub fn new(targets: &[Option<u32>]) -> Self {
+        let trained = targets.iter().enumerate().filter_map(|(at, target)| target.map(|target| (at as u32, target)));
+        let (positions, targets) = trained.unzip();
+        Self { positions, targets, logits: LOGITS }
+    }
+
+    /// How many tokens carry loss.
+    pub fn trained(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// The chunks of trained tokens: positions and targets.
+    fn chunks(&self, vocabulary: usize) -> impl Iterator<Item = (&[u32], &[u32])> {
+        let rows = (self.logits / vocabulary.max(1)).max(1);
+        self.positions.chunks(rows).zip(self.targets.chunks(rows))
+    }
+}
+
+/// Σ −log softmax(h Wᵀ)[target] over the trained rows of `hidden` (T, n), with `weight` (vocabulary, n).
+pub fn head_loss_fwd(hidden: &Tensor, weight: &Tensor, of: &HeadLoss) -> Result<f64> {
+    let mut loss = 0.0;
+    for (positions, targets) in of.chunks(weight.dim(0)?) {
+        loss += Chunk::new(hidden, weight, positions, targets)?.loss;
+    }
+    Ok(loss)
+}
+
+/// The loss and, times `scale` (one over the trained tokens of the global batch, say), its gradients; the forward is part of it.
+pub fn head_loss_bwd(
+    hidden: &Tensor,
+    weight: &Tensor,
+    of: &HeadLoss,
+    scale: f64,
+    trained: bool,
+) -> Result<HeadGradients> {
+    let sums = |like: &Tensor| Tensor::zeros(like.shape(), wide(like.dtype()), like.device());
+    let (g_hidden, g_weight) = (hidden.zeros_like()?, trained.then(|| sums(weight)).transpose()?);
+    let mut loss = 0.0;
+    let mut rows = Vec::new();
+    for (positions, targets) in of.chunks(weight.dim(0)?) {
+        let chunk = Chunk::new(hidden, weight, positions, targets)?;
+        loss += chunk.loss;
+        let g_logits = chunk.gradient(scale)?.to_dtype(hidden.dtype())?;
+        rows.push(g_logits.matmul(weight)?);
+        if let Some(total) = &g_weight {
+            add_outer(total, &g_logits, &chunk.hidden)?;
+        }
+    }
+    let hidden = match rows.as_slice() {
+        [] => g_hidden,
+        rows => g_hidden.index_add(&index(hidden, &of.positions)?, &Tensor::cat(rows, 0)?, 0)?,
+    };
+    Ok(HeadGradients { loss, hidden, weight: g_weight })
+}
+
+/// Some trained tokens: their hidden states, and exp(logit − largest logit) with its sum.
+struct Chunk {
+    hidden: Tensor,
+    targets: Tensor,
+    exponentials: Tensor,
+    sums: Tensor,
+    loss: f64,
+}
+
+impl Chunk {
+    fn new(hidden: &Tensor, weight: &Tensor, positions: &[u32], targets: &[u32]) -> Result<Self> {
+        let targets = index(hidden, targets)?.unsqueeze(1)?;
+        let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
+        // Assigned, not bound again: a buffer is let go as soon as the next one is there.
+        let mut exponentials = hidden.matmul(&weight.t()?)?;
+        exponentials = exponentials.to_dtype(wide(hidden.dtype()))?;
+        exponentials = exponentials.broadcast_sub(&exponentials.max_keepdim(D::Minus1)?)?;
+        let predicted = exponentials.gather(&targets, 1)?;
+        exponentials = exponentials.exp()?;
+        let sums = exponentials.sum_keepdim(D::Minus1)?;
+        let loss = (sums.log()? - predicted)?.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
+        Ok(Self { hidden, targets, exponentials, sums, loss })
+    }
+
+    /// `scale · (softmax − one at the target)`, by the logits, wide.
+    fn gradient(&self, scale: f64) -> Result<Tensor> {
+        let gradient = self.exponentials.broadcast_mul(&(self.sums.recip()? * scale)?)?;
+        let minus = (self.targets.ones_like()?.to_dtype(gradient.dtype())? * -scale)?;
+        gradient.scatter_add_set(&self.targets, &minus, 1)?;
+        Ok(gradient)
+    }
+}
+
+/// Adds `gyᵀ x` to `total` (vocabulary, n) in place, some rows at a time.
+fn add_outer(total: &Tensor, gy: &Tensor, x: &Tensor) -> Result<()> {
+    let vocabulary = total.dim(0)?;
+    for begin in (0..vocabulary).step_by(ROWS) {
+        let rows = ROWS.min(vocabulary - begin);
+        let part = gy.narrow(1, begin, rows)?.t()?.matmul(x)?.to_dtype(total.dtype())?;
+        total.slice_set(&(total.narrow(0, begin, rows)? + part)?, 0, begin)?;
+    }
+    Ok(())
+}
+
+/// `values` as a tensor where `like` lives.
+fn index(like: &Tensor, values: &[u32]) -> Result<Tensor> {
+    Tensor::from_slice(values, values.len(), like.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finite_differences::{assert_gradients, distance, noise, values};
+    use super::*;
+
+    const TARGETS: [Option<u32>; 6] = [Some(3), None, Some(0), Some(6), None, Some(3)];
+
+    fn chunked(targets: &[Option<u32>], logits: usize) -> HeadLoss {
+        HeadLoss { logits, ..HeadLoss::new(targets) }
+    }
+
+    #[test]
+    fn the_gradients_of_hidden_states_and_weight_are_right() {
+        for logits in [1, 21, 1000] {
+            let of = chunked(&TARGETS, logits);
+            let forward = |inputs: &[Tensor]| {
+                Tensor::new(&[head_loss_fwd(&inputs[0], &inputs[1], &of)?], inputs[0].device())?
+                    .to_dtype(inputs[0].dtype())
+            };
+            let backward = |inputs: &[Tensor], gy: &Tensor| {
+                let scale = values(gy)[0];
+                let gradients = head_loss_bwd(&inputs[0], &inputs[1], &of, scale, true)?;
+                Ok(vec![gradients.hidden, gradients.weight.unwrap()])
+            };
+            assert_gradients(forward, backward, &[noise(&[6, 4], 1), (noise(&[7, 4], 2) * 3.0).unwrap()]);
+        }
+    }
+
+    #[test]
+    fn the_loss_is_that_of_the_definition_and_of_both_passes() {
+        let (hidden, weight) = (noise(&[6, 4], 3), noise(&[7, 4], 4));
+        let logits: Vec<Vec<f64>> = hidden.matmul(&weight.t().unwrap()).unwrap().to_vec2().unwrap();
+        let expected: f64 = logits
+            .iter()
+            .zip(TARGETS)
+            .filter_map(|(row, target)| Some((row, target? as usize)))
+            .map(|(row, target)| row.iter().map(|logit| logit.exp()).sum::<f64>().ln() - row[target])
+            .sum();
+        let of = chunked(&TARGETS, 14);
+        assert_eq!(of.trained(), 4);
+        assert!((head_loss_fwd(&hidden, &weight, &of).unwrap() - expected).abs() < 1e-13);
+        assert!((head_loss_bwd(&hidden, &weight, &of, 9.0, false).unwrap().loss - expected).abs() < 1e-13);
+    }
+
+    #[test]
+    fn tokens_without_loss_and_a_frozen_weight_get_no_gradient() {
+        let (hidden, weight) = (noise(&[6, 4], 5), noise(&[7, 4], 6));
+        let gradients = head_loss_bwd(&hidden, &weight, &HeadLoss::new(&TARGETS), 1.0, false).unwrap();
+        assert!(gradients.weight.is_none());
+        for (at, target) in TARGETS.iter().enumerate() {
+            let row = values(&gradients.hidden.narrow(0, at, 1).unwrap());
+            assert_eq!(row.iter().all(|value| *value == 0.0), target.is_none(), "position {at}");
+        }
+    }
+
+    #[test]
+    fn a_batch_without_loss_gives_zero_and_not_nan() {
+        let gradients =
+            head_loss_bwd(&noise(&[2, 4], 7), &noise(&[7, 4], 8), &HeadLoss::new(&[None; 2]), 1.0, true).unwrap();
+        assert_eq!(gradients.loss.to_bits(), 0f64.to_bits());
+        assert!(values(&gradients.hidden).iter().chain(&values(&gradients.weight.unwrap())).all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn more_rows_than_are_summed_at_once_are_all_summed() {
+        let (gy, x) = (noise(&[2, ROWS + 3], 9), noise(&[2, 2], 10));
+        let total = Tensor::ones((ROWS + 3, 2), DType::F64, x.device()).unwrap();
+        add_outer(&total, &gy, &x).unwrap();
+        assert!(distance(&total, &(gy.t().unwrap().matmul(&x).unwrap() + 1.0).unwrap()) < 1e-14);
+    }
+}

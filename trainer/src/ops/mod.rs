@@ -1,0 +1,35 @@
+//! What a transformer computes, an operation a module: each an explicit pair, `…_fwd` and `…_bwd`, over tensors of f32, f64 or bf16. Nothing here
+//! records a graph, knows a model or keeps anything between two calls: a backward is handed the inputs of its forward again.
+//!
+//! Sequences are packed: the first dimension of an activation counts the tokens of the whole batch, and [`Segments`] says where each begins.
+//! Gradients of weights, and everything that is summed over many values, are computed in [`wide`] numbers.
+
+mod attention;
+mod embedding;
+#[cfg(test)]
+pub(crate) mod finite_differences;
+mod head_loss;
+mod linear;
+mod rms_norm;
+mod rope;
+mod segments;
+mod swiglu;
+
+pub use attention::{Attention, attention_bwd, attention_fwd};
+pub use embedding::{embedding_bwd, embedding_fwd};
+pub use head_loss::{HeadGradients, HeadLoss, head_loss_bwd, head_loss_fwd};
+pub use linear::{Linear, LinearGradients, Lora, Weight, linear_bwd, linear_fwd};
+pub use rms_norm::{rms_norm_bwd, rms_norm_fwd};
+pub use rope::{Llama3Scaling, RopeTable, inverse_frequencies, rope_bwd, rope_fwd};
+pub use segments::{Segments, SegmentsError};
+pub use swiglu::{swiglu_bwd, swiglu_fwd};
+
+use candle_core::DType;
+
+/// The type in which values of `dtype` are summed and normalised: f32 for the half-width types, the type itself for f32 and f64.
+pub fn wide(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        other => other,
+    }
+}

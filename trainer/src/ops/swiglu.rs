@@ -1,0 +1,46 @@
+//! The gated activation of the feed-forward part: `silu(gate) · up`.
+
+use candle_core::{Result, Tensor};
+
+use super::wide;
+
+/// `silu(gate) · up`; all three of one shape and type.
+pub fn swiglu_fwd(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.silu()? * up
+}
+
+/// From the gradient `gy` of [`swiglu_fwd`]'s result, those of `gate` and `up`, in their type.
+pub fn swiglu_bwd(gate: &Tensor, up: &Tensor, gy: &Tensor) -> Result<(Tensor, Tensor)> {
+    let dtype = gate.dtype();
+    let [gate, up, gy] = [gate, up, gy].map(|tensor| tensor.to_dtype(wide(dtype)));
+    let (gate, up, gy) = (gate?, up?, gy?);
+    let sigmoid = (gate.neg()?.exp()? + 1.0)?.recip()?;
+    let silu = (&gate * &sigmoid)?;
+    // silu' = σ(1 + g(1 − σ)) = σ + silu · (1 − σ)
+    let slope = (&sigmoid + (&silu * (1.0 - &sigmoid)?)?)?;
+    let g_gate = ((&gy * up)? * slope)?;
+    Ok((g_gate.to_dtype(dtype)?, (gy * silu)?.to_dtype(dtype)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finite_differences::{assert_gradients, noise, values};
+    use super::*;
+
+    #[test]
+    fn the_gradients_of_gate_and_up_are_right() {
+        let forward = |inputs: &[Tensor]| swiglu_fwd(&inputs[0], &inputs[1]);
+        let backward = |inputs: &[Tensor], gy: &Tensor| {
+            let (g_gate, g_up) = swiglu_bwd(&inputs[0], &inputs[1], gy)?;
+            Ok(vec![g_gate, g_up])
+        };
+        assert_gradients(forward, backward, &[(noise(&[4, 5], 1) * 5.0).unwrap(), noise(&[4, 5], 2)]);
+    }
+
+    #[test]
+    fn a_gate_far_below_zero_gives_a_finite_gradient() {
+        let gate = (noise(&[3], 3).abs().unwrap() * -2000.0).unwrap().to_dtype(candle_core::DType::F32).unwrap();
+        let (g_gate, g_up) = swiglu_bwd(&gate, &gate, &gate.ones_like().unwrap()).unwrap();
+        assert!(values(&g_gate).iter().chain(&values(&g_up)).all(|value| value.is_finite()));
+    }
+}
