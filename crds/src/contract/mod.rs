@@ -9,6 +9,7 @@ mod rollout;
 mod settings;
 mod snapshot;
 mod termination;
+mod training;
 mod verdict;
 
 pub use exit::ExitCode;
@@ -26,6 +27,7 @@ pub use settings::{
 };
 pub use snapshot::{FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
 pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};
+pub use training::{LoraPlan, MethodPlan, ModelManifest, TrainingPlan, TrainingProgress};
 pub use verdict::{
     DatasetLine, DatasetManifest, DatasetMessage, Fraction, Judgement, Lineage, Measures, Policy, Rejection,
     StrictMeasures, StudentPolicy, Verdict, VerificationCounts,

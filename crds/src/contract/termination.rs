@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 4096;
 const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// A termination message, versioned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Termination {
     /// [`CONTRACT_VERSION`] of the program that wrote it.
     pub version: u32,
@@ -22,7 +22,7 @@ pub struct Termination {
 }
 
 /// How a stage ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// The stage's manifest is in the store.
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 /// What a finished stage reports: what the operator needs for status, never a list of samples.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum StageResult {
@@ -73,6 +73,22 @@ pub enum StageResult {
         accepted_second: u64,
         /// Whether both shares of what was asked for are met.
         complete: bool,
+    },
+    /// A rank of the training. Rank 0 speaks for all of them; the others end with the same words.
+    Training {
+        /// The model's manifest.
+        manifest: Artifact,
+        /// How many optimizer steps it took.
+        steps: u32,
+        /// The mean loss a trained token of the last step.
+        loss: f64,
+        /// The same over the lines set aside, at the end; none without any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        eval_loss: Option<f64>,
+        /// The highest learning rate that applied.
+        learning_rate: f64,
+        /// The warm-up that applied, in steps.
+        warmup_steps: u32,
     },
 }
 

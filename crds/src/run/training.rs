@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelSource;
 use crate::common::rule::number;
+use crate::contract::{LoraPlan, MethodPlan, TrainingPlan};
 use crate::values::{
     Decimal, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, ToolCallFormat, literal,
 };
@@ -165,20 +166,47 @@ pub struct FullFineTuning {}
 impl Training {
     /// The learning rate that applies: LoRA 5e-5, full 1e-5, the paper's recipes.
     pub fn effective_learning_rate(&self) -> Rate {
-        self.learning_rate.clone().unwrap_or_else(|| match self.method {
-            Method::Lora(_) => literal("5e-5"),
-            Method::Full(_) => literal("1e-5"),
-        })
+        self.plan(0).peak_learning_rate()
     }
 
     /// The warm-up that applies to a training of so many steps: the paper's 48, or a tenth of all where that is less.
     pub fn effective_warmup_steps(&self, total_steps: u32) -> u32 {
-        self.warmup_steps.unwrap_or_else(|| (total_steps / 10).min(48))
+        self.plan(0).warmup_of(total_steps)
     }
 
     /// The precision that applies.
     pub fn effective_precision(&self) -> Precision {
         self.precision.unwrap_or(if self.gpus_per_node == 0 { Precision::Fp32 } else { Precision::Bf16 })
+    }
+
+    /// What the trainer is told, with the longest line of the dataset.
+    pub fn plan(&self, context_length: u32) -> TrainingPlan {
+        let method = match &self.method {
+            Method::Lora(Lora { rank, alpha, dropout, target_modules }) => MethodPlan::Lora(LoraPlan {
+                rank: *rank,
+                alpha: *alpha,
+                dropout: dropout.clone(),
+                target_modules: target_modules.clone(),
+            }),
+            Method::Full(FullFineTuning {}) => MethodPlan::Full {},
+        };
+        TrainingPlan {
+            method,
+            epochs: self.epochs,
+            learning_rate: self.learning_rate.clone(),
+            warmup_steps: self.warmup_steps,
+            global_batch: self.global_batch,
+            schedule: self.schedule,
+            weight_decay: self.weight_decay.clone(),
+            clip_norm: self.clip_norm.clone(),
+            seed: self.seed,
+            packing: self.packing,
+            offload: self.offload,
+            precision: Some(self.effective_precision()),
+            sharding: self.sharding,
+            checkpoint_every: self.checkpoint_every.clone(),
+            context_length,
+        }
     }
 
     /// How many ranks train together.
@@ -276,6 +304,17 @@ mod tests {
         assert_eq!([0, 99, 480, 10_000].map(|steps| lora.effective_warmup_steps(steps)), [0, 9, 48, 48]);
         let given = training(json!({"learningRate": "1e-4", "warmupSteps": 7, "precision": "fp32"}));
         assert_eq!((given.effective_learning_rate().as_str(), given.effective_warmup_steps(10_000)), ("1e-4", 7));
+    }
+
+    #[test]
+    fn the_section_as_it_is_written_and_the_plan_made_of_it_are_one() {
+        let section = json!({"student": {"uri": "builtin://tiny"}, "epochs": 2, "learningRate": "2e-4", "warmupSteps": 3, "globalBatch": 5,
+            "method": {"lora": {"rank": 4, "alpha": 9, "dropout": "0.1", "targetModules": ["q_proj"]}}, "schedule": "Linear", "weightDecay": "0.2",
+            "clipNorm": "0.7", "seed": 11, "packing": true, "offload": true, "nodes": 6, "gpusPerNode": 0, "ranksPerNode": 8, "precision": "bf16",
+            "sharding": "ZeRO3", "checkpointEvery": "13m", "maxAttempts": 12, "startDeadline": "14m"});
+        let mut read = TrainingPlan::from_section(section.clone()).unwrap();
+        read.context_length = 77;
+        assert_eq!(training(section).plan(77), read);
     }
 
     #[test]

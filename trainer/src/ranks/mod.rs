@@ -1,0 +1,67 @@
+//! How the processes of one training, its ranks, exchange numbers: the few collectives that sharded training needs, and who carries them.
+
+mod alone;
+
+pub use alone::Alone;
+
+/// A collective that did not come to its end. The group is of no use afterwards: every rank ends, and a restart goes on from the last checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum RankError {
+    /// A rank closed its connection, died, or was silent for too long.
+    #[error(
+        "rank {rank} of {world} was lost in {collective} number {number}: {reason}; every rank ends, and a restart goes on from the last checkpoint"
+    )]
+    Lost {
+        /// The rank that is missed.
+        rank: usize,
+        /// How many ranks there are.
+        world: usize,
+        /// What was being done, such as `all_reduce`.
+        collective: &'static str,
+        /// How many collectives were begun before it.
+        number: u64,
+        /// How that showed.
+        reason: String,
+    },
+    /// Two ranks are not at the same place: the programs or their inputs differ.
+    #[error("rank {rank} does {theirs} where rank {own} does {ours}: do all ranks have the same files and settings?")]
+    Diverged {
+        /// The other rank.
+        rank: usize,
+        /// What it does.
+        theirs: String,
+        /// This rank.
+        own: usize,
+        /// What this rank does.
+        ours: String,
+    },
+}
+
+/// What ranks do together. Every rank calls the same collectives in the same order with values of the same lengths. Sums are made in an order that
+/// depends on the world size alone, so that a training repeats itself to the bit.
+pub trait Collective: Send {
+    /// This process's number, from 0.
+    fn rank(&self) -> usize;
+
+    /// How many ranks there are.
+    fn world(&self) -> usize;
+
+    /// Every rank gets the sum over ranks of every value, with the same bits.
+    fn all_reduce(&mut self, values: &mut [f32]) -> Result<(), RankError>;
+
+    /// The same for the few numbers that want more digits: losses, counts, squares of norms.
+    fn all_reduce_f64(&mut self, values: &mut [f64]) -> Result<(), RankError>;
+
+    /// Rank r gets the sums of `values[bounds[r]..bounds[r + 1]]`, in place; what its other values are afterwards is not said. `bounds` has world + 1
+    /// offsets that do not fall, from 0 to the length.
+    fn reduce_scatter(&mut self, values: &mut [f32], bounds: &[usize]) -> Result<(), RankError>;
+
+    /// Every rank gets `values[bounds[r]..bounds[r + 1]]` from rank r, for all r.
+    fn all_gather(&mut self, values: &mut [f32], bounds: &[usize]) -> Result<(), RankError>;
+
+    /// Every rank gets rank `from`'s bytes.
+    fn broadcast(&mut self, from: usize, bytes: &mut Vec<u8>) -> Result<(), RankError>;
+
+    /// No rank goes on before all have come here.
+    fn barrier(&mut self) -> Result<(), RankError>;
+}
