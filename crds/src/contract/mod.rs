@@ -19,7 +19,7 @@ pub use functions::{
 pub use progress::Progress;
 pub use rollout::{
     FileDigest, Message, PullRequest, PullRequestRecord, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord,
-    SampleOutcome, TeacherMark, ToolCall, Trajectory, Usage,
+    SampleOutcome, SpentRecord, TeacherMark, ToolCall, Trajectory, Usage,
 };
 pub use settings::{
     AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,

@@ -76,6 +76,16 @@ impl std::ops::AddAssign for Usage {
     }
 }
 
+impl std::ops::SubAssign for Usage {
+    /// What is left; nothing where more is taken than there is.
+    fn sub_assign(&mut self, other: Self) {
+        self.calls = self.calls.saturating_sub(other.calls);
+        self.prompt_tokens = self.prompt_tokens.saturating_sub(other.prompt_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_sub(other.cached_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_sub(other.completion_tokens);
+    }
+}
+
 /// A file in the folder that a record names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -174,7 +184,7 @@ pub struct SampleOutcome {
     /// How the second rollout ended; none where there was nothing to ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<RolloutOutcome>,
-    /// All calls that this sample took, reviews and texts included.
+    /// All calls that this sample took, reviews, texts and rollouts that were cut off included.
     pub usage: Usage,
     /// Which teacher, and whether it was a rehearsal.
     pub teacher: TeacherMark,
@@ -195,6 +205,19 @@ pub struct PullRequestRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_request: Option<PullRequest>,
     /// The calls that it took.
+    pub usage: Usage,
+}
+
+/// `<folder>/spent.json`: calls that were answered and whose results are in no other record: those of a rollout that was at work when its process was
+/// stopped, or that another process had committed first. [`SampleOutcome::usage`] has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SpentRecord {
+    /// [`CONTRACT_VERSION`](super::CONTRACT_VERSION).
+    pub version: u32,
+    /// The sample's number in its run.
+    pub sample: u64,
+    /// What they took.
     pub usage: Usage,
 }
 

@@ -56,6 +56,42 @@ impl Budget {
     }
 }
 
+/// What was spent on one sample.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Usage>);
+
+impl Tally {
+    /// All of it so far.
+    pub(crate) fn total(&self) -> Usage {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what a call took.
+    pub(crate) fn add(&self, usage: Usage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += usage;
+    }
+}
+
+/// What the calls for one sample are paid from: the process's budget, and written on the sample's own tally.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purse<'a> {
+    pub(crate) budget: &'a Budget,
+    pub(crate) tally: &'a Tally,
+}
+
+impl Purse<'_> {
+    /// Counts what a call took.
+    pub(crate) fn spend(&self, usage: Usage) {
+        self.budget.spend(usage);
+        self.tally.add(usage);
+    }
+
+    /// Whether nothing is left of the budget.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.budget.is_spent()
+    }
+}
+
 /// What tokens cost in dollars; those that the prefix cache held have a price of their own.
 fn cost(usage: Usage, price: &TokenPrice) -> Decimal {
     let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens);

@@ -26,10 +26,14 @@ use crate::failure::FieldNames;
 use crate::logs::{self, LogFormat, LogLevel};
 use crate::progress::Progress;
 use crate::redact::Redactor;
+use crate::rollout::Ledger;
 use crate::snapshot;
 
 /// How long unfinished work of other threads may hold up the end.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long writing down what was spent may hold up the end: a pod has half a minute between SIGTERM and SIGKILL unless somebody gives it more.
+const LAST_WORDS: Duration = Duration::from_secs(15);
 
 /// When a stage whose work is bounded is given up, where nothing else is asked for.
 const STAGE_TIMEOUT: Duration = Duration::from_hours(2);
@@ -213,7 +217,12 @@ fn run(cli: Cli) -> ExitCode {
         }
         Command::Rollout(arguments) => {
             let limit = limit.unwrap_or(Duration::MAX);
-            runtime.block_on(conduct(rollout::stage(*arguments, &progress, &redactor), limit))
+            let ledger = Ledger::default();
+            runtime.block_on(async {
+                let ending = conduct(rollout::stage(*arguments, &progress, &redactor, &ledger), limit).await;
+                write_down(&ledger).await;
+                ending
+            })
         }
         Command::Verify(arguments) if arguments.is_stage() => {
             runtime.block_on(conduct(verify::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
@@ -306,6 +315,16 @@ async fn conduct(stage: impl Future<Output = Result<StageResult, Failure>>, limi
                 message: format!("it was not done within {} s: run it again, or allow more with --timeout", limit.as_secs()),
             }),
         },
+    }
+}
+
+/// Keeps what the rollouts have cost that were at work when the stage ended.
+async fn write_down(ledger: &Ledger) {
+    let lost = "what unfinished rollouts have cost is not written down, and will be missing from the run's figures";
+    match tokio::time::timeout(LAST_WORDS, ledger.write_down()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("{lost}: {error}"),
+        Err(_) => tracing::warn!("{lost}: the store did not answer within {} s", LAST_WORDS.as_secs()),
     }
 }
 

@@ -11,7 +11,7 @@ use sera_crds::contract::{AgentLimits, Message, RetriedTurns, RolloutKind, Rollo
 use sera_sandbox::wire::{CommandEnd, EditOperation};
 use tokio::time::Instant;
 
-use crate::budget::Budget;
+use crate::budget::Purse;
 use crate::chat::{Answer, Ask, ChatError, Conversation, Teacher};
 use crate::checkout::{CheckoutError, Patch, Tree};
 use crate::failure::{Cause, Explain};
@@ -36,7 +36,7 @@ pub(crate) struct Agent<'a> {
     pub(crate) limits: &'a AgentLimits,
     /// How many tokens the teacher's context holds.
     pub(crate) context_length: u32,
-    pub(crate) budget: &'a Budget,
+    pub(crate) purse: Purse<'a>,
     pub(crate) meter: &'a Meter,
 }
 
@@ -268,7 +268,7 @@ impl Course<'_> {
                 }
             };
             self.agent.meter.called(&answer.usage, asked.elapsed());
-            self.agent.budget.spend(answer.usage);
+            self.agent.purse.spend(answer.usage);
             self.usage += answer.usage;
             self.check_answer(&answer)?;
             let problem = match Turn::read(answer, self.messages.len()) {
@@ -290,7 +290,7 @@ impl Course<'_> {
     /// What forbids another call.
     fn check_limits(&self) -> Result<(), Stop> {
         let limits = self.agent.limits;
-        if self.agent.budget.is_spent() {
+        if self.agent.purse.is_spent() {
             return Err(Stop::at(RolloutOutcome::Budget));
         }
         if self.usage.calls >= u64::from(limits.max_steps) {

@@ -14,7 +14,7 @@ use crate::chat::{Patience, Setup};
 use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
-use crate::rollout::{self, Request, Sandboxes};
+use crate::rollout::{self, Ledger, Request, Sandboxes};
 use crate::secrets::SecretFiles;
 
 /// The word that stands for sandboxes on this machine.
@@ -128,11 +128,12 @@ pub(super) async fn stage(
     arguments: RolloutArgs,
     progress: &Progress,
     redactor: &Redactor,
+    ledger: &Ledger,
 ) -> Result<StageResult, Failure> {
     let names =
         FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field.clone() };
     let request = request(arguments, redactor)?;
-    rollout::run(request, progress, redactor).await.map_err(|error| {
+    rollout::run(request, progress, redactor, ledger).await.map_err(|error| {
         tracing::debug!(?error, "the whole error");
         names.failure(&error)
     })

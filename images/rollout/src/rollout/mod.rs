@@ -1,6 +1,7 @@
 //! The stage `rollout`: brings a range of samples to their ends, many at once, and commits each step of each to the store. Run again after whatever
 //! happened, it adopts what is committed and makes the rest.
 
+mod ledger;
 mod pull_request;
 mod records;
 mod replay;
@@ -24,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 
 use crate::agent::{Agent, AgentError};
-use crate::budget::Budget;
+use crate::budget::{Budget, Purse, Tally};
 use crate::chat::{self, Setup, Teacher};
 use crate::checkout::{CheckoutError, Snapshots, Tree};
 use crate::failure::{Cause, Explain};
@@ -36,6 +37,8 @@ use crate::sampling::Sample;
 use crate::sandbox::{Counts, Place, Pool};
 use crate::scratch::{Scratch, ScratchError};
 use crate::store::{self, Store, StoreError};
+pub(crate) use ledger::Ledger;
+use ledger::spent_before;
 use records::{RecordError, Shelf};
 use sample::Workshop;
 use source::{Source, SourceError};
@@ -193,6 +196,7 @@ pub(crate) async fn run(
     request: Request,
     progress: &Progress,
     redactor: &Redactor,
+    ledger: &Ledger,
 ) -> Result<StageResult, RolloutError> {
     let Request { first, count, .. } = request;
     if request.plan.budget.max_cost.is_some() && request.plan.budget.price.is_none() {
@@ -214,6 +218,7 @@ pub(crate) async fn run(
     let serving = listen(request.listen, &driver).await?;
     driver.meter.expect(count.into());
     let numbers = first..first + u64::from(count);
+    ledger.begin(&store, &request.batch, &request.folder);
     let shelf = |sample| Shelf { store: &store, batch: &request.batch, sample, folder: &request.folder };
     let (patches, open) = (Patches::default(), adopt(numbers, shelf, &driver).await?);
     if !open.is_empty() {
@@ -226,6 +231,7 @@ pub(crate) async fn run(
             slots: request.slots,
             parallel: request.parallel,
             driver: &driver,
+            ledger,
             mark: &mark,
             patches: &patches,
             redactor,
@@ -306,17 +312,6 @@ async fn adopt<'a>(
     Ok(open)
 }
 
-/// What the committed parts of a sample took that has no end yet.
-async fn spent_before(shelf: Shelf<'_>) -> Result<Usage, RecordError> {
-    let mut usage = Usage::default();
-    for record in ["t1-1.json", "t1-2.json", "t1.json", "t2.json"] {
-        usage += shelf.read::<RolloutRecord>(record).await?.map(|record| record.usage).unwrap_or_default();
-    }
-    let written = shelf.read::<PullRequestRecord>("pr.json").await?;
-    usage += written.map(|record| record.usage).unwrap_or_default();
-    Ok(usage)
-}
-
 /// The work on samples that have no end yet.
 struct Work<'a> {
     plan: &'a RolloutPlan,
@@ -326,6 +321,7 @@ struct Work<'a> {
     slots: u32,
     parallel: usize,
     driver: &'a Driver,
+    ledger: &'a Ledger,
     mark: &'a TeacherMark,
     patches: &'a Patches,
     redactor: &'a Redactor,
@@ -333,6 +329,18 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
+    /// An agent whose calls are counted there.
+    fn agent<'b>(&'b self, tally: &'b Tally) -> Agent<'b> {
+        Agent {
+            teacher: &self.driver.teacher,
+            prompts: &self.prompts,
+            limits: &self.plan.agent,
+            context_length: self.plan.sampling.context_length,
+            purse: Purse { budget: &self.driver.budget, tally },
+            meter: &self.driver.meter,
+        }
+    }
+
     async fn finish(
         &self,
         snapshot: &Store,
@@ -350,26 +358,19 @@ impl<'a> Work<'a> {
         let opened = Pool::open(&place, self.slots, self.plan).await?;
         let pool = self.driver.pool.get_or_init(|| async { opened }).await;
         let step = self.progress.step("rolling out");
-        let agent = Agent {
-            teacher: &self.driver.teacher,
-            prompts: &self.prompts,
-            limits: &self.plan.agent,
-            context_length: self.plan.sampling.context_length,
-            budget: &self.driver.budget,
-            meter: &self.driver.meter,
-        };
         stream::iter(open.iter().copied().map(Ok))
             .try_for_each_concurrent(self.parallel, |number| {
                 let shelf = shelf(number);
                 let (source, snapshots, trees, step) = (&source, &snapshots, &trees, &step);
                 async move {
+                    let tally = self.ledger.tally(number);
                     let sample = source.sample(number).map_err(SourceError::from)?;
                     let outcome = if self.driver.budget.is_spent() {
                         shelf.commit("outcome.json", out_of_budget(&sample, shelf, self.mark).await?).await?
                     } else {
                         let tree = tree(snapshots, trees, sample.function.snapshot).await?;
                         let workshop = Workshop {
-                            agent,
+                            agent: self.agent(&tally),
                             pool,
                             tree,
                             shelf,
@@ -377,6 +378,7 @@ impl<'a> Work<'a> {
                             max_output_tokens: self.plan.sampling.max_output_tokens,
                             teacher: self.mark,
                             patches: self.patches,
+                            ledger: self.ledger,
                             redactor: self.redactor,
                         };
                         sample::finish(workshop, &sample).await?

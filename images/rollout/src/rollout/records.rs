@@ -93,6 +93,23 @@ impl Shelf<'_> {
         }
     }
 
+    /// Puts a record into this process's own folder, in place of an earlier one.
+    pub(crate) async fn note(&self, record: &str, value: &impl Serialize) -> Result<(), RecordError> {
+        let mut text = serde_json::to_vec(value).map_err(|error| RecordError::Encode(error.into()))?;
+        text.push(b'\n');
+        Ok(self.store.put(&self.name(&format!("{}/{record}", self.folder)), text.into()).await?)
+    }
+
+    /// The files of this name in the folders of all processes, by their names within the sample.
+    pub(crate) async fn files_named(&self, file: &str) -> Result<Vec<String>, RecordError> {
+        let (sample, end) = (self.name(""), format!("/{file}"));
+        let found = self.store.list(sample.trim_end_matches('/')).await?.into_iter();
+        Ok(found
+            .filter_map(|(name, _)| Some(name.strip_prefix(&sample)?.to_owned()))
+            .filter(|name| name.ends_with(&end))
+            .collect())
+    }
+
     /// Puts a file into this process's own folder. It counts when a record names it.
     pub(crate) async fn put(&self, file: &str, content: Bytes) -> Result<FileDigest, RecordError> {
         let Digest { bytes, sha256 } = Digest::of(&content);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::pull_request::{Flaw, extract, flaw, has_code, leak};
 use super::records::{RecordError, Shelf};
 use super::review::{Review, verdict};
-use super::{Patches, RolloutError, replay};
+use super::{Ledger, Patches, RolloutError, replay};
 use crate::agent::{Agent, AgentError, Ended, Task, outcome_of, tools};
 use crate::chat::{Answer, Ask, ChatError, Conversation};
 use crate::checkout::Tree;
@@ -42,6 +42,7 @@ pub(super) struct Workshop<'a> {
     pub(super) max_output_tokens: u32,
     pub(super) teacher: &'a TeacherMark,
     pub(super) patches: &'a Patches,
+    pub(super) ledger: &'a Ledger,
     pub(super) redactor: &'a Redactor,
 }
 
@@ -90,6 +91,7 @@ pub(super) async fn finish(workshop: Workshop<'_>, sample: &Sample) -> Result<Sa
         }
         outcome.pull_request = written.pull_request;
     }
+    outcome.usage += workshop.ledger.close(shelf).await?;
     Ok(shelf.commit("outcome.json", outcome).await?)
 }
 
@@ -255,7 +257,7 @@ impl Workshop<'_> {
             None => replay::conversation(trajectory.insert(self.trajectory(&first.record).await?)),
         };
         let (mut written, mut problem) = (Written::default(), None);
-        while written.tries < PULL_REQUEST_TRIES && !self.agent.budget.is_spent() {
+        while written.tries < PULL_REQUEST_TRIES && !self.agent.purse.is_spent() {
             written.tries += 1;
             let request = match &problem {
                 None => request.clone(),
@@ -332,7 +334,7 @@ impl Workshop<'_> {
         match self.agent.teacher.ask(&ask).await {
             Ok(answer) => {
                 self.agent.meter.called(&answer.usage, begun.elapsed());
-                self.agent.budget.spend(answer.usage);
+                self.agent.purse.spend(answer.usage);
                 Ok(Some(answer))
             }
             Err(error @ ChatError::OutOfTime) => Err(AgentError::from(error).into()),

@@ -107,3 +107,39 @@ async fn told_to_stop_it_stops_at_once_and_says_so() {
     let scratch: Vec<_> = std::fs::read_dir(place.path("scratch")).unwrap().collect();
     assert!(scratch.is_empty(), "{scratch:?}");
 }
+
+#[tokio::test]
+async fn what_a_rollout_had_spent_when_it_was_told_to_stop_is_counted_once() {
+    /// The call in the midst of the first rollout that gets no answer.
+    const HANGS: usize = 3;
+    let Some(program) = sandbox_program() else { return };
+    let (stopped, undisturbed) = (Place::new(), Place::new());
+    let hanging = teacher(|call, _| {
+        let hang = || crate::endpoint::Reply::Raw(Vec::new(), crate::endpoint::Then::Hang);
+        (call >= HANGS).then(hang)
+    })
+    .await;
+    for _ in 0..2 {
+        let before = hanging.calls();
+        let child = stopped.rollout(&program, &hanging.url, 1, &json!({})).spawn().unwrap();
+        let wanted = HANGS.max(before) + 1;
+        while hanging.calls() < wanted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(child.wait_with_output().await.unwrap().status.code(), Some(143));
+    }
+    let answering = teacher(|_, _| None).await;
+    for place in [&stopped, &undisturbed] {
+        place.finish(place.rollout(&program, &answering.url, 1, &json!({}))).await.succeeded();
+    }
+    let [found, usual] = [&stopped, &undisturbed].map(|place| place.outcome(0).usage);
+    assert_eq!(
+        found.calls,
+        usual.calls + HANGS as u64,
+        "the first process was answered {HANGS} times, the second never"
+    );
+    assert!(found.prompt_tokens > usual.prompt_tokens && found.completion_tokens > usual.completion_tokens);
+    assert_eq!(stopped.record(0, "t1.json").usage, undisturbed.record(0, "t1.json").usage);
+}
