@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use sera_crds::contract::{Failure, StageResult};
 
-use super::settings;
 use crate::dataset;
 use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
+use crate::settings;
 
 pub(super) const EXAMPLES: &str = "Examples:
   How many of each kind there would be, and why the others are left out:

@@ -8,10 +8,10 @@ use clap::{ArgGroup, Args};
 use sera_crds::contract::{Failure, FailureClass, StageResult, VerificationPlan};
 use sera_crds::values::{Measure, Ratio};
 
-use super::settings;
 use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
+use crate::settings;
 use crate::verify::pairs::{self, BadLine, PairsError};
 use crate::verify::stage::{Request, Scope};
 use crate::verify::{self, Criterion, PairReport};

@@ -10,7 +10,8 @@ use sera_crds::contract::{
 use sera_crds::values::ToolCallFormat;
 
 use super::*;
-use crate::store::{Digest, local};
+use crate::store::Digest;
+use crate::testing::local;
 
 /// What the verdicts of these tests are made with.
 fn verification() -> VerificationPlan {

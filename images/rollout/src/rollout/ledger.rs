@@ -105,7 +105,7 @@ pub(super) async fn spent_before(shelf: Shelf<'_>) -> Result<Usage, RecordError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::local;
+    use crate::testing::local;
 
     fn usage(calls: u64) -> Usage {
         Usage { calls, prompt_tokens: 100 * calls, cached_tokens: 90 * calls, completion_tokens: calls }

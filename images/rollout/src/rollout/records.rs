@@ -163,7 +163,7 @@ mod tests {
     use sera_crds::contract::{PullRequestRecord, Usage};
 
     use super::*;
-    use crate::store::local;
+    use crate::testing::local;
 
     fn record(folder: &str) -> PullRequestRecord {
         PullRequestRecord {

@@ -18,7 +18,7 @@ const WRITERS: u8 = 4;
 
 impl Store {
     /// Refuses a store that cannot be written, or that lets two writers create one object. Leaves nothing behind.
-    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+    pub async fn probe(&self) -> Result<(), StoreError> {
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let name = format!("{PREFIX}{}-{nanoseconds}", std::process::id());
         let outcome = self.race(&name).await;

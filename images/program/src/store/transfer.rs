@@ -19,41 +19,41 @@ const CONCURRENT_PARTS: usize = 4;
 
 /// A file's size and proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Digest {
+pub struct Digest {
     /// Its size in bytes.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Its sha256, in lower-case hexadecimal.
-    pub(crate) sha256: String,
+    pub sha256: String,
 }
 
 /// A digest in the making.
 #[derive(Default)]
-pub(crate) struct Digester {
+pub struct Digester {
     bytes: u64,
     sha256: Sha256,
 }
 
 impl Digester {
     /// Takes the next piece.
-    pub(crate) fn update(&mut self, piece: &[u8]) {
+    pub fn update(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         self.sha256.update(piece);
     }
 
     /// How much it has taken, in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The digest of all pieces.
-    pub(crate) fn finish(self) -> Digest {
+    pub fn finish(self) -> Digest {
         Digest { bytes: self.bytes, sha256: hex::encode(self.sha256.finalize()) }
     }
 }
 
 impl Digest {
     /// The digest of what is at hand.
-    pub(crate) fn of(content: &[u8]) -> Self {
+    pub fn of(content: &[u8]) -> Self {
         let mut digester = Digester::default();
         digester.update(content);
         digester.finish()
@@ -62,7 +62,7 @@ impl Digest {
 
 impl Store {
     /// The digest of a file as the store has it; none where there is none.
-    pub(crate) async fn digest(&self, name: &str, step: &Step) -> Result<Option<Digest>, StoreError> {
+    pub async fn digest(&self, name: &str, step: &Step) -> Result<Option<Digest>, StoreError> {
         let got = match self.objects.get(&self.path(name)).await {
             Err(Error::NotFound { .. }) => return Ok(None),
             got => got.map_err(|error| self.explain(error))?,
@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Puts a file of this machine into the store, in place of what is there. It appears whole or not at all.
-    pub(crate) async fn upload(&self, name: &str, file: &FilePath, step: &Step) -> Result<(), StoreError> {
+    pub async fn upload(&self, name: &str, file: &FilePath, step: &Step) -> Result<(), StoreError> {
         let local = |source| StoreError::Local { path: file.to_owned(), source };
         let mut input = tokio::fs::File::open(file).await.map_err(local)?;
         let total = input.metadata().await.map_err(local)?.len();
@@ -122,7 +122,7 @@ impl Store {
 
     /// Deletes what killed uploads of a file left beside it: `<name>#<number>`, on local stores only (remote ones show no unfinished upload, and
     /// have lifecycle rules for it). Only for who has committed what refers to the file: nobody else's upload of it matters any more.
-    pub(crate) async fn sweep_unfinished(&self, name: &str) {
+    pub async fn sweep_unfinished(&self, name: &str) {
         let Some(target) = self.local.as_ref().map(|folder| folder.join(name)) else { return };
         let (Some(folder), Some(stem)) = (target.parent(), target.file_name().and_then(|stem| stem.to_str())) else {
             return;

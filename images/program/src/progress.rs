@@ -13,26 +13,26 @@ const TICK: Duration = Duration::from_millis(120);
 
 /// The display of one command; a clone shares it.
 #[derive(Clone)]
-pub(crate) struct Progress {
+pub struct Progress {
     bars: MultiProgress,
     on_terminal: bool,
 }
 
 impl Progress {
     /// Bars if standard error is a terminal.
-    pub(crate) fn detect() -> Self {
+    pub fn detect() -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let target = if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Self { bars: MultiProgress::with_draw_target(target), on_terminal }
     }
 
     /// The bars, for the log, which has to write around them.
-    pub(crate) fn bars(&self) -> MultiProgress {
+    pub fn bars(&self) -> MultiProgress {
         self.bars.clone()
     }
 
     /// Begins a step, named by what is being done: "fetching the history". It ends when it is dropped.
-    pub(crate) fn step(&self, name: &'static str) -> Step {
+    pub fn step(&self, name: &'static str) -> Step {
         let bar = self.on_terminal.then(|| {
             let bar = self.bars.add(ProgressBar::new_spinner().with_message(name));
             bar.enable_steady_tick(TICK);
@@ -46,7 +46,7 @@ impl Progress {
 }
 
 /// A step under way.
-pub(crate) struct Step {
+pub struct Step {
     name: &'static str,
     bar: Option<ProgressBar>,
     begun: Instant,
@@ -55,7 +55,7 @@ pub(crate) struct Step {
 
 impl Step {
     /// Says how far the step's current phase ("Receiving objects") has come; `total` is 0 where nobody knows.
-    pub(crate) fn update(&self, phase: &str, done: u64, total: u64) {
+    pub fn update(&self, phase: &str, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{}: {phase}", self.name));
             bar.set_style(style(total));

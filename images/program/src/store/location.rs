@@ -68,7 +68,7 @@ impl Location {
 
 impl Store {
     /// Opens the store at `uri`, with the keys of `secret` where there is one. Nothing is asked of it yet.
-    pub(crate) fn open(uri: &str, secret: Option<&SecretFiles>) -> Result<Self, StoreError> {
+    pub fn open(uri: &str, secret: Option<&SecretFiles>) -> Result<Self, StoreError> {
         let (location, url) = Location::parse(uri)?;
         let uri = uri.to_owned();
         match location {
@@ -121,7 +121,7 @@ impl Store {
 }
 
 /// Reads the store's Secret, where one is named.
-pub(crate) fn secret(
+pub fn secret(
     folder: Option<&FilePath>,
     redactor: &crate::redact::Redactor,
 ) -> Result<Option<SecretFiles>, StoreError> {

@@ -13,7 +13,7 @@ use crate::trust::TrustError;
 
 /// Why the store cannot be used. Each text names the store, and says what to do.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     /// No URI of a store.
     #[error(
         "'{uri}' is not a store: {problem}; write file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
@@ -212,7 +212,7 @@ impl Explain for StoreError {
 
 /// What a store says, in the few words that matter: an XML answer's code and message, or whatever there is, on one line.
 #[derive(Debug)]
-pub(crate) struct Said(Error);
+pub struct Said(Error);
 
 /// What is shown of a saying, in characters.
 const MAX_SAID: usize = 300;

@@ -18,19 +18,19 @@ const MAX_DATA: u64 = 256 << 20;
 
 impl Store {
     /// Puts a small file, whole, in place of what is there.
-    pub(crate) async fn put(&self, name: &str, content: Bytes) -> Result<(), StoreError> {
+    pub async fn put(&self, name: &str, content: Bytes) -> Result<(), StoreError> {
         self.objects.put(&self.path(name), content.into()).await.map_err(|error| self.explain(error))?;
         Ok(())
     }
 
     /// A file, whole, of up to 256 MiB; none where there is none.
-    pub(crate) async fn read_data(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+    pub async fn read_data(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         self.read_within(name, MAX_DATA).await
     }
 
     /// The files below the folder `folder` (at any depth; empty: the whole store), by name and size in bytes, ordered by name. A folder that does not
     /// exist is empty. Names are relative to the store, as the other methods take them.
-    pub(crate) async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
+    pub async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
         let within = if folder.is_empty() { self.root.clone() } else { self.path(folder) };
         let listed = self.objects.list(Some(&within));
         let found: Vec<_> = listed.try_collect().await.map_err(|error| self.explain(error))?;
@@ -41,12 +41,7 @@ impl Store {
     }
 
     /// Writes a file of the store, of any size, to `file`, and returns its digest; none (and no file) where there is none.
-    pub(crate) async fn download(
-        &self,
-        name: &str,
-        file: &FilePath,
-        step: &Step,
-    ) -> Result<Option<Digest>, StoreError> {
+    pub async fn download(&self, name: &str, file: &FilePath, step: &Step) -> Result<Option<Digest>, StoreError> {
         let local = |source| StoreError::Local { path: file.to_owned(), source };
         let got = match self.objects.get(&self.path(name)).await {
             Err(Error::NotFound { .. }) => return Ok(None),

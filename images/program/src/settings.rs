@@ -6,13 +6,13 @@ use sera_crds::contract::{Failure, FailureClass};
 use serde::de::DeserializeOwned;
 
 /// Settings that must be given.
-pub(super) fn required<T: DeserializeOwned>(file: Option<&Path>, flag: &str, variable: &str) -> Result<T, Failure> {
+pub fn required<T: DeserializeOwned>(file: Option<&Path>, flag: &str, variable: &str) -> Result<T, Failure> {
     given(file, variable)?
         .ok_or_else(|| invalid(format!("settings are missing: give a file with {flag}, or {variable}")))
 }
 
 /// Settings, where they are given.
-pub(super) fn given<T: DeserializeOwned>(file: Option<&Path>, variable: &str) -> Result<Option<T>, Failure> {
+pub fn given<T: DeserializeOwned>(file: Option<&Path>, variable: &str) -> Result<Option<T>, Failure> {
     let (text, origin) = match (file, std::env::var(variable)) {
         (Some(file), _) => {
             let text = std::fs::read_to_string(file);

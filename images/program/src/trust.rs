@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// Why the authorities cannot be trusted. Each text names the variable and the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TrustError {
+pub enum TrustError {
     /// There is no such file, or it cannot be read.
     #[error(
         "the authorities in {} ({VARIABLE}) cannot be read: {problem}; the Secret that caSecretRef names must exist and have the key ca.crt",
@@ -44,14 +44,14 @@ impl Explain for TrustError {
 
 /// The authorities that are trusted beside the system's; by default none.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Trust {
+pub struct Trust {
     pem: Option<String>,
     certificates: Vec<Certificate>,
 }
 
 impl Trust {
     /// Those that this process was given; an unset or empty variable gives none.
-    pub(crate) fn from_environment() -> Result<Self, TrustError> {
+    pub fn from_environment() -> Result<Self, TrustError> {
         match std::env::var_os(VARIABLE).filter(|file| !file.is_empty()) {
             Some(file) => Self::read(Path::new(&file)),
             None => Ok(Self::default()),
@@ -78,12 +78,12 @@ impl Trust {
     }
 
     /// The authorities in PEM, for what takes a file; none where there are none.
-    pub(crate) fn pem(&self) -> Option<&str> {
+    pub fn pem(&self) -> Option<&str> {
         self.pem.as_deref()
     }
 
     /// An HTTP client in the making that trusts them.
-    pub(crate) fn http(&self) -> ClientBuilder {
+    pub fn http(&self) -> ClientBuilder {
         reqwest::Client::builder().tls_certs_merge(self.certificates.iter().cloned())
     }
 }

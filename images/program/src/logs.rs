@@ -11,7 +11,7 @@ use crate::redact::Redactor;
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     /// For people.
     Text,
     /// A JSON object a line.
@@ -20,14 +20,14 @@ pub(crate) enum LogFormat {
 
 impl LogFormat {
     /// Text where a person looks, JSON where a machine collects.
-    pub(crate) fn default_here() -> Self {
+    pub fn default_here() -> Self {
         if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
     }
 }
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
+pub enum LogLevel {
     /// What ends the program.
     Error,
     /// And what somebody should look at.
@@ -53,7 +53,7 @@ impl LogLevel {
 }
 
 /// Starts logging.
-pub(crate) fn start(format: LogFormat, level: LogLevel, bars: MultiProgress, redactor: Redactor) {
+pub fn start(format: LogFormat, level: LogLevel, bars: MultiProgress, redactor: Redactor) {
     let writer = Writer { bars, redactor };
     let builder = tracing_subscriber::fmt().with_env_filter(level.filter()).with_writer(writer).with_target(false);
     let started = match format {

@@ -15,16 +15,16 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-pub(crate) use error::StoreError;
-pub(crate) use location::secret;
-pub(crate) use transfer::{Digest, Digester};
+pub use error::StoreError;
+pub use location::secret;
+pub use transfer::{Digest, Digester};
 
 /// Something that can be created once, such as a manifest, is small; what claims to be longer (in bytes) is not ours.
 const MAX_DOCUMENT: u64 = 16 << 20;
 
 /// What became of an attempt to create a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Creation {
+pub enum Creation {
     /// It is there now, and we put it there.
     Created,
     /// It was there before, and was left untouched.
@@ -33,7 +33,7 @@ pub(crate) enum Creation {
 
 /// The folder of a run.
 #[derive(Debug, Clone)]
-pub(crate) struct Store {
+pub struct Store {
     objects: Arc<dyn ObjectStore>,
     root: Path,
     /// The URI as it was given, for messages.
@@ -44,7 +44,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// A document, whole; none where there is none.
-    pub(crate) async fn read(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+    pub async fn read(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         self.read_within(name, MAX_DOCUMENT).await
     }
 
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// Creates a document, in one atomic step; one that exists is never touched.
-    pub(crate) async fn create(&self, name: &str, document: Bytes) -> Result<Creation, StoreError> {
+    pub async fn create(&self, name: &str, document: Bytes) -> Result<Creation, StoreError> {
         let create = PutOptions::from(PutMode::Create);
         match self.objects.put_opts(&self.path(name), document.into(), create).await {
             Ok(_) => Ok(Creation::Created),

@@ -12,13 +12,13 @@ const SHORTEST: usize = 4;
 
 /// The secrets that this process has read; a clone shares them.
 #[derive(Clone, Default)]
-pub(crate) struct Redactor {
+pub struct Redactor {
     secrets: Arc<RwLock<Vec<String>>>,
 }
 
 impl Redactor {
     /// Hides `secret` from now on: as it is, line by line, and as JSON and URLs would spell it.
-    pub(crate) fn hide(&self, secret: &str) {
+    pub fn hide(&self, secret: &str) {
         let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
         let lines = secret.lines().map(str::trim).filter(|line| !line.starts_with("-----"));
         for line in lines {
@@ -35,7 +35,7 @@ impl Redactor {
     }
 
     /// `text` without the secrets.
-    pub(crate) fn apply(&self, text: &str) -> String {
+    pub fn apply(&self, text: &str) -> String {
         let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
         secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
     }

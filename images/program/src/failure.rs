@@ -4,7 +4,7 @@ use sera_crds::contract::{Failure, FailureClass};
 
 /// What the owner of a run has to look at, independent of where the spec has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Field {
+pub enum Field {
     /// The repository's URL.
     Url,
     /// The branch, tag or commit.
@@ -27,11 +27,11 @@ pub(crate) enum Field {
 
 /// The names of the fields in the spec; two of them depend on who called.
 #[derive(Debug, Clone)]
-pub(crate) struct FieldNames {
+pub struct FieldNames {
     /// The field that names the Secret for the repository.
-    pub(crate) git_credentials: String,
+    pub git_credentials: String,
     /// The field that names the Secret for the store.
-    pub(crate) store_credentials: String,
+    pub store_credentials: String,
 }
 
 impl FieldNames {
@@ -50,7 +50,7 @@ impl FieldNames {
     }
 
     /// What a failed stage reports of `error`.
-    pub(crate) fn failure(&self, error: &dyn Explain) -> Failure {
+    pub fn failure(&self, error: &dyn Explain) -> Failure {
         let Cause { class, reason, field } = error.explain();
         let field = field.map(|field| self.name(field));
         Failure { class, reason: reason.to_owned(), field, message: error.to_string() }
@@ -59,42 +59,46 @@ impl FieldNames {
 
 /// Whose turn it is after an error, in the contract's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cause {
-    pub(crate) class: FailureClass,
+pub struct Cause {
+    /// Whose turn it is.
+    pub class: FailureClass,
     /// A CamelCase word for conditions and events.
-    pub(crate) reason: &'static str,
-    pub(crate) field: Option<Field>,
+    pub reason: &'static str,
+    /// What has to change, where one thing can be named.
+    pub field: Option<Field>,
 }
 
 impl Cause {
     /// The user's: `field` must change.
-    pub(crate) const fn configuration(reason: &'static str, field: Field) -> Self {
+    pub const fn configuration(reason: &'static str, field: Field) -> Self {
         Self { class: FailureClass::Configuration, reason, field: Some(field) }
     }
 
     /// Nobody's: worth another try later.
-    pub(crate) const fn unavailable(reason: &'static str) -> Self {
+    pub const fn unavailable(reason: &'static str) -> Self {
         Self { class: FailureClass::Unavailable, reason, field: None }
     }
 
     /// The user's: the store holds something else.
-    pub(crate) const fn conflict(reason: &'static str) -> Self {
+    pub const fn conflict(reason: &'static str) -> Self {
         Self { class: FailureClass::Conflict, reason, field: Some(Field::Store) }
     }
 
     /// Ours.
-    pub(crate) const fn internal(reason: &'static str) -> Self {
+    pub const fn internal(reason: &'static str) -> Self {
         Self { class: FailureClass::Internal, reason, field: None }
     }
 
     /// The same, with the field that most likely has to change.
-    pub(crate) const fn at(mut self, field: Field) -> Self {
+    #[must_use]
+    pub const fn at(mut self, field: Field) -> Self {
         self.field = Some(field);
         self
     }
 }
 
 /// An error whose text is a sentence for the owner of a run, and that knows whose turn it is.
-pub(crate) trait Explain: std::error::Error {
+pub trait Explain: std::error::Error {
+    /// Whose turn it is, and why.
     fn explain(&self) -> Cause;
 }

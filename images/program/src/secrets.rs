@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// Why a folder of secrets cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SecretFilesError {
+pub enum SecretFilesError {
     /// The Secret is named, but not there, or has no keys.
     #[error("no credentials were found in {}: the Secret that is named does not exist or is empty", folder.display())]
     Empty {
@@ -37,14 +37,14 @@ pub(crate) enum SecretFilesError {
 }
 
 /// The keys of a Secret and their values.
-pub(crate) struct SecretFiles {
+pub struct SecretFiles {
     folder: PathBuf,
     values: BTreeMap<String, SecretString>,
 }
 
 impl SecretFiles {
     /// Reads all keys of the Secret mounted at `folder`, and has `redactor` hide their values, but for what anybody may know.
-    pub(crate) fn read(folder: &Path, redactor: &Redactor) -> Result<Self, SecretFilesError> {
+    pub fn read(folder: &Path, redactor: &Redactor) -> Result<Self, SecretFilesError> {
         let unreadable = |path: &Path| {
             let path = path.to_owned();
             move |source| SecretFilesError::Unreadable { path, source }
@@ -84,28 +84,29 @@ impl SecretFiles {
     }
 
     /// The value of `key`, as it is in the file; none where it is absent or blank.
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+    pub fn get(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(ExposeSecret::expose_secret).filter(|value| !value.trim().is_empty())
     }
 
     /// The value of `key` without the line break that editors and `echo` leave at its end.
-    pub(crate) fn line(&self, key: &str) -> Option<&str> {
+    pub fn line(&self, key: &str) -> Option<&str> {
         self.get(key).map(|value| value.trim_end_matches(['\r', '\n']))
     }
 
     /// The same, with `value` as the value of `key`.
-    pub(crate) fn with(mut self, key: &str, value: SecretString) -> Self {
+    #[must_use]
+    pub fn with(mut self, key: &str, value: SecretString) -> Self {
         self.values.insert(key.to_owned(), value);
         self
     }
 
     /// The names of the keys, in order.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
 
     /// The folder, for messages.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 }
