@@ -245,6 +245,7 @@ impl WatchedPod {
             message: terminated.and_then(|end| end.message.clone()),
             image: program.map(|container| container.image_id.clone()).filter(|image| !image.is_empty()),
             trouble: self.status.trouble(program),
+            disrupted: self.status.disruption().is_some(),
             name: self.metadata.name.unwrap_or_default().into(),
             uid: self.metadata.uid.unwrap_or_default().into(),
         })
@@ -258,10 +259,14 @@ impl WatchedPod {
 }
 
 impl PodStatus {
-    /// What is wrong with the pod, the most telling first: its own reason (eviction, admission), then its program's, then the scheduler's.
+    /// What is wrong with the pod, the most telling first: its own reason (eviction, admission), then who took it away, then its program's, then
+    /// the scheduler's.
     fn trouble(&self, program: Option<&ContainerStatus>) -> Option<Trouble> {
         if let Some(reason) = &self.reason {
             return Some(Trouble { reason: reason.clone(), message: cut(&self.message) });
+        }
+        if let Some(disruption) = self.disruption() {
+            return Some(Trouble { reason: disruption.reason.clone(), message: cut(&disruption.message) });
         }
         if let Some(container) = program {
             let others = self.init_container_statuses.iter().filter_map(|other| other.state.waiting.as_ref());
@@ -282,6 +287,11 @@ impl PodStatus {
             .iter()
             .find(|condition| &*condition.kind == "PodScheduled" && &*condition.status == "False")?;
         Some(Trouble { reason: unscheduled.reason.clone(), message: cut(&unscheduled.message) })
+    }
+
+    /// The condition by which Kubernetes says that it takes the pod away: preemption, eviction, or a node that is gone.
+    fn disruption(&self) -> Option<&PodCondition> {
+        self.conditions.iter().find(|condition| &*condition.kind == "DisruptionTarget" && &*condition.status == "True")
     }
 }
 
@@ -371,6 +381,19 @@ mod tests {
         let killed = json!({"name": "sera", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
         assert_eq!(reason(&json!({"phase": "Failed", "containerStatuses": [killed]})).as_deref(), Some("OOMKilled"));
         assert_eq!(reason(&json!({"phase": "Pending"})), None);
+    }
+
+    #[test]
+    fn a_pod_that_is_taken_away_says_by_whom() {
+        let ended = json!({"name": "sera", "state": {"terminated": {"exitCode": 143, "reason": "Error"}}});
+        let disruption = |status: &str| json!({"type": "DisruptionTarget", "status": status, "reason": "PreemptionByScheduler", "message": "preempted"});
+        let facts = |status| {
+            pod(&json!({"phase": "Failed", "conditions": [disruption(status)], "containerStatuses": [ended]})).unwrap()
+        };
+        let taken = facts("True");
+        assert!(taken.disrupted);
+        assert_eq!(taken.trouble.unwrap().reason.as_ref(), "PreemptionByScheduler", "`Error` tells nothing");
+        assert!(!facts("False").disrupted);
     }
 
     #[test]
