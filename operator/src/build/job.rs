@@ -1,4 +1,5 @@
-//! The Job of an attempt, but for a gang's: Indexed, so that every stage's Jobs are read and fail in one way, with the exit codes of the contract as its policy.
+//! The Job of an attempt, but for a gang's: Indexed, so that every stage's Jobs are read and fail in one way, with the exit codes of the contract as
+//! its policy.
 
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
