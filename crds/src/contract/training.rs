@@ -14,7 +14,7 @@ pub struct TrainingPlan {
     pub method: MethodPlan,
     /// How often every line is seen.
     pub epochs: u32,
-    /// The highest learning rate; none: 5e-5 with LoRA, 1e-5 in full.
+    /// The highest learning rate; none: 5e-5 with `LoRA`, 1e-5 in full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<Rate>,
     /// Steps over which the learning rate rises from zero; none: 48, or a tenth of all where that is less.
@@ -147,7 +147,7 @@ impl TrainingPlan {
         serde_json::from_value(section)
     }
 
-    /// The learning rate that applies: LoRA 5e-5, full 1e-5, the paper's recipes.
+    /// The learning rate that applies: `LoRA` 5e-5, full 1e-5, the paper's recipes.
     pub fn peak_learning_rate(&self) -> Rate {
         self.learning_rate.clone().unwrap_or_else(|| match self.method {
             MethodPlan::Lora(_) => literal("5e-5"),
@@ -162,7 +162,7 @@ impl TrainingPlan {
 }
 
 impl Default for TrainingPlan {
-    /// The paper's recipe with LoRA.
+    /// The paper's recipe with `LoRA`.
     fn default() -> Self {
         Self {
             method: MethodPlan::Lora(LoraPlan::default()),
