@@ -85,3 +85,31 @@ pub(super) fn happening() -> impl Strategy<Value = Happening> {
         4 => (1_i64..400).prop_map(Waits),
     ]
 }
+
+/// What happens while a run trains: seldom an end that is good, so that walks get as far as the last attempt that may fail.
+pub(super) fn happening_to_a_training() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let leader = 0..2_usize;
+    prop_oneof![
+        8 => leader.clone().prop_map(SeesObject),
+        8 => leader.clone().prop_map(SeesChildren),
+        12 => leader.clone().prop_map(Plans),
+        12 => leader.clone().prop_map(Acts),
+        1 => leader.prop_map(Dies),
+        6 => prop_oneof![Just(FailureClass::Configuration), Just(FailureClass::Internal)].prop_map(Fails),
+        6 => (0..3_usize).prop_map(IsDisrupted),
+        1 => any::<bool>().prop_map(|for_want_of_room| IsHeldUp { for_want_of_room }),
+        2 => Just(Starts),
+        8 => Just(Vanishes),
+        1 => prop_oneof![
+            any::<bool>().prop_map(|silently| Succeeds { silently }),
+            Just(IsDeleted),
+            Just(TogglesQueue),
+            Just(TogglesSuspend),
+            Just(TogglesMistake),
+            Just(Retries),
+            (0..96_u32).prop_map(Tells),
+        ],
+        8 => (1_i64..400).prop_map(Waits),
+    ]
+}

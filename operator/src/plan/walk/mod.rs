@@ -10,7 +10,10 @@ mod world;
 
 use proptest::prelude::*;
 
-use self::{happening::happening, world::World};
+use self::{
+    happening::{happening, happening_to_a_training},
+    world::World,
+};
 use super::tests::{batch_intent, intent};
 
 proptest! {
@@ -30,7 +33,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_to_a_training_one_gang_is_at_work_and_a_quiet_time_ends_in_a_model(
-        happenings in proptest::collection::vec(happening(), 1..160)
+        happenings in proptest::collection::vec(happening_to_a_training(), 1..320)
     ) {
         let mut world = World::of(intent());
         world.calms_down_until(|record| record.dataset.is_some());
