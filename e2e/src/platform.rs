@@ -64,6 +64,7 @@ fn image_values(archive: &ImageArchive) -> Vec<String> {
         Image::Sandbox => "sandbox",
         Image::Environment => "environment",
         Image::Teacher => "teacher",
+        Image::Trainer => "trainer",
     };
     let (registry, repository, tag) = archive.parts();
     [("registry", registry), ("repository", repository), ("tag", tag)]

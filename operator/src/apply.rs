@@ -128,8 +128,11 @@ impl Applier {
         let Some(job) = job else { return Ok(None) };
         self.preflight(site.subject, owner).await?;
         self.preflight_jobs(owner, &job.name_any()).await?;
-        if stage == Stage::Rollouts {
-            let service = self.apply_child(owner, &build::drivers_service(owner), "Service").await?;
+        if stage == Stage::Training {
+            self.preflight_teacher(owner).await?;
+        }
+        if let Some(service) = build::service_of(owner, stage) {
+            let service = self.apply_child(owner, &service, "Service").await?;
             if service != Made::Applied {
                 return Ok(Some(service));
             }
@@ -225,6 +228,18 @@ impl Applier {
             .any(|job| job.controller.as_ref() == Some(&owner.uid) && job.end.is_none() && *job.name != *name);
         if is_at_work {
             return Err(Error::OutOfDate { why: "another attempt's Job is still there" });
+        }
+        Ok(())
+    }
+
+    /// Whether the teacher is gone, whose place a training may need.
+    async fn preflight_teacher(&self, owner: &Owner) -> Result<(), Error> {
+        let name = owner.teacher_name();
+        let api = Api::<Deployment>::namespaced(self.client.clone(), &owner.namespace);
+        let there = api.get_metadata_opt(&name).await;
+        let there = there.map_err(|source| Error::Request { verb: "read", what: "Deployment", name, source })?;
+        if there.is_some_and(|there| is_controlled_by(&there.metadata, &owner.uid)) {
+            return Err(Error::OutOfDate { why: "the teacher is still there" });
         }
         Ok(())
     }

@@ -112,6 +112,9 @@ pub struct Images {
     /// The image of the rehearsal teacher (images/teacher).
     #[arg(long, env = "SERA_TEACHER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-teacher:", env!("CARGO_PKG_VERSION")))]
     pub teacher_image: ImageRef,
+    /// The image that trains the student (images/trainer).
+    #[arg(long, env = "SERA_TRAINER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-trainer:", env!("CARGO_PKG_VERSION")))]
+    pub trainer_image: ImageRef,
 }
 
 impl Images {
@@ -122,6 +125,7 @@ impl Images {
             sandbox: self.sandbox_image.clone(),
             environment: self.environment_image.clone().unwrap_or_else(|| self.sandbox_image.clone()),
             teacher: self.teacher_image.clone(),
+            trainer: self.trainer_image.clone(),
         }
     }
 }

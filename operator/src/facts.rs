@@ -83,13 +83,51 @@ pub struct JobFailure {
     pub message: Box<str>,
 }
 
-/// What the drivers of a Job said when they were asked last, those that run and answered taken together.
+/// What the programs of a Job said when they were asked last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Live {
+    /// Its drivers of rollouts, those that run and answered taken together.
+    Rollouts(LiveRollouts),
+    /// Rank 0 of its training.
+    Training(LiveTraining),
+}
+
+/// How far the drivers of a Job are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Live {
+pub struct LiveRollouts {
     /// How many samples they have brought to an end.
     pub done: u64,
     /// How many tokens their samples took, unfinished ones included.
     pub tokens: u64,
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LiveTraining {
+    /// The optimizer step that was done last.
+    pub step: u32,
+    /// How many there are in all.
+    pub total_steps: u32,
+    /// The mean loss a trained token of that step; none before the first.
+    pub loss: Option<f64>,
+    /// Tokens that all ranks together work through in a second.
+    pub tokens_per_second: f64,
+    /// The number of warm-up steps that applies.
+    pub warmup_steps: u32,
+    /// When the last step will be done, at the pace of the steps that this process has heard of; none before it has heard of some.
+    pub eta: Option<Timestamp>,
+}
+
+impl Live {
+    /// What drivers said.
+    pub fn rollouts(self) -> Option<LiveRollouts> {
+        if let Self::Rollouts(live) = self { Some(live) } else { None }
+    }
+
+    /// What rank 0 said.
+    pub fn training(self) -> Option<LiveTraining> {
+        if let Self::Training(live) = self { Some(live) } else { None }
+    }
 }
 
 /// A pod of one of our Jobs that is not running.
@@ -117,6 +155,8 @@ pub struct PodFacts {
     pub image: Option<Box<str>>,
     /// What holds it up or ended it in Kubernetes' words: a container's waiting reason, `Unschedulable`, `Evicted`, `OOMKilled`.
     pub trouble: Option<Trouble>,
+    /// Whether it was preempted, evicted or lost with its node: Kubernetes' condition `DisruptionTarget`.
+    pub disrupted: bool,
 }
 
 /// The phases of a pod that we get to see; a running pod is left out of the watch.

@@ -116,6 +116,16 @@ impl Owner {
         format!("{job}-{index}.{}.{}.svc", self.drivers_name(), self.namespace)
     }
 
+    /// The name of the headless Service of the pods that train for this owner.
+    pub fn ranks_name(&self) -> String {
+        format!("{}-{}-ranks", self.name, self.uid.short())
+    }
+
+    /// The host name of one of those pods, as the others of them and the operator find it.
+    pub fn rank_host(&self, job: &str, index: u32) -> String {
+        format!("{job}-{index}.{}.{}.svc", self.ranks_name(), self.namespace)
+    }
+
     /// The name of the ConfigMap that holds the platform's defaults as they were at first sight.
     pub fn defaults_name(&self) -> String {
         format!("{}-{}-defaults", self.name, self.uid.short())
@@ -204,7 +214,7 @@ mod tests {
             let host = format!("{}-{}", owner.job_name(Stage::Snapshot, 9_999), 999);
             assert!(host.len() <= 63, "{host} has {} characters", host.len());
             assert!(owner.defaults_name().len() <= 63, "{}", owner.defaults_name());
-            for name in [owner.teacher_name(), owner.drivers_name()] {
+            for name in [owner.teacher_name(), owner.drivers_name(), owner.ranks_name()] {
                 assert!(name.len() <= 63, "{name}");
             }
         }

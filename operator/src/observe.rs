@@ -19,7 +19,7 @@ use crate::{
     facts::{BatchFacts, JobFacts, PodFacts, TeacherFacts, Uid},
     names::Owner,
     plan::{
-        Observed,
+        Observed, crew,
         record::{Attempt, Record},
         sight::{self, Evidence},
     },
@@ -118,7 +118,8 @@ impl Observer {
         }
         let (batches, lingering) = self.batches(&owner, &record).await?;
         let asked_of = subject.controller().unwrap_or_else(|| owner.uid.clone());
-        let at_work = evidence.get(&Stage::Rollouts).and_then(|evidence| evidence.job.as_ref());
+        let talkative = [Stage::Rollouts, Stage::Training].into_iter().find_map(|stage| evidence.get(&stage));
+        let at_work = talkative.and_then(|evidence| evidence.job.as_ref());
         let observed = Observed {
             live: at_work.and_then(|job| self.board.of(&job.uid)),
             generation: subject.meta().generation.unwrap_or_default(),
@@ -200,7 +201,7 @@ impl Observer {
         }
         let Some(job) = evidence.job.clone() else { return Ok(evidence) };
         evidence.pods = self.caches.pods.of(&job.uid);
-        if sight::lacks_last_words(&evidence) {
+        if sight::lacks_last_words(&evidence, crew(stage)) {
             evidence.pods = self.live_pods(owner, &job).await?;
         }
         if sight::is_without_a_pod(&evidence, now) {

@@ -85,6 +85,7 @@ fn help_tells_every_flag_with_its_default_and_its_variable() {
         "--sandbox-image",
         "--environment-image",
         "--teacher-image",
+        "--trainer-image",
         "--concurrency",
         "--qps",
         "--burst",

@@ -69,7 +69,7 @@ pub struct BatchStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stage"]))]
     pub stage_times: Vec<StageTime>,
-    /// The last few failures, newest first; at most 5.
+    /// The last few failures, newest first; at most 3.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "atomic"))]
     pub recent_failures: Vec<FailureRecord>,

@@ -105,7 +105,7 @@ pub struct RunStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stage"]))]
     pub stage_times: Vec<StageTime>,
-    /// The last few failures, newest first; at most 5.
+    /// The last few failures, newest first; at most 3.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "atomic"))]
     pub recent_failures: Vec<FailureRecord>,
@@ -161,6 +161,8 @@ choice! {
         Lost = "Lost",
         /// It was ended because its owner suspended or changed the object.
         Withdrawn = "Withdrawn",
+        /// Its pods were taken away, by preemption or with their node, or found no room together; this is no failure.
+        Disrupted = "Disrupted",
     }
 }
 
@@ -192,7 +194,7 @@ pub struct AttemptRecord {
     /// When its end was noticed. Absent: it is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished: Option<Time>,
-    /// What came of it: Succeeded, Failed, Lost or Withdrawn. Absent: it is under way.
+    /// What came of it: Succeeded, Failed, Lost, Withdrawn or Disrupted. Absent: it is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<AttemptOutcome>,
     /// Whose turn it is after it failed: Configuration or Conflict (somebody must change something), Unavailable or

@@ -133,6 +133,12 @@ impl Decimal {
     pub fn value(&self) -> Number {
         plain(self.as_str())
     }
+
+    /// A measured number to four places, and at most the most that can be written; none of what is below nothing or no number.
+    pub fn measured(number: f64) -> Option<Self> {
+        let within = (number >= 0.0).then(|| number.min(1_000.0)).and_then(Number::from_f64_retain)?;
+        Some(Self(within.round_dp(4).abs().normalize().to_string()))
+    }
 }
 
 impl Rate {
@@ -208,6 +214,21 @@ mod tests {
         }
         for text in ["0", "0.0", "0e-5", "1.1", "5E-5", "5e5", "5e+5", "5e-", "e-5", "-5e-5", "1e-100"] {
             assert!(text.parse::<Rate>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_measured_number_has_four_places_and_what_is_no_number_is_none() {
+        let written = |number| Decimal::measured(number).map(|decimal| decimal.to_string());
+        assert_eq!(written(1.234_56).as_deref(), Some("1.2346"));
+        assert_eq!(written(2.5).as_deref(), Some("2.5"));
+        assert_eq!(written(0.0).as_deref(), Some("0"));
+        assert_eq!(written(1e-9).as_deref(), Some("0"));
+        assert_eq!(written(1e300).as_deref(), Some("1000"));
+        assert_eq!(written(f64::INFINITY).as_deref(), Some("1000"), "it is beyond what can be written");
+        assert_eq!([-0.1, f64::NAN, f64::NEG_INFINITY].map(Decimal::measured), [None, None, None]);
+        for text in [1.234_56, 2.5, 0.0, 999.999_99].map(|number| written(number).unwrap()) {
+            assert_eq!(text.parse::<Decimal>().unwrap().as_str(), text);
         }
     }
 

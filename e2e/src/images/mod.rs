@@ -43,11 +43,14 @@ pub enum Image {
     Environment,
     /// The rehearsal teacher.
     Teacher,
+    /// The trainer, for CPUs.
+    Trainer,
 }
 
 impl Image {
     /// Every image that the chart installs.
-    pub const ALL: [Self; 5] = [Self::Operator, Self::Rollout, Self::Sandbox, Self::Environment, Self::Teacher];
+    pub const ALL: [Self; 6] =
+        [Self::Operator, Self::Rollout, Self::Sandbox, Self::Environment, Self::Teacher, Self::Trainer];
 
     /// The image's name.
     pub const fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Image {
             Self::Sandbox => "sera-sandbox",
             Self::Environment => "sera-environment",
             Self::Teacher => "sera-teacher",
+            Self::Trainer => "sera-trainer",
         }
     }
 
@@ -74,6 +78,7 @@ impl Image {
             Self::Rollout => "rollout",
             Self::Sandbox | Self::Environment => "sandbox",
             Self::Teacher => "teacher",
+            Self::Trainer => "trainer",
         };
         Path::new(SOURCES).join(folder).join("Dockerfile")
     }
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_image_has_its_dockerfile() {
-        for image in [Image::Operator, Image::Rollout, Image::Sandbox, Image::Environment] {
+        for image in Image::ALL {
             assert!(image.dockerfile().is_file(), "{} is not there", image.dockerfile().display());
         }
     }

@@ -4,9 +4,9 @@
 use sera_crds::{
     batch::SampleRange,
     common::Resources,
-    contract::{DatasetPlan, FunctionSelection, RolloutPlan, VerificationPlan},
+    contract::{DatasetPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
     run::{Commits, Environment, PodRole, PodSettings, Pods, RehearsalShares},
-    values::{ImageRef, ModelUri, StoreUri},
+    values::{ImageRef, ModelUri, StoreUri, Timeout},
 };
 
 /// The images that pods run where a spec names none.
@@ -20,6 +20,8 @@ pub struct Images {
     pub environment: ImageRef,
     /// The rehearsal teacher.
     pub teacher: ImageRef,
+    /// The trainer.
+    pub trainer: ImageRef,
 }
 
 /// All that the children of one object are made from.
@@ -41,6 +43,8 @@ pub struct Blueprint {
     pub samples: Option<SampleParts>,
     /// How samples are counted.
     pub counting: Option<CountingParts>,
+    /// How the student is trained.
+    pub training: Option<TrainingParts>,
 }
 
 /// A Secret by the field that names it, so that a program can say which field to put right.
@@ -136,6 +140,23 @@ pub struct CountingParts {
     pub student: Option<ModelUri>,
     /// The batches of a run that are folded in, by name.
     pub batches: Vec<String>,
+}
+
+/// How a student is trained, and by what pods.
+#[derive(Debug, Clone)]
+pub struct TrainingParts {
+    /// The student.
+    pub student: ModelUri,
+    /// How it is trained.
+    pub plan: TrainingPlan,
+    /// How many pods train together, each on a node of its own or not, as their owner says.
+    pub nodes: u32,
+    /// How many ranks each of them has.
+    pub ranks_per_node: u32,
+    /// How many GPUs; with any, there is one for each rank.
+    pub gpus_per_node: u32,
+    /// How long all ranks may take to find each other.
+    pub start_deadline: Timeout,
 }
 
 impl Blueprint {

@@ -1,11 +1,9 @@
-//! The Job of an attempt: Indexed, so that every stage's Jobs are read and fail in one way, with the exit codes of the contract as its policy.
+//! The Job of an attempt, but for a gang's: Indexed, so that every stage's Jobs are read and fail in one way, with the exit codes of the contract as
+//! its policy.
 
-use k8s_openapi::api::{
-    batch::v1::{
-        Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
-        PodFailurePolicyRule,
-    },
-    core::v1::{Service, ServicePort, ServiceSpec},
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
+    PodFailurePolicyRule,
 };
 use sera_crds::{
     contract::ExitCode,
@@ -13,13 +11,13 @@ use sera_crds::{
 };
 
 use super::{
-    Blueprint, Images, metadata,
+    Blueprint, Images, gang, metadata,
     pod::{self, Mounts, Program},
-    program::{DRIVER_PORT, Told, told},
+    program::{PROGRESS_PORT, Told, told},
     sandboxes,
 };
 use crate::{
-    names::{OWNER_UID, Owner, PROGRAM_CONTAINER, QUEUE, STAGE},
+    names::{Owner, PROGRAM_CONTAINER, QUEUE},
     plan::role,
 };
 
@@ -34,6 +32,9 @@ const DEADLINE_SECONDS: i64 = 6 * 3600;
 
 /// The Job of an attempt; none of a stage that the blueprint has nothing for.
 pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, images: &Images) -> Option<Job> {
+    if stage == Stage::Training {
+        return gang::job(owner, attempt, blueprint, images);
+    }
     let Told { arguments, variables } = told(stage, blueprint)?;
     let settings = blueprint.settings(role(stage));
     let mut labels = owner.job_labels(stage, attempt);
@@ -42,7 +43,7 @@ pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, ima
         image: images.rollout.as_str(),
         arguments,
         variables,
-        port: samples.map(|_| DRIVER_PORT),
+        port: samples.map(|_| PROGRESS_PORT),
         sandboxes: samples.map(|samples| sandboxes::of(samples, images)),
         ..Program::new(mounts(stage, blueprint), resources(stage))
     };
@@ -72,35 +73,17 @@ pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, ima
     })
 }
 
-/// The Service by which the drivers of a batch's rollouts are found one by one. It has no address of its own.
-pub fn drivers_service(owner: &Owner) -> Service {
-    let mut labels = owner.labels();
-    labels.insert(STAGE.to_owned(), Stage::Rollouts.as_str().to_owned());
-    let selector = [OWNER_UID, STAGE].into_iter().filter_map(|key| Some((key.to_owned(), labels.get(key)?.clone())));
-    Service {
-        spec: Some(ServiceSpec {
-            cluster_ip: Some("None".to_owned()),
-            selector: Some(selector.collect()),
-            ports: Some(vec![ServicePort {
-                name: Some("http".to_owned()),
-                port: DRIVER_PORT.into(),
-                ..ServicePort::default()
-            }]),
-            // A driver may have much to tell before all of its sandboxes are ready.
-            publish_not_ready_addresses: Some(true),
-            ..ServiceSpec::default()
-        }),
-        metadata: metadata(owner, owner.drivers_name(), labels),
-        status: None,
-    }
-}
-
 /// What of the blueprint's Secrets and claims a stage's program sees: no more than it needs.
-fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
+pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
     let is_snapshot = stage == Stage::Snapshot;
     let teacher = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts).map(|samples| &samples.teacher);
-    let counts = matches!(stage, Stage::Verification | Stage::Generation | Stage::Dataset);
-    let student = blueprint.counting.as_ref().and_then(|counting| counting.student.as_ref()).filter(|_| counts);
+    let student = match stage {
+        Stage::Verification | Stage::Generation | Stage::Dataset => {
+            blueprint.counting.as_ref().and_then(|counting| counting.student.as_ref())
+        }
+        Stage::Training => blueprint.training.as_ref().map(|training| &training.student),
+        _ => None,
+    };
     Mounts {
         git: blueprint
             .snapshot
@@ -139,23 +122,29 @@ fn failure_policy() -> PodFailurePolicy {
     let hopeless = ExitCode::ALL.into_iter().filter(|code| *code != ExitCode::Success && !code.worth_retrying());
     PodFailurePolicy {
         rules: vec![
-            PodFailurePolicyRule {
-                action: "Ignore".to_owned(),
-                on_exit_codes: None,
-                on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
-                    type_: "DisruptionTarget".to_owned(),
-                    status: "True".to_owned(),
-                }]),
-            },
-            PodFailurePolicyRule {
-                action: "FailJob".to_owned(),
-                on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-                    container_name: Some(PROGRAM_CONTAINER.to_owned()),
-                    operator: "In".to_owned(),
-                    values: hopeless.map(|code| i32::from(code.code())).collect(),
-                }),
-                on_pod_conditions: None,
-            },
+            on_disruption("Ignore"),
+            on_exit_codes("FailJob", hopeless.map(|code| i32::from(code.code())).collect()),
         ],
+    }
+}
+
+/// What to do about a pod that was preempted, evicted or lost with its node.
+pub(super) fn on_disruption(action: &str) -> PodFailurePolicyRule {
+    let disruption =
+        PodFailurePolicyOnPodConditionsPattern { type_: "DisruptionTarget".to_owned(), status: "True".to_owned() };
+    PodFailurePolicyRule { action: action.to_owned(), on_exit_codes: None, on_pod_conditions: Some(vec![disruption]) }
+}
+
+/// What to do about a pod whose program ended with one of these codes.
+pub(super) fn on_exit_codes(action: &str, values: Vec<i32>) -> PodFailurePolicyRule {
+    let container_name = Some(PROGRAM_CONTAINER.to_owned());
+    PodFailurePolicyRule {
+        action: action.to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name,
+            operator: "In".to_owned(),
+            values,
+        }),
+        on_pod_conditions: None,
     }
 }

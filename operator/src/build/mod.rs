@@ -3,10 +3,12 @@
 mod batch;
 mod blueprint;
 mod defaults;
+mod gang;
 mod job;
 mod pod;
 mod program;
 mod sandboxes;
+mod service;
 mod teacher;
 #[cfg(test)]
 mod tests;
@@ -16,11 +18,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 pub use batch::batch;
 pub use blueprint::{
     Blueprint, CountingParts, GitHubParts, Images, RehearsalParts, SampleParts, SecretField, SnapshotParts,
-    TeacherParts,
+    TeacherParts, TrainingParts,
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
-pub use job::{drivers_service, job};
-pub use program::DRIVER_PORT;
+pub use job::job;
+pub use program::PROGRESS_PORT;
+pub use service::service_of;
 pub use teacher::{MODEL as REHEARSAL_MODEL, teacher, teacher_service, teacher_url};
 
 use crate::names::Owner;

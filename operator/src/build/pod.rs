@@ -55,6 +55,9 @@ pub(super) const DRIVER_RESOURCES: DefaultResources =
 /// Counting reads every trajectory once, a few at a time.
 pub(super) const COUNTING_RESOURCES: DefaultResources =
     DefaultResources { cpu: "500m", memory: "512Mi", memory_limit: "2Gi" };
+/// A trainer on CPUs holds weights, gradients and the optimizer's state of a small model; what a large one needs, and its GPUs, is up to its owner.
+pub(super) const TRAINER_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "1", memory: "2Gi", memory_limit: "64Gi" };
 /// A slot runs a repository's own tools; those of a large one want more, which `generation.sandbox.resources` says.
 pub(super) const SLOT_RESOURCES: DefaultResources =
     DefaultResources { cpu: "100m", memory: "256Mi", memory_limit: "2Gi" };

@@ -8,10 +8,15 @@ use sera_crds::{
 };
 use serde::Serialize;
 
-use super::{Blueprint, CountingParts, SampleParts, SecretField, SnapshotParts, pod};
+use super::{Blueprint, CountingParts, SampleParts, SecretField, SnapshotParts, TrainingParts, pod};
+use crate::names::Owner;
 
-/// Where a driver serves its progress and its metrics.
-pub const DRIVER_PORT: u16 = 8080;
+/// Where a driver, or rank 0 of a training, serves its progress and its metrics.
+pub const PROGRESS_PORT: u16 = 8080;
+/// Where rank 0 waits for the others; torchrun's own default.
+const RENDEZVOUS_PORT: u16 = 29_500;
+/// How long a rank waits for another within one exchange before it takes it for lost: every rank works the whole time, and says so.
+const RANK_TIMEOUT: &str = "30s";
 
 /// What the programs of a stage are told, in flags and in variables.
 #[derive(Debug, Default)]
@@ -34,10 +39,29 @@ pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
     if let (Some(place), Stage::Rollouts) = (&blueprint.snapshot_at, stage) {
         told.say(format!("--snapshot={}", in_pod(place, pod::SNAPSHOT_MOUNT)));
     }
-    told.credentials("store", pod::STORE_CREDENTIALS_MOUNT, blueprint.store_credentials.as_ref());
-    told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
-    told.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
+    told.places(blueprint);
     Some(told)
+}
+
+/// What the trainer of an attempt is told. Each pod knows its own number from the variable that Kubernetes gives the pods of an Indexed Job.
+pub(super) fn training(owner: &Owner, attempt: u32, parts: &TrainingParts, blueprint: &Blueprint) -> Told {
+    let job = owner.job_name(Stage::Training, attempt);
+    let mut told = Told::of("train");
+    told.student(Some(&parts.student));
+    told.say(format!("--attempt={attempt}"));
+    told.say(format!("--nodes={}", parts.nodes));
+    told.say(format!("--ranks-per-node={}", parts.ranks_per_node));
+    told.say("--node-rank=$(JOB_COMPLETION_INDEX)".to_owned());
+    told.say(format!("--master-addr={job}-0.{}", owner.ranks_name()));
+    told.say(format!("--master-port={RENDEZVOUS_PORT}"));
+    told.say(format!("--rendezvous-id={job}"));
+    told.say(format!("--rank-timeout={RANK_TIMEOUT}"));
+    told.say(format!("--start-deadline={}", parts.start_deadline));
+    told.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
+    told.say(format!("--store={}", in_pod(&blueprint.home, pod::STORE_MOUNT)));
+    told.places(blueprint);
+    told.hand("SERA_TRAINING", &parts.plan);
+    told
 }
 
 impl Told {
@@ -60,6 +84,13 @@ impl Told {
             self.say(format!("--{flag}-credentials={mount}"));
             self.say(format!("--{flag}-credentials-field={}", secret.field));
         }
+    }
+
+    /// What every program is told at last: who it is to the store, where it works, and where it leaves its last words.
+    fn places(&mut self, blueprint: &Blueprint) {
+        self.credentials("store", pod::STORE_CREDENTIALS_MOUNT, blueprint.store_credentials.as_ref());
+        self.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
+        self.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
     }
 }
 
@@ -100,7 +131,7 @@ fn rollouts(parts: &SampleParts) -> Told {
     }
     told.say(format!("--sandbox={}", pod::SLOTS_MOUNT));
     told.say(format!("--slots={}", parts.slots));
-    told.say(format!("--listen=0.0.0.0:{DRIVER_PORT}"));
+    told.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
     told.say(format!("--timeout={}m", longest_shard_minutes(parts)));
     told.hand("SERA_PLAN", &parts.plan);
     told.variables.push(pod_uid());

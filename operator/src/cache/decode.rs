@@ -245,6 +245,7 @@ impl WatchedPod {
             message: terminated.and_then(|end| end.message.clone()),
             image: program.map(|container| container.image_id.clone()).filter(|image| !image.is_empty()),
             trouble: self.status.trouble(program),
+            disrupted: self.status.disruption().is_some(),
             name: self.metadata.name.unwrap_or_default().into(),
             uid: self.metadata.uid.unwrap_or_default().into(),
         })
@@ -258,10 +259,14 @@ impl WatchedPod {
 }
 
 impl PodStatus {
-    /// What is wrong with the pod, the most telling first: its own reason (eviction, admission), then its program's, then the scheduler's.
+    /// What is wrong with the pod, the most telling first: its own reason (eviction, admission), then who took it away, then its program's, then
+    /// the scheduler's.
     fn trouble(&self, program: Option<&ContainerStatus>) -> Option<Trouble> {
         if let Some(reason) = &self.reason {
             return Some(Trouble { reason: reason.clone(), message: cut(&self.message) });
+        }
+        if let Some(disruption) = self.disruption() {
+            return Some(Trouble { reason: disruption.reason.clone(), message: cut(&disruption.message) });
         }
         if let Some(container) = program {
             let others = self.init_container_statuses.iter().filter_map(|other| other.state.waiting.as_ref());
@@ -283,6 +288,11 @@ impl PodStatus {
             .find(|condition| &*condition.kind == "PodScheduled" && &*condition.status == "False")?;
         Some(Trouble { reason: unscheduled.reason.clone(), message: cut(&unscheduled.message) })
     }
+
+    /// The condition by which Kubernetes says that it takes the pod away: preemption, eviction, or a node that is gone.
+    fn disruption(&self) -> Option<&PodCondition> {
+        self.conditions.iter().find(|condition| &*condition.kind == "DisruptionTarget" && &*condition.status == "True")
+    }
 }
 
 fn controller(metadata: &ObjectMeta) -> Option<Uid> {
@@ -299,102 +309,4 @@ fn cut(text: &str) -> Box<str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn metadata() -> serde_json::Value {
-        json!({
-            "name": "billing-3f2c9-s1-0-x", "namespace": "ml", "uid": "u-1", "creationTimestamp": "2026-01-01T00:00:00Z",
-            "labels": {"batch.kubernetes.io/job-completion-index": "7", "sera.dev/owner": "billing"},
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "not-it"},
-                {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true},
-            ],
-            "managedFields": [{"manager": "kubelet", "fieldsV1": {"f:status": {}}}],
-        })
-    }
-
-    fn pod(status: &serde_json::Value) -> Option<PodFacts> {
-        let pod = json!({"metadata": metadata(), "spec": {"containers": [{"name": "x", "env": []}]}, "status": status});
-        serde_json::from_value::<WatchedPod>(pod).unwrap().facts()
-    }
-
-    #[test]
-    fn of_metadata_only_what_is_asked_for_is_kept() {
-        let decoded: WatchedPod = serde_json::from_value(json!({"metadata": metadata(), "status": {}})).unwrap();
-        assert_eq!(decoded.metadata.managed_fields, None);
-        assert_eq!(decoded.metadata.name.as_deref(), Some("billing-3f2c9-s1-0-x"));
-    }
-
-    #[test]
-    fn a_finished_pod_keeps_the_last_words_of_its_program_and_of_nobody_else() {
-        let facts = pod(&json!({
-            "phase": "Failed",
-            "containerStatuses": [
-                {"name": "istio-proxy", "imageID": "other", "state": {"terminated": {"exitCode": 0, "message": "not this"}}},
-                {"name": "sera", "imageID": "registry/rollout@sha256:77", "state": {"terminated": {
-                    "exitCode": 10, "reason": "Error", "message": "said", "finishedAt": "2026-01-01T00:00:09Z"}}},
-            ],
-        }))
-        .unwrap();
-        assert_eq!(
-            (facts.phase, facts.exit_code, facts.message.as_deref()),
-            (PodPhase::Failed, Some(10), Some("said"))
-        );
-        assert_eq!((facts.job, facts.index), ("job-uid".into(), 7));
-        assert_eq!(facts.finished, Some("2026-01-01T00:00:09Z".parse().unwrap()));
-        assert_eq!(facts.image.as_deref(), Some("registry/rollout@sha256:77"));
-    }
-
-    #[test]
-    fn of_what_holds_a_pod_up_the_most_telling_is_kept() {
-        let reason =
-            |status: &serde_json::Value| pod(status).unwrap().trouble.map(|trouble| trouble.reason.into_string());
-        let scheduled =
-            json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"});
-        assert_eq!(reason(&json!({"phase": "Pending", "conditions": [scheduled]})).as_deref(), Some("Unschedulable"));
-        let pulling = json!({"name": "sera", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "nope"}}});
-        assert_eq!(
-            reason(&json!({"phase": "Pending", "containerStatuses": [pulling]})).as_deref(),
-            Some("ImagePullBackOff")
-        );
-        assert_eq!(
-            reason(&json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})).as_deref(),
-            Some("Evicted")
-        );
-        let initializing = json!({"name": "sera", "state": {"waiting": {"reason": "PodInitializing"}}});
-        let sidecar = json!({"name": "slot-0", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}});
-        let both = json!({"phase": "Pending", "containerStatuses": [initializing], "initContainerStatuses": [sidecar]});
-        assert_eq!(reason(&both).as_deref(), Some("ErrImagePull"));
-        let killed = json!({"name": "sera", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
-        assert_eq!(reason(&json!({"phase": "Failed", "containerStatuses": [killed]})).as_deref(), Some("OOMKilled"));
-        assert_eq!(reason(&json!({"phase": "Pending"})), None);
-    }
-
-    #[test]
-    fn a_pod_that_runs_or_that_no_job_controls_is_none_of_ours() {
-        assert_eq!(pod(&json!({"phase": "Running"})), None);
-        let orphan = json!({"metadata": {"name": "x", "uid": "u"}, "status": {"phase": "Pending"}});
-        assert_eq!(serde_json::from_value::<WatchedPod>(orphan).unwrap().facts(), None);
-    }
-
-    #[test]
-    fn a_jobs_end_is_read_from_its_conditions_and_only_where_they_are_true() {
-        let job = |conditions: &serde_json::Value| {
-            let job = json!({"metadata": metadata(), "spec": {"suspend": true}, "status": {"active": 1, "conditions": conditions}});
-            serde_json::from_value::<WatchedJob>(job).unwrap().facts()
-        };
-        let at = "2026-01-01T00:00:09Z";
-        assert_eq!(job(&json!([{"type": "FailureTarget", "status": "True", "lastTransitionTime": at}])).end, None);
-        assert_eq!(job(&json!([{"type": "Complete", "status": "False", "lastTransitionTime": at}])).end, None);
-        let complete = job(&json!([{"type": "Complete", "status": "True", "lastTransitionTime": at}])).end.unwrap();
-        assert_eq!((complete.at, complete.failure), (at.parse().unwrap(), None));
-        let failed = job(
-            &json!([{"type": "Failed", "status": "True", "lastTransitionTime": at, "reason": "PodFailurePolicy", "message": "m"}]),
-        );
-        assert_eq!(failed.end.unwrap().failure.unwrap().reason.as_ref(), "PodFailurePolicy");
-        assert!(failed.suspended && failed.active == 1);
-    }
-}
+mod tests;

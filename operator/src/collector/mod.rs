@@ -1,63 +1,48 @@
-//! How far the drivers of rollouts are, asked from time to time and outside of passes: counts for status alone. Nothing is decided by them, so that
-//! losing them loses nothing; what counts is the verification's word.
+//! How far rollouts and trainings are, asked from time to time and outside of passes: counts for status alone. Nothing is decided by them, so that
+//! losing them loses nothing; what counts is the verification's word, and the trainer's last.
 
 mod ask;
+mod board;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt;
-use sera_crds::contract::Progress;
+use jiff::Timestamp;
 
 use self::ask::Asker;
+pub use self::board::Board;
 use crate::{
     cache::Wake,
-    facts::{Live, Uid},
+    facts::{Live, LiveRollouts, Uid},
 };
 
-/// How many drivers are asked at once.
+/// How many programs are asked at once.
 const AT_ONCE: usize = 64;
-/// Between two rounds on a small cluster. A round of many drivers takes longer by itself, since so few are asked at once.
+/// Between two rounds on a small cluster. A round of many programs takes longer by itself, since so few are asked at once.
 const PAUSE: Duration = Duration::from_secs(5);
 /// What is added to the pause at most, so that several operators of one cluster do not ask in step.
 const JITTER: Duration = Duration::from_secs(2);
 
-/// The drivers of one Job that may run.
+/// The programs of one Job that may run.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The Job.
     pub job: Uid,
     /// Who is told that there is news.
     pub wake: Wake,
-    /// The drivers' addresses.
+    /// The programs' addresses.
     pub urls: Vec<String>,
+    /// What they are.
+    pub speaker: Speaker,
 }
 
-/// What was heard last, by Job. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<HashMap<Uid, Live>>>);
-
-impl Board {
-    /// What the drivers of a Job said last.
-    pub fn of(&self, job: &Uid) -> Option<Live> {
-        self.lock().get(job).copied()
-    }
-
-    /// Notes what was heard in a round, and forgets the Jobs that nobody was asked of; returns those that there is news of.
-    fn note(&self, heard: HashMap<Uid, Live>) -> Vec<Uid> {
-        let mut known = self.lock();
-        let news =
-            heard.iter().filter(|(job, live)| known.get(*job) != Some(*live)).map(|(job, _)| job.clone()).collect();
-        *known = heard;
-        news
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uid, Live>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What speaks at an address, and in which words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// A driver of rollouts.
+    Rollouts,
+    /// Rank 0 of a training.
+    Training,
 }
 
 /// Asks all `targets` in rounds, for ever, and wakes whom there is news for.
@@ -67,29 +52,39 @@ pub async fn collect(board: Board, targets: impl Fn() -> Vec<Target>, wake: impl
         tokio::time::sleep(PAUSE + jitter()).await;
         let round = targets();
         let heard = listen(&asker, &round).await;
-        let news = board.note(heard);
+        let news = board.note(heard, Timestamp::now());
         for target in round.into_iter().filter(|target| news.contains(&target.job)) {
             wake(target.wake);
         }
     }
 }
 
-/// One round: every driver once. One that does not answer counts as nothing; it may not have started, or have ended just now.
+/// One round: every program once. One that does not answer counts as nothing; it may not have started, or have ended just now.
 async fn listen(asker: &Asker, round: &[Target]) -> HashMap<Uid, Live> {
-    let questions = round.iter().flat_map(|target| target.urls.iter().map(move |url| (&target.job, url)));
+    let questions = round.iter().flat_map(|target| target.urls.iter().map(move |url| (target, url)));
     let answers = futures::stream::iter(questions)
-        .map(|(job, url)| async move { (job, asker.ask(url).await) })
+        .map(|(target, url)| async move { (&target.job, asker.ask(url, target.speaker).await) })
         .buffer_unordered(AT_ONCE);
     answers
         .fold(HashMap::new(), |mut heard: HashMap<Uid, Live>, (job, answer)| async move {
-            if let Some(Progress { done, usage, .. }) = answer {
-                let live = heard.entry(job.clone()).or_default();
-                live.done = live.done.saturating_add(done);
-                live.tokens = live.tokens.saturating_add(usage.prompt_tokens).saturating_add(usage.completion_tokens);
+            if let Some(answer) = answer {
+                let together = together(heard.get(job).copied(), answer);
+                heard.insert(job.clone(), together);
             }
             heard
         })
         .await
+}
+
+/// What several programs of a Job say, taken together: drivers add up, and a training has one speaker.
+fn together(before: Option<Live>, answer: Live) -> Live {
+    match (before, answer) {
+        (Some(Live::Rollouts(before)), Live::Rollouts(answer)) => Live::Rollouts(LiveRollouts {
+            done: before.done.saturating_add(answer.done),
+            tokens: before.tokens.saturating_add(answer.tokens),
+        }),
+        (_, answer) => answer,
+    }
 }
 
 /// A part of [`JITTER`] by the clock's fraction of a second, which is as good as chance here.
@@ -103,11 +98,11 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::{Router, routing::get};
-    use sera_crds::contract::{CONTRACT_VERSION, Usage};
+    use sera_crds::contract::{CONTRACT_VERSION, Progress, TrainingProgress, Usage};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::names::Kind;
+    use crate::{facts::LiveTraining, names::Kind};
 
     async fn serve(router: Router) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -128,7 +123,26 @@ mod tests {
             job: job.into(),
             wake: Wake::One { kind: Kind::Batch, namespace: "ml".into(), name: job.into() },
             urls: addresses.iter().map(|address| format!("http://{address}/progress")).collect(),
+            speaker: Speaker::Rollouts,
         }
+    }
+
+    fn trainer(version: u32) -> Router {
+        let progress = TrainingProgress {
+            version,
+            step: 12,
+            total_steps: 96,
+            loss: Some(1.25),
+            eval_loss: Some(1.5),
+            gradient_norm: Some(0.75),
+            learning_rate: 4e-5,
+            tokens_per_second: 800.5,
+            checkpoint: Some(10),
+            peak_learning_rate: 5e-5,
+            warmup_steps: 9,
+        };
+        let answer = serde_json::to_string(&progress).unwrap();
+        Router::new().route("/progress", get(move || std::future::ready(answer.clone())))
     }
 
     #[tokio::test]
@@ -140,18 +154,29 @@ mod tests {
         let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let round = [target("a", &[first, second, nobody]), target("b", &[other_release, endless])];
         let heard = listen(&Asker::new(), &round).await;
-        assert_eq!(heard, HashMap::from([("a".into(), Live { done: 7, tokens: 1_460 })]));
+        assert_eq!(heard, HashMap::from([("a".into(), Live::Rollouts(LiveRollouts { done: 7, tokens: 1_460 }))]));
     }
 
     #[tokio::test]
-    async fn only_who_there_is_news_for_is_woken_and_what_ended_is_forgotten() {
-        let board = Board::default();
-        let heard = |done| HashMap::from([(Uid::from("a"), Live { done, tokens: 1 })]);
-        assert_eq!(board.note(heard(1)), ["a".into()]);
-        assert_eq!(board.note(heard(1)), []);
-        assert_eq!(board.note(heard(2)), ["a".into()]);
-        assert_eq!(board.of(&"a".into()), Some(Live { done: 2, tokens: 1 }));
-        board.note(HashMap::new());
-        assert_eq!(board.of(&"a".into()), None);
+    async fn rank_0_of_a_training_speaks_in_its_own_words_and_no_other_is_taken_for_it() {
+        let rank = serve(trainer(CONTRACT_VERSION)).await;
+        let other_release = serve(trainer(CONTRACT_VERSION + 1)).await;
+        let driver = serve(driver(3, CONTRACT_VERSION)).await;
+        let training = |job, address| Target { speaker: Speaker::Training, ..target(job, &[address]) };
+        let round = [
+            training("a", rank),
+            training("b", other_release),
+            training("c", driver),
+            Target { speaker: Speaker::Rollouts, ..target("d", &[rank]) },
+        ];
+        let said = LiveTraining {
+            step: 12,
+            total_steps: 96,
+            loss: Some(1.25),
+            tokens_per_second: 800.5,
+            warmup_steps: 9,
+            eta: None,
+        };
+        assert_eq!(listen(&Asker::new(), &round).await, HashMap::from([("a".into(), Live::Training(said))]));
     }
 }

@@ -1,49 +1,60 @@
-//! Which drivers of rollouts are asked how far they are: those of Jobs at work, by the leader alone.
+//! Whom the collector asks how far they are: the drivers of rollouts and rank 0 of trainings, of Jobs at work, by the leader alone.
 
 use std::future::Future;
 
 use kube::runtime::reflector::Store;
-use sera_crds::{RolloutBatch, values::Stage};
+use sera_crds::{RolloutBatch, SpecializationRun, values::Stage};
 
 use super::{Scope, Shared};
 use crate::{
-    build::DRIVER_PORT,
+    build::PROGRESS_PORT,
     cache::Wake,
-    collector::{self, Target},
+    collector::{self, Speaker, Target},
     facts::{JobFacts, PodPhase},
-    names::{Kind, Owner},
+    names::Owner,
     observe::Caches,
     subject::Subject,
 };
 
-/// Asks the drivers of every scope, for as long as it is polled.
+/// Asks the programs of every scope, for as long as it is polled.
 pub(super) fn collect(scopes: &[Scope], shared: &Shared) -> impl Future<Output = ()> + use<> {
-    let known: Vec<_> = scopes.iter().map(|scope| (scope.batches.clone(), scope.caches.clone())).collect();
+    let known: Vec<_> =
+        scopes.iter().map(|scope| (scope.runs.clone(), scope.batches.clone(), scope.caches.clone())).collect();
     let wakes: Vec<_> = scopes.iter().map(|scope| scope.wakes.clone()).collect();
     let leadership = shared.runtime.leadership.clone();
     let targets = move || {
         if leadership.term().is_none() {
             return Vec::new();
         }
-        known.iter().flat_map(|(batches, caches)| targets_of(batches, caches)).collect()
+        known.iter().flat_map(|(runs, batches, caches)| targets_of(runs, batches, caches)).collect()
     };
     collector::collect(shared.board.clone(), targets, move |wake| {
         wakes.iter().for_each(|wakes| wakes.wake(wake.clone()));
     })
 }
 
-fn targets_of(batches: &Store<RolloutBatch>, caches: &Caches) -> Vec<Target> {
-    batches.state().iter().filter_map(|batch| target_of(batch, caches)).collect()
+fn targets_of(runs: &Store<SpecializationRun>, batches: &Store<RolloutBatch>, caches: &Caches) -> Vec<Target> {
+    let trainings = runs.state().into_iter().filter_map(|run| target_of(&*run, Stage::Training, caches));
+    let rollouts = batches.state().into_iter().filter_map(|batch| target_of(&*batch, Stage::Rollouts, caches));
+    trainings.chain(rollouts).collect()
 }
 
-fn target_of(batch: &RolloutBatch, caches: &Caches) -> Option<Target> {
-    let record = batch.record();
-    let attempt = record.attempts.get(&Stage::Rollouts).filter(|attempt| attempt.end.is_none())?;
-    let (owner, uid) = (batch.owner(), attempt.job.as_ref()?);
+fn target_of<S: Subject>(subject: &S, stage: Stage, caches: &Caches) -> Option<Target> {
+    let record = subject.record();
+    let attempt = record.attempts.get(&stage).filter(|attempt| attempt.end.is_none())?;
+    let (owner, uid) = (subject.owner(), attempt.job.as_ref()?);
     let jobs = caches.jobs.of(&owner.uid);
     let job = jobs.iter().find(|job| job.uid == *uid && job.end.is_none() && job.active > 0)?;
-    let wake = Wake::One { kind: Kind::Batch, namespace: owner.namespace.clone(), name: owner.name.clone() };
-    Some(Target { job: uid.clone(), wake, urls: urls_of(&owner, job, caches) })
+    let wake = Wake::One { kind: S::KIND, namespace: owner.namespace.clone(), name: owner.name.clone() };
+    let (urls, speaker) = match stage {
+        Stage::Training => (vec![url(&owner.rank_host(&job.name, 0))], Speaker::Training),
+        _ => (urls_of(&owner, job, caches), Speaker::Rollouts),
+    };
+    Some(Target { job: uid.clone(), wake, urls, speaker })
+}
+
+fn url(host: &str) -> String {
+    format!("http://{host}:{PROGRESS_PORT}/progress")
 }
 
 /// The addresses of the Job's drivers, but for those that are known not to run.
@@ -57,6 +68,6 @@ fn urls_of(owner: &Owner, job: &JobFacts, caches: &Caches) -> Vec<String> {
         .collect();
     (0..job.completions)
         .filter(|index| !idle.contains(index))
-        .map(|index| format!("http://{}:{DRIVER_PORT}/progress", owner.driver_host(&job.name, index)))
+        .map(|index| url(&owner.driver_host(&job.name, index)))
         .collect()
 }

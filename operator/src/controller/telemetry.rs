@@ -10,7 +10,11 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use sera_crds::{RolloutBatch, SpecializationRun, run::Phase, values::Usd};
+use sera_crds::{
+    RolloutBatch, SpecializationRun,
+    run::{Phase, TrainingStatus},
+    values::Usd,
+};
 
 use crate::{
     names::Kind,
@@ -120,6 +124,7 @@ impl Telemetry {
                 }
                 AttemptOutcome::Lost => "Lost",
                 AttemptOutcome::Withdrawn => "Withdrawn",
+                AttemptOutcome::Disrupted => "Disrupted",
             };
             self.attempts.with_label_values(&[labels[0], labels[1], outcome]).inc();
             if let (AttemptOutcome::Succeeded, Some(time)) = (&end.outcome, after.times.get(stage)) {
@@ -155,6 +160,8 @@ struct RunGauges {
     progress: IntGaugeVec,
     accepted: IntGaugeVec,
     cost: GaugeVec,
+    loss: GaugeVec,
+    pace: IntGaugeVec,
 }
 
 impl RunGauges {
@@ -164,10 +171,17 @@ impl RunGauges {
         let accepted =
             Opts::new("sera_run_accepted_trajectories", "How many trajectories the dataset of a run would have");
         let cost = Opts::new("sera_run_cost_dollars", "What the teacher's tokens of a run have cost");
+        let loss = Opts::new("sera_training_loss", "The loss a trained token of a run's last training step");
+        let pace = Opts::new(
+            "sera_training_tokens_per_second",
+            "Tokens that all ranks of a run's training work through in a second",
+        );
         Ok(Self {
             progress: IntGaugeVec::new(progress, labels)?,
             accepted: IntGaugeVec::new(accepted, labels)?,
             cost: GaugeVec::new(cost, labels)?,
+            loss: GaugeVec::new(loss, labels)?,
+            pace: IntGaugeVec::new(pace, labels)?,
         })
     }
 
@@ -183,16 +197,25 @@ impl RunGauges {
                 self.cost.with_label_values(&labels).set(dollars(cost));
             }
         }
+        let Some(TrainingStatus { loss, tokens_per_second, .. }) = record.training else { return };
+        if let Some(loss) = loss.and_then(|loss| loss.as_str().parse().ok()) {
+            self.loss.with_label_values(&labels).set(loss);
+        }
+        if let Some(pace) = tokens_per_second {
+            self.pace.with_label_values(&labels).set(i64::try_from(pace).unwrap_or(i64::MAX));
+        }
     }
 
     fn reset(&self) {
         self.progress.reset();
         self.accepted.reset();
         self.cost.reset();
+        self.loss.reset();
+        self.pace.reset();
     }
 
-    fn all(&self) -> [&dyn Collector; 3] {
-        [&self.progress, &self.accepted, &self.cost]
+    fn all(&self) -> [&dyn Collector; 5] {
+        [&self.progress, &self.accepted, &self.cost, &self.loss, &self.pace]
     }
 }
 

@@ -1,7 +1,10 @@
 //! Why a pod has not started, or ended without a word of its own: Kubernetes' reasons sorted into what waits and what somebody must repair.
 
 use jiff::SignedDuration;
-use sera_crds::contract::{ExitCode, Failure, FailureClass};
+use sera_crds::{
+    contract::{ExitCode, Failure, FailureClass},
+    run::PodRole,
+};
 
 use crate::facts::{JobFailure, PodFacts, Trouble};
 
@@ -21,17 +24,19 @@ const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// Reasons after which the kubelet tries no more, or tries the same in vain.
 const HOPELESS: [&str; 3] = ["InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"];
 
-/// What a pod's trouble before its start means; nothing where it is on its ordinary way.
-pub fn of_pending(trouble: &Trouble) -> Option<Holdup> {
+/// What a pod's trouble before its start means; nothing where it is on its ordinary way. A claim that is missing is the store's, unless it is the
+/// student's.
+pub fn of_pending(trouble: &Trouble, student_claim: Option<&str>) -> Option<Holdup> {
     let reason = &*trouble.reason;
     if reason.is_empty() || ORDINARY.contains(&reason) {
         return None;
     }
     if let Some(claim) = missing_claim(&trouble.message) {
+        let is_the_students = student_claim == Some(claim);
         return Some(Holdup::Retrying(Failure {
             class: FailureClass::Configuration,
             reason: "ClaimMissing".into(),
-            field: Some("spec.output.store".into()),
+            field: Some(if is_the_students { "spec.training.student.uri" } else { "spec.output.store" }.into()),
             message: format!("there is no PersistentVolumeClaim '{claim}' in this namespace"),
         }));
     }
@@ -48,33 +53,33 @@ pub fn of_pending(trouble: &Trouble) -> Option<Holdup> {
 }
 
 /// What an Event `FailedCreate` of a Job means: the API server refused to make its pod.
-pub fn of_refused_pod(message: &str) -> Failure {
+pub fn of_refused_pod(message: &str, role: PodRole) -> Failure {
     const KINDS: [(&str, &str, Option<&str>); 6] = [
         ("exceeded quota", "QuotaExceeded", None),
         ("must specify", "QuotaExceeded", Some("spec.pods")),
         ("violates PodSecurity", "PolicyRefused", None),
         ("RuntimeClass", "RuntimeClassMissing", Some("spec.pods.default.runtimeClassName")),
         ("PriorityClass", "PriorityClassMissing", Some("spec.pods.default.priorityClassName")),
-        ("serviceaccount", "ServiceAccountMissing", Some("spec.pods.snapshot.serviceAccountName")),
+        ("serviceaccount", "ServiceAccountMissing", Some("spec.pods.ROLE.serviceAccountName")),
     ];
     let kind = KINDS.iter().find(|(text, ..)| message.contains(text));
     let (reason, field) = kind.map_or(("PolicyRefused", None), |(_, reason, field)| (*reason, *field));
     Failure {
         class: FailureClass::Configuration,
         reason: reason.into(),
-        field: field.map(Into::into),
+        field: field.map(|field| field.replace("ROLE", role.as_str())),
         message: format!("the API server refuses the pod: {message}"),
     }
 }
 
 /// The failure of a pod that left no termination message.
-pub fn of_silent_pod(pod: &PodFacts) -> Failure {
+pub fn of_silent_pod(pod: &PodFacts, role: PodRole) -> Failure {
     let trouble = pod.trouble.as_ref().map_or("", |trouble| &*trouble.reason);
     match (trouble, pod.exit_code) {
         ("OOMKilled", _) => Failure {
             class: FailureClass::Configuration,
             reason: "OutOfMemory".into(),
-            field: Some("spec.pods.snapshot.resources.limits.memory".into()),
+            field: Some(format!("spec.pods.{role}.resources.limits.memory")),
             message: "the program was killed at its memory limit: raise it".into(),
         },
         (_, Some(code)) if code == i32::from(ExitCode::Usage.code()) => Failure {
@@ -94,6 +99,14 @@ pub fn of_silent_pod(pod: &PodFacts) -> Failure {
             Failure { class: FailureClass::Unavailable, reason: trouble.into(), field: None, message }
         }
     }
+}
+
+/// Whether a Job failed by the rule of its failure policy that is about disrupted pods, or about programs that were told to stop. Kubernetes says
+/// which rule it was in a sentence alone.
+pub fn is_disruption(failure: &JobFailure) -> bool {
+    let stopped = format!("exit code {} ", ExitCode::Interrupted.code());
+    &*failure.reason == "PodFailurePolicy"
+        && (failure.message.contains("condition DisruptionTarget ") || failure.message.contains(&stopped))
 }
 
 /// The failure of a Job none of whose pods can be asked any more.
@@ -150,26 +163,32 @@ mod tests {
 
     #[test]
     fn waiting_for_room_is_not_the_users_fault() {
-        assert!(matches!(of_pending(&trouble("Unschedulable")), Some(Holdup::Waiting(_))));
-        assert_eq!(of_pending(&trouble("ContainerCreating")), None);
+        assert!(matches!(of_pending(&trouble("Unschedulable"), None), Some(Holdup::Waiting(_))));
+        assert_eq!(of_pending(&trouble("ContainerCreating"), None), None);
     }
 
     #[test]
     fn a_missing_claim_is_named_though_the_scheduler_calls_it_unschedulable() {
         let message =
             r#"0/1 nodes are available: persistentvolumeclaim "sera-store" not found. preemption: not helpful"#;
-        let Some(Holdup::Retrying(failure)) =
-            of_pending(&Trouble { reason: "Unschedulable".into(), message: message.into() })
-        else {
-            panic!("a missing claim does not pass by itself")
-        };
-        assert!(failure.message.contains("'sera-store'"), "{}", failure.message);
+        let trouble = Trouble { reason: "Unschedulable".into(), message: message.into() };
+        for (student, field) in [
+            (None, "spec.output.store"),
+            (Some("models"), "spec.output.store"),
+            (Some("sera-store"), "spec.training.student.uri"),
+        ] {
+            let Some(Holdup::Retrying(failure)) = of_pending(&trouble, student) else {
+                panic!("a missing claim does not pass by itself")
+            };
+            assert!(failure.message.contains("'sera-store'"), "{}", failure.message);
+            assert_eq!(failure.field.as_deref(), Some(field));
+        }
     }
 
     #[test]
     fn an_image_that_cannot_be_pulled_may_come_and_an_impossible_name_may_not() {
-        assert!(matches!(of_pending(&trouble("ImagePullBackOff")), Some(Holdup::Retrying(_))));
-        assert!(matches!(of_pending(&trouble("InvalidImageName")), Some(Holdup::Configuration(_))));
+        assert!(matches!(of_pending(&trouble("ImagePullBackOff"), None), Some(Holdup::Retrying(_))));
+        assert!(matches!(of_pending(&trouble("InvalidImageName"), None), Some(Holdup::Configuration(_))));
     }
 
     #[test]
@@ -184,7 +203,30 @@ mod tests {
             ),
             ("admission webhook \"policy.example\" denied the request: no", "PolicyRefused"),
         ] {
-            assert_eq!(of_refused_pod(message).reason, reason, "{message}");
+            assert_eq!(of_refused_pod(message, PodRole::Train).reason, reason, "{message}");
+        }
+        let account = "error looking up service account ml/x: serviceaccount \"x\" not found";
+        assert_eq!(
+            of_refused_pod(account, PodRole::Train).field.as_deref(),
+            Some("spec.pods.train.serviceAccountName"),
+            "the field is that of the pods that it was about"
+        );
+    }
+
+    #[test]
+    fn a_job_that_failed_by_a_disruption_is_told_by_its_sentence() {
+        let failed = |reason: &str, message: &str| JobFailure { reason: reason.into(), message: message.into() };
+        let by_condition = "Pod ml/a-t1-0-x has condition DisruptionTarget matching FailJob rule at index 0";
+        let by_code = "Container sera for pod ml/a-t1-0-x failed with exit code 143 matching FailJob rule at index 1";
+        let by_another =
+            "Container sera for pod ml/a-t1-0-x failed with exit code 1430 matching FailJob rule at index 1";
+        for (reason, message, expected) in [
+            ("PodFailurePolicy", by_condition, true),
+            ("PodFailurePolicy", by_code, true),
+            ("PodFailurePolicy", by_another, false),
+            ("BackoffLimitExceeded", "Job has reached the specified backoff limit", false),
+        ] {
+            assert_eq!(is_disruption(&failed(reason, message)), expected, "{message}");
         }
     }
 }

@@ -45,6 +45,8 @@ pub enum Standing {
     Reconciling(Why),
     /// Going nowhere without somebody's help.
     Stalled(Why),
+    /// Given up: it is tried again only when its owner asks for it.
+    Failed(Why),
     /// Held by its owner.
     Suspended(Why),
 }
@@ -83,7 +85,11 @@ impl Standing {
     /// Why it is so.
     pub fn why(&self) -> &Why {
         match self {
-            Self::Done(why) | Self::Reconciling(why) | Self::Stalled(why) | Self::Suspended(why) => why,
+            Self::Done(why)
+            | Self::Reconciling(why)
+            | Self::Stalled(why)
+            | Self::Failed(why)
+            | Self::Suspended(why) => why,
         }
     }
 }
@@ -104,6 +110,11 @@ impl Conditions {
         self.0.iter().map(|(kind, condition)| (*kind, condition))
     }
 
+    /// Whether a condition is there, whatever it says.
+    pub fn contains(&self, kind: ConditionType) -> bool {
+        self.0.contains_key(&kind)
+    }
+
     /// Writes one condition; its time stays where its truth does.
     pub fn set(&mut self, pen: Pen, kind: ConditionType, truth: Truth, why: Why) {
         let since = self.0.get(&kind).filter(|before| before.truth == truth).map_or(pen.now, |before| before.since);
@@ -117,7 +128,7 @@ impl Conditions {
     pub fn stand(&mut self, pen: Pen, standing: &Standing) {
         for (kind, present) in [
             (ConditionType::Reconciling, matches!(standing, Standing::Reconciling(_))),
-            (ConditionType::Stalled, matches!(standing, Standing::Stalled(_))),
+            (ConditionType::Stalled, matches!(standing, Standing::Stalled(_) | Standing::Failed(_))),
         ] {
             if present {
                 self.set(pen, kind, Truth::True, standing.why().clone());
@@ -165,11 +176,13 @@ mod tests {
             Standing::Done(Why::new(Reason::Succeeded, "d")),
             Standing::Reconciling(Why::new(Reason::Progressing, "a")),
             Standing::Stalled(Why::said("RevisionNotFound", "b")),
+            Standing::Failed(Why::new(Reason::AttemptsExhausted, "e")),
             Standing::Suspended(Why::new(Reason::Suspended, "c")),
         ] {
             conditions.stand(pen(0), &standing);
             assert_eq!(conditions.holds(ConditionType::Reconciling), matches!(standing, Standing::Reconciling(_)));
-            assert_eq!(conditions.get(ConditionType::Stalled).is_some(), matches!(standing, Standing::Stalled(_)));
+            let is_stalled = matches!(standing, Standing::Stalled(_) | Standing::Failed(_));
+            assert_eq!(conditions.get(ConditionType::Stalled).is_some(), is_stalled);
             assert_eq!(conditions.get(ConditionType::Ready).unwrap().reason, standing.why().reason);
             assert_eq!(conditions.holds(ConditionType::Ready), matches!(standing, Standing::Done(_)));
         }

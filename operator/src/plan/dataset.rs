@@ -5,7 +5,7 @@ use sera_crds::{contract::StageResult, values::Stage};
 use super::{
     Given, Plan,
     conditions::{ConditionType, Standing},
-    record::Dataset,
+    record::Stored,
     task::{self, Task},
 };
 
@@ -21,7 +21,7 @@ pub(super) fn get(plan: &mut Plan, given: Given<'_>) -> Option<Standing> {
             return None;
         };
         let uri = format!("{folder}/{}", manifest.path);
-        record.dataset = Some(Dataset { uri, sha256: manifest.sha256.parse().ok()? });
+        record.dataset = Some(Stored { uri, sha256: manifest.sha256.parse().ok()? });
         Some(format!("{accepted_first} first and {accepted_second} second trajectories are in the store"))
     })
 }

@@ -75,7 +75,14 @@ const fn reasons(stage: Stage) -> Option<Reasons> {
             lost: "DatasetLost",
             withdrawn: "DatasetWithdrawn",
         },
-        Stage::Training | Stage::Evaluation | Stage::Serving => return None,
+        Stage::Training => Reasons {
+            started: "TrainingStarted",
+            succeeded: "TrainingSucceeded",
+            failed: "TrainingFailed",
+            lost: "TrainingLost",
+            withdrawn: "TrainingWithdrawn",
+        },
+        Stage::Evaluation | Stage::Serving => return None,
     })
 }
 
@@ -106,6 +113,8 @@ fn ended(stage: Stage, attempt: &Attempt, known: Option<&Attempt>, after: &Recor
         }
         AttemptOutcome::Lost => (true, lost, format!("what became of attempt {number} of {noun} is not known")),
         AttemptOutcome::Withdrawn => (false, withdrawn, format!("attempt {number} of {noun} is ended for its owner")),
+        // Of other stages Kubernetes starts a disrupted pod again within the attempt.
+        AttemptOutcome::Disrupted => (false, "TrainingDisrupted", (*said).to_owned()),
     };
     let is_known = known.is_some_and(|known| known.end.is_some());
     (!is_known).then_some(Note { warning, reason, action: stage.as_str(), text })

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use sera_crds::{
     contract::{BudgetSlice, TokenPrice},
-    values::{Measure, Ratio, Sha256},
+    values::{Measure, Precision, Rate, Ratio, Sha256},
 };
 
 /// What an object's owner wants.
@@ -31,6 +31,8 @@ pub struct Intent {
     pub keep_succeeded: SignedDuration,
     /// How long the Job of an attempt that failed is kept, unless the next one begins before.
     pub keep_failed: SignedDuration,
+    /// The claim that the student lies on, where that is not the store's too.
+    pub student_claim: Option<String>,
     /// What follows the snapshot; none where it comes from a run that is not there.
     pub work: Option<Work>,
 }
@@ -128,6 +130,25 @@ pub struct RunWork {
     pub budget: BudgetSlice,
     /// How long batches may be made, from the first on, not counting the time for which the run is suspended; none: for ever.
     pub max_duration: Option<SignedDuration>,
+    /// How the student is trained.
+    pub training: TrainingWork,
+    /// Whether it is to be compared with its base and its teacher.
+    pub evaluates: bool,
+    /// Whether it is to be served.
+    pub serves: bool,
+}
+
+/// What planning needs to know of a training.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainingWork {
+    /// How many attempts may fail.
+    pub max_attempts: u32,
+    /// How long all pods may take to start.
+    pub start_deadline: SignedDuration,
+    /// The highest learning rate that applies.
+    pub learning_rate: Rate,
+    /// The precision that applies.
+    pub precision: Precision,
 }
 
 /// When a trajectory counts.

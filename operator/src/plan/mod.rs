@@ -3,6 +3,7 @@
 
 mod batch;
 pub mod cause;
+mod conclusion;
 pub mod conditions;
 mod dataset;
 pub mod events;
@@ -19,6 +20,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod training;
 #[cfg(test)]
 mod walk;
 
@@ -27,8 +29,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use sera_crds::{contract::Failure, run::Phase, values::Stage};
 
-pub use self::intent::{BatchWork, Finding, Intent, Policy, Rehearsal, RunSnapshot, RunWork, SnapshotIntent, Work};
-pub use self::task::role;
+pub use self::intent::{
+    BatchWork, Finding, Intent, Policy, Rehearsal, RunSnapshot, RunWork, SnapshotIntent, TrainingWork, Work,
+};
+pub use self::task::{crew, role};
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},
     record::{Record, is_the_owners},
@@ -58,7 +62,7 @@ pub struct Observed {
     pub jobs: Vec<Arc<JobFacts>>,
     /// What was found of the attempts that are under way, by stage.
     pub evidence: BTreeMap<Stage, Evidence>,
-    /// What the drivers of its rollouts said when they were asked last, where they were.
+    /// What the programs of the Job at work said when they were asked last, where they were.
     pub live: Option<Live>,
     /// The teacher that the operator runs for this object, or for the run that made it.
     pub teacher: Option<Arc<TeacherFacts>>,
@@ -172,13 +176,8 @@ fn advance(plan: &mut Plan, given: Given<'_>) -> Standing {
         Some(Work::Batch(work)) => batch::get(plan, given, work),
         Some(Work::Run(work)) => generation::get(plan, given, work)
             .or_else(|| dataset::get(plan, given))
-            .or_else(|| task::held(given.intent))
-            .unwrap_or_else(|| {
-                Standing::Stalled(Why::new(
-                    Reason::NotImplemented,
-                    "the dataset is in the store; what comes after it, the training of the student, is not part of this release",
-                ))
-            }),
+            .or_else(|| training::get(plan, given, &work.training))
+            .unwrap_or_else(|| conclusion::reach(plan, given, work)),
         None => batch::without_its_run(&plan.record),
     }
 }
@@ -190,6 +189,7 @@ impl Plan {
         self.record.phase = Some(match standing {
             Standing::Done(_) => Phase::Succeeded,
             Standing::Stalled(_) => Phase::Stalled,
+            Standing::Failed(_) => Phase::Failed,
             Standing::Suspended(_) => Phase::Suspended,
             Standing::Reconciling(_) if self.record.attempts.is_empty() && self.record.generation.is_none() => {
                 Phase::Pending

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{Failure, FailureClass},
-    run::{GenerationTotals, Phase},
+    run::{GenerationTotals, Phase, TrainingStatus},
     values::{Measure, Ratio, Sha256, Stage, Usd},
 };
 
@@ -40,7 +40,11 @@ pub struct Record {
     /// The verification that the counts of a batch come from.
     pub verification: Option<Verification>,
     /// The dataset, once there is one.
-    pub dataset: Option<Dataset>,
+    pub dataset: Option<Stored>,
+    /// How training goes, once it has begun.
+    pub training: Option<TrainingStatus>,
+    /// The model, once there is one.
+    pub model: Option<Stored>,
     /// When stages began and ended.
     pub times: BTreeMap<Stage, StageTime>,
     /// The last few failures, newest first; at most [`MOST_FAILURES`].
@@ -49,6 +53,8 @@ pub struct Record {
     pub images: BTreeMap<String, String>,
     /// The stage at work and how far it is, in percent.
     pub progress: Option<(Stage, u32)>,
+    /// When that stage will be done at its pace, where that can be said.
+    pub eta: Option<Timestamp>,
     /// The object's own folder in its store.
     pub store: Option<String>,
     /// The teacher, in a word.
@@ -110,6 +116,8 @@ pub enum AttemptOutcome {
     Lost,
     /// The operator ended it because its owner suspended the object, or changed it before the Job was made.
     Withdrawn,
+    /// Its pods were taken away, or did not all find room: nobody's failure.
+    Disrupted,
 }
 
 /// A snapshot in the store.
@@ -232,10 +240,10 @@ pub struct Verification {
     pub finished: Timestamp,
 }
 
-/// A dataset in the store.
+/// What a stage has left in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dataset {
-    /// Where its manifest lies.
+pub struct Stored {
+    /// Where it lies: a dataset's manifest, or a model's directory.
     pub uri: String,
     /// The manifest's sha256.
     pub sha256: Sha256,
@@ -272,12 +280,12 @@ impl Attempt {
         }
     }
 
-    /// Writes down how it ended; what was nobody's success counts as a failure in a row, but for what its owner withdrew.
+    /// Writes down how it ended; what was nobody's success counts as a failure in a row, but for what its owner withdrew or Kubernetes took away.
     pub fn finish(&mut self, outcome: AttemptOutcome, now: Timestamp) {
         self.failures = match outcome {
             AttemptOutcome::Succeeded => 0,
             AttemptOutcome::Failed(_) | AttemptOutcome::Lost => self.failures.saturating_add(1),
-            AttemptOutcome::Withdrawn => self.failures,
+            AttemptOutcome::Withdrawn | AttemptOutcome::Disrupted => self.failures,
         };
         self.end = Some(AttemptEnd { at: now, outcome });
     }
@@ -290,12 +298,18 @@ impl Attempt {
         }
     }
 
-    /// When the next attempt may begin. An attempt that was withdrawn, or that worked from an older spec, holds nothing up.
+    /// When the next attempt may begin. An attempt that was withdrawn, or that worked from an older spec, holds nothing up; one that was disrupted
+    /// does for a moment, so that whatever took its pods away is not met again and again without a pause.
     pub fn next_due(&self, generation: i64) -> Option<Timestamp> {
         let end = self.end.as_ref()?;
-        let at_once =
-            matches!(end.outcome, AttemptOutcome::Withdrawn) || self.failures == 0 || self.generation != generation;
-        Some(if at_once { end.at } else { end.at.saturating_add(backoff(self.failures)).unwrap_or(Timestamp::MAX) })
+        let wait = match end.outcome {
+            AttemptOutcome::Withdrawn => SignedDuration::ZERO,
+            _ if self.generation != generation => SignedDuration::ZERO,
+            AttemptOutcome::Disrupted => FIRST_BACKOFF,
+            _ if self.failures == 0 => SignedDuration::ZERO,
+            _ => backoff(self.failures),
+        };
+        Some(end.at.saturating_add(wait).unwrap_or(Timestamp::MAX))
     }
 }
 
@@ -337,7 +351,10 @@ mod tests {
         assert_eq!(attempt.next_due(4), Some(now));
         let mut next = Attempt::after(Some(&attempt), 3, now);
         assert_eq!((next.number, next.failures), (2, 1));
+        let mut disrupted = next.clone();
         next.finish(AttemptOutcome::Withdrawn, now);
         assert_eq!(next.next_due(3), Some(now));
+        disrupted.finish(AttemptOutcome::Disrupted, now);
+        assert_eq!((disrupted.failures, disrupted.next_due(3)), (1, Some("2026-01-01T00:00:10Z".parse().unwrap())));
     }
 }

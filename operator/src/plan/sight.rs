@@ -3,13 +3,38 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use sera_crds::contract::{Failure, Outcome, StageResult, Termination, TerminationError};
+use sera_crds::{
+    contract::{ExitCode, Failure, Outcome, StageResult, Termination, TerminationError},
+    run::PodRole,
+};
 
 use super::{
     cause::{self, Holdup},
-    record::Attempt,
+    record::{Attempt, is_the_owners},
 };
-use crate::facts::{JobFacts, PodFacts, PodPhase, Trouble};
+use crate::facts::{JobFacts, JobFailure, PodFacts, PodPhase, Trouble};
+
+/// How the pods of an attempt belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crew {
+    /// One pod, whose last words are needed.
+    Single,
+    /// Pods that each do a part of their own; what they have done is read from the store, so that nobody needs their words.
+    Shards,
+    /// Pods that work all together or not at all; the last words of one of them are needed.
+    Gang,
+}
+
+/// Whose pods are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Team<'a> {
+    /// How they belong together.
+    pub crew: Crew,
+    /// What they are.
+    pub role: PodRole,
+    /// The claim that they need beside the store's.
+    pub student_claim: Option<&'a str>,
+}
 
 /// What has become of an attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +53,11 @@ pub enum Sight {
         since: Option<Timestamp>,
         /// What holds it up, where something is known to.
         holdup: Option<Holdup>,
+        /// Whether others of its gang have a place already, and keep it from everybody else.
+        holds_places: bool,
     },
+    /// Its pod has just been made, has just started or has just ended: the Job's news of it has come, and the pod's own has not.
+    Between,
     /// Its program works.
     Running {
         /// Why a pod before the present one failed, where one did.
@@ -40,6 +69,8 @@ pub enum Sight {
     Silent,
     /// The Job failed.
     Failed(Failure),
+    /// The Job failed because a pod was taken away; this is how.
+    Disrupted(String),
 }
 
 /// What was found of an attempt: its Job, that Job's pods, and what the API server said when it refused to make one.
@@ -53,18 +84,16 @@ pub struct Evidence {
     pub refused_pod: Option<String>,
 }
 
-/// What has become of an attempt, whose pods' last words are needed or not.
-pub fn look(attempt: &Attempt, evidence: &Evidence, words_needed: bool) -> Sight {
+/// What has become of an attempt of this team.
+pub fn look(attempt: &Attempt, evidence: &Evidence, team: Team<'_>) -> Sight {
     let Some(job) = &evidence.job else {
         return if attempt.job.is_some() { Sight::Gone } else { Sight::Unmade };
     };
     if let Some(end) = &job.end {
         return match &end.failure {
-            None if words_needed => last_words(&evidence.pods),
-            None => Sight::Succeeded(None),
-            // Its pod says only that it was stopped.
-            Some(failure) if &*failure.reason == "DeadlineExceeded" => Sight::Failed(cause::of_job(failure)),
-            Some(failure) => Sight::Failed(newest_failure(&evidence.pods).unwrap_or_else(|| cause::of_job(failure))),
+            None if team.crew == Crew::Shards => Sight::Succeeded(None),
+            None => last_words(&evidence.pods),
+            Some(failure) => end_of(failure, &evidence.pods, team),
         };
     }
     if job.deleting {
@@ -74,17 +103,68 @@ pub fn look(attempt: &Attempt, evidence: &Evidence, words_needed: bool) -> Sight
         return Sight::Queued;
     }
     let pending = evidence.pods.iter().filter(|pod| pod.phase == PodPhase::Pending).count();
-    // Of a Job with several pods, one that works is enough: what holds the others up is said when nothing else is left to wait for.
-    let all_are_pending = pending > 0 && usize::try_from(job.active).is_ok_and(|active| active <= pending);
+    let active = usize::try_from(job.active).unwrap_or(usize::MAX);
+    let is_starting = pending > 0 && (team.crew == Crew::Gang || active <= pending);
     match (evidence.pods.is_empty(), job.active, job.ready) {
-        _ if all_are_pending => {
-            Sight::Starting { since: starting_since(job, &evidence.pods), holdup: holdup(evidence) }
-        }
-        (true, 0, _) => Sight::Starting { since: job.started, holdup: holdup(evidence) },
-        // Its pod is in neither list: it has just been made, or has just started.
-        (true, _, 0) if job.succeeded == 0 => Sight::Starting { since: None, holdup: None },
-        _ => Sight::Running { earlier: newest_failure(&evidence.pods) },
+        // Of several pods that each do their part, one that works is enough: what holds the others up is said when nothing else is left to wait for.
+        _ if is_starting => Sight::Starting {
+            since: starting_since(job, &evidence.pods),
+            holdup: holdup(evidence, team),
+            holds_places: team.crew == Crew::Gang && active > without_a_place(&evidence.pods),
+        },
+        (true, 0, _) => Sight::Starting { since: job.started, holdup: holdup(evidence, team), holds_places: false },
+        (true, _, 0) if job.succeeded == 0 => Sight::Between,
+        _ => Sight::Running { earlier: newest_failure(&evidence.pods, team.role) },
     }
+}
+
+/// Why a Job failed, as its pods say it, and where they do not, as Kubernetes does.
+fn end_of(failure: &JobFailure, pods: &[Arc<PodFacts>], team: Team<'_>) -> Sight {
+    // Its pod says only that it was stopped.
+    if &*failure.reason == "DeadlineExceeded" {
+        return Sight::Failed(cause::of_job(failure));
+    }
+    match team.crew {
+        Crew::Gang => end_of_gang(failure, pods, team.role),
+        Crew::Single | Crew::Shards => {
+            Sight::Failed(newest_failure(pods, team.role).unwrap_or_else(|| cause::of_job(failure)))
+        }
+    }
+}
+
+/// Why a gang ended: one of its pods is the cause, and all others follow, so that what most of them say is of no use. What its owner must change
+/// goes first; then that a pod was taken away; then the pod that ended first and was not told to. One that left no word was killed, and goes before
+/// those that complain of it within the same second.
+fn end_of_gang(failure: &JobFailure, pods: &[Arc<PodFacts>], role: PodRole) -> Sight {
+    let failed = || pods.iter().filter(|pod| pod.phase == PodPhase::Failed);
+    let was_stopped = |pod: &PodFacts| pod.exit_code == Some(ExitCode::Interrupted.code().into());
+    if let Some(said) = failed().filter_map(|pod| said_by(pod)).find(is_the_owners) {
+        return Sight::Failed(said);
+    }
+    if let Some(pod) = failed().find(|pod| pod.disrupted) {
+        let trouble = pod.trouble.as_ref().map(|Trouble { reason, message }| format!(": {reason}: {message}"));
+        return Sight::Disrupted(format!("pod {} was taken away{}", pod.index, trouble.unwrap_or_default()));
+    }
+    if cause::is_disruption(failure) {
+        return Sight::Disrupted("a pod was preempted, evicted, stopped or lost with its node".to_owned());
+    }
+    let first = failed().filter(|pod| !was_stopped(pod)).min_by_key(|pod| {
+        (pod.finished.unwrap_or(pod.created), pod.message.as_ref().is_some_and(|said| !said.is_empty()))
+    });
+    match first {
+        Some(pod) => Sight::Failed(failure_of(pod, role)),
+        None if failed().next().is_some() => Sight::Disrupted("its pods were told to stop".to_owned()),
+        None => Sight::Failed(cause::of_job(failure)),
+    }
+}
+
+/// How many pods no node has taken.
+fn without_a_place(pods: &[Arc<PodFacts>]) -> usize {
+    let is_unplaced = |pod: &&Arc<PodFacts>| {
+        let trouble = pod.trouble.as_ref().and_then(|trouble| cause::of_pending(trouble, None));
+        pod.phase == PodPhase::Pending && matches!(trouble, Some(Holdup::Waiting(_)))
+    };
+    pods.iter().filter(is_unplaced).count()
 }
 
 /// Since when the present pod has been starting: a replacement has the whole deadline for itself.
@@ -105,10 +185,13 @@ pub fn is_without_a_pod(evidence: &Evidence, now: Timestamp) -> bool {
     })
 }
 
-/// Whether what a finished Job's pods said is missing, so that it is worth asking the API server for them once.
-pub fn lacks_last_words(evidence: &Evidence) -> bool {
-    let job_ended = |job: &Arc<JobFacts>| job.end.is_some();
-    evidence.job.as_ref().is_some_and(job_ended) && !evidence.pods.iter().any(|pod| pod.exit_code.is_some())
+/// Whether what a finished Job's pods said is missing, so that it is worth asking the API server for them once. Of a gang that failed any pod may be
+/// the cause, so that all are needed.
+pub fn lacks_last_words(evidence: &Evidence, crew: Crew) -> bool {
+    let Some((job, end)) = evidence.job.as_ref().and_then(|job| Some((job, job.end.as_ref()?))) else { return false };
+    let needed = if crew == Crew::Gang && end.failure.is_some() { job.completions.max(1) } else { 1 };
+    let spoken = evidence.pods.iter().filter(|pod| pod.exit_code.is_some()).count();
+    usize::try_from(needed).is_ok_and(|needed| spoken < needed)
 }
 
 fn last_words(pods: &[Arc<PodFacts>]) -> Sight {
@@ -123,16 +206,21 @@ fn last_words(pods: &[Arc<PodFacts>]) -> Sight {
     Sight::Silent
 }
 
-fn newest_failure(pods: &[Arc<PodFacts>]) -> Option<Failure> {
+fn newest_failure(pods: &[Arc<PodFacts>], role: PodRole) -> Option<Failure> {
     let failed = pods.iter().filter(|pod| pod.phase == PodPhase::Failed);
-    failed.max_by_key(|pod| (pod.finished.unwrap_or(pod.created), pod.created)).map(|pod| failure_of(pod))
+    failed.max_by_key(|pod| (pod.finished.unwrap_or(pod.created), pod.created)).map(|pod| failure_of(pod, role))
 }
 
-fn failure_of(pod: &PodFacts) -> Failure {
+fn failure_of(pod: &PodFacts, role: PodRole) -> Failure {
+    said_by(pod).unwrap_or_else(|| cause::of_silent_pod(pod, role))
+}
+
+/// The failure that a pod's program has told of.
+fn said_by(pod: &PodFacts) -> Option<Failure> {
     match Termination::parse(pod.message.as_deref().unwrap_or_default()) {
-        Ok(Termination { outcome: Outcome::Failed(failure), .. }) => failure,
-        Err(error @ TerminationError::Version { .. }) => of_another_release(&error),
-        Ok(_) | Err(_) => cause::of_silent_pod(pod),
+        Ok(Termination { outcome: Outcome::Failed(failure), .. }) => Some(failure),
+        Err(error @ TerminationError::Version { .. }) => Some(of_another_release(&error)),
+        Ok(_) | Err(_) => None,
     }
 }
 
@@ -145,12 +233,15 @@ fn of_another_release(error: &TerminationError) -> Failure {
     }
 }
 
-fn holdup(evidence: &Evidence) -> Option<Holdup> {
+fn holdup(evidence: &Evidence, team: Team<'_>) -> Option<Holdup> {
     let pending = evidence.pods.iter().filter(|pod| pod.phase == PodPhase::Pending);
-    let of_pods = pending.filter_map(|pod| pod.trouble.as_ref()).find_map(cause::of_pending);
+    let of_pods = pending
+        .filter_map(|pod| pod.trouble.as_ref())
+        .find_map(|trouble| cause::of_pending(trouble, team.student_claim));
+    let refused = evidence.refused_pod.as_deref();
     of_pods
-        .or_else(|| evidence.refused_pod.as_deref().map(|message| Holdup::Retrying(cause::of_refused_pod(message))))
-        .or_else(|| newest_failure(&evidence.pods).map(|failure| Holdup::Waiting(said_before(&failure))))
+        .or_else(|| refused.map(|message| Holdup::Retrying(cause::of_refused_pod(message, team.role))))
+        .or_else(|| newest_failure(&evidence.pods, team.role).map(|failure| Holdup::Waiting(said_before(&failure))))
 }
 
 /// A pod that failed while its replacement has not started yet: its words are the best there are.

@@ -20,6 +20,12 @@ pub(super) fn awaited(given: Given<'_>) -> Option<Why> {
     (!is_ready).then(|| Why::new(Reason::Waiting, format!("waiting until {whose} answers")))
 }
 
+/// What the training waits for: the teacher's place may be the one that it needs.
+pub(super) fn leaving(given: Given<'_>) -> Option<Why> {
+    let is_there = given.observed.teacher.is_some() && given.intent.rehearsal == Some(Rehearsal::Own);
+    is_there.then(|| Why::new(Reason::Waiting, "waiting until the teacher is gone, whose place the training may need"))
+}
+
 /// Has the teacher made where it is needed, and removed where it is not any more. What counts is the status that was read: a teacher goes only when
 /// the word about the last rollout is safely written.
 pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {

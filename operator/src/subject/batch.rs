@@ -162,6 +162,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
             student: None,
             batches: Vec::new(),
         }),
+        training: None,
     })
 }
 
@@ -200,6 +201,7 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     };
     if let Some(blueprint) = &blueprint {
         intent.folder = blueprint.home.to_string();
+        intent.student_claim = settings::student_claim(blueprint);
         intent.work = work(blueprint, teacher, is_the_runs);
     }
     Wish { intent, blueprint }
@@ -232,6 +234,7 @@ fn joined(
         rehearsal: settings::rehearsal_parts(&spec.teacher, rollouts).filter(|_| !is_the_runs),
         samples: samples(batch, rollouts, &spec.teacher, teacher_of, &slice),
         counting: Some(run::counting(spec)),
+        training: None,
     }))
 }
 
@@ -288,6 +291,7 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         start_deadline: SignedDuration::ZERO,
         keep_succeeded: KEEP_SUCCEEDED,
         keep_failed: KEEP_FAILED,
+        student_claim: None,
         work: None,
     }
 }

@@ -16,8 +16,8 @@ use crate::{
     build::{Blueprint, CountingParts},
     names::{Kind, Owner},
     plan::{
-        Finding, Intent, Rehearsal, RunWork, SnapshotIntent, Work,
-        record::{Dataset, Record},
+        Finding, Intent, Rehearsal, RunWork, SnapshotIntent, TrainingWork, Work,
+        record::{Record, Stored},
     },
 };
 
@@ -29,11 +29,14 @@ impl Subject for SpecializationRun {
     fn record(&self) -> Record {
         let Some(status) = &self.status else { return Record::default() };
         let artifacts = status.artifacts.as_ref();
-        let dataset = artifacts.and_then(|artifacts| artifacts.dataset.clone());
+        let stored =
+            |StoredArtifact { uri, sha256 }: &StoredArtifact| Stored { uri: uri.clone(), sha256: sha256.clone() };
         Record {
             locked: status.locked_stages.iter().copied().collect(),
             snapshot: artifacts.and_then(|artifacts| artifacts.snapshot.as_ref()).map(status::snapshot),
-            dataset: dataset.map(|StoredArtifact { uri, sha256 }| Dataset { uri, sha256 }),
+            dataset: artifacts.and_then(|artifacts| artifacts.dataset.as_ref()).map(stored),
+            model: artifacts.and_then(|artifacts| artifacts.model.as_ref()).map(stored),
+            training: status.training.clone(),
             ..status.read()
         }
     }
@@ -46,9 +49,13 @@ impl Subject for SpecializationRun {
         if let Some(snapshot) = &record.snapshot {
             status.artifacts.get_or_insert_default().snapshot = Some(status::artifact(snapshot));
         }
-        if let Some(Dataset { uri, sha256 }) = record.dataset.clone() {
+        if let Some(Stored { uri, sha256 }) = record.dataset.clone() {
             status.artifacts.get_or_insert_default().dataset = Some(StoredArtifact { uri, sha256 });
         }
+        if let Some(Stored { uri, sha256 }) = record.model.clone() {
+            status.artifacts.get_or_insert_default().model = Some(StoredArtifact { uri, sha256 });
+        }
+        status.training.clone_from(&record.training);
         changed
     }
 
@@ -84,6 +91,7 @@ impl Subject for SpecializationRun {
                 start_deadline: start_deadline.unwrap_or(SignedDuration::MAX),
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
+                student_claim: blueprint.as_ref().and_then(settings::student_claim),
                 work: Some(Work::Run(Box::new(work(spec)))),
             },
             blueprint,
@@ -114,6 +122,15 @@ fn work(spec: &RunSpec) -> RunWork {
             .as_ref()
             .and_then(|budget| budget.max_duration.as_ref())
             .map(|longest| SignedDuration::try_from(longest.span()).unwrap_or(SignedDuration::MAX)),
+        training: TrainingWork {
+            max_attempts: spec.training.max_attempts,
+            start_deadline: SignedDuration::try_from(spec.training.start_deadline.span())
+                .unwrap_or(SignedDuration::MAX),
+            learning_rate: spec.training.effective_learning_rate(),
+            precision: spec.training.effective_precision(),
+        },
+        evaluates: spec.evaluation.enabled,
+        serves: spec.serve.enabled,
     }
 }
 
@@ -130,6 +147,7 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
         rehearsal: settings::rehearsal_parts(&spec.teacher, &spec.generation.rollouts),
         samples: None,
         counting: Some(CountingParts { batches, ..counting(spec) }),
+        training: Some(settings::training_parts(&spec.training, &spec.dataset)),
     })
 }
 

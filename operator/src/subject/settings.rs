@@ -5,14 +5,14 @@ use sera_crds::{
         AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
         TokenPrice, VerificationPlan,
     },
-    run::{Agent, Budget, Dataset, Generation, ModelSource, Price, RolloutSettings, Teacher, TeacherBackend},
+    run::{Agent, Budget, Dataset, Generation, ModelSource, Price, RolloutSettings, Teacher, TeacherBackend, Training},
     values::{ModelScheme, Sha256, StoreScheme},
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
-    build::{REHEARSAL_MODEL, RehearsalParts, SecretField, TeacherParts, teacher_url},
+    build::{Blueprint, REHEARSAL_MODEL, RehearsalParts, SecretField, TeacherParts, TrainingParts, teacher_url},
     names::Owner,
     plan::{Policy, record::Slice},
 };
@@ -169,6 +169,24 @@ pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> Option<TeacherP
 pub(super) fn rehearsal_parts(teacher: &Teacher, settings: &RolloutSettings) -> Option<RehearsalParts> {
     let TeacherBackend::Rehearsal(rehearsal) = &teacher.backend else { return None };
     Some(RehearsalParts { seed: settings.seed, shares: rehearsal.shares.clone() })
+}
+
+/// How the student is trained, and by how many pods of what kind.
+pub(super) fn training_parts(training: &Training, dataset: &Dataset) -> TrainingParts {
+    TrainingParts {
+        student: training.student.uri.clone(),
+        plan: training.plan(dataset.context_length),
+        nodes: training.nodes,
+        ranks_per_node: training.world_size() / training.nodes.max(1),
+        gpus_per_node: training.gpus_per_node,
+        start_deadline: training.start_deadline.clone(),
+    }
+}
+
+/// The claim that the student lies on, where that is not the store's too.
+pub(super) fn student_claim(blueprint: &Blueprint) -> Option<String> {
+    let (claim, _) = blueprint.counting.as_ref()?.student.as_ref()?.claim()?;
+    (blueprint.home.claim() != Some(claim)).then(|| claim.to_owned())
 }
 
 /// What of the student this release does not do.

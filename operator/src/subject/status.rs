@@ -36,6 +36,7 @@ macro_rules! shared_fields {
                     failures: super::status::failures(&self.recent_failures),
                     images: self.images.clone(),
                     progress: self.progress.as_ref().map(|progress| (progress.stage, progress.percent)),
+                    eta: self.progress.as_ref().and_then(|progress| progress.eta.as_ref()).map(|eta| eta.0),
                     store: self.store.clone(),
                     teacher: self.teacher.clone(),
                     ..crate::plan::record::Record::default()
@@ -55,7 +56,7 @@ macro_rules! shared_fields {
                 self.stage_times = super::status::api_times(&record.times);
                 self.recent_failures = super::status::failure_records(&record.failures);
                 self.images.clone_from(&record.images);
-                self.progress = super::status::api_progress(self.progress.take(), record.progress);
+                self.progress = super::status::api_progress(record);
                 self.store.clone_from(&record.store);
                 self.teacher.clone_from(&record.teacher);
             }
@@ -126,6 +127,7 @@ pub(super) fn attempts(records: &[AttemptRecord], failures: &[FailureRecord]) ->
                 run::AttemptOutcome::Failed => AttemptOutcome::Failed(failure(record, failures)),
                 run::AttemptOutcome::Lost => AttemptOutcome::Lost,
                 run::AttemptOutcome::Withdrawn => AttemptOutcome::Withdrawn,
+                run::AttemptOutcome::Disrupted => AttemptOutcome::Disrupted,
             },
         }),
     };
@@ -156,6 +158,7 @@ pub(super) fn attempt_records(attempts: &BTreeMap<Stage, Attempt>) -> Vec<Attemp
             AttemptOutcome::Failed(_) => run::AttemptOutcome::Failed,
             AttemptOutcome::Lost => run::AttemptOutcome::Lost,
             AttemptOutcome::Withdrawn => run::AttemptOutcome::Withdrawn,
+            AttemptOutcome::Disrupted => run::AttemptOutcome::Disrupted,
         }),
         failure_class: attempt.failure().map(|failure| failure.class),
     };
@@ -205,11 +208,10 @@ pub(super) fn api_times(times: &BTreeMap<Stage, StageTime>) -> Vec<run::StageTim
     times.iter().map(time).collect()
 }
 
-/// The progress with its stage and percentage put right; what else stands there about the same stage stays.
-pub(super) fn api_progress(said: Option<run::Progress>, progress: Option<(Stage, u32)>) -> Option<run::Progress> {
-    let (stage, percent) = progress?;
-    let said = said.filter(|said| said.stage == stage && said.percent == percent);
-    Some(said.unwrap_or(run::Progress { stage, percent, message: None, eta: None }))
+/// The stage at work, how far it is and when it will be done.
+pub(super) fn api_progress(record: &Record) -> Option<run::Progress> {
+    let (stage, percent) = record.progress?;
+    Some(run::Progress { stage, percent, message: None, eta: record.eta.map(Time) })
 }
 
 pub(super) fn generation(status: &GenerationStatus) -> Generation {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sera_crds::{
     RolloutBatch, SpecializationRun,
     contract::{Failure, FailureClass},
-    run::Phase,
+    run::{Phase, TrainingStatus},
     values::Stage,
 };
 use serde_json::{Value, json};
@@ -14,8 +14,8 @@ use crate::plan::{
     Rehearsal, RunSnapshot, SnapshotIntent, Work,
     conditions::{ConditionType, Pen, Reason, Truth, Why},
     record::{
-        Attempt, AttemptOutcome, Batch, Dataset, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot,
-        StageTime, Verification,
+        Attempt, AttemptOutcome, Batch, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot, StageTime,
+        Stored, Verification,
     },
 };
 
@@ -112,6 +112,7 @@ fn full_record() -> Record {
             commits: 3,
         }),
         progress: Some((Stage::Snapshot, 100)),
+        eta: Some(at(99)),
         store: Some("s3://acme/sera".into()),
         teacher: Some("rehearsal".into()),
         ..Record::default()
@@ -136,12 +137,26 @@ fn what_status_is_told_it_remembers() {
     assert_eq!(batch(&json!({"runRef": {"name": "billing"}})).with_record(&of_batch).record(), of_batch);
     let mut of_run = record;
     of_run.locked.insert(Stage::Snapshot);
-    of_run.dataset = Some(Dataset { uri: "s3://acme/sera/dataset/manifest.json".into(), sha256: digest('6') });
+    of_run.dataset = Some(Stored { uri: "s3://acme/sera/dataset/manifest.json".into(), sha256: digest('6') });
+    of_run.model = Some(Stored { uri: "s3://acme/sera/model".into(), sha256: digest('7') });
+    of_run.training = Some(TrainingStatus {
+        step: 7,
+        total_steps: 96,
+        loss: Some("1.25".parse().unwrap()),
+        tokens_per_second: Some(800),
+        attempt: 2,
+        learning_rate: Some("5e-5".parse().unwrap()),
+        warmup_steps: Some(9),
+        precision: Some(sera_crds::values::Precision::Bf16),
+    });
+    let mut disrupted = Attempt::after(None, 2, at(1));
+    disrupted.finish(AttemptOutcome::Disrupted, at(2));
+    of_run.attempts.insert(Stage::Training, disrupted);
     let run = run(&json!({})).with_record(&of_run);
     assert_eq!(run.record(), of_run);
     let written: SpecializationRun = serde_json::from_value(serde_json::to_value(&run).unwrap()).unwrap();
     assert_eq!(written.record(), of_run, "nor is anything lost on the wire");
-    assert_eq!(run.status_json()["attempts"], json!({"Snapshot": 1}));
+    assert_eq!(run.status_json()["attempts"], json!({"Snapshot": 1, "Training": 1}));
 }
 
 #[test]
@@ -179,6 +194,29 @@ fn a_run_wants_its_snapshot_in_its_own_folder() {
     let pods = blueprint.settings(sera_crds::run::PodRole::Snapshot);
     let (class, account) = (pods.priority_class_name.unwrap(), pods.service_account_name.unwrap());
     assert_eq!((class.as_str(), account.as_str()), ("low", "reader"));
+}
+
+#[test]
+fn a_run_trains_as_its_spec_says_and_what_it_leaves_open_follows_from_the_method_and_the_devices() {
+    let training = json!({
+        "student": {"uri": "pvc://models/tiny"}, "method": {"full": {}}, "nodes": 3, "gpusPerNode": 0, "ranksPerNode": 2,
+        "maxAttempts": 7, "startDeadline": "90s", "epochs": 9,
+    });
+    let spec = json!({"training": training, "dataset": {"contextLength": 2048}, "evaluation": {"enabled": false}});
+    let wish = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody);
+    let Some(Work::Run(work)) = wish.intent.work else { panic!("it is a run") };
+    assert_eq!((work.training.max_attempts, work.training.start_deadline), (7, SignedDuration::from_secs(90)));
+    assert_eq!(work.training.learning_rate.as_str(), "1e-5");
+    assert_eq!(work.training.precision, sera_crds::values::Precision::Fp32);
+    assert_eq!((work.evaluates, work.serves), (false, false));
+    assert_eq!(wish.intent.student_claim.as_deref(), Some("models"), "beside the store, which is no claim");
+    let parts = wish.blueprint.unwrap().training.unwrap();
+    assert_eq!((parts.nodes, parts.ranks_per_node, parts.gpus_per_node), (3, 2, 0));
+    assert_eq!((parts.plan.epochs, parts.plan.context_length, parts.start_deadline.as_str()), (9, 2048, "90s"));
+    let mut shared = run(&json!({"output": {"store": "pvc://models/runs"}}));
+    shared.spec.training.student.uri = "pvc://models/tiny".parse().unwrap();
+    let wish = shared.wish(&RunDefaults::default(), &Guide::Nobody);
+    assert_eq!(wish.intent.student_claim, None, "it is the store's");
 }
 
 #[test]

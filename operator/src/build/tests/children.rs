@@ -60,7 +60,7 @@ fn the_rehearsal_teacher_is_found_by_the_name_that_drivers_are_told() {
 
 #[test]
 fn every_driver_is_found_by_its_pods_name_below_the_service() {
-    let service = serde_json::to_value(drivers_service(&owner())).unwrap();
+    let service = serde_json::to_value(service_of(&owner(), Stage::Rollouts).unwrap()).unwrap();
     let job = built_of(Stage::Rollouts, &blueprint("s3://acme/sera", PodSettings::default()));
     assert_eq!(service["metadata"]["name"], pod(&job)["subdomain"]);
     assert_eq!(owner().driver_host("billing-3f2c9-r3", 2), "billing-3f2c9-r3-2.billing-3f2c9-drivers.ml.svc");

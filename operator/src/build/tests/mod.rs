@@ -2,12 +2,13 @@
 
 mod children;
 mod commands;
+mod gang;
 mod security;
 mod wishes;
 
 use sera_crds::{
     batch::SampleRange,
-    contract::{DatasetPlan, FunctionSelection, RolloutPlan, VerificationPlan},
+    contract::{DatasetPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
     run::{Commits, PodSettings, Pods, RehearsalShares},
     values::{Language, Stage, StoreUri},
 };
@@ -39,6 +40,7 @@ fn images() -> Images {
         sandbox: image("sandbox"),
         environment: image("environment"),
         teacher: image("teacher"),
+        trainer: image("trainer"),
     }
 }
 
@@ -81,6 +83,14 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             student: Some("pvc://models/q/Qwen3-8B".parse().unwrap()),
             batches: vec!["billing-1".into(), "billing-2".into()],
         }),
+        training: Some(TrainingParts {
+            student: "pvc://models/q/Qwen3-8B".parse().unwrap(),
+            plan: TrainingPlan { epochs: 7, context_length: 4_096, ..TrainingPlan::default() },
+            nodes: 2,
+            ranks_per_node: 8,
+            gpus_per_node: 8,
+            start_deadline: "9m".parse().unwrap(),
+        }),
     }
 }
 
@@ -122,7 +132,7 @@ fn arguments(job: &Value) -> Vec<&str> {
 /// Every kind of pod that there is.
 fn every_pod() -> Vec<(Stage, Value)> {
     let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    [Stage::Snapshot, Stage::Rollouts, Stage::Verification, Stage::Generation, Stage::Dataset]
+    [Stage::Snapshot, Stage::Rollouts, Stage::Verification, Stage::Generation, Stage::Dataset, Stage::Training]
         .into_iter()
         .map(|stage| (stage, pod(&built_of(stage, &blueprint)).clone()))
         .chain([(Stage::Serving, teacher_pod())])

@@ -54,7 +54,7 @@ fn progress_is_the_share_of_samples_that_are_done_and_one_pod_that_works_is_enou
     scene.have(shards(2, 1), vec![pending("ImagePullBackOff", "nope")]);
     let plan = scene.pass();
     assert_eq!(plan.record.progress, Some((Stage::Rollouts, 30)), "a shard of three is done");
-    scene.observed.live = Some(Live { done: 4, tokens: 9_000 });
+    scene.observed.live = Some(Live::Rollouts(LiveRollouts { done: 4, tokens: 9_000 }));
     let plan = scene.pass();
     assert_eq!(plan.record.progress, Some((Stage::Rollouts, 70)));
     let said = message_of(&plan, ConditionType::RolledOut);

@@ -7,6 +7,7 @@ mod failures;
 mod generation;
 mod owner;
 mod starting;
+mod training;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,12 +15,12 @@ use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{Artifact, BudgetSlice, Failure, FailureClass, StageResult, Termination, Usage, VerificationCounts},
     run::{GenerationTotals, Phase},
-    values::{Measure, Sha256, Stage},
+    values::{Measure, Precision, Sha256, Stage},
 };
 
 use super::{
     BatchWork, Finding, Intent, Make, Observed, Plan, Policy, Rehearsal, Removable, RunSnapshot, RunWork,
-    SnapshotIntent, Work,
+    SnapshotIntent, TrainingWork, Work,
     conditions::{ConditionType, Truth},
     plan,
     record::{AttemptOutcome, Record},
@@ -28,7 +29,8 @@ use super::{
 };
 use crate::{
     facts::{
-        BatchFacts, BatchResult, JobEnd, JobFacts, JobFailure, Live, PodFacts, PodPhase, TeacherFacts, Trouble, Uid,
+        BatchFacts, BatchResult, JobEnd, JobFacts, JobFailure, Live, LiveRollouts, LiveTraining, PodFacts, PodPhase,
+        TeacherFacts, Trouble, Uid,
     },
     names::{Kind, Owner},
 };
@@ -52,6 +54,7 @@ pub(super) fn intent() -> Intent {
         start_deadline: SignedDuration::from_mins(15),
         keep_succeeded: SignedDuration::from_hours(24),
         keep_failed: SignedDuration::from_hours(168),
+        student_claim: Some("models".into()),
         work: Some(Work::Run(Box::new(RunWork {
             accepted: 16,
             first_share: "0.625".parse().unwrap(),
@@ -62,6 +65,14 @@ pub(super) fn intent() -> Intent {
             dataset: digest('d'),
             budget: BudgetSlice::default(),
             max_duration: None,
+            training: TrainingWork {
+                max_attempts: 3,
+                start_deadline: SignedDuration::from_mins(10),
+                learning_rate: "5e-5".parse().unwrap(),
+                precision: Precision::Fp32,
+            },
+            evaluates: false,
+            serves: false,
         }))),
     }
 }
@@ -128,6 +139,18 @@ pub(super) fn dataset(first: u64, second: u64, complete: bool, dry: bool) -> Ter
     })
 }
 
+/// What rank 0 says that has published the model.
+pub(super) fn trained(steps: u32, loss: f64) -> Termination {
+    Termination::succeeded(StageResult::Training {
+        manifest: Artifact { path: "model/manifest.json".into(), sha256: "5a".repeat(32) },
+        steps,
+        loss,
+        eval_loss: Some(1.5),
+        learning_rate: 5e-5,
+        warmup_steps: steps / 10,
+    })
+}
+
 /// What the totals of a batch are that accepted so many of 8 samples.
 pub(super) fn totals(first: u64, second: u64) -> GenerationTotals {
     super::totals::counted(&counts(first, second), None, &GenerationTotals::default())
@@ -190,6 +213,7 @@ pub(super) fn pod(phase: PodPhase, message: Option<&Termination>) -> PodFacts {
         message: message.map(|message| message.to_json().into()),
         image: Some("registry.example/rollout@sha256:77".into()),
         trouble: None,
+        disrupted: false,
     }
 }
 

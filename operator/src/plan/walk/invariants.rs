@@ -1,7 +1,10 @@
 //! What must hold after every step of a walk.
 
-use super::world::{FIRST, SAMPLES};
+use sera_crds::{run::Phase, values::Stage};
+
+use super::world::{FIRST, SAMPLES, World};
 use crate::plan::{
+    Work,
     conditions::{ConditionType, Truth},
     record::{Generation, Record},
 };
@@ -55,6 +58,16 @@ pub(super) fn assert_history(before: &Record, after: &Record) {
     if before.dataset.is_some() {
         assert_eq!(before.dataset, after.dataset, "a dataset is written once");
     }
+    if before.model.is_some() {
+        assert_eq!(before.model, after.model, "a model is written once");
+    }
+    if before.phase.is_some_and(Phase::is_terminal) && after.phase != before.phase {
+        assert!(
+            after.observed_generation > before.observed_generation,
+            "the API lets no other phase follow {:?}",
+            before.phase
+        );
+    }
     let (Some(old), Some(new)) = (&before.generation, &after.generation) else {
         assert!(before.generation.is_none(), "what was counted is forgotten");
         return;
@@ -63,5 +76,45 @@ pub(super) fn assert_history(before: &Record, after: &Record) {
     assert!(new.totals.attempted >= old.totals.attempted && new.totals.tokens >= old.totals.tokens);
     for batch in old.batches.iter().filter(|batch| batch.number > new.folded.through) {
         assert!(new.batches.iter().any(|known| known.number == batch.number), "batch {} is lost", batch.number);
+    }
+}
+
+impl World {
+    pub(super) fn assert_invariants(&self) {
+        assert!(self.children.at_work().count() <= 1, "two Jobs at work: {:#?}", self.children);
+        for (name, times) in &self.made {
+            assert!(*times <= 1 + self.deleted_by_hand, "{name} was made {times} times");
+        }
+        let record = &self.object.record;
+        let Some(observed) = record.observed_generation else { return };
+        assert!(observed <= self.object.generation);
+        assert_conditions(record, observed);
+        for stage in [Stage::Snapshot, Stage::Dataset, Stage::Training] {
+            let is_under_way = record.attempts.get(&stage).is_some_and(|attempt| attempt.end.is_none());
+            assert!(
+                !is_under_way || record.locked.contains(&stage),
+                "{stage} is under way, and its part is not locked"
+            );
+        }
+        let is_run = matches!(self.object.intent.work, Some(Work::Run(_)));
+        assert!(
+            !is_run || !record.conditions.holds(ConditionType::Ready) || record.model.is_some(),
+            "ready without a model"
+        );
+        let comes_after = |stage: Stage, before: ConditionType| {
+            assert!(
+                !record.attempts.contains_key(&stage) || record.conditions.holds(before),
+                "{stage} has begun before {before} holds"
+            );
+        };
+        comes_after(Stage::Rollouts, ConditionType::Snapshotted);
+        if matches!(self.object.intent.work, Some(Work::Batch(_))) {
+            comes_after(Stage::Verification, ConditionType::RolledOut);
+        }
+        comes_after(Stage::Dataset, ConditionType::Generated);
+        comes_after(Stage::Training, ConditionType::DatasetBuilt);
+        if let Some(generation) = &record.generation {
+            assert_counts(generation);
+        }
     }
 }

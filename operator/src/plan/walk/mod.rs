@@ -2,12 +2,18 @@
 //! steps, Jobs and batches that end, hang, vanish or lose their last words, and an owner who changes their mind. After every step the invariants must
 //! hold; and from wherever a walk ends, a quiet time must lead to the end of what is asked for.
 
+mod children;
+mod happening;
 mod invariants;
+mod quiet;
 mod world;
 
 use proptest::prelude::*;
 
-use self::world::{World, happening};
+use self::{
+    happening::{happening, happening_to_a_training},
+    world::World,
+};
 use super::tests::{batch_intent, intent};
 
 proptest! {
@@ -26,7 +32,20 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happens_to_a_run_every_batch_counts_once_and_a_quiet_time_ends_in_a_dataset(
+    fn whatever_happens_to_a_training_one_gang_is_at_work_and_a_quiet_time_ends_in_a_model(
+        happenings in proptest::collection::vec(happening_to_a_training(), 1..320)
+    ) {
+        let mut world = World::of(intent());
+        world.calms_down_until(|record| record.dataset.is_some());
+        for happening in happenings {
+            world.happens(happening);
+            world.assert_invariants();
+        }
+        world.calms_down();
+    }
+
+    #[test]
+    fn whatever_happens_to_a_run_every_batch_counts_once_and_a_quiet_time_ends_in_a_model(
         happenings in proptest::collection::vec(happening(), 1..240)
     ) {
         let mut world = World::of(intent());
@@ -57,6 +76,7 @@ fn what_nothing_disturbs_takes_one_attempt_a_stage_and_no_clock() {
             "billing-3f2c9-d1",
             "billing-3f2c9-g1",
             "billing-3f2c9-s1",
+            "billing-3f2c9-t1",
             "billing-4"
         ]
     );

@@ -2,24 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proptest::prelude::*;
-use sera_crds::{
-    contract::{FailureClass, Termination},
-    run::Phase,
-    values::Stage,
-};
+use sera_crds::{contract::Termination, run::Phase, values::Stage};
 
-use super::invariants::{assert_conditions, assert_counts, assert_history};
-use crate::facts::{BatchFacts, BatchResult, JobFacts, PodFacts, PodPhase, TeacherFacts, Uid};
+use super::{children::Children, happening::Happening, invariants::assert_history};
+use crate::facts::{BatchFacts, BatchResult, JobFacts, Live, LiveTraining, PodFacts, PodPhase, Trouble, Uid};
 use crate::plan::{
-    Finding, Intent, Make, Observed, Plan, Removable, Work,
-    conditions::ConditionType,
-    plan,
-    record::Record,
+    Finding, Intent, Make, Observed, Plan, Removable, Work, plan,
+    record::{AttemptOutcome, Record},
     settle::{Made, settle},
     sight::Evidence,
     tests::{
-        at, child, counts, dataset, digest, ended, failure, job_of, owner, pod, policy, success, teacher, totals,
+        at, child, counts, dataset, digest, failure, job_of, owner, pod, policy, success, teacher, totals, trained,
         verified,
     },
 };
@@ -29,139 +22,41 @@ pub(super) const FIRST: u64 = 4;
 pub(super) const SECOND: u64 = 3;
 /// How many samples a batch has.
 pub(super) const SAMPLES: u64 = 8;
-
-/// One thing that happens.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Happening {
-    /// A leader reads the object's newest version into its cache.
-    SeesObject(usize),
-    /// A leader reads the newest Jobs, pods, batches and teachers into its cache.
-    SeesChildren(usize),
-    /// A leader plans from its cache.
-    Plans(usize),
-    /// A leader carries out what it planned last, and writes status.
-    Acts(usize),
-    /// A leader carries out what it planned last, and dies before it writes status.
-    Dies(usize),
-    /// The Job at work ends well; with or without its last words.
-    Succeeds { silently: bool },
-    /// The Job at work fails.
-    Fails(FailureClass),
-    /// Somebody deletes the Job at work; its pods take their time.
-    IsDeleted,
-    /// A batch is done: the one at this place among those that are not.
-    BatchIsDone(usize),
-    /// Somebody deletes a batch.
-    BatchIsDeleted(usize),
-    /// What is being deleted is gone.
-    Vanishes,
-    /// The teacher answers.
-    TeacherAnswers,
-    /// Somebody deletes the teacher.
-    TeacherIsDeleted,
-    /// The owner suspends or resumes.
-    TogglesSuspend,
-    /// The owner breaks or repairs the spec.
-    TogglesMistake,
-    /// The owner asks for another try.
-    Retries,
-    /// The owner edits the policy, as far as it is not locked.
-    EditsPolicy,
-    /// Time passes.
-    Waits(i64),
-}
-
-pub(super) fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::*;
-    let leader = 0..2_usize;
-    let class =
-        prop_oneof![Just(FailureClass::Configuration), Just(FailureClass::Unavailable), Just(FailureClass::Internal)];
-    prop_oneof![
-        8 => leader.clone().prop_map(SeesObject),
-        8 => leader.clone().prop_map(SeesChildren),
-        12 => leader.clone().prop_map(Plans),
-        12 => leader.clone().prop_map(Acts),
-        2 => leader.prop_map(Dies),
-        4 => any::<bool>().prop_map(|silently| Succeeds { silently }),
-        2 => class.prop_map(Fails),
-        2 => Just(IsDeleted),
-        6 => (0..3_usize).prop_map(BatchIsDone),
-        1 => (0..4_usize).prop_map(BatchIsDeleted),
-        4 => Just(Vanishes),
-        4 => Just(TeacherAnswers),
-        1 => Just(TeacherIsDeleted),
-        2 => Just(TogglesSuspend),
-        2 => Just(TogglesMistake),
-        2 => Just(Retries),
-        1 => Just(EditsPolicy),
-        4 => (1_i64..400).prop_map(Waits),
-    ]
-}
+/// How many attempts of the training may fail.
+const MAX_ATTEMPTS: u32 = 3;
 
 /// An object as the API server has it.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    version: u64,
-    generation: i64,
-    intent: Intent,
+    pub(super) version: u64,
+    pub(super) generation: i64,
+    pub(super) intent: Intent,
     pub(super) record: Record,
 }
 
-/// The children as the API server has them.
-#[derive(Debug, Clone, Default)]
-struct Children {
-    jobs: BTreeMap<Box<str>, JobAndPods>,
-    batches: BTreeMap<Box<str>, BatchFacts>,
-    teacher: Option<TeacherFacts>,
-}
-
-/// A Job, and its pods that do not run.
-type JobAndPods = (Arc<JobFacts>, Vec<Arc<PodFacts>>);
-
 #[derive(Debug, Clone)]
-struct Leader {
-    object: Object,
-    children: Children,
-    planned: Option<(u64, Observed, Plan)>,
+pub(super) struct Leader {
+    pub(super) object: Object,
+    pub(super) children: Children,
+    pub(super) planned: Option<(u64, Observed, Plan)>,
 }
 
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: i64,
     pub(super) object: Object,
-    children: Children,
-    leaders: [Leader; 2],
+    pub(super) children: Children,
+    pub(super) leaders: [Leader; 2],
     /// How often a child of each name was made.
     pub(super) made: BTreeMap<Box<str>, u32>,
-    deleted_by_hand: u32,
+    pub(super) deleted_by_hand: u32,
     /// Whether the owner ever held the object.
     pub(super) was_held: bool,
-    edits: u32,
-}
-
-impl Children {
-    fn at_work(&self) -> impl Iterator<Item = &Arc<JobFacts>> {
-        self.jobs.values().map(|(job, _)| job).filter(|job| job.end.is_none())
-    }
-
-    fn end(&mut self, failure: Option<&str>, said: Option<&Termination>) {
-        let Some(job) = self.at_work().find(|job| !job.deleting).cloned() else { return };
-        let phase = if failure.is_none() { PodPhase::Succeeded } else { PodPhase::Failed };
-        let pod = PodFacts { job: job.uid.clone(), ..pod(phase, said) };
-        self.jobs.insert(job.name.clone(), (Arc::new(ended(JobFacts::clone(&job), failure)), vec![Arc::new(pod)]));
-    }
-
-    fn delete_job(&mut self, name: &str) {
-        if let Some((job, _)) = self.jobs.get_mut(name) {
-            *job = Arc::new(JobFacts { deleting: true, ..JobFacts::clone(job) });
-        }
-    }
-
-    fn vanish(&mut self) {
-        self.jobs.retain(|_, (job, _)| !job.deleting);
-        self.batches.retain(|_, batch| !batch.deleting);
-        self.teacher = self.teacher.take().filter(|teacher| !teacher.deleting);
-    }
+    pub(super) edits: u32,
+    /// What rank 0 said last.
+    pub(super) live: Option<Live>,
+    /// How many attempts of the training have failed since its owner last asked for another try.
+    pub(super) failed: u32,
 }
 
 impl World {
@@ -176,6 +71,8 @@ impl World {
             deleted_by_hand: 0,
             was_held: false,
             edits: 0,
+            live: None,
+            failed: 0,
             object,
         }
     }
@@ -193,6 +90,19 @@ impl World {
             }
             Happening::Fails(class) => {
                 self.children.end(Some("FailedIndexes"), Some(&Termination::failed(failure(class))));
+            }
+            // Of other stages Kubernetes ignores a pod that is taken away, and starts another.
+            Happening::IsDisrupted(how) if self.trains() => self.children.disrupt(how),
+            Happening::IsDisrupted(_) => {}
+            Happening::IsHeldUp { for_want_of_room } => self.is_held_up(for_want_of_room),
+            Happening::Starts => self.children.change_gang(|job| {
+                job.ready = job.active;
+                Vec::new()
+            }),
+            Happening::TogglesQueue => self.toggles_queue(),
+            Happening::Tells(step) => {
+                let live = LiveTraining { step, total_steps: 96, loss: Some(1.5), ..LiveTraining::default() };
+                self.live = Some(Live::Training(live));
             }
             Happening::IsDeleted => {
                 let at_work = self.children.at_work().next().map(|job| job.name.clone());
@@ -235,6 +145,35 @@ impl World {
         }
     }
 
+    /// Whether a gang is at work.
+    fn trains(&self) -> bool {
+        let stage = |job: &Arc<JobFacts>| owner().job_of(&job.name).map(|(stage, _)| stage);
+        self.children.at_work().any(|job| stage(job) == Some(Stage::Training))
+    }
+
+    fn is_held_up(&mut self, for_want_of_room: bool) {
+        let created = at(self.now);
+        self.children.change_gang(|job| {
+            if job.suspended {
+                return Vec::new();
+            }
+            job.ready = 1;
+            let reason = if for_want_of_room { "Unschedulable" } else { "ImagePullBackOff" };
+            let trouble = Some(Trouble { reason: reason.into(), message: "words".into() });
+            vec![PodFacts { index: 1, job: job.uid.clone(), created, trouble, ..pod(PodPhase::Pending, None) }]
+        });
+    }
+
+    fn toggles_queue(&mut self) {
+        let now = at(self.now);
+        self.children.change_gang(|job| {
+            job.suspended = !job.suspended;
+            (job.active, job.ready) = if job.suspended { (0, 0) } else { (2, 2) };
+            job.started = (!job.suspended).then_some(now);
+            Vec::new()
+        });
+    }
+
     fn edit(&mut self, change: impl FnOnce(&mut Intent)) {
         change(&mut self.object.intent);
         self.object.generation += 1;
@@ -275,6 +214,7 @@ impl World {
             Stage::Verification => verified(counts(6, 4)),
             Stage::Generation => dataset(first.min(10), second.min(6), first >= 10 && second >= 6, true),
             Stage::Dataset => dataset(10, 6, true, false),
+            Stage::Training => trained(96, 0.25),
             _ => success(),
         })
     }
@@ -309,7 +249,7 @@ impl World {
             defaults_problem: None,
             jobs: children.jobs.values().map(|(job, _)| Arc::clone(job)).collect(),
             evidence,
-            live: None,
+            live: self.live.filter(|_| self.trains()),
             teacher: children.teacher.clone().map(Arc::new),
             batches: batches.into_values().map(Arc::new).collect(),
             lingering: Vec::new(),
@@ -340,6 +280,15 @@ impl World {
                     if self.children.at_work().any(|job| job.name != name) {
                         return;
                     }
+                    if stage == Stage::Training {
+                        if self.children.teacher.is_some() {
+                            return;
+                        }
+                        assert!(
+                            self.object.record.locked.contains(&stage),
+                            "a gang is made of what can still be edited"
+                        );
+                    }
                     Made::Job { stage, uid: self.makes_job(name, stage, attempt) }
                 }
                 Make::Batch { number, .. } => Made::Batch { number, uid: self.makes_batch(number) },
@@ -348,9 +297,34 @@ impl World {
         let settled = settle(planned, made, &observed, at(self.now));
         if reports && self.object.version == version && settled.record != self.object.record {
             assert_history(&self.object.record, &settled.record);
+            self.counts_failures(&settled.record);
             self.object.record = settled.record;
             self.object.version += 1;
         }
+    }
+
+    /// Counts the attempts of the training that failed since its owner last asked for another try when none was under way, and holds the plan to
+    /// what may fail. What is disrupted or withdrawn is not counted.
+    fn counts_failures(&mut self, after: &Record) {
+        let before = &self.object.record;
+        let (old, new) = (before.attempts.get(&Stage::Training), after.attempts.get(&Stage::Training));
+        if before.retry != after.retry && old.is_none_or(|attempt| attempt.end.is_some()) {
+            self.failed = 0;
+        }
+        let Some(new) = new else { return };
+        let is_another = old.is_none_or(|old| old.number < new.number);
+        assert!(
+            !is_another || self.failed < MAX_ATTEMPTS,
+            "attempt {} begins after {} failures",
+            new.number,
+            self.failed
+        );
+        let had_ended = !is_another && old.is_some_and(|old| old.end.is_some());
+        if let (Some(end), false) = (&new.end, had_ended) {
+            self.failed += u32::from(matches!(end.outcome, AttemptOutcome::Failed(_) | AttemptOutcome::Lost));
+        }
+        let is_given_up = after.phase == Some(Phase::Failed);
+        assert!(!is_given_up || self.failed == MAX_ATTEMPTS, "given up after {} failures", self.failed);
     }
 
     fn removes(&mut self, kind: Removable, name: &str, uid: &Uid) {
@@ -382,7 +356,10 @@ impl World {
             let times = self.made.entry(name.clone()).or_default();
             *times += 1;
             let uid = Uid::from(format!("{name}-{times}"));
-            let job = JobFacts { uid, created: at(self.now), started: Some(at(self.now)), ..job_of(stage, attempt) };
+            let pods = if stage == Stage::Training { 2 } else { 1 };
+            let (created, started) = (at(self.now), Some(at(self.now)));
+            let size = JobFacts { active: pods, ready: pods, completions: pods, ..job_of(stage, attempt) };
+            let job = JobFacts { uid, created, started, ..size };
             self.children.jobs.insert(name.clone(), (Arc::new(job), Vec::new()));
         }
         self.children.jobs[&name].0.uid.clone()
@@ -399,85 +376,5 @@ impl World {
             self.children.batches.insert(name.clone(), BatchFacts { uid, ..child(number) });
         }
         self.children.batches[&name].uid.clone()
-    }
-
-    pub(super) fn assert_invariants(&self) {
-        assert!(self.children.at_work().count() <= 1, "two Jobs at work: {:#?}", self.children);
-        for (name, times) in &self.made {
-            assert!(*times <= 1 + self.deleted_by_hand, "{name} was made {times} times");
-        }
-        let record = &self.object.record;
-        let Some(observed) = record.observed_generation else { return };
-        assert!(observed <= self.object.generation);
-        assert_conditions(record, observed);
-        if record.attempts.get(&Stage::Snapshot).is_some_and(|attempt| attempt.end.is_none()) {
-            assert!(record.locked.contains(&Stage::Snapshot), "an attempt is under way, and its part is not locked");
-        }
-        let comes_after = |stage: Stage, before: ConditionType| {
-            assert!(
-                !record.attempts.contains_key(&stage) || record.conditions.holds(before),
-                "{stage} has begun before {before} holds"
-            );
-        };
-        comes_after(Stage::Rollouts, ConditionType::Snapshotted);
-        if matches!(self.object.intent.work, Some(Work::Batch(_))) {
-            comes_after(Stage::Verification, ConditionType::RolledOut);
-        }
-        comes_after(Stage::Dataset, ConditionType::Generated);
-        if let Some(generation) = &record.generation {
-            assert_counts(generation);
-        }
-    }
-
-    fn is_through(&self) -> bool {
-        match self.object.intent.work {
-            Some(Work::Batch(_)) => self.object.record.phase == Some(Phase::Succeeded),
-            _ => self.object.record.dataset.is_some(),
-        }
-    }
-
-    /// A time in which nothing goes wrong any more: one leader whose cache is fresh, and programs that succeed.
-    pub(super) fn calms_down(&mut self) {
-        let was_held = self.was_held;
-        if self.object.intent.suspend {
-            self.happens(Happening::TogglesSuspend);
-        }
-        if !self.object.intent.findings.is_empty() {
-            self.happens(Happening::TogglesMistake);
-        }
-        self.was_held = was_held;
-        for _ in 0..256 {
-            for happening in [Happening::SeesObject(0), Happening::SeesChildren(0), Happening::Plans(0)] {
-                self.happens(happening);
-            }
-            let (look_again, has_work) = {
-                let (_, observed, planned) = self.leaders[0].planned.as_ref().unwrap();
-                let has_work =
-                    planned.record != observed.record || !planned.make.is_empty() || !planned.remove.is_empty();
-                (planned.look_again, has_work)
-            };
-            self.happens(Happening::Acts(0));
-            self.assert_invariants();
-            if self.is_through() {
-                return;
-            }
-            let is_at_work = self.children.at_work().next().is_some()
-                || self.children.batches.values().any(|batch| batch.result.is_none())
-                || self.children.teacher.as_ref().is_some_and(|teacher| teacher.ready == 0 || teacher.deleting);
-            if !has_work && !is_at_work {
-                let look = look_again
-                    .expect("nothing to do, nothing at work, and no time to look again: it would sleep for ever");
-                self.now = self.now.max(look.duration_since(at(0)).as_secs());
-            }
-            for happening in [
-                Happening::Vanishes,
-                Happening::TeacherAnswers,
-                Happening::Succeeds { silently: false },
-                Happening::BatchIsDone(0),
-            ] {
-                self.happens(happening);
-            }
-        }
-        panic!("not through after a quiet time: {:#?}", self.object.record);
     }
 }

@@ -1,122 +1,29 @@
 //! How a stage gets done by Jobs: by one attempt after another, each written down before its Job is made, never two at a time. What sets the
 //! stages apart is a [`Task`]; what they make of a result is their own business.
 
+mod kind;
+
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{Failure, StageResult},
-    run::PodRole,
-    values::{Sha256, Stage},
+    values::Stage,
 };
 
+pub(super) use self::kind::{Task, noun};
+pub use self::kind::{crew, role};
 use super::{
-    Given, Intent, Make, Plan, Removable, Removal, Work,
+    Given, Intent, Make, Plan, Removable, Removal,
     cause::{self, Holdup},
     conditions::{ConditionType, Reason, Standing, Truth, Why},
     finding,
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
     sight::{Evidence, Sight, look},
-    telling::{after_end, note_progress, running, samples_done, starting_at, words},
+    telling::{after_end, note_progress, running, starting_at, words},
 };
 use crate::facts::{JobFacts, Trouble};
 
-/// How long a pod may take to start before the attempt is given up for a cause that somebody must repair. The same as the API's default for
-/// `generation.startDeadline`: pulling an image, binding a claim and growing a cluster are as slow for one pod as for many.
-pub(super) const START_DEADLINE: SignedDuration = SignedDuration::from_mins(15);
-
 /// How soon the API server is asked why a Job has no pod; see [`super::sight::is_without_a_pod`].
 const ASK_AFTER: SignedDuration = SignedDuration::from_secs(6);
-
-/// A stage of one object, as far as its attempts are concerned.
-#[derive(Debug, Clone)]
-pub(super) struct Task {
-    /// The stage.
-    pub stage: Stage,
-    /// In a sentence: `the snapshot`.
-    pub noun: &'static str,
-    /// The condition that tells of it.
-    pub condition: ConditionType,
-    /// Whether one Job that succeeds makes the condition true; a check of a run's counts is only a part of its generation.
-    pub completes: bool,
-    /// What its pods are, among the images in status.
-    pub role: PodRole,
-    /// A digest of what it works from, where that may change while it does; an attempt that works from something else is ended.
-    pub inputs: Option<Sha256>,
-    /// How many pods it is divided among.
-    pub shards: u32,
-    /// How many samples it makes.
-    pub samples: u32,
-    /// How long a pod may take to start.
-    pub start_deadline: SignedDuration,
-}
-
-impl Task {
-    /// A stage of the object with this intent.
-    pub(super) fn of(stage: Stage, intent: &Intent) -> Self {
-        let is_a_check =
-            matches!(intent.work, Some(Work::Run(_))) && matches!(stage, Stage::Verification | Stage::Generation);
-        let (shards, samples) = match (stage, &intent.work) {
-            (Stage::Rollouts, Some(Work::Batch(work))) => (work.shards, work.samples),
-            _ => (1, 0),
-        };
-        Self {
-            stage,
-            noun: noun(stage),
-            condition: if is_a_check { Stage::Generation } else { stage }.into(),
-            completes: !is_a_check,
-            role: role(stage),
-            inputs: inputs(stage, intent),
-            shards,
-            samples,
-            start_deadline: if stage == Stage::Rollouts { intent.start_deadline } else { START_DEADLINE },
-        }
-    }
-
-    /// Whether what its programs say at their end is needed: the samples of a shard are in the store, and the verification counts them there.
-    fn is_told_by_its_pods(&self) -> bool {
-        self.stage != Stage::Rollouts
-    }
-
-    /// Whether it locks a part of the spec by itself. Generation is locked with its first batch, and a batch is immutable.
-    fn locks(&self) -> bool {
-        matches!(self.stage, Stage::Snapshot | Stage::Dataset)
-    }
-}
-
-/// A stage's Jobs in a sentence.
-pub(super) const fn noun(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Snapshot => "the snapshot",
-        Stage::Generation => "the dry run of the dataset",
-        Stage::Rollouts => "the rollouts",
-        Stage::Verification => "the verification",
-        Stage::Dataset => "the dataset",
-        Stage::Training => "the training",
-        Stage::Evaluation => "the evaluation",
-        Stage::Serving => "the serving",
-    }
-}
-
-/// What a stage's pods are.
-pub const fn role(stage: Stage) -> PodRole {
-    match stage {
-        Stage::Snapshot => PodRole::Snapshot,
-        Stage::Rollouts => PodRole::Rollout,
-        Stage::Verification => PodRole::Verify,
-        Stage::Generation | Stage::Dataset => PodRole::Dataset,
-        Stage::Training => PodRole::Train,
-        Stage::Evaluation => PodRole::Evaluate,
-        Stage::Serving => PodRole::Serve,
-    }
-}
-
-fn inputs(stage: Stage, intent: &Intent) -> Option<Sha256> {
-    match (stage, intent.work.as_ref()?) {
-        (Stage::Verification, Work::Batch(work)) => Some(work.policy.settings.clone()),
-        (Stage::Verification, Work::Run(work)) => Some(work.policy.settings.clone()),
-        (Stage::Generation, Work::Run(work)) => Some(work.dataset.clone()),
-        _ => None,
-    }
-}
 
 /// Whether an attempt of a stage is under way.
 pub(super) fn is_under_way(record: &Record, stage: Stage) -> bool {
@@ -175,11 +82,14 @@ fn begin(plan: &mut Plan, given: Given<'_>, task: &Task, previous: Option<&Attem
     if let Some(held) = held(intent) {
         return held;
     }
-    if let Some((previous, due)) = previous.and_then(|attempt| Some((attempt, attempt.next_due(pen.generation)?)))
-        && due > pen.now
-    {
-        plan.look_again_at(due);
-        return after_end(task, previous, due);
+    if let Some((previous, due)) = previous.and_then(|attempt| Some((attempt, attempt.next_due(pen.generation)?))) {
+        if task.is_given_up_after(previous) {
+            return after_end(task, previous, due);
+        }
+        if due > pen.now {
+            plan.look_again_at(due);
+            return after_end(task, previous, due);
+        }
     }
     if observed.jobs.iter().any(|job| job.end.is_none()) {
         return Standing::Reconciling(Why::new(
@@ -187,10 +97,10 @@ fn begin(plan: &mut Plan, given: Given<'_>, task: &Task, previous: Option<&Attem
             "an earlier attempt's Job is still going away: its pods may be at work until it is gone",
         ));
     }
-    let attempt = Attempt { inputs: task.inputs.clone(), ..Attempt::after(previous, observed.generation, pen.now) };
+    let attempt = task.next(previous, observed.generation, pen.now);
     let standing = under_way(&mut plan.record, task, &attempt, starting_at(task, &attempt), given);
     if task.completes {
-        plan.record.times.entry(task.stage).or_insert(StageTime::from(pen.now));
+        plan.record.times.entry(task.stage).or_insert(StageTime::from(pen.now)).ended = None;
     }
     plan.record.attempts.insert(task.stage, attempt);
     if task.locks() {
@@ -217,8 +127,9 @@ fn follow(
         plan.record.attempts.insert(task.stage, attempt.clone());
     }
     let is_out_of_date = attempt.inputs != task.inputs;
-    let why = match look(&attempt, evidence, task.is_told_by_its_pods()) {
+    let why = match look(&attempt, evidence, task.team()) {
         Sight::Failed(failure) => return Some(end(plan, given, task, attempt, AttemptOutcome::Failed(failure))),
+        Sight::Disrupted(words) => return Some(disrupt(plan, given, task, attempt, &words)),
         Sight::Silent | Sight::Gone => return Some(end(plan, given, task, attempt, AttemptOutcome::Lost)),
         // What it was to work from has changed, so that its result would be thrown away.
         _ if is_out_of_date => return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn)),
@@ -236,20 +147,41 @@ fn follow(
             Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone")
         }
         Sight::Queued => Why::new(Reason::Queued, "the Job is suspended: it waits for its queue to admit it"),
-        Sight::Starting { since, holdup } => match starting(plan, given, task, &attempt, since, holdup) {
-            Ok(why) => why,
-            Err(failure) => return Some(end(plan, given, task, attempt, AttemptOutcome::Failed(failure))),
-        },
+        Sight::Starting { since, holdup, holds_places } => {
+            match starting(plan, given, task, &attempt, since, holdup, holds_places) {
+                Start::Awaited(why) => why,
+                Start::Failed(failure) => {
+                    return Some(end(plan, given, task, attempt, AttemptOutcome::Failed(failure)));
+                }
+                Start::GivenBack(words) => return Some(disrupt(plan, given, task, attempt, &words)),
+            }
+        }
+        Sight::Between => said_before(&plan.record, task).unwrap_or_else(|| starting_at(task, &attempt)),
         Sight::Running { earlier } => {
-            let done = samples_done(task, evidence, given.observed.live);
-            note_progress(&mut plan.record, task, done);
-            running(task, &attempt, done, given.observed.live, earlier.as_ref())
+            note_progress(&mut plan.record, task, evidence, given.observed.live);
+            running(task, &attempt, evidence, given.observed.live, earlier.as_ref())
         }
     };
     Some(under_way(&mut plan.record, task, &attempt, why, given))
 }
 
-/// What is said of a pod that has not started; or, once that has gone on for too long, why the attempt failed.
+/// What was said of an attempt that nothing held up.
+fn said_before(record: &Record, task: &Task) -> Option<Why> {
+    let said = record.conditions.get(task.condition)?;
+    (said.reason == Reason::Progressing.as_str()).then(|| Why::new(Reason::Progressing, said.message.clone()))
+}
+
+/// What becomes of an attempt whose pods have not started.
+enum Start {
+    /// They are waited for.
+    Awaited(Why),
+    /// They did not start in time, or never will.
+    Failed(Failure),
+    /// Some wait for room while others of their gang hold some, which is given back: two such gangs could wait for each other for ever.
+    GivenBack(String),
+}
+
+/// What is said of a pod that has not started; or, once that has gone on for too long, how the attempt ends.
 fn starting(
     plan: &mut Plan,
     given: Given<'_>,
@@ -257,7 +189,8 @@ fn starting(
     attempt: &Attempt,
     since: Option<Timestamp>,
     holdup: Option<Holdup>,
-) -> Result<Why, Failure> {
+    holds_places: bool,
+) -> Start {
     let now = given.pen.now;
     let deadline = since.map(|since| later(since, task.start_deadline));
     let is_over = deadline.is_some_and(|deadline| deadline <= now);
@@ -267,12 +200,16 @@ fn starting(
         }
     }
     match holdup {
-        Some(Holdup::Waiting(Trouble { reason, message })) => Ok(Why::said(&reason, message)),
-        Some(Holdup::Configuration(failure)) => Err(failure),
-        Some(Holdup::Retrying(failure)) if is_over => Err(failure),
-        Some(Holdup::Retrying(failure)) => Ok(Why::said(&failure.reason, words(&failure))),
-        None if is_over => Err(cause::of_a_pod_that_never_started(task.start_deadline)),
-        None => Ok(starting_at(task, attempt)),
+        Some(Holdup::Waiting(Trouble { reason, message })) if is_over && holds_places => Start::GivenBack(format!(
+            "not all of its pods found room within {:#} ({reason}: {message}), and those that had some gave it back",
+            task.start_deadline
+        )),
+        Some(Holdup::Waiting(Trouble { reason, message })) => Start::Awaited(Why::said(&reason, message)),
+        Some(Holdup::Configuration(failure)) => Start::Failed(failure),
+        Some(Holdup::Retrying(failure)) if is_over => Start::Failed(failure),
+        Some(Holdup::Retrying(failure)) => Start::Awaited(Why::said(&failure.reason, words(&failure))),
+        None if is_over => Start::Failed(cause::of_a_pod_that_never_started(task.start_deadline)),
+        None => Start::Awaited(starting_at(task, attempt)),
     }
 }
 
@@ -321,6 +258,9 @@ pub(super) fn end(
         plan.record.remember(PastFailure { stage: task.stage, attempt: attempt.number, at: pen.now, failure });
     }
     attempt.finish(outcome, pen.now);
+    if let Some(time) = plan.record.times.get_mut(&task.stage).filter(|_| task.is_given_up_after(&attempt)) {
+        time.ended = Some(pen.now);
+    }
     let due = attempt.next_due(pen.generation).unwrap_or(pen.now);
     let standing = after_end(task, &attempt, due);
     let why =
@@ -334,11 +274,21 @@ pub(super) fn end(
     held(given.intent).unwrap_or(standing)
 }
 
+/// Writes down that an attempt ended because its pods were taken away, or were given back; `words` say how.
+fn disrupt(plan: &mut Plan, given: Given<'_>, task: &Task, attempt: Attempt, words: &str) -> Standing {
+    let number = attempt.number;
+    let standing = end(plan, given, task, attempt, AttemptOutcome::Disrupted);
+    let why = Why::new(Reason::Disrupted, format!("attempt {number} of {}: {words}; this is no failure", task.noun));
+    plan.record.conditions.set(given.pen, task.condition, Truth::False, why);
+    standing
+}
+
 /// Where an object stands while an attempt is under way. One that stalled for its owner's mistake stays stalled while the operator tries again by
 /// itself, and leaves that state by a success or a change: else a health check would flap with every attempt.
 fn under_way(record: &mut Record, task: &Task, attempt: &Attempt, why: Why, given: Given<'_>) -> Standing {
     let stalled = record.conditions.get(ConditionType::Stalled).filter(|stalled| {
         attempt.failures > 0
+            && stalled.generation == given.pen.generation
             && record.conditions.get(task.condition).is_some_and(|known| known.reason == stalled.reason)
     });
     if let Some(stalled) = stalled {

@@ -1,0 +1,144 @@
+//! The gang that trains: told alike, found by name, with the devices it needs, and ended by the first pod that fails.
+
+use sera_crds::contract::TrainingPlan;
+
+use super::*;
+
+/// A gang whose pods are of `pods`, each with so many GPUs.
+fn gang(pods: Value, gpus: u32) -> Value {
+    let mut blueprint = blueprint("s3://acme/sera", settings(pods));
+    if let Some(training) = &mut blueprint.training {
+        (training.gpus_per_node, training.ranks_per_node) = (gpus, gpus.max(2));
+    }
+    built_of(Stage::Training, &blueprint)
+}
+
+fn resources(job: &Value) -> &Value {
+    &pod(job)["containers"][0]["resources"]
+}
+
+#[test]
+fn a_trainer_is_told_its_gang_and_its_plan() {
+    let job = gang(json!({}), 8);
+    assert_eq!(job["metadata"]["name"], "billing-3f2c9-t3");
+    assert_eq!(
+        arguments(&job),
+        [
+            "train",
+            "--student=/mnt/student/q/Qwen3-8B",
+            "--attempt=3",
+            "--nodes=2",
+            "--ranks-per-node=8",
+            "--node-rank=$(JOB_COMPLETION_INDEX)",
+            "--master-addr=billing-3f2c9-t3-0.billing-3f2c9-ranks",
+            "--master-port=29500",
+            "--rendezvous-id=billing-3f2c9-t3",
+            "--rank-timeout=30s",
+            "--start-deadline=9m",
+            "--listen=0.0.0.0:8080",
+            "--store=s3://acme/sera/ml/billing/3f2c9a10-0000",
+            "--store-credentials=/etc/sera/store",
+            "--store-credentials-field=spec.output.credentialsSecretRef",
+            "--scratch=/tmp/work",
+            "--termination-message=/dev/termination-log",
+        ]
+    );
+    let variables = pod(&job)["containers"][0]["env"].as_array().unwrap();
+    assert_eq!((variables.len(), &variables[0]["name"]), (1, &json!("SERA_TRAINING")));
+    let plan: TrainingPlan = serde_json::from_str(variables[0]["value"].as_str().unwrap()).unwrap();
+    assert_eq!(plan, TrainingPlan { epochs: 7, context_length: 4_096, ..TrainingPlan::default() });
+    assert_eq!(pod(&job)["containers"][0]["image"], "registry.example/trainer:1");
+}
+
+#[test]
+fn a_student_that_is_built_in_needs_no_claim() {
+    let mut blueprint = blueprint("pvc://data/sera", PodSettings::default());
+    blueprint.training.as_mut().unwrap().student = "builtin://tiny".parse().unwrap();
+    let job = built_of(Stage::Training, &blueprint);
+    assert!(arguments(&job).contains(&"--student=builtin://tiny"));
+    assert!(arguments(&job).contains(&"--store=file:///mnt/store/sera/ml/billing/3f2c9a10-0000"));
+    let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(mounts.contains(&json!({"name": "store", "mountPath": "/mnt/store"})), "it writes its checkpoints there");
+    assert!(mounts.iter().all(|mount| mount["name"] != "student"));
+}
+
+#[test]
+fn a_students_claim_is_not_written_to() {
+    let job = gang(json!({}), 1);
+    let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(mounts.contains(&json!({"name": "student", "mountPath": "/mnt/student", "readOnly": true})), "{mounts:?}");
+}
+
+#[test]
+fn a_pod_a_node_starts_and_the_first_that_fails_ends_all_with_a_word_on_whose_doing_it_was() {
+    let job = gang(json!({}), 1);
+    let spec = &job["spec"];
+    assert_eq!(
+        (&spec["completionMode"], &spec["completions"], &spec["parallelism"]),
+        (&json!("Indexed"), &json!(2), &json!(2))
+    );
+    assert_eq!((&spec["backoffLimit"], spec.get("backoffLimitPerIndex")), (&json!(0), None));
+    let rules = spec["podFailurePolicy"]["rules"].as_array().unwrap();
+    assert!(
+        rules.iter().all(|rule| rule["action"] == "FailJob"),
+        "an ignored pod would come back to a gang that is gone"
+    );
+    assert_eq!(rules[0]["onPodConditions"], json!([{"type": "DisruptionTarget", "status": "True"}]));
+    assert_eq!(rules[1]["onExitCodes"]["values"], json!([143]));
+    assert!(spec.get("activeDeadlineSeconds").is_none(), "a training may take days");
+    assert!(pod(&job)["terminationGracePeriodSeconds"].as_i64().unwrap() >= 600, "a checkpoint takes its time");
+}
+
+#[test]
+fn ranks_are_found_by_name_before_any_of_them_is_ready() {
+    let service = serde_json::to_value(service_of(&owner(), Stage::Training).unwrap()).unwrap();
+    let job = gang(json!({}), 1);
+    assert_eq!(service["metadata"]["name"], pod(&job)["subdomain"]);
+    assert_eq!(owner().rank_host("billing-3f2c9-t3", 0), "billing-3f2c9-t3-0.billing-3f2c9-ranks.ml.svc");
+    assert_eq!(
+        (&service["spec"]["clusterIP"], &service["spec"]["publishNotReadyAddresses"]),
+        (&json!("None"), &json!(true))
+    );
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    for (key, value) in service["spec"]["selector"].as_object().unwrap() {
+        assert_eq!(labels[key], *value);
+    }
+    assert_ne!(
+        service["spec"]["selector"],
+        serde_json::to_value(service_of(&owner(), Stage::Rollouts)).unwrap()["spec"]["selector"]
+    );
+}
+
+#[test]
+fn a_pod_has_a_gpu_for_each_rank_unless_its_owner_names_devices() {
+    assert_eq!(resources(&gang(json!({}), 8))["limits"]["nvidia.com/gpu"], "8");
+    assert!(resources(&gang(json!({}), 0))["limits"].get("nvidia.com/gpu").is_none());
+    let roomy = json!({"resources": {"limits": {"memory": "1Ti"}, "requests": {"cpu": "90"}}});
+    assert_eq!(
+        *resources(&gang(roomy, 4)),
+        json!({"limits": {"memory": "1Ti", "nvidia.com/gpu": "4"}, "requests": {"cpu": "90"}})
+    );
+    let others = json!({"resources": {"limits": {"memory": "1Ti", "amd.com/gpu": "4"}}});
+    assert_eq!(*resources(&gang(others.clone(), 4)), others["resources"]);
+}
+
+#[test]
+fn shared_memory_is_as_large_as_is_said_and_where_ranks_share_gpus_there_is_some() {
+    let shared = |job: &Value| {
+        let volumes = pod(job)["volumes"].as_array().unwrap();
+        volumes.iter().find(|volume| volume["name"] == "shm").map(|volume| volume["emptyDir"].clone())
+    };
+    let memory = |size: &str| Some(json!({"medium": "Memory", "sizeLimit": size}));
+    assert_eq!(shared(&gang(json!({"shmSize": "64Gi"}), 8)), memory("64Gi"));
+    assert_eq!(shared(&gang(json!({}), 2)), memory("16Gi"));
+    assert_eq!(shared(&gang(json!({}), 1)), None, "the runtime's own is enough");
+}
+
+#[test]
+fn a_queued_gang_is_admitted_as_a_whole() {
+    let job = gang(json!({"queueName": "gpu"}), 1);
+    assert_eq!(
+        (&job["spec"]["suspend"], &job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]),
+        (&json!(true), &json!("gpu"))
+    );
+}

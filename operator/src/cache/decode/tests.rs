@@ -1,0 +1,104 @@
+//! What is kept of Jobs and pods as the API server sends them.
+
+use serde_json::json;
+
+use super::*;
+
+fn metadata() -> serde_json::Value {
+    json!({
+        "name": "billing-3f2c9-s1-0-x", "namespace": "ml", "uid": "u-1", "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": {"batch.kubernetes.io/job-completion-index": "7", "sera.dev/owner": "billing"},
+        "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "not-it"},
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true},
+        ],
+        "managedFields": [{"manager": "kubelet", "fieldsV1": {"f:status": {}}}],
+    })
+}
+
+fn pod(status: &serde_json::Value) -> Option<PodFacts> {
+    let pod = json!({"metadata": metadata(), "spec": {"containers": [{"name": "x", "env": []}]}, "status": status});
+    serde_json::from_value::<WatchedPod>(pod).unwrap().facts()
+}
+
+#[test]
+fn of_metadata_only_what_is_asked_for_is_kept() {
+    let decoded: WatchedPod = serde_json::from_value(json!({"metadata": metadata(), "status": {}})).unwrap();
+    assert_eq!(decoded.metadata.managed_fields, None);
+    assert_eq!(decoded.metadata.name.as_deref(), Some("billing-3f2c9-s1-0-x"));
+}
+
+#[test]
+fn a_finished_pod_keeps_the_last_words_of_its_program_and_of_nobody_else() {
+    let facts = pod(&json!({
+        "phase": "Failed",
+        "containerStatuses": [
+            {"name": "istio-proxy", "imageID": "other", "state": {"terminated": {"exitCode": 0, "message": "not this"}}},
+            {"name": "sera", "imageID": "registry/rollout@sha256:77", "state": {"terminated": {
+                "exitCode": 10, "reason": "Error", "message": "said", "finishedAt": "2026-01-01T00:00:09Z"}}},
+        ],
+    }))
+    .unwrap();
+    assert_eq!((facts.phase, facts.exit_code, facts.message.as_deref()), (PodPhase::Failed, Some(10), Some("said")));
+    assert_eq!((facts.job, facts.index), ("job-uid".into(), 7));
+    assert_eq!(facts.finished, Some("2026-01-01T00:00:09Z".parse().unwrap()));
+    assert_eq!(facts.image.as_deref(), Some("registry/rollout@sha256:77"));
+}
+
+#[test]
+fn of_what_holds_a_pod_up_the_most_telling_is_kept() {
+    let reason = |status: &serde_json::Value| pod(status).unwrap().trouble.map(|trouble| trouble.reason.into_string());
+    let scheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"});
+    assert_eq!(reason(&json!({"phase": "Pending", "conditions": [scheduled]})).as_deref(), Some("Unschedulable"));
+    let pulling = json!({"name": "sera", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "nope"}}});
+    assert_eq!(
+        reason(&json!({"phase": "Pending", "containerStatuses": [pulling]})).as_deref(),
+        Some("ImagePullBackOff")
+    );
+    assert_eq!(reason(&json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})).as_deref(), Some("Evicted"));
+    let initializing = json!({"name": "sera", "state": {"waiting": {"reason": "PodInitializing"}}});
+    let sidecar = json!({"name": "slot-0", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}});
+    let both = json!({"phase": "Pending", "containerStatuses": [initializing], "initContainerStatuses": [sidecar]});
+    assert_eq!(reason(&both).as_deref(), Some("ErrImagePull"));
+    let killed = json!({"name": "sera", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
+    assert_eq!(reason(&json!({"phase": "Failed", "containerStatuses": [killed]})).as_deref(), Some("OOMKilled"));
+    assert_eq!(reason(&json!({"phase": "Pending"})), None);
+}
+
+#[test]
+fn a_pod_that_is_taken_away_says_by_whom() {
+    let ended = json!({"name": "sera", "state": {"terminated": {"exitCode": 143, "reason": "Error"}}});
+    let disruption = |status: &str| json!({"type": "DisruptionTarget", "status": status, "reason": "PreemptionByScheduler", "message": "preempted"});
+    let facts = |status| {
+        pod(&json!({"phase": "Failed", "conditions": [disruption(status)], "containerStatuses": [ended]})).unwrap()
+    };
+    let taken = facts("True");
+    assert!(taken.disrupted);
+    assert_eq!(taken.trouble.unwrap().reason.as_ref(), "PreemptionByScheduler", "`Error` tells nothing");
+    assert!(!facts("False").disrupted);
+}
+
+#[test]
+fn a_pod_that_runs_or_that_no_job_controls_is_none_of_ours() {
+    assert_eq!(pod(&json!({"phase": "Running"})), None);
+    let orphan = json!({"metadata": {"name": "x", "uid": "u"}, "status": {"phase": "Pending"}});
+    assert_eq!(serde_json::from_value::<WatchedPod>(orphan).unwrap().facts(), None);
+}
+
+#[test]
+fn a_jobs_end_is_read_from_its_conditions_and_only_where_they_are_true() {
+    let job = |conditions: &serde_json::Value| {
+        let job = json!({"metadata": metadata(), "spec": {"suspend": true}, "status": {"active": 1, "conditions": conditions}});
+        serde_json::from_value::<WatchedJob>(job).unwrap().facts()
+    };
+    let at = "2026-01-01T00:00:09Z";
+    assert_eq!(job(&json!([{"type": "FailureTarget", "status": "True", "lastTransitionTime": at}])).end, None);
+    assert_eq!(job(&json!([{"type": "Complete", "status": "False", "lastTransitionTime": at}])).end, None);
+    let complete = job(&json!([{"type": "Complete", "status": "True", "lastTransitionTime": at}])).end.unwrap();
+    assert_eq!((complete.at, complete.failure), (at.parse().unwrap(), None));
+    let failed = job(
+        &json!([{"type": "Failed", "status": "True", "lastTransitionTime": at, "reason": "PodFailurePolicy", "message": "m"}]),
+    );
+    assert_eq!(failed.end.unwrap().failure.unwrap().reason.as_ref(), "PodFailurePolicy");
+    assert!(failed.suspended && failed.active == 1);
+}

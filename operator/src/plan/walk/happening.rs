@@ -1,0 +1,115 @@
+//! What can happen in a walk, and how often it does.
+
+use proptest::prelude::*;
+use sera_crds::contract::FailureClass;
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Happening {
+    /// A leader reads the object's newest version into its cache.
+    SeesObject(usize),
+    /// A leader reads the newest Jobs, pods, batches and teachers into its cache.
+    SeesChildren(usize),
+    /// A leader plans from its cache.
+    Plans(usize),
+    /// A leader carries out what it planned last, and writes status.
+    Acts(usize),
+    /// A leader carries out what it planned last, and dies before it writes status.
+    Dies(usize),
+    /// The Job at work ends well; with or without its last words.
+    Succeeds { silently: bool },
+    /// The Job at work fails.
+    Fails(FailureClass),
+    /// A pod of the Job at work is taken away: with its node, by the scheduler, or by somebody who stops it.
+    IsDisrupted(usize),
+    /// A pod of the gang at work finds no room, or its image cannot be pulled.
+    IsHeldUp { for_want_of_room: bool },
+    /// All pods of the gang at work have started.
+    Starts,
+    /// The gang's queue takes the Job back, or admits it again.
+    TogglesQueue,
+    /// Rank 0 says how far it is.
+    Tells(u32),
+    /// Somebody deletes the Job at work; its pods take their time.
+    IsDeleted,
+    /// A batch is done: the one at this place among those that are not.
+    BatchIsDone(usize),
+    /// Somebody deletes a batch.
+    BatchIsDeleted(usize),
+    /// What is being deleted is gone.
+    Vanishes,
+    /// The teacher answers.
+    TeacherAnswers,
+    /// Somebody deletes the teacher.
+    TeacherIsDeleted,
+    /// The owner suspends or resumes.
+    TogglesSuspend,
+    /// The owner breaks or repairs the spec.
+    TogglesMistake,
+    /// The owner asks for another try.
+    Retries,
+    /// The owner edits the policy, as far as it is not locked.
+    EditsPolicy,
+    /// Time passes.
+    Waits(i64),
+}
+
+pub(super) fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let leader = 0..2_usize;
+    let class =
+        prop_oneof![Just(FailureClass::Configuration), Just(FailureClass::Unavailable), Just(FailureClass::Internal)];
+    prop_oneof![
+        8 => leader.clone().prop_map(SeesObject),
+        8 => leader.clone().prop_map(SeesChildren),
+        12 => leader.clone().prop_map(Plans),
+        12 => leader.clone().prop_map(Acts),
+        2 => leader.prop_map(Dies),
+        4 => any::<bool>().prop_map(|silently| Succeeds { silently }),
+        2 => class.prop_map(Fails),
+        2 => (0..3_usize).prop_map(IsDisrupted),
+        1 => any::<bool>().prop_map(|for_want_of_room| IsHeldUp { for_want_of_room }),
+        2 => Just(Starts),
+        1 => Just(TogglesQueue),
+        2 => (0..96_u32).prop_map(Tells),
+        2 => Just(IsDeleted),
+        6 => (0..3_usize).prop_map(BatchIsDone),
+        1 => (0..4_usize).prop_map(BatchIsDeleted),
+        4 => Just(Vanishes),
+        4 => Just(TeacherAnswers),
+        1 => Just(TeacherIsDeleted),
+        2 => Just(TogglesSuspend),
+        2 => Just(TogglesMistake),
+        2 => Just(Retries),
+        1 => Just(EditsPolicy),
+        4 => (1_i64..400).prop_map(Waits),
+    ]
+}
+
+/// What happens while a run trains: seldom an end that is good, so that walks get as far as the last attempt that may fail.
+pub(super) fn happening_to_a_training() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let leader = 0..2_usize;
+    prop_oneof![
+        8 => leader.clone().prop_map(SeesObject),
+        8 => leader.clone().prop_map(SeesChildren),
+        12 => leader.clone().prop_map(Plans),
+        12 => leader.clone().prop_map(Acts),
+        1 => leader.prop_map(Dies),
+        6 => prop_oneof![Just(FailureClass::Configuration), Just(FailureClass::Internal)].prop_map(Fails),
+        6 => (0..3_usize).prop_map(IsDisrupted),
+        1 => any::<bool>().prop_map(|for_want_of_room| IsHeldUp { for_want_of_room }),
+        2 => Just(Starts),
+        8 => Just(Vanishes),
+        1 => prop_oneof![
+            any::<bool>().prop_map(|silently| Succeeds { silently }),
+            Just(IsDeleted),
+            Just(TogglesQueue),
+            Just(TogglesSuspend),
+            Just(TogglesMistake),
+            Just(Retries),
+            (0..96_u32).prop_map(Tells),
+        ],
+        8 => (1_i64..400).prop_map(Waits),
+    ]
+}

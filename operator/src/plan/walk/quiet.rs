@@ -1,0 +1,65 @@
+//! The quiet time at a walk's end, in which whatever happened before must come to its end.
+
+use sera_crds::run::Phase;
+
+use super::{happening::Happening, world::World};
+use crate::plan::{record::Record, tests::at};
+
+impl World {
+    /// A quiet time, until everything that is asked for is there.
+    pub(super) fn calms_down(&mut self) {
+        self.calms_down_until(|record| record.phase == Some(Phase::Succeeded));
+    }
+
+    /// A time in which nothing goes wrong any more: one leader whose cache is fresh, programs that succeed, and an owner who helps.
+    pub(super) fn calms_down_until(&mut self, is_through: impl Fn(&Record) -> bool) {
+        let was_held = self.was_held;
+        if self.object.intent.suspend {
+            self.happens(Happening::TogglesSuspend);
+        }
+        if !self.object.intent.findings.is_empty() {
+            self.happens(Happening::TogglesMistake);
+        }
+        self.was_held = was_held;
+        for _ in 0..256 {
+            if self.object.record.phase == Some(Phase::Failed) {
+                self.happens(Happening::Retries);
+            }
+            for happening in [Happening::SeesObject(0), Happening::SeesChildren(0), Happening::Plans(0)] {
+                self.happens(happening);
+            }
+            let (look_again, has_work) = {
+                let (_, observed, planned) = self.leaders[0].planned.as_ref().unwrap();
+                let has_work =
+                    planned.record != observed.record || !planned.make.is_empty() || !planned.remove.is_empty();
+                (planned.look_again, has_work)
+            };
+            self.happens(Happening::Acts(0));
+            self.assert_invariants();
+            if is_through(&self.object.record) {
+                return;
+            }
+            let is_at_work = self.children.at_work().next().is_some()
+                || self.children.batches.values().any(|batch| batch.result.is_none())
+                || self.children.teacher.as_ref().is_some_and(|teacher| teacher.ready == 0 || teacher.deleting);
+            if !has_work && !is_at_work {
+                let look = look_again
+                    .expect("nothing to do, nothing at work, and no time to look again: it would sleep for ever");
+                self.now = self.now.max(look.duration_since(at(0)).as_secs());
+            }
+            if self.children.at_work().any(|job| job.suspended) {
+                self.happens(Happening::TogglesQueue);
+            }
+            for happening in [
+                Happening::Vanishes,
+                Happening::TeacherAnswers,
+                Happening::Starts,
+                Happening::Succeeds { silently: false },
+                Happening::BatchIsDone(0),
+            ] {
+                self.happens(happening);
+            }
+        }
+        panic!("not through after a quiet time: {:#?}", self.object.record);
+    }
+}
