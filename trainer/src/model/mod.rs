@@ -3,12 +3,16 @@
 
 mod block;
 mod config;
+mod lora;
 mod loss;
+mod source;
 #[cfg(test)]
 mod testing;
 mod weights;
 
 pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
 pub use config::{Config, ConfigError, Family};
-pub use loss::{Batch, BatchError, hidden_states, loss, loss_and_gradients};
+pub use lora::{LoraError, LoraSettings};
+pub use loss::{Batch, BatchError, evaluate, hidden_states, loss, loss_and_gradients, train};
+pub use source::{Head, Source, Unit};
 pub use weights::{Layer, Model, QkNorm, WeightsError};
