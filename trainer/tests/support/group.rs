@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 type Message = (&'static str, Box<dyn Any + Send>);
 
 /// One of the ranks.
-pub struct Member {
+pub(crate) struct Member {
     rank: usize,
     /// To and from each rank, itself included.
     to: Vec<Sender<Message>>,
@@ -22,7 +22,7 @@ pub struct Member {
 }
 
 /// All ranks of a group.
-pub fn members(world: usize) -> Vec<Member> {
+pub(crate) fn members(world: usize) -> Vec<Member> {
     let mut to: Vec<Vec<_>> = (0..world).map(|_| Vec::new()).collect();
     let mut members = Vec::new();
     for rank in 0..world {
@@ -35,7 +35,7 @@ pub fn members(world: usize) -> Vec<Member> {
 }
 
 /// What every rank of a group comes to, each in a thread of its own.
-pub fn on_ranks<T: Send>(world: usize, work: impl Fn(Member) -> T + Sync) -> Vec<T> {
+pub(crate) fn on_ranks<T: Send>(world: usize, work: impl Fn(Member) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = members(world).into_iter().map(|member| scope.spawn(move || work(member))).collect();

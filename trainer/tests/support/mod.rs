@@ -1,4 +1,4 @@
 //! What the engine's tests share: ranks as threads of one process, and a small model none of whose sizes divides by four.
 
-pub mod group;
-pub mod model;
+pub(crate) mod group;
+pub(crate) mod model;

@@ -13,10 +13,10 @@ use serde_json::json;
 const VOCABULARY: u32 = 61;
 
 /// Numbers without pattern (splitmix64).
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -25,7 +25,7 @@ impl Numbers {
     }
 
     /// Below `bound`.
-    pub fn below(&mut self, bound: u32) -> u32 {
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
         u32::try_from(self.next() % u64::from(bound)).unwrap()
     }
 
@@ -36,7 +36,7 @@ impl Numbers {
 }
 
 /// Hidden 33, 2 layers, heads 3 over 1 of width 10, feed-forward 45, vocabulary 61.
-pub fn config(family: &str, tied: bool) -> Config {
+pub(crate) fn config(family: &str, tied: bool) -> Config {
     let fields = json!({
         "model_type": family, "hidden_size": 33, "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 10,
         "intermediate_size": 45, "vocab_size": VOCABULARY, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": tied
@@ -77,7 +77,7 @@ fn shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
 }
 
 /// A model with weights that bf16 can hold.
-pub fn model(family: &str, tied: bool) -> Model {
+pub(crate) fn model(family: &str, tied: bool) -> Model {
     let config = config(family, tied);
     let mut numbers = Numbers(7);
     let mut tensors = HashMap::new();
@@ -91,7 +91,7 @@ pub fn model(family: &str, tied: bool) -> Model {
 }
 
 /// A line of `length` tokens the last `trained` of which are to be learnt.
-pub fn line(id: &str, length: usize, trained: usize) -> Line {
+pub(crate) fn line(id: &str, length: usize, trained: usize) -> Line {
     let mut numbers = Numbers(id.bytes().fold(1, |seed, byte| seed * 31 + u64::from(byte)));
     let ids = (0..length).map(|_| numbers.below(VOCABULARY)).collect();
     let loss = (0..length).map(|at| at + trained >= length).collect();
@@ -99,17 +99,17 @@ pub fn line(id: &str, length: usize, trained: usize) -> Line {
 }
 
 /// Four lines of 1, 40, 400 and no trained tokens.
-pub fn uneven() -> Vec<Line> {
+pub(crate) fn uneven() -> Vec<Line> {
     vec![line("one", 5, 1), line("forty", 47, 40), line("many", 411, 400), line("none", 9, 0)]
 }
 
 /// Rank `rank`'s lines of a global batch, dealt in turn.
-pub fn dealt(lines: &[Line], rank: usize, world: usize) -> Vec<Line> {
+pub(crate) fn dealt(lines: &[Line], rank: usize, world: usize) -> Vec<Line> {
     lines.iter().skip(rank).step_by(world).cloned().collect()
 }
 
 /// In f32, undivided, clipped at one.
-pub fn settings(method: Method) -> Settings {
+pub(crate) fn settings(method: Method) -> Settings {
     Settings {
         method,
         sharding: Sharding::None,
@@ -124,6 +124,6 @@ pub fn settings(method: Method) -> Settings {
 }
 
 /// Adapters of rank 3 beside every linear layer, with dropout.
-pub fn lora(dropout: f64) -> Method {
+pub(crate) fn lora(dropout: f64) -> Method {
     Method::Lora(LoraSettings { rank: 3, alpha: 6, dropout, target_modules: Vec::new(), seed: 3 })
 }
