@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats to the bit on every machine: a ChaCha stream for each purpose and name. candle's own cannot be seeded on CPUs.
+//! Random numbers that a seed repeats to the bit on every machine: a `ChaCha` stream for each purpose and name. candle's own cannot be seeded on CPUs.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

@@ -9,7 +9,7 @@ mod stepped;
 mod trained;
 mod unit;
 
-pub use settings::{EngineError, Evaluation, Line, Method, Normalise, Settings, StepReport};
+pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Settings, StepReport};
 pub use state::{StateError, UnitState, reshard};
 
 use std::collections::HashMap;
@@ -20,8 +20,8 @@ use crate::model::{Batch, Config, Model, Unit as Id, evaluate, train};
 use crate::ops::Segments;
 use crate::optim::clip_factor;
 use crate::ranks::{Collective, RankError};
-use pass::{Dropping, Pass, Units};
-use trained::Shared;
+use pass::{Dropping, Pass, Peak, Units};
+use trained::{Shared, Trained};
 use unit::{Tail, Unit};
 
 /// A model in training, or this rank's part of one.
@@ -31,6 +31,7 @@ pub struct Engine {
     shared: Shared,
     units: Units,
     ranks: Box<dyn Collective>,
+    peak: Peak,
 }
 
 /// What all ranks' lines come to.
@@ -78,7 +79,7 @@ impl Engine {
             layers,
             head: Unit::new(Id::Head, tail, &shared)?,
         };
-        Ok(Self { config: model.config, settings, shared, units, ranks })
+        Ok(Self { config: model.config, settings, shared, units, ranks, peak: Peak::default() })
     }
 
     /// One optimizer step, number `step` from 1 at learning rate `rate`, over the global batch. Each rank gives its own lines, possibly none; they are
@@ -177,13 +178,21 @@ impl Engine {
         Ok(())
     }
 
+    /// What this rank holds; peaks are those of the steps so far.
+    pub fn held(&self) -> Held {
+        let optimizer = self.units.trained().into_iter().map(Trained::stepped_bytes).sum();
+        let weights = self.units.resident_bytes() + self.peak.gathered;
+        Held { weights, gradients: self.peak.gradients, optimizer }
+    }
+
     /// The ranks, for what a training does together beside its steps.
     pub fn ranks(&mut self) -> &mut dyn Collective {
         &mut *self.ranks
     }
 
     fn pass<'a>(&'a mut self, dropping: Option<Dropping<'a>>) -> Pass<'a> {
-        Pass { units: &mut self.units, shared: &self.shared, ranks: &mut *self.ranks, dropping, finite: true }
+        let Self { units, shared, ranks, peak, .. } = self;
+        Pass { units, shared, ranks: &mut **ranks, dropping, finite: true, peak }
     }
 
     /// Counts all ranks' lines.

@@ -24,7 +24,13 @@ impl Units {
         all.map(AnyUnit::trained).filter(|trained| trained.any()).collect()
     }
 
-    /// The same, to step and refresh.
+    /// Bytes of the tensors that are there between passes.
+    pub(super) fn resident_bytes(&self) -> usize {
+        let layers: usize = self.layers.iter().map(AnyUnit::resident_bytes).sum();
+        self.embedding.resident_bytes() + layers + self.head.resident_bytes()
+    }
+
+    /// All that train something, to step and refresh.
     pub(super) fn trained_mut(&mut self) -> Vec<&mut dyn AnyUnit> {
         let layers = self.layers.iter_mut().map(|layer| layer as &mut dyn AnyUnit);
         let ends = [&mut self.head as &mut dyn AnyUnit];
@@ -50,6 +56,16 @@ pub(super) struct Pass<'a> {
     pub(super) dropping: Option<Dropping<'a>>,
     /// Whether all gradients so far are finite.
     pub(super) finite: bool,
+    pub(super) peak: &'a mut Peak,
+}
+
+/// The most bytes that were there at once in passes, beside what is there between them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Peak {
+    /// Of weights that were gathered.
+    pub(super) gathered: usize,
+    /// Of gradients.
+    pub(super) gradients: usize,
 }
 
 impl Pass<'_> {
@@ -77,11 +93,14 @@ impl Source for Pass<'_> {
     type Error = EngineError;
 
     fn embedding(&mut self) -> Result<Weight, EngineError> {
-        self.units.embedding.fetch(self.shared, self.ranks)
+        let (embedding, gathered) = self.units.embedding.fetch(self.shared, self.ranks)?;
+        self.peak.gathered = self.peak.gathered.max(gathered);
+        Ok(embedding)
     }
 
     fn layer(&mut self, index: usize) -> Result<Layer, EngineError> {
-        let mut layer = self.units.layers[index].fetch(self.shared, self.ranks)?;
+        let (mut layer, gathered) = self.units.layers[index].fetch(self.shared, self.ranks)?;
+        self.peak.gathered = self.peak.gathered.max(gathered);
         if let Some(Dropping { of, seed, step, line }) = self.dropping {
             for (name, linear) in layer.apart().1 {
                 if let Some(lora) = &mut linear.lora {
@@ -94,9 +113,16 @@ impl Source for Pass<'_> {
     }
 
     fn head(&mut self) -> Result<Head, EngineError> {
-        let Tail { norm, weight } = self.units.head.fetch(self.shared, self.ranks)?;
+        let (Tail { norm, weight }, mut gathered) = self.units.head.fetch(self.shared, self.ranks)?;
         let tied = weight.is_none();
-        let weight = weight.map_or_else(|| self.embedding(), Ok)?;
+        let weight = if let Some(weight) = weight {
+            weight
+        } else {
+            let (embedding, as_well) = self.units.embedding.fetch(self.shared, self.ranks)?;
+            gathered += as_well;
+            embedding
+        };
+        self.peak.gathered = self.peak.gathered.max(gathered);
         Ok(Head { norm, weight, tied })
     }
 
@@ -111,6 +137,9 @@ impl Source for Pass<'_> {
             Id::Head => self.units.head.trained_mut(),
         };
         self.finite &= unit.add(&gradients, self.shared, self.ranks)?;
+        let passing = unit.passing_bytes(self.shared);
+        let there: usize = self.units.trained().into_iter().map(Trained::gradient_bytes).sum();
+        self.peak.gradients = self.peak.gradients.max(there + passing);
         Ok(())
     }
 }

@@ -94,6 +94,17 @@ pub struct Evaluation {
     pub trained: u64,
 }
 
+/// What this rank holds of the model and its training, in bytes; activations and what collectives and operations use for a moment are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Weights as they are computed with, and the most that was gathered at once.
+    pub weights: usize,
+    /// The most that gradients took.
+    pub gradients: usize,
+    /// Master weights and both moments.
+    pub optimizer: usize,
+}
+
 /// What an engine cannot do.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {

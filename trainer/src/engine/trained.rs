@@ -75,6 +75,21 @@ impl Trained {
         self.layout.total() > 0
     }
 
+    /// Bytes of master weights and moments.
+    pub(super) fn stepped_bytes(&self) -> usize {
+        3 * self.stepped.range().len() * size_of::<f32>()
+    }
+
+    /// Bytes of the gradient as it is now.
+    pub(super) fn gradient_bytes(&self) -> usize {
+        self.gradient.len() * size_of::<f32>()
+    }
+
+    /// Bytes that one line's gradients take beside that: of the whole unit where they are divided as soon as they are there.
+    pub(super) fn passing_bytes(&self, shared: &Shared) -> usize {
+        if shared.divides_gradients() { self.layout.total() * size_of::<f32>() } else { 0 }
+    }
+
     /// All master weights of the unit, from all ranks.
     pub(super) fn weights(&self, shared: &Shared, ranks: &mut dyn Collective) -> Result<Vec<f32>, RankError> {
         let mut flat = vec![0.0; self.layout.total()];

@@ -52,6 +52,9 @@ pub(super) trait AnyUnit {
     /// The same, to step.
     fn trained_mut(&mut self) -> &mut Trained;
 
+    /// Bytes of the tensors that are there between passes.
+    fn resident_bytes(&self) -> usize;
+
     /// Puts the master weights where they are computed with.
     fn refresh(&mut self, shared: &Shared, ranks: &mut dyn Collective) -> Result<(), EngineError>;
 }
@@ -95,8 +98,8 @@ impl<T: Tensors> Unit<T> {
         Ok(Self { id, content, trained: Trained::new(id.to_string(), trained, &masters, shared), frozen, kept })
     }
 
-    /// The whole unit to compute with, gathered from all ranks where weights are divided.
-    pub(super) fn fetch(&self, shared: &Shared, ranks: &mut dyn Collective) -> Result<T, EngineError> {
+    /// The whole unit to compute with, gathered from all ranks where weights are divided, and how many bytes that took.
+    pub(super) fn fetch(&self, shared: &Shared, ranks: &mut dyn Collective) -> Result<(T, usize), EngineError> {
         let mut content = self.content.clone();
         if shared.divides_weights() {
             self.fill(&mut content, true, &self.trained.weights(shared, ranks)?, shared)?;
@@ -108,8 +111,10 @@ impl<T: Tensors> Unit<T> {
                 ranks.all_gather(&mut flat, &bounds)?;
                 self.fill(&mut content, false, &flat, shared)?;
             }
+            let gathered = bytes(content.clone(), self.id);
+            return Ok((content, gathered));
         }
-        Ok(content)
+        Ok((content, 0))
     }
 
     /// Puts flat values into the trained or the frozen tensors of `content`.
@@ -124,6 +129,15 @@ impl<T: Tensors> Unit<T> {
     }
 }
 
+/// Bytes of a unit's tensors.
+fn bytes(mut content: impl Tensors, id: Id) -> usize {
+    content.tensors_mut(id).iter().map(|(_, tensor, _)| tensor_bytes(tensor)).sum()
+}
+
+fn tensor_bytes(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
+}
+
 impl<T: Tensors> AnyUnit for Unit<T> {
     fn trained(&self) -> &Trained {
         &self.trained
@@ -131,6 +145,10 @@ impl<T: Tensors> AnyUnit for Unit<T> {
 
     fn trained_mut(&mut self) -> &mut Trained {
         &mut self.trained
+    }
+
+    fn resident_bytes(&self) -> usize {
+        bytes(self.content.clone(), self.id) + self.kept.as_ref().map_or(0, tensor_bytes)
     }
 
     fn refresh(&mut self, shared: &Shared, ranks: &mut dyn Collective) -> Result<(), EngineError> {

@@ -14,5 +14,5 @@ pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
 pub use config::{Config, ConfigError, Family};
 pub use lora::{LoraError, LoraSettings};
 pub use loss::{Batch, BatchError, evaluate, hidden_states, loss, loss_and_gradients, train};
-pub use source::{Head, Source, Unit};
+pub use source::{Apart, Head, Source, Unit};
 pub use weights::{Layer, Model, QkNorm, WeightsError};

@@ -61,9 +61,12 @@ pub trait Source {
     fn take(&mut self, unit: Unit, gradients: BlockGradients) -> Result<(), Self::Error>;
 }
 
+/// A block's normalisation weights and its linear layers, by their names within it.
+pub type Apart<'a> = (Vec<(&'static str, &'a mut Weight)>, [(&'static str, &'a mut Linear); 7]);
+
 impl Layer {
     /// The block's normalisation weights and its linear layers, by their names within it.
-    pub fn apart(&mut self) -> (Vec<(&'static str, &mut Weight)>, [(&'static str, &mut Linear); 7]) {
+    pub fn apart(&mut self) -> Apart<'_> {
         let Self { input_norm, q, k, v, qk_norm, o, post_norm, gate, up, down } = self;
         let mut norms = vec![("input_layernorm", input_norm), ("post_attention_layernorm", post_norm)];
         if let Some(norm) = qk_norm {
