@@ -8,7 +8,7 @@ use std::time::Duration;
 use sera_trainer::ranks::{Collective, RankError};
 
 /// How long a rank is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 type Message = (&'static str, Box<dyn Any + Send>);
 
