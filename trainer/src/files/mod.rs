@@ -1,9 +1,13 @@
 //! Hugging Face model directories and PEFT adapters, in and out: what is read is checked before it is believed, what is written appears whole or not
 //! at all, and no model lies in memory twice. No arithmetic, and no training checkpoints.
 
+mod adapter;
 mod beside;
+mod convert;
+mod gguf;
 mod header;
 mod index;
+mod inspect;
 mod model_dir;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,8 +21,12 @@ use sera_crds::contract::ExitCode;
 
 use crate::model::{ConfigError, WeightsError};
 
+pub use adapter::{Adapter, AdapterError};
+pub use convert::{export, merge};
+pub use gguf::{GgufError, MetadataError, TokenizerError, import};
 pub use header::HeaderError;
 pub use index::IndexError;
+pub use inspect::{Inventory, TensorLine};
 pub use model_dir::ModelDir;
 pub use weights_file::WeightsFile;
 pub use writer::ModelWriter;

@@ -1,6 +1,6 @@
 //! A Hugging Face model directory, opened: `config.json` understood, every tensor found and of the right shape, and nothing of the weights read yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -67,10 +67,10 @@ impl ModelDir {
                 }
             }
         }
-        let names = config.tensors().into_iter().map(|(name, _)| name).collect();
-        let (folder, dtype) = (folder.to_owned(), DType::F32);
+        let (folder, names, dtype) = (folder.to_owned(), Vec::new(), DType::F32);
         let mut opened = Self { folder, config_json, config, shards, names, places, dtype, indexed };
-        opened.dtype = opened.check_tensors()?;
+        opened.names = opened.find_tensors()?;
+        opened.dtype = opened.shard(&opened.names[0])?.dtype(&opened.names[0])?;
         Ok(opened)
     }
 
@@ -148,9 +148,9 @@ impl ModelDir {
         FilesError::Weights { folder: self.folder.clone(), source }
     }
 
-    /// Whether the tensors are the configuration's, told from headers alone. Returns the type of the first, the embedding.
-    fn check_tensors(&self) -> Result<DType, FilesError> {
-        let mut first = None;
+    /// The names of the configuration's tensors, once headers alone have shown that these are there, and nothing else is.
+    fn find_tensors(&self) -> Result<Vec<String>, FilesError> {
+        let mut names = Vec::new();
         for (name, expected) in self.config.tensors() {
             let Some(info) = self.places.get(&name).and_then(|at| self.shards[*at].info(&name)) else {
                 return Err(self.foreign(WeightsError::Missing(name)));
@@ -158,14 +158,14 @@ impl ModelDir {
             if info.shape != expected {
                 return Err(self.foreign(WeightsError::Shape { name, found: info.shape.clone(), expected }));
             }
-            let dtype = self.shard(&name)?.dtype(&name)?;
-            first.get_or_insert(dtype);
+            self.shard(&name)?.dtype(&name)?;
+            names.push(name);
         }
-        let known: BTreeSet<_> = self.names().collect();
-        let foreign = |name: &&String| !known.contains(name.as_str()) && !is_passed_over(name, self.config.tied);
+        let known: HashSet<_> = names.iter().collect();
+        let foreign = |name: &&String| !known.contains(name) && !is_passed_over(name, self.config.tied);
         match self.places.keys().filter(foreign).min() {
             Some(name) => Err(self.foreign(WeightsError::Unknown(name.clone()))),
-            None => Ok(first.unwrap_or(DType::F32)),
+            None => Ok(names),
         }
     }
 }

@@ -31,7 +31,7 @@ impl ModelWriter {
         if real(out)? == real(base.folder())? {
             return Err(FilesError::OntoItself { folder: out.to_owned() });
         }
-        let weights = WeightsWriter::new(out, base.config().tensors(), dtype, max_shard)?;
+        let weights = WeightsWriter::new(out, "model", base.config().tensors(), dtype, max_shard)?;
         let config_json = with_dtype(base.config_json(), weights.dtype);
         Ok(Self { weights, companions: base.companions().collect(), config_json })
     }
@@ -60,7 +60,6 @@ pub(super) fn finish_model(
     others: Vec<(String, Vec<u8>)>,
     config_json: &str,
 ) -> Result<Vec<FileDigest>, FilesError> {
-    weights.check_complete()?;
     let sealed = weights.seal()?;
     remove_old(folder)?;
     let mut digests = sealed.place()?;
@@ -96,15 +95,19 @@ fn remove_old(folder: &Path) -> Result<(), FilesError> {
 /// A configuration with the type of its weights put right, under the name that it uses.
 fn with_dtype(config_json: &str, dtype: DType) -> String {
     let mut config: Map<String, Value> = serde_json::from_str(config_json).unwrap_or_default();
-    let name = match dtype {
+    // transformers 5 writes `dtype`; before, it was `torch_dtype`.
+    let field = if config.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+    config.insert(field.to_owned(), name_of(dtype).into());
+    format!("{:#}\n", Value::Object(config))
+}
+
+/// What transformers calls a type.
+pub(super) fn name_of(dtype: DType) -> &'static str {
+    match dtype {
         DType::BF16 => "bfloat16",
         DType::F16 => "float16",
         _ => "float32",
-    };
-    // transformers 5 writes `dtype`; before, it was `torch_dtype`.
-    let field = if config.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-    config.insert(field.to_owned(), name.into());
-    format!("{:#}\n", Value::Object(config))
+    }
 }
 
 /// Where a tensor will lie.
@@ -131,16 +134,17 @@ pub(super) struct WeightsWriter {
 }
 
 /// Files whose content is on the disk, and that wait for their names.
-struct Sealed {
+pub(super) struct Sealed {
     writer: WeightsWriter,
     digests: Vec<FileDigest>,
 }
 
 impl WeightsWriter {
-    /// Plans where each of `tensors` goes, in this order, and makes the files with their headers.
+    /// Plans where each of `tensors` goes, in this order, and makes the files with their headers: `stem`.safetensors, or several with numbers.
     pub(super) fn new(
         folder: &Path,
-        tensors: Vec<(String, Vec<usize>)>,
+        stem: &str,
+        tensors: impl Iterator<Item = (String, Vec<usize>)>,
         dtype: DType,
         max_shard: u64,
     ) -> Result<Self, FilesError> {
@@ -160,9 +164,9 @@ impl WeightsWriter {
         let (count, mut shards, mut names, mut places) = (plan.len(), Vec::new(), Vec::new(), HashMap::new());
         for (shard, tensors) in plan.into_iter().enumerate() {
             let name = if count == 1 {
-                WEIGHTS.to_owned()
+                format!("{stem}.safetensors")
             } else {
-                format!("model-{:05}-of-{count:05}.safetensors", shard + 1)
+                format!("{stem}-{:05}-of-{count:05}.safetensors", shard + 1)
             };
             let file = Beside::new(folder, &name)?;
             let header = header(&tensors, stored, bytes);
@@ -196,14 +200,11 @@ impl WeightsWriter {
         Ok(())
     }
 
-    fn check_complete(&self) -> Result<(), FilesError> {
-        match self.names.iter().find(|name| !self.places[*name].written) {
-            Some(name) => Err(FilesError::Unfinished { folder: self.folder.clone(), tensor: name.clone() }),
-            None => Ok(()),
+    /// Makes sure that every tensor came, and that the files are on the disk.
+    pub(super) fn seal(self) -> Result<Sealed, FilesError> {
+        if let Some(name) = self.names.iter().find(|name| !self.places[*name].written) {
+            return Err(FilesError::Unfinished { folder: self.folder.clone(), tensor: name.clone() });
         }
-    }
-
-    fn seal(self) -> Result<Sealed, FilesError> {
         let digests = self.shards.iter().map(Beside::seal).collect::<Result<_, _>>()?;
         Ok(Sealed { writer: self, digests })
     }
@@ -217,7 +218,8 @@ impl WeightsWriter {
 }
 
 impl Sealed {
-    fn place(self) -> Result<Vec<FileDigest>, FilesError> {
+    /// Gives the files their names, and writes the index where there are several.
+    pub(super) fn place(self) -> Result<Vec<FileDigest>, FilesError> {
         let Self { writer, mut digests } = self;
         let index = (writer.shards.len() > 1).then(|| writer.index());
         for shard in writer.shards {
@@ -305,8 +307,8 @@ mod tests {
         written(&base, out.path(), DType::F32, 1200);
         let again = ModelDir::open(out.path()).unwrap();
         let bytes = |shard: &super::super::WeightsFile| {
-            let sizes = shard.names().map(|name| shard.info(name).unwrap().data_offsets).map(|(from, to)| to - from);
-            (sizes.clone().sum::<usize>(), sizes.count())
+            let sizes: Vec<_> = shard.names().map(|name| shard.info(name).unwrap().data_offsets).collect();
+            (sizes.iter().map(|(from, to)| to - from).sum::<usize>(), sizes.len())
         };
         assert!(again.shards().iter().map(bytes).all(|(bytes, count)| bytes <= 1200 || count == 1));
         assert!(again.shards().iter().map(bytes).any(|(_, count)| count > 1));
