@@ -3,12 +3,16 @@
 
 mod block;
 mod config;
+mod decode;
 mod loss;
+mod names;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod weights;
 
 pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
 pub use config::{Config, ConfigError, Family};
+pub use decode::Decoder;
 pub use loss::{Batch, BatchError, hidden_states, loss, loss_and_gradients};
+pub(crate) use names::is_passed_over;
 pub use weights::{Layer, Model, QkNorm, WeightsError};
