@@ -5,7 +5,9 @@ mod failure;
 mod generate;
 mod import;
 mod inspect;
+mod launch;
 mod merge;
+mod ring;
 mod weights;
 
 use clap::error::ErrorKind;
@@ -45,16 +47,22 @@ enum Command {
     /// Let a model answer, always with its most likely token
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", generate::EXAMPLES))]
     Generate(generate::GenerateArgs),
+    /// Start the ranks of this node, and end them together
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", launch::EXAMPLES))]
+    Launch(launch::LaunchArgs),
+    /// Let ranks sum numbers together: do they reach each other, and how fast?
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", ring::EXAMPLES))]
+    Ring(ring::RingArgs),
 }
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let ended = match Cli::try_parse() {
-        Ok(cli) => run(cli.command),
+        Ok(cli) => launch::follow_launcher().and_then(|()| run(cli.command)),
         Err(error) => return misused(&error).into(),
     };
     match ended {
-        Ok(()) => ExitCode::Success.into(),
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("error: {}", failure.message);
             failure.code.into()
@@ -62,14 +70,17 @@ pub fn main() -> std::process::ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), failure::Failure> {
-    match command {
+fn run(command: Command) -> Result<std::process::ExitCode, failure::Failure> {
+    let done = match command {
         Command::Import(arguments) => import::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
-    }
+        Command::Launch(arguments) => return launch::run(arguments),
+        Command::Ring(arguments) => ring::run(&arguments),
+    };
+    done.map(|()| ExitCode::Success.into())
 }
 
 /// Says what is wrong with the command line, or gives the help that was asked for.

@@ -1,6 +1,7 @@
 //! How the processes of one training, its ranks, exchange numbers: the few collectives that sharded training needs, and who carries them.
 
 mod alone;
+pub mod launcher;
 mod place;
 mod rendezvous;
 mod ring;

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use sera_trainer::ranks::{Collective, Master, Options, Place, RankError, RendezvousError, join};
+use sera_trainer::ranks::{Master, Options, Place, RankError, RendezvousError, join};
 
 use crate::world::{every_rank, free_port, options, place};
 
