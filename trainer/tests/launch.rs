@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Ample: the longest that is waited for are the 10 s that ranks have to end.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A launcher whose environment says nothing of ranks.
 fn launcher(arguments: &[&str]) -> Command {
@@ -29,17 +29,56 @@ fn run(arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-/// Three ranks that sum until they are ended, with their processes by rank.
-fn three() -> (Child, [Pid; 3]) {
-    let child = launcher(&["--nproc-per-node", "3", "--", "ring", "--times", "0", "--mebibytes", "1"]).spawn().unwrap();
-    let latest = Instant::now() + LIMIT;
-    loop {
-        let found = [0, 1, 2].map(|rank| rank_of(child.id(), rank));
-        if let [Some(zero), Some(one), Some(two)] = found {
-            return (child, [zero, one, two]);
+/// A launcher whose ranks sum until they are ended.
+struct Launched {
+    child: Child,
+    ranks: Vec<Pid>,
+}
+
+impl Launched {
+    /// Three ranks, all running.
+    fn three() -> Self {
+        let arguments = ["--nproc-per-node", "3", "--", "ring", "--times", "0", "--mebibytes", "1"];
+        let mut launched = Self { child: launcher(&arguments).spawn().unwrap(), ranks: Vec::new() };
+        let latest = Instant::now() + LIMIT;
+        while launched.ranks.len() < 3 {
+            assert!(Instant::now() < latest, "the ranks did not start");
+            thread::sleep(Duration::from_millis(20));
+            let launcher = launched.child.id();
+            launched.ranks = (0..3).filter_map(|rank| rank_of(launcher, rank)).collect();
         }
-        assert!(Instant::now() < latest, "the ranks did not start");
-        thread::sleep(Duration::from_millis(20));
+        launched
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// How the launcher ended, what it said, and that no rank is left.
+    fn ending(mut self) -> (ExitStatus, String) {
+        let latest = Instant::now() + LIMIT;
+        let wait_for = |done: &mut dyn FnMut() -> bool| {
+            while !done() {
+                assert!(Instant::now() < latest, "somebody is left");
+                thread::sleep(Duration::from_millis(20));
+            }
+        };
+        let mut status = None;
+        wait_for(&mut || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        wait_for(&mut || self.ranks.iter().all(|pid| has_ended(*pid)));
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.unwrap(), said)
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -59,26 +98,6 @@ fn rank_of(launcher: u32, rank: usize) -> Option<Pid> {
 fn has_ended(pid: Pid) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.is_empty() || status.contains("State:\tZ") || status.contains("State:\tX")
-}
-
-/// How the launcher ended, what it said, and that no rank is left.
-fn ending(mut child: Child, ranks: &[Pid]) -> (std::process::ExitStatus, String) {
-    let latest = Instant::now() + LIMIT;
-    let wait_for = |done: &mut dyn FnMut() -> bool| {
-        while !done() {
-            assert!(Instant::now() < latest, "somebody is left");
-            thread::sleep(Duration::from_millis(20));
-        }
-    };
-    let mut status = None;
-    wait_for(&mut || {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    wait_for(&mut || ranks.iter().all(|pid| has_ended(*pid)));
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    (status.unwrap(), said)
 }
 
 #[test]
@@ -102,19 +121,19 @@ fn what_ranks_say_has_their_number_before_it_and_the_first_that_fails_gives_the_
 
 #[test]
 fn a_rank_that_is_killed_ends_the_others_and_gives_the_code() {
-    let (child, ranks) = three();
-    kill(ranks[1], Signal::SIGKILL).unwrap();
-    let (status, said) = ending(child, &ranks);
+    let launched = Launched::three();
+    kill(launched.ranks[1], Signal::SIGKILL).unwrap();
+    let (status, said) = launched.ending();
     assert_eq!(status.code(), Some(128 + 9), "{said}");
     assert!(said.contains("sera-trainer launch: rank 1 was ended by SIGKILL"), "{said}");
 }
 
 #[test]
 fn a_rank_that_does_not_end_when_another_has_failed_is_killed() {
-    let (child, ranks) = three();
-    kill(ranks[2], Signal::SIGSTOP).unwrap();
-    kill(ranks[0], Signal::SIGKILL).unwrap();
-    let (status, said) = ending(child, &ranks);
+    let launched = Launched::three();
+    kill(launched.ranks[2], Signal::SIGSTOP).unwrap();
+    kill(launched.ranks[0], Signal::SIGKILL).unwrap();
+    let (status, said) = launched.ending();
     assert_eq!(status.code(), Some(128 + 9), "{said}");
     assert!(said.contains("rank 0 was ended by SIGKILL; the others are ended"), "{said}");
 }
@@ -122,9 +141,9 @@ fn a_rank_that_does_not_end_when_another_has_failed_is_killed() {
 #[test]
 fn signals_are_passed_on() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let (child, ranks) = three();
-        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-        let (status, said) = ending(child, &ranks);
+        let launched = Launched::three();
+        launched.signal(signal);
+        let (status, said) = launched.ending();
         assert_eq!(status.code(), Some(128 + signal as i32), "{said}");
         assert!(said.contains(&format!("{signal} is passed on")), "{said}");
     }
@@ -132,9 +151,9 @@ fn signals_are_passed_on() {
 
 #[test]
 fn no_rank_outlives_a_launcher_that_is_killed() {
-    let (child, ranks) = three();
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
-    let (status, _) = ending(child, &ranks);
+    let launched = Launched::three();
+    launched.signal(Signal::SIGKILL);
+    let (status, _) = launched.ending();
     assert_eq!(status.code(), None);
 }
 

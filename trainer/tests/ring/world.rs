@@ -23,7 +23,7 @@ pub(crate) fn place(rank: usize, world: usize, port: u16) -> Place {
 
 /// Ample for a machine that does other things too.
 pub(crate) fn options() -> Options {
-    let deadline = Duration::from_secs(60);
+    let deadline = Duration::from_mins(1);
     Options { job: "a test".into(), deadline, ..Options::default() }
 }
 

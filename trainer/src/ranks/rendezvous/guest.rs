@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::wait::until;
 use super::super::words::{Line, WordError};
-use super::{Answer, Hello, Options, Place, RendezvousError};
+use super::{Addresses, Answer, Hello, Options, Place, RendezvousError};
 
 /// How long the first pause between two tries is. Each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -29,7 +29,7 @@ pub(super) fn visit(
     hello: &Hello,
     options: &Options,
     deadline: Instant,
-) -> Result<(Vec<SocketAddr>, Line), RendezvousError> {
+) -> Result<(Addresses, Line), RendezvousError> {
     let seconds = options.deadline.as_secs();
     let mut pause = FIRST_PAUSE;
     let mut last = String::new();
@@ -68,7 +68,7 @@ fn visit_once(
     hello: &Hello,
     silence: Duration,
     deadline: Instant,
-) -> Result<(Vec<SocketAddr>, Line), Failure> {
+) -> Result<(Addresses, Line), Failure> {
     let found = (place.master.host.as_str(), place.master.port).to_socket_addrs().map_err(Failure::Unresolved)?;
     let mut reason = "the name has no address".to_owned();
     for address in found {
@@ -87,7 +87,7 @@ fn wait_for_table(
     hello: &Hello,
     silence: Duration,
     deadline: Instant,
-) -> Result<(Vec<SocketAddr>, Line), Failure> {
+) -> Result<(Addresses, Line), Failure> {
     let unreached = |error: WordError| Failure::Unreached(error.to_string());
     line.say(hello).map_err(unreached)?;
     loop {

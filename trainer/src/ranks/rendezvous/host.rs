@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::wait::{until, wait};
 use super::super::words::{Line, WordError};
-use super::{Answer, HELLO_LIMIT, Hello, Options, RendezvousError};
+use super::{Addresses, Answer, HELLO_LIMIT, Hello, Options, RendezvousError};
 
 /// The most connections that have not said who they are: whatever scans ports shall not take up all memory.
 const MAX_STRANGERS: usize = 256;
@@ -44,7 +44,7 @@ pub(super) fn gather(
     hello: &Hello,
     options: &Options,
     deadline: Instant,
-) -> Result<(Vec<SocketAddr>, Vec<(usize, Line)>), RendezvousError> {
+) -> Result<(Addresses, Vec<(usize, Line)>), RendezvousError> {
     listener.set_nonblocking(true)?;
     let (strangers, guests) = (Vec::new(), Vec::new());
     let mut host = Host { listener, hello, strangers, guests, last_refusal: None };
@@ -149,7 +149,7 @@ impl Host<'_> {
     }
 
     /// Hands out the table. One who cannot be told any more is found missing on the ring.
-    fn seat(mut self) -> Result<(Vec<SocketAddr>, Vec<(usize, Line)>), RendezvousError> {
+    fn seat(mut self) -> Result<(Addresses, Vec<(usize, Line)>), RendezvousError> {
         self.guests.sort_by_key(|guest| guest.rank);
         let own = SocketAddr::new(self.listener.local_addr()?.ip(), self.hello.port);
         let addresses: Vec<_> = std::iter::once(own).chain(self.guests.iter().map(|guest| guest.address)).collect();

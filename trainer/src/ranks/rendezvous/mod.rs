@@ -36,7 +36,7 @@ pub struct Options {
 impl Default for Options {
     /// 15 minutes to meet, as a run's `startDeadline`; 20 seconds of silence, so that all have ended within 30.
     fn default() -> Self {
-        let (deadline, silence) = (Duration::from_secs(15 * 60), Duration::from_secs(20));
+        let (deadline, silence) = (Duration::from_mins(15), Duration::from_secs(20));
         Self { job: String::new(), deadline, silence, abandon: None }
     }
 }
@@ -161,6 +161,9 @@ pub fn join(place: &Place, options: &Options) -> Result<Box<dyn Collective>, Ren
     }
     Ok(Box::new(Ring::new(place.rank, place.world, meet(place, options)?, options)?))
 }
+
+/// Where every rank listens for its left neighbour.
+type Addresses = Vec<SocketAddr>;
 
 /// What a rank says of itself when it connects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use fate::{Fate, Report, Shared};
 use frame::{Kind, Stage};
 use payload::{Bytes, Payload};
 use schedule::{Piece, Schedule, Seat, pieces};
-use watch::{Limits, Watch};
+use watch::{Backwards, Limits, Watch};
 use wire::{Stop, Task, Wire};
 
 /// The most bytes of a broadcast: more than any model has weights. Memory is taken as they come, not as they are announced.
@@ -57,7 +57,9 @@ impl Ring {
         let (shared, callers_bell, watchs_bell) = Shared::new(rank, world)?;
         let shared = Arc::new(shared);
         let limits = Limits { silence: options.silence, abandon: options.abandon };
-        let watch = Watch::new(rank, links.lines, Arc::clone(&shared), watchs_bell, limits);
+        let (left, right) = (links.left.try_clone()?, links.right.try_clone()?);
+        let backwards = Backwards { left, right, right_rank: (rank + 1) % world };
+        let watch = Watch::new(rank, links.lines, backwards, Arc::clone(&shared), watchs_bell, limits);
         let watch = thread::Builder::new().name("ranks".to_owned()).spawn(move || watch.run())?;
         let seat = Seat { rank, world };
         let wire = Wire::new(seat, links.left, links.right, callers_bell, Arc::clone(&shared));

@@ -1,8 +1,10 @@
 //! Watches over the ranks, on a thread of its own, so that a long computation is no silence. Rank 0 hears all others, and they hear rank 0; what becomes of
-//! the group is rank 0's word, or, where rank 0 itself is lost, everybody's own.
+//! the group is rank 0's word, or, where rank 0 itself is lost, everybody's own. Against the stream of numbers each rank also beats to its left neighbour:
+//! a connection that carries nothing any more is found though both its ends live.
 
 use std::collections::VecDeque;
-use std::net::Shutdown;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,9 +54,21 @@ struct Peer {
     left: bool,
 }
 
+/// The connections that the numbers go over, backwards.
+pub(super) struct Backwards {
+    /// To the left neighbour.
+    pub(super) left: TcpStream,
+    /// From the right one, whose number this is.
+    pub(super) right: TcpStream,
+    pub(super) right_rank: usize,
+}
+
 /// The watching thread.
 pub(super) struct Watch {
     rank: usize,
+    left: TcpStream,
+    /// The right neighbour, when it was heard, and its connection, until that closes.
+    right: Option<(usize, Instant, TcpStream)>,
     peers: Vec<Peer>,
     shared: Arc<Shared>,
     bell: Bell,
@@ -67,11 +81,20 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Of rank 0, with the lines to all others; of another, with its line to rank 0.
-    pub(super) fn new(rank: usize, lines: Vec<(usize, Line)>, shared: Arc<Shared>, bell: Bell, limits: Limits) -> Self {
+    pub(super) fn new(
+        rank: usize,
+        lines: Vec<(usize, Line)>,
+        backwards: Backwards,
+        shared: Arc<Shared>,
+        bell: Bell,
+        limits: Limits,
+    ) -> Self {
         let heard = Instant::now();
+        let Backwards { left, right, right_rank } = backwards;
+        let right = Some((right_rank, heard, right));
         let peers = lines.into_iter().map(|(rank, line)| Peer { rank, line, heard, left: false }).collect();
         let suspicions = VecDeque::new();
-        Self { rank, peers, shared, bell, limits, next_beat: heard, suspicions, closing: None }
+        Self { rank, left, right, peers, shared, bell, limits, next_beat: heard, suspicions, closing: None }
     }
 
     /// Watches until this rank leaves.
@@ -79,6 +102,7 @@ impl Watch {
         while !self.is_over() {
             self.sleep();
             self.listen();
+            self.listen_to_the_right();
             self.look_for_silence();
             self.do_errands();
             self.believe();
@@ -105,6 +129,7 @@ impl Watch {
     fn sleep(&self) {
         let mut fds = vec![PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.peers.iter().map(|peer| PollFd::new(peer.line.stream().as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.right.iter().map(|(_, _, stream)| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
         // It fails only where memory does, and then the next beat is soon enough.
         let _ = wait(&mut fds, Some(until(self.next_turn())));
         if is_ready(&fds[0]) {
@@ -128,6 +153,18 @@ impl Watch {
         }
         for (rank, error) in gone {
             self.part(rank, &error);
+        }
+    }
+
+    /// That the connection has closed says nothing: the neighbour may have left. If it has died, its line says so.
+    fn listen_to_the_right(&mut self) {
+        let Some((_, heard, stream)) = &mut self.right else { return };
+        let mut beats = [0; 64];
+        match stream.read(&mut beats) {
+            Ok(0) => self.right = None,
+            Ok(_) => *heard = Instant::now(),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => self.right = None,
         }
     }
 
@@ -163,6 +200,12 @@ impl Watch {
     }
 
     fn look_for_silence(&mut self) {
+        let (own, silence) = (self.rank, self.limits.silence);
+        if let Some((rank, _, _)) = self.right.take_if(|(_, heard, _)| heard.elapsed() > silence) {
+            let seconds = silence.as_secs_f32();
+            let reason = format!("nothing has come over its connection to rank {own} for {seconds} s");
+            self.report(Report { fate: Fate::Lost { rank, reason }, certain: false });
+        }
         let silent = |peer: &&Peer| !peer.left && peer.heard.elapsed() > self.limits.silence;
         let Some(rank) = self.peers.iter().find(silent).map(|peer| peer.rank) else { return };
         if self.closing.is_none() {
@@ -188,13 +231,7 @@ impl Watch {
     fn do_errands(&mut self) {
         let errands = self.shared.errands();
         for report in errands.reports {
-            match self.peers.first() {
-                Some(judge) if self.rank != 0 && !judge.left => {
-                    // Where it cannot be told, the line has failed, and that is heard of next.
-                    let _ = judge.line.say(&Word::Report(report));
-                }
-                _ => self.consider(report),
-            }
+            self.report(report);
         }
         if let Some(count) = errands.closing.filter(|_| self.closing.is_none()) {
             let word = if self.rank == 0 { Word::Left { rank: 0, count } } else { Word::Leave { count } };
@@ -203,6 +240,17 @@ impl Watch {
                 let _ = peer.line.stream().shutdown(Shutdown::Write);
             }
             self.closing = Some(Instant::now());
+        }
+    }
+
+    /// Lets rank 0 judge what this rank has seen.
+    fn report(&mut self, report: Report) {
+        match self.peers.first() {
+            Some(judge) if self.rank != 0 && !judge.left => {
+                // Where it cannot be told, the line has failed, and that is heard of next.
+                let _ = judge.line.say(&Word::Report(report));
+            }
+            _ => self.consider(report),
         }
     }
 
@@ -229,6 +277,8 @@ impl Watch {
         self.next_beat = Instant::now() + self.interval();
         if self.closing.is_none() {
             self.tell_all(&Word::Beat);
+            // Where it fails, the neighbour finds out when it reads.
+            let _ = (&self.left).write(&[0]);
         }
     }
 
@@ -262,5 +312,60 @@ fn hear(line: &mut Line, news: &mut Vec<(usize, Word)>, from: usize) -> Result<b
             Ok(false) => return Ok(any),
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        (near, far)
+    }
+
+    /// What rank 0 of two says has become of the group, where rank 1 is heard at its line and its connection is as it is left here.
+    fn fate_where(neighbour: impl FnOnce(TcpStream) -> Option<TcpStream>) -> Option<String> {
+        let silence = Duration::from_secs(1);
+        let (near_line, far_line) = connected();
+        let (left, _left_of_other) = connected();
+        let (right, right_of_other) = connected();
+        let _kept = neighbour(right_of_other);
+        let (shared, _callers, bell) = Shared::new(0, 2).unwrap();
+        let shared = Arc::new(shared);
+        let lines = vec![(1, Line::new(near_line).unwrap())];
+        let backwards = Backwards { left, right, right_rank: 1 };
+        let limits = Limits { silence, abandon: None };
+        let watch = Watch::new(0, lines, backwards, Arc::clone(&shared), bell, limits);
+        let watch = thread::spawn(move || watch.run());
+        let other = Line::new(far_line).unwrap();
+        let latest = Instant::now() + 4 * silence;
+        while !shared.is_decided() && !until(latest).is_zero() {
+            other.say(&Word::Beat).unwrap();
+            thread::sleep(Duration::from_millis(50));
+        }
+        let fate = shared.is_decided().then(|| shared.error().to_string());
+        shared.close(0);
+        drop(other);
+        watch.join().unwrap();
+        fate
+    }
+
+    #[test]
+    fn a_connection_that_carries_nothing_is_found_though_its_rank_lives() {
+        let fate = fate_where(Some).unwrap();
+        assert!(fate.contains("rank 1 of 2 was lost"), "{fate}");
+        assert!(fate.contains("nothing has come over its connection to rank 0"), "{fate}");
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_is_no_loss_before_something_is_wanted_of_it() {
+        assert_eq!(fate_where(|_| None), None);
     }
 }
