@@ -127,6 +127,18 @@ fn more_than_all_buffers_hold_goes_through() {
     assert_eq!(found, [true, true]);
 }
 
+#[test]
+fn a_broadcast_of_more_than_is_planned_at_once_comes_whole() {
+    // Just above the 64 MiB of a stretch.
+    let sent: Vec<u8> = (0..(1usize << 26) + 300_001).map(|at| u8::try_from(at / 7 % 251).unwrap()).collect();
+    let came = every_rank(3, &options(), |ranks| {
+        let mut bytes = if ranks.rank() == 1 { sent.clone() } else { Vec::new() };
+        ranks.broadcast(1, &mut bytes).unwrap();
+        bytes == sent
+    });
+    assert_eq!(came, [true; 3]);
+}
+
 /// One of the collectives, with what it is about.
 #[derive(Debug, Clone)]
 enum Step {

@@ -138,7 +138,7 @@ pub enum RendezvousError {
         seconds: u64,
     },
     /// The system gave no socket or no thread.
-    #[error("the system gives no more sockets or threads: raise its limits")]
+    #[error("a socket or a thread of this rank failed ({0}): are there limits on them that are reached?")]
     System(#[from] io::Error),
 }
 

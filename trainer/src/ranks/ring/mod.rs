@@ -26,8 +26,10 @@ use schedule::{Piece, Schedule, Seat, pieces};
 use watch::{Backwards, Limits, Watch};
 use wire::{Stop, Task, Wire};
 
-/// The most bytes of a broadcast: more than any model has weights. Memory is taken as they come, not as they are announced.
+/// The most bytes of a broadcast: more than any model has weights.
 const MAX_BROADCAST: u64 = 1 << 40;
+/// How many bytes of it are planned at once, so that no memory is taken for what was announced and has not come.
+const STRETCH: usize = 1 << 26;
 
 /// The connections of a rank.
 #[derive(Debug)]
@@ -160,8 +162,13 @@ fn broadcast(wire: &mut Wire, number: u64, from: usize, bytes: &mut Vec<u8>) -> 
     if seat.rank != from {
         bytes.clear();
     }
-    let schedule = seat.broadcast(from, &pieces(&[0, total], 1), Stage::Whole);
-    wire.run(Task { kind, number, total: told }, &schedule, &mut Bytes { bytes, total })
+    let mut payload = Bytes { bytes, total };
+    for start in (0..total).step_by(STRETCH) {
+        let stretch = [start, total.min(start.saturating_add(STRETCH))];
+        let schedule = seat.broadcast(from, &pieces(&stretch, 1), Stage::Whole);
+        wire.run(Task { kind, number, total: told }, &schedule, &mut payload)?;
+    }
+    Ok(())
 }
 
 impl Drop for Ring {
@@ -199,4 +206,91 @@ fn fault_of(bounds: &[usize], length: usize, world: usize) -> Option<String> {
 fn misuse(kind: Kind, number: u64, rank: usize, length: usize, fault: String) -> Stop {
     let ours = format!("{} number {number} of {length} values", kind.name());
     Stop::Seen(Report { fate: Fate::Diverged { rank, theirs: fault, own: rank, ours }, certain: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::frame::{Frame, HEADER};
+    use super::*;
+
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        (near, far)
+    }
+
+    /// What rank 0 of two sees in a collective for which its neighbour sends these bytes and closes the connection.
+    fn seen(sent: &[u8], part: impl FnOnce(&mut Wire) -> Result<(), Stop>) -> Fate {
+        let (left, mut left_of_other) = connected();
+        let (right, _right_of_other) = connected();
+        let (shared, bell, _watchs) = Shared::new(0, 2).unwrap();
+        let mut wire = Wire::new(Seat { rank: 0, world: 2 }, left, right, bell, Arc::new(shared));
+        left_of_other.write_all(sent).unwrap();
+        drop(left_of_other);
+        match part(&mut wire) {
+            Err(Stop::Seen(report)) => report.fate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn gather(wire: &mut Wire) -> Result<(), Stop> {
+        let pieces = pieces(&[0, 1, 2], 4);
+        let task = Task { kind: Kind::AllGather, number: 5, total: 8 };
+        wire.run(task, &wire.seat.all_gather(&pieces), &mut &mut [1.0f32, 2.0][..])
+    }
+
+    fn header(kind: Kind, stage: Stage, total: u64, piece: u32, length: u32) -> [u8; HEADER] {
+        Frame { kind, stage, number: 5, total, piece, length }.encode()
+    }
+
+    #[test]
+    fn bytes_that_are_no_frame_end_the_group_and_name_who_sent_them() {
+        let fate = seen(&[7; 64], gather);
+        assert!(
+            matches!(&fate, Fate::Lost { rank: 1, reason } if reason.contains("a frame that begins with")),
+            "{fate:?}"
+        );
+        let long = header(Kind::AllGather, Stage::Whole, 8, 1, u32::MAX);
+        let fate = seen(&long, gather);
+        assert!(matches!(&fate, Fate::Lost { rank: 1, reason } if reason.contains("4294967295 bytes")), "{fate:?}");
+    }
+
+    #[test]
+    fn a_frame_that_ends_early_is_a_connection_that_closed() {
+        let sent = header(Kind::AllGather, Stage::Whole, 8, 1, 4);
+        for end in [0, 1, HEADER - 1, HEADER] {
+            let fate = seen(&sent[..end], gather);
+            assert!(
+                matches!(&fate, Fate::Lost { rank: 1, reason } if reason.contains("its connection closed")),
+                "{fate:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_frame_of_something_else_is_told_beside_what_was_expected() {
+        let fate = seen(&header(Kind::Barrier, Stage::Whole, 0, 0, 0), gather);
+        let Fate::Diverged { rank: 1, theirs, own: 0, ours } = fate else { panic!("{fate:?}") };
+        assert!(theirs.starts_with("barrier number 5") && ours.starts_with("all_gather number 5"), "{theirs}, {ours}");
+    }
+
+    #[test]
+    fn no_memory_is_taken_for_bytes_that_are_announced_and_do_not_come() {
+        let announced =
+            |length: u64| [&header(Kind::Broadcast, Stage::Length, 1, 0, 8)[..], &length.to_le_bytes()].concat();
+        let mut bytes = vec![1];
+        let fate = seen(&announced(u64::MAX), |wire| broadcast(wire, 5, 1, &mut bytes));
+        assert!(
+            matches!(&fate, Fate::Lost { rank: 1, reason } if reason.contains("announced a broadcast")),
+            "{fate:?}"
+        );
+        let fate = seen(&announced(MAX_BROADCAST), |wire| broadcast(wire, 5, 1, &mut bytes));
+        assert!(matches!(&fate, Fate::Lost { rank: 1, reason } if reason.contains("closed")), "{fate:?}");
+        assert!(bytes.is_empty() && bytes.capacity() < 1024);
+    }
 }
