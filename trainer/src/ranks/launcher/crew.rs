@@ -19,6 +19,10 @@ pub(super) const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal
 /// How long after a first failure it is judged which was the first: the kernel tells that a killed rank has ended after it has closed its connections, by
 /// which the others know it sooner.
 const SETTLING: Duration = Duration::from_millis(300);
+/// How often it is looked who has ended, without a signal: whoever started the launcher may have had SIGCHLD ignored, which is inherited.
+const LOOK: Duration = Duration::from_secs(1);
+/// What `wait` says of a process that ended with code 1.
+const UNKNOWN: i32 = 1 << 8;
 /// How long ranks have to end once one has failed. There is nothing left to finish: what the group had begun is lost.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -93,7 +97,7 @@ impl Crew {
             }
             let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             let next = [self.judge_at, self.kill_at].into_iter().flatten().min();
-            wait(&mut fds, next.map(until)).map_err(LaunchError::Wait)?;
+            wait(&mut fds, Some(next.map_or(LOOK, until).min(LOOK))).map_err(LaunchError::Wait)?;
             self.pass_on()?;
         }
     }
@@ -127,7 +131,9 @@ impl Crew {
     /// Notes who has ended.
     fn reap(&mut self) {
         for member in self.members.iter_mut().filter(|member| member.status.is_none()) {
-            if let Ok(Some(status)) = member.child.try_wait() {
+            // Where SIGCHLD is ignored, nobody knows how a process ended.
+            let status = member.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(UNKNOWN)));
+            if let Some(status) = status {
                 member.status = Some(status);
                 self.failed.extend((!status.success()).then_some((member.rank, status)));
             }
