@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sera_trainer::ranks::{Collective, Options, RankError, join};
+use sera_trainer::ranks::{Collective, Options, Place, RankError, join};
 
 use crate::world::{free_port, options, place};
 
@@ -41,6 +41,17 @@ impl Others {
         Self(ranks.map(start).collect())
     }
 
+    /// This process as one of them.
+    fn joined(&mut self, place: &Place, options: &Options) -> Box<dyn Collective> {
+        join(place, options).unwrap_or_else(|error| {
+            let said = self.0.iter_mut().map(|(_, child)| {
+                let _ = child.kill();
+                said_by(child)
+            });
+            panic!("{error}; they say {:?}", said.collect::<Vec<_>>())
+        })
+    }
+
     fn signal(&self, rank: usize, signal: Signal) {
         let (_, child) = self.0.iter().find(|(other, _)| *other == rank).unwrap();
         kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
@@ -58,12 +69,17 @@ impl Others {
                 assert!(Instant::now() < latest, "rank {rank} has not ended");
                 thread::sleep(Duration::from_millis(20));
             };
-            let mut said = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-            endings.push((*rank, status.code(), said));
+            endings.push((*rank, status.code(), said_by(child)));
         }
         endings
     }
+}
+
+/// All that it says until it ends.
+fn said_by(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
 }
 
 impl Drop for Others {
@@ -96,9 +112,9 @@ fn sum_until_the_end(ranks: &mut dyn Collective, event: impl FnOnce()) -> RankEr
 fn everybody_names_the_one_that_got(signal: Signal) {
     for lost in 0..WORLD {
         let (own, port) = ((lost + 2) % WORLD, free_port());
-        let others = Others::start((0..WORLD).filter(|rank| *rank != own), WORLD, port);
+        let mut others = Others::start((0..WORLD).filter(|rank| *rank != own), WORLD, port);
         let options = Options { silence: SILENCE, ..options() };
-        let mut ranks = join(&place(own, WORLD, port), &options).unwrap();
+        let mut ranks = others.joined(&place(own, WORLD, port), &options);
         let error = sum_until_the_end(&mut *ranks, || others.signal(lost, signal));
         assert!(matches!(error, RankError::Lost { rank, world: WORLD, .. } if rank == lost), "{error}");
         drop(ranks);
@@ -124,13 +140,13 @@ fn a_rank_that_is_stopped_ends_all_others_who_name_it() {
 fn a_rank_that_computes_is_told_on_another_thread() {
     static TOLD: AtomicBool = AtomicBool::new(false);
     let port = free_port();
-    let others = Others::start(1..2, 2, port);
+    let mut others = Others::start(1..2, 2, port);
     let abandon: fn(&RankError) = |error| {
         assert!(error.to_string().contains("rank 1 of 2 was lost in the work before collective number 1"), "{error}");
         TOLD.store(true, Ordering::SeqCst);
     };
     let options = Options { silence: SILENCE, abandon: Some(abandon), ..options() };
-    let mut ranks = join(&place(0, 2, port), &options).unwrap();
+    let mut ranks = others.joined(&place(0, 2, port), &options);
     ranks.barrier().unwrap();
     others.signal(1, Signal::SIGKILL);
     let latest = Instant::now() + LIMIT;
