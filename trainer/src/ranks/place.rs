@@ -1,4 +1,5 @@
-//! Where a rank stands: its number, the world's size and where rank 0 is, from torchrun's variables or from an Indexed Job's. Nothing is connected here.
+//! Where a rank stands: its number, the world's size and where rank 0 is, from torchrun's variables or from an Indexed Job's. Nothing is connected
+//! here.
 
 /// The most ranks: the table of their addresses stays within one word of the rendezvous.
 pub const MAX_WORLD: usize = 1024;
@@ -73,8 +74,9 @@ impl Place {
         Self { rank: 0, world: 1, local_rank: 0, master: Master { host: "localhost".into(), port: 0 } }
     }
 
-    /// Reads `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT`, as torchrun sets them. Where `RANK` and `WORLD_SIZE` are not set and a
-    /// gang is meant, the rank follows from an Indexed Job's `JOB_COMPLETION_INDEX` and `LOCAL_RANK`; where no gang is meant either, the rank is alone.
+    /// Reads `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT`, as torchrun sets them. Where `RANK` and `WORLD_SIZE` are not set
+    /// and a gang is meant, the rank follows from an Indexed Job's `JOB_COMPLETION_INDEX` and `LOCAL_RANK`; where no gang is meant either, the rank
+    /// is alone.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>, gang: Option<Gang>) -> Result<Self, PlaceError> {
         let number = |variable: &'static str, most: usize| read_number(&lookup, variable, most);
         let (rank, local_rank, world) = match (number("RANK", MAX_WORLD - 1)?, number("WORLD_SIZE", MAX_WORLD)?) {

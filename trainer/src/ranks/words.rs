@@ -1,4 +1,5 @@
-//! Words: what ranks tell each other besides numbers, as JSON behind a length. The length is bounded, and no memory is taken before the bytes have come.
+//! Words: what ranks tell each other besides numbers, as JSON behind a length. The length is bounded, and no memory is taken before the bytes have
+//! come.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -16,8 +16,8 @@ use super::{Launch, LaunchError};
 
 /// What a launcher waits for.
 pub(super) const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
-/// How long after a first failure it is judged which was the first: the kernel tells that a killed rank has ended after it has closed its connections, by
-/// which the others know it sooner.
+/// How long after a first failure it is judged which was the first: the kernel tells that a killed rank has ended after it has closed its
+/// connections, by which the others know it sooner.
 const SETTLING: Duration = Duration::from_millis(300);
 /// How often it is looked who has ended, without a signal: whoever started the launcher may have had SIGCHLD ignored, which is inherited.
 const LOOK: Duration = Duration::from_secs(1);

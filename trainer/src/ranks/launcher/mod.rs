@@ -1,7 +1,7 @@
 //! Starts the ranks of one node as processes, tells each where it stands, and sees to it that they end together. What a rank does is not known here.
 //!
-//! No rank outlives its launcher: each asks the kernel, before anything else, to be killed when the launcher dies (`follow`), so that this holds even where
-//! the launcher is killed and can do nothing.
+//! No rank outlives its launcher: each asks the kernel, before anything else, to be killed when the launcher dies (`follow`), so that this holds
+//! even where the launcher is killed and can do nothing.
 
 mod crew;
 mod relay;
@@ -64,8 +64,9 @@ pub enum LaunchError {
 }
 
 impl Launch {
-    /// Starts the ranks and waits for all to end: with the code of the first that failed, or 0. What they write to standard error is passed on with their
-    /// numbers before. SIGTERM, SIGINT and SIGHUP are passed on to them; where one fails without that, the others get SIGTERM, and SIGKILL after 10 s.
+    /// Starts the ranks and waits for all to end: with the code of the first that failed, or 0. What they write to standard error is passed on with
+    /// their numbers before. SIGTERM, SIGINT and SIGHUP are passed on to them; where one fails without that, the others get SIGTERM, and SIGKILL
+    /// after 10 s.
     ///
     /// It belongs on the program's first thread, before others are started.
     pub fn run(&self) -> Result<u8, LaunchError> {

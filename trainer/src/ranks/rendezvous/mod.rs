@@ -28,8 +28,8 @@ pub struct Options {
     pub deadline: Duration,
     /// After how long a silence a rank is lost. Computing is no silence.
     pub silence: Duration,
-    /// Called once, on another thread, when a rank was lost and this one has not come to a collective for a quarter of `silence` since: to end the process,
-    /// which may compute for much longer.
+    /// Called once, on another thread, when a rank was lost and this one has not come to a collective for a quarter of `silence` since: to end the
+    /// process, which may compute for much longer.
     pub abandon: Option<fn(&RankError)>,
 }
 
@@ -205,7 +205,8 @@ impl Hello {
         if other.job != self.job {
             let (theirs, ours) = (&other.job, &self.job);
             return Some(format!(
-                "it belongs to the job {theirs:?} and this one to {ours:?} (SERA_RENDEZVOUS_ID): it is left from another attempt, or one of them is set wrongly"
+                "it belongs to the job {theirs:?} and this one to {ours:?} (SERA_RENDEZVOUS_ID): \
+                 it is left from another attempt, or one of them is set wrongly"
             ));
         }
         if other.world != self.world {

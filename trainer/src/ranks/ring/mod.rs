@@ -1,8 +1,8 @@
 //! A ring of ranks over TCP, for CPUs: it exists so that sharded training runs in tests and rehearsals, and on a few machines without GPUs. How the
 //! ranks find each other is the rendezvous's.
 //!
-//! Every rank sends to its right neighbour and receives from its left one. Sums are made in the order of the ranks, `((x0 + x1) + x2) + …`, for every value
-//! alike: neither its place, nor the length, the bounds or the collective changes a bit of them.
+//! Every rank sends to its right neighbour and receives from its left one. Sums are made in the order of the ranks, `((x0 + x1) + x2) + …`, for
+//! every value alike: neither its place, nor the length, the bounds or the collective changes a bit of them.
 
 mod fate;
 mod frame;

@@ -1,6 +1,6 @@
-//! Watches over the ranks, on a thread of its own, so that a long computation is no silence. Rank 0 hears all others, and they hear rank 0; what becomes of
-//! the group is rank 0's word, or, where rank 0 itself is lost, everybody's own. Against the stream of numbers each rank also beats to its left neighbour:
-//! a connection that carries nothing any more is found though both its ends live.
+//! Watches over the ranks, on a thread of its own, so that a long computation is no silence. Rank 0 hears all others, and they hear rank 0; what
+//! becomes of the group is rank 0's word, or, where rank 0 itself is lost, everybody's own. Against the stream of numbers each rank also beats to
+//! its left neighbour: a connection that carries nothing any more is found though both its ends live.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

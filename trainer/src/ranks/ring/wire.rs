@@ -1,5 +1,5 @@
-//! Moves the pieces of a schedule: to the right neighbour and from the left one at once, as the sockets allow, so that no rank ever waits for a buffer that
-//! another would have to empty first. Between, the thread sleeps.
+//! Moves the pieces of a schedule: to the right neighbour and from the left one at once, as the sockets allow, so that no rank ever waits for a
+//! buffer that another would have to empty first. Between, the thread sleeps.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
