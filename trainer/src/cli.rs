@@ -56,7 +56,8 @@ pub fn main() -> std::process::ExitCode {
     match ended {
         Ok(()) => ExitCode::Success.into(),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            // candle's errors go on with a backtrace where RUST_BACKTRACE asks for one: that is for who reads code.
+            eprintln!("error: {}", failure.message.lines().next().unwrap_or_default());
             failure.code.into()
         }
     }

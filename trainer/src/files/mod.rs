@@ -65,7 +65,7 @@ pub enum FilesError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// A safetensors file that is damaged, or is none.
     #[error("{}: {source}", path.display())]
