@@ -86,6 +86,23 @@ def compare_answers(program, what, folder):
     return model, tokenizer
 
 
+def logits_of(model, ids):
+    with torch.no_grad():
+        return model(ids[None]).logits[0].contiguous()
+
+
+def exact(folder):
+    """The model in f64. transformers normalises in f32 whatever the model's type; here that is put right."""
+    def normalised(self, x):
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="sdpa").eval()
+    for module in model.modules():
+        if type(module).__name__ == "LlamaRMSNorm":
+            module.forward = normalised.__get__(module)
+    return model
+
+
 def compare_tokens(folder, tokenizer):
     """transformers' own import of the file leaves out that this pre-tokenizer takes every digit apart first (`\\p{N}` in llama.cpp, `Digits` in the
     published tokenizer), which shows in digits that are not ASCII, and in spaces before any."""
@@ -141,8 +158,10 @@ def main(program, folder):
     check("texts that do not come back", back[:2] or "none", not back)
 
     ids = torch.tensor(tokenizer(sample[-1] + sample[25])["input_ids"][:200])
-    with torch.no_grad():
-        save_file({"ids": ids, "logits": model(ids[None]).logits[0].contiguous()}, folder / "logits.safetensors")
+    logits = {"ids": ids, "logits": logits_of(model, ids), "exact": logits_of(exact(imported), ids)}
+    save_file(logits, folder / "logits.safetensors")
+    own = (logits["logits"] - logits["exact"]).abs().max().item()
+    print(f"      transformers' f32 is off its f64 by {own:.1e}, in logits of up to {logits['exact'].abs().max().item():.1f}")
     compare_adapters(program, folder, imported, model)
     print(f"left the logits of {len(ids)} tokens in {folder / 'logits.safetensors'}")
     sys.exit(1 if failed else 0)
