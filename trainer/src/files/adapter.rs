@@ -1,4 +1,5 @@
-//! LoRA adapters as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors`. What PEFT would compute in another way is refused by name.
+//! LoRA adapters as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors`. What PEFT would compute in another way is refused by
+//! name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -204,3 +204,21 @@ impl FilesError {
         |source| Self::Tensor { tensor: name.to_owned(), source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_worth_another_try_and_a_missing_file_is_not() {
+        let code = |kind: ErrorKind| FilesError::write(Path::new("a"))(kind.into()).exit_code();
+        assert_eq!(
+            (code(ErrorKind::StorageFull), code(ErrorKind::QuotaExceeded)),
+            (ExitCode::Unavailable, ExitCode::Unavailable)
+        );
+        assert_eq!(
+            (code(ErrorKind::NotFound), code(ErrorKind::PermissionDenied)),
+            (ExitCode::Configuration, ExitCode::Configuration)
+        );
+    }
+}

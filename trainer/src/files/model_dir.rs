@@ -18,7 +18,7 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// What a model's directory has beside its configuration and its weights: copied untouched to what becomes of it. Licences go along.
-const COMPANIONS: [&str; 13] = [
+pub(super) const COMPANIONS: [&str; 13] = [
     "LICENSE",
     "NOTICE",
     "added_tokens.json",

@@ -213,3 +213,24 @@ fn a_file_that_is_no_gguf_or_was_cut_off_leaves_no_model() {
         assert!(refusal(&whole[..length]).contains("model.gguf"), "{length} bytes");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn a_damaged_file_is_refused_or_makes_a_model_that_can_be_read(
+        changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()), 1..4),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, out) = (folder.path().join("model.gguf"), folder.path().join("out"));
+        save(&file, &metadata("llama"), &tensors("llama"), true);
+        let mut bytes = std::fs::read(&file).unwrap();
+        // Only the part before the tensors: a changed weight is a weight.
+        let described = bytes.len() - tensors("llama").values().map(Tensor::elem_count).sum::<usize>() * 4;
+        for (at, byte) in changes {
+            bytes[at.index(described)] = byte;
+        }
+        std::fs::write(&file, bytes).unwrap();
+        if import(&file, &out, DType::F32, u64::MAX).is_ok() {
+            proptest::prop_assert!(ModelDir::open(&out).is_ok());
+        }
+    }
+}
