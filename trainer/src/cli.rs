@@ -64,7 +64,8 @@ pub fn main() -> std::process::ExitCode {
     match ended {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            // candle's errors go on with a backtrace where RUST_BACKTRACE asks for one: that is for who reads code.
+            eprintln!("error: {}", failure.message.lines().next().unwrap_or_default());
             failure.code.into()
         }
     }

@@ -26,14 +26,8 @@ pub enum GenerateError {
     Tensor(#[from] Error),
 }
 
-/// The tokens after `prompt`, at most `limit` of them; `each` gets each at once. One of `ends` is the last where it comes, and is part of the result.
-pub fn greedy(
-    model: &Model,
-    prompt: &[u32],
-    ends: &[u32],
-    limit: usize,
-    mut each: impl FnMut(u32),
-) -> Result<Vec<u32>, GenerateError> {
+/// The tokens after `prompt`, at most `limit` of them. One of `ends` is the last where it comes, and is part of the result.
+pub fn greedy(model: &Model, prompt: &[u32], ends: &[u32], limit: usize) -> Result<Vec<u32>, GenerateError> {
     let vocabulary = model.config.vocabulary;
     let foreign = |id: &&u32| usize::try_from(**id).is_ok_and(|id| id >= vocabulary);
     if let Some(id) = prompt.iter().find(foreign) {
@@ -45,7 +39,6 @@ pub fn greedy(
     while generated.len() < limit {
         let next = most_likely(&logits)?.ok_or(GenerateError::NotFinite(decoder.seen()))?;
         generated.push(next);
-        each(next);
         if ends.contains(&next) || generated.len() == limit {
             break;
         }
@@ -86,9 +79,8 @@ mod tests {
         for family in ["qwen3", "qwen2", "llama"] {
             let model = model(family, false);
             let mut ids = vec![3, 11];
-            let mut told = Vec::new();
-            let generated = greedy(&model, &ids, &[], 12, |id| told.push(id)).unwrap();
-            assert_eq!((generated.len(), &told), (12, &generated));
+            let generated = greedy(&model, &ids, &[], 12).unwrap();
+            assert_eq!(generated.len(), 12);
             for id in generated {
                 assert_eq!(id, next(&model, &ids), "{family} after {} tokens", ids.len());
                 ids.push(id);
@@ -99,20 +91,20 @@ mod tests {
     #[test]
     fn it_ends_with_a_token_that_ends_or_at_the_limit() {
         let model = model("qwen3", true);
-        let free = greedy(&model, &[3, 11], &[], 6, |_| ()).unwrap();
+        let free = greedy(&model, &[3, 11], &[], 6).unwrap();
         let end = free[2];
         let first = free.iter().position(|id| *id == end).unwrap();
-        assert_eq!(greedy(&model, &[3, 11], &[end], 6, |_| ()).unwrap(), free[..=first]);
-        assert!(greedy(&model, &[3, 11], &[], 0, |_| ()).unwrap().is_empty());
+        assert_eq!(greedy(&model, &[3, 11], &[end], 6).unwrap(), free[..=first]);
+        assert!(greedy(&model, &[3, 11], &[], 0).unwrap().is_empty());
     }
 
     #[test]
     fn no_prompt_a_foreign_token_and_damaged_weights_are_refused() {
         let mut model = model("qwen3", true);
-        assert!(matches!(greedy(&model, &[], &[], 1, |_| ()), Err(GenerateError::Empty)));
-        let foreign = greedy(&model, &[1, 13], &[], 1, |_| ());
+        assert!(matches!(greedy(&model, &[], &[], 1), Err(GenerateError::Empty)));
+        let foreign = greedy(&model, &[1, 13], &[], 1);
         assert!(matches!(foreign, Err(GenerateError::Token { id: 13, vocabulary: 13 })));
         model.norm.value = (&model.norm.value * f64::NAN).unwrap();
-        assert!(matches!(greedy(&model, &[1, 2], &[], 1, |_| ()), Err(GenerateError::NotFinite(2))));
+        assert!(matches!(greedy(&model, &[1, 2], &[], 1), Err(GenerateError::NotFinite(2))));
     }
 }

@@ -1,6 +1,5 @@
 //! `sera-trainer generate`: what a model answers, for a look at what it has learnt.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
@@ -55,16 +54,10 @@ pub(super) fn run(arguments: &GenerateArgs) -> Result<(), Failure> {
     let prompt = chat.encode(&text(arguments, &chat)?)?;
     let ends = ends(&arguments.model)?;
     let model = dir.model(DType::from(arguments.dtype), &Device::Cpu, false)?;
-    let generated = greedy(&model, &prompt, &ends, arguments.max_tokens, |_| {
-        if !arguments.ids {
-            // A sign of life for who waits; losing it loses nothing.
-            let _ = std::io::stderr().write_all(b".");
-        }
-    })?;
+    let generated = greedy(&model, &prompt, &ends, arguments.max_tokens)?;
     if arguments.ids {
         return print(&format!("{}\n", json!({"prompt": prompt, "generated": generated})));
     }
-    eprintln!();
     print(&format!("{}\n", chat.decode(&generated)?))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::{Failure, print};
-use crate::files::Inventory;
+use crate::files::{Inventory, TensorLine};
 
 pub(super) const EXAMPLES: &str = "Examples:
   A model, checked against its configuration; no weights are read:
@@ -31,12 +31,12 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
         let json = serde_json::to_string(&inventory).map_err(|error| Failure::given(error.to_string()))?;
         return print(&format!("{json}\n"));
     }
-    let mut text = String::new();
-    for tensor in &inventory.tensors {
+    let line = |tensor: &TensorLine| {
         let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
         let shape = format!("({})", shape.join(", "));
-        text += &format!("{:<56} {:<5} {shape:<18} {:>13}  {}\n", tensor.name, tensor.dtype, tensor.bytes, tensor.file);
-    }
+        format!("{:<56} {:<5} {shape:<18} {:>13}  {}\n", tensor.name, tensor.dtype, tensor.bytes, tensor.file)
+    };
+    let text: String = inventory.tensors.iter().map(line).collect();
     let Inventory { tensors, parameters, bytes } = &inventory;
     print(&format!("{text}{} tensors, {parameters} parameters, {bytes} bytes\n", tensors.len()))
 }

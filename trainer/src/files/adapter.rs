@@ -1,4 +1,5 @@
-//! LoRA adapters as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors`. What PEFT would compute in another way is refused by name.
+//! LoRA adapters as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors`. What PEFT would compute in another way is refused by
+//! name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub enum AdapterError {
         /// Its name.
         field: String,
         /// What it says.
-        value: Value,
+        value: String,
         /// What can be computed.
         only: &'static str,
     },
@@ -178,6 +179,9 @@ fn is_pair(a: &Tensor, b: &Tensor, rank: usize) -> bool {
     a.rank() == 2 && b.rank() == 2 && a.dims()[0] == rank && b.dims()[1] == rank
 }
 
+/// Initial weights that leave the base's alone.
+const INITIAL: &str = "true, false, \"gaussian\", \"orthogonal\" or \"eva\"";
+
 /// Fields that say how an adapter was made or is to be loaded, not what it computes.
 const HARMLESS: [&str; 19] = [
     "auto_mapping",
@@ -221,7 +225,6 @@ impl Fields {
         })?;
         self.only("bias", "\"none\"", |value| value == "none")?;
         // The others (PiSSA, OLoRA, CorDA, LoftQ) take something off the base's weights.
-        const INITIAL: &str = "true, false, \"gaussian\", \"orthogonal\" or \"eva\"";
         self.only("init_lora_weights", INITIAL, |value| {
             value.is_boolean() || ["gaussian", "orthogonal", "eva"].iter().any(|name| value == name)
         })?;
@@ -234,7 +237,7 @@ impl Fields {
         let meant = self.left.iter().find(|(name, value)| !HARMLESS.contains(&name.as_str()) && !means_nothing(value));
         match meant {
             Some((field, value)) => {
-                let (field, value) = (field.clone(), value.clone());
+                let (field, value) = (field.clone(), value.to_string());
                 Err(AdapterError::Field { path: self.path, field, value, only: "false, null or nothing" })
             }
             None => Ok((rank, alpha, targets)),
@@ -249,13 +252,16 @@ impl Fields {
     ) -> Result<T, AdapterError> {
         let value = self.left.remove(field).unwrap_or_default();
         let path = &self.path;
-        read(&value).ok_or_else(|| AdapterError::Field { path: path.clone(), field: field.to_owned(), value, only })
+        let refused =
+            || AdapterError::Field { path: path.clone(), field: field.to_owned(), value: value.to_string(), only };
+        read(&value).ok_or_else(refused)
     }
 
     fn only(&mut self, field: &str, only: &'static str, is: impl Fn(&Value) -> bool) -> Result<(), AdapterError> {
         match self.left.remove(field) {
             Some(value) if !is(&value) => {
-                Err(AdapterError::Field { path: self.path.clone(), field: field.to_owned(), value, only })
+                let (path, value) = (self.path.clone(), value.to_string());
+                Err(AdapterError::Field { path, field: field.to_owned(), value, only })
             }
             _ => Ok(()),
         }

@@ -65,7 +65,7 @@ pub enum FilesError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// A safetensors file that is damaged, or is none.
     #[error("{}: {source}", path.display())]
@@ -202,5 +202,23 @@ impl FilesError {
 
     fn tensor(name: &str) -> impl FnOnce(candle_core::Error) -> Self + '_ {
         |source| Self::Tensor { tensor: name.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_worth_another_try_and_a_missing_file_is_not() {
+        let code = |kind: ErrorKind| FilesError::write(Path::new("a"))(kind.into()).exit_code();
+        assert_eq!(
+            (code(ErrorKind::StorageFull), code(ErrorKind::QuotaExceeded)),
+            (ExitCode::Unavailable, ExitCode::Unavailable)
+        );
+        assert_eq!(
+            (code(ErrorKind::NotFound), code(ErrorKind::PermissionDenied)),
+            (ExitCode::Configuration, ExitCode::Configuration)
+        );
     }
 }

@@ -18,7 +18,7 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// What a model's directory has beside its configuration and its weights: copied untouched to what becomes of it. Licences go along.
-const COMPANIONS: [&str; 13] = [
+pub(super) const COMPANIONS: [&str; 13] = [
     "LICENSE",
     "NOTICE",
     "added_tokens.json",
@@ -55,7 +55,8 @@ impl ModelDir {
     pub fn open(folder: &Path) -> Result<Self, FilesError> {
         let path = folder.join(CONFIG);
         let config_json = std::fs::read_to_string(&path).map_err(FilesError::read(&path))?;
-        let config = Config::parse(&config_json).map_err(|source| FilesError::Config { path, source })?;
+        let config = Config::parse(&config_json);
+        let config = config.map_err(|source| FilesError::Config { path, source: Box::new(source) })?;
         let (shards, indexed) = open_shards(folder)?;
         let mut places = HashMap::new();
         for (at, shard) in shards.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! directory becomes a model only at the very end, when its `config.json` appears.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::FilesError;
 use super::beside::{self, Beside};
-use super::model_dir::{CONFIG, INDEX, ModelDir, WEIGHTS};
+use super::model_dir::{COMPANIONS, CONFIG, INDEX, ModelDir, WEIGHTS, file_name};
 
 /// Writes what became of a model: its configuration and tokenizer as they are, its weights as they come.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl ModelWriter {
         let mut small = Vec::new();
         for path in &self.companions {
             let content = std::fs::read(path).map_err(FilesError::read(path))?;
-            small.push((super::model_dir::file_name(path), content));
+            small.push((file_name(path), content));
         }
         finish_model(&folder, self.weights, small, &self.config_json)
     }
@@ -73,23 +74,29 @@ pub(super) fn finish_model(
     Ok(digests)
 }
 
-/// Takes away what would make one model of two: the configuration first, then every weight file and the index.
+/// Takes away what would make one model of two: the configuration first, then weights, index, tokenizer and template.
 fn remove_old(folder: &Path) -> Result<(), FilesError> {
-    let remove = |path: &Path| match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(FilesError::write(path)),
-    };
     remove(&folder.join(CONFIG))?;
     beside::sync_folder(folder)?;
+    let weights = |name: &str| name.starts_with("model-") && name.ends_with(".safetensors");
+    remove_all(folder, |name| weights(name) || name == WEIGHTS || name == INDEX || COMPANIONS.contains(&name))
+}
+
+fn remove_all(folder: &Path, is: impl Fn(&str) -> bool) -> Result<(), FilesError> {
     for entry in std::fs::read_dir(folder).map_err(FilesError::read(folder))? {
         let path = entry.map_err(FilesError::read(folder))?.path();
-        let name = super::model_dir::file_name(&path);
-        let weights = name.starts_with("model-") && name.ends_with(".safetensors");
-        if weights || name == WEIGHTS || name == INDEX {
+        if is(&file_name(&path)) {
             remove(&path)?;
         }
     }
     Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), FilesError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result.map_err(FilesError::write(path)),
+    }
 }
 
 /// A configuration with the type of its weights put right, under the name that it uses.
@@ -149,6 +156,8 @@ impl WeightsWriter {
         max_shard: u64,
     ) -> Result<Self, FilesError> {
         let stored = stored(dtype)?;
+        // What a killed try left may be large, and be planned otherwise than this one.
+        remove_all(folder, |name| name.starts_with(&format!(".{stem}")) && name.ends_with(".safetensors.partial"))?;
         let bytes = |shape: &[usize]| (shape.iter().product::<usize>() * dtype.size_in_bytes()) as u64;
         let mut plan: Vec<Vec<(String, Vec<usize>)>> = Vec::new();
         let (mut total, mut filled) = (0, 0);
@@ -211,7 +220,7 @@ impl WeightsWriter {
 
     /// The index of several files.
     fn index(&self) -> String {
-        let file = |name: &String| super::model_dir::file_name(self.shards[self.places[name].shard].target());
+        let file = |name: &String| file_name(self.shards[self.places[name].shard].target());
         let map: Map<String, Value> = self.names.iter().map(|name| (name.clone(), file(name).into())).collect();
         format!("{:#}\n", json!({"metadata": {"total_size": self.total}, "weight_map": map}))
     }
@@ -337,6 +346,20 @@ mod tests {
         let digests = written(&base, out.path(), DType::BF16, u64::MAX);
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), digests.len());
         assert_eq!(ModelDir::open(out.path()).unwrap().dtype(), DType::BF16);
+    }
+
+    #[test]
+    fn what_a_killed_try_left_does_not_stay() {
+        let (fixture, out) = (Fixture::new("qwen3", true), tempfile::tempdir().unwrap());
+        let base = fixture.whole();
+        for name in
+            [".model-00007-of-00009.safetensors.partial", "model-00001-of-00009.safetensors", INDEX, "merges.txt"]
+        {
+            std::fs::write(out.path().join(name), "half").unwrap();
+        }
+        let digests = written(&base, out.path(), DType::F32, u64::MAX);
+        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), digests.len());
+        assert_eq!(ModelDir::open(out.path()).unwrap().digests().unwrap(), digests);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub enum GgufError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// A tensor that is missing.
     #[error("{} has no tensor `{tensor}`: it is damaged, or of a kind that is not supported", path.display())]
@@ -126,7 +126,8 @@ impl Described {
         let json =
             config::config(&metadata, tied, dtype).map_err(|source| GgufError::Metadata { path: path(), source })?;
         let config_json = format!("{json:#}\n");
-        let config = Config::parse(&config_json).map_err(|source| GgufError::Config { path: path(), source })?;
+        let config = Config::parse(&config_json);
+        let config = config.map_err(|source| GgufError::Config { path: path(), source: Box::new(source) })?;
         check_tensors(content, &config, file)?;
         let tokenizer = tokenizer::files(&metadata, config.vocabulary);
         let mut others = tokenizer.map_err(|source| GgufError::Tokenizer { path: path(), source })?;

@@ -38,8 +38,8 @@ pub(super) fn in_gguf(name: &str) -> String {
     }
 }
 
-/// A tensor with its rows in Hugging Face's order. For models of the architecture `llama`, llama.cpp keeps the two values that are rotated together in
-/// neighbouring rows of a head, where Hugging Face has them half a head apart.
+/// A tensor with its rows in Hugging Face's order. For models of the architecture `llama`, llama.cpp keeps the two values that are rotated together
+/// in neighbouring rows of a head, where Hugging Face has them half a head apart.
 pub(super) fn in_order(tensor: Tensor, name: &str, config: &Config) -> Result<Tensor> {
     let heads = match name.rsplit('.').nth(1) {
         Some("q_proj") if config.family == Family::Llama => config.heads,

@@ -12,6 +12,9 @@ const CONTROL: u64 = 3;
 /// Tokens that were added, and are text (`LLAMA_TOKEN_TYPE_USER_DEFINED`).
 const USER_DEFINED: u64 = 4;
 
+/// The field that says how texts are cut.
+const PRE: &str = "tokenizer.ggml.pre";
+
 /// How Qwen2 cuts texts before it looks for tokens (its published `tokenizer.json`).
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -130,19 +133,18 @@ fn splitting(metadata: &Metadata) -> Result<(Value, Value), TokenizerError> {
     let byte_level =
         |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
     let then = |first: Value, regex: bool| json!({"type": "Sequence", "pretokenizers": [first, byte_level(regex)]});
-    const FIELD: &str = "tokenizer.ggml.pre";
     if metadata.flag("tokenizer.ggml.add_bos_token")? || metadata.flag("tokenizer.ggml.add_space_prefix")? {
         let (field, value) = ("tokenizer.ggml.add_bos_token or add_space_prefix".to_owned(), "true".to_owned());
         return Err(MetadataError::Unsupported { field, value, only: "false" }.into());
     }
-    match metadata.text(FIELD)? {
+    match metadata.text(PRE)? {
         "smollm" => Ok((Value::Null, then(json!({"type": "Digits", "individual_digits": true}), true))),
         "qwen2" => {
             let split = json!({"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false});
             Ok((json!({"type": "NFC"}), then(split, false)))
         }
         other => {
-            let (field, value) = (FIELD.to_owned(), format!("{other:?}"));
+            let (field, value) = (PRE.to_owned(), format!("{other:?}"));
             Err(MetadataError::Unsupported { field, value, only: "\"smollm\" or \"qwen2\"" }.into())
         }
     }
@@ -151,7 +153,7 @@ fn splitting(metadata: &Metadata) -> Result<(Value, Value), TokenizerError> {
 fn config(metadata: &Metadata, tokens: &[&str], added: &[(usize, bool)]) -> Result<Value, TokenizerError> {
     let without_id = |(id, special): &(usize, bool)| {
         let mut token = added_token(*id, tokens[*id], *special);
-        token.as_object_mut().into_iter().for_each(|token| drop(token.remove("id")));
+        token.as_object_mut().into_iter().for_each(|token| drop(token.shift_remove("id")));
         (id.to_string(), token)
     };
     let decoder: Map<String, Value> = added.iter().map(without_id).collect();
