@@ -2,9 +2,13 @@
 //! around them the data, the checkpoints and the loop. How conversations become tokens is `sera-chat`'s.
 
 pub mod checkpoint;
+pub mod cli;
 pub mod data;
+mod draw;
 mod durable;
 pub mod engine;
+pub mod files;
+pub mod generate;
 pub mod model;
 pub mod ops;
 pub mod optim;

@@ -26,7 +26,7 @@ pub(super) fn unfinished(step: u32) -> String {
 
 /// Whether a folder is one that was not finished, or not wholly removed.
 pub(super) fn is_left_over(name: &str) -> bool {
-    name.starts_with(".step-") && name.ends_with(".tmp")
+    name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).is_some_and(|name| name.starts_with(STEP))
 }
 
 /// The name of a rank's part.

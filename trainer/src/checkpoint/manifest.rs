@@ -32,8 +32,6 @@ pub struct Sums {
     pub tokens: u64,
     /// Steps that were left out because their gradients were no numbers.
     pub skipped: u32,
-    /// How many of them came one after the other, up to now.
-    pub skipped_in_a_row: u32,
     /// The mean loss a trained token of the last step that was not skipped.
     pub loss: Option<f64>,
     /// Whether the loss was ever low enough that a high one means that the training breaks.

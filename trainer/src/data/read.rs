@@ -97,15 +97,14 @@ impl Dataset {
         let sha256 = durable::digest(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?.sha256;
         let kept = cache.map(|folder| cache::Entry::new(folder, &sha256, renderer.digest(), limits.context));
         let found = kept.as_ref().and_then(cache::Entry::read);
-        let (lines, too_long) = match found {
-            Some(found) => found,
-            None => {
-                let made = tokenise(path, renderer, limits.context)?;
-                if let Some(entry) = &kept {
-                    entry.write(&made.0, made.1);
-                }
-                made
+        let (lines, too_long) = if let Some(found) = found {
+            found
+        } else {
+            let made = tokenise(path, renderer, limits.context)?;
+            if let Some(entry) = &kept {
+                entry.write(&made.0, made.1);
             }
+            made
         };
         let dataset = Self { lines, too_long, sha256 };
         dataset.check(path, limits)?;
