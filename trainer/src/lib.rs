@@ -13,3 +13,4 @@ pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod ranks;
+pub mod training;
