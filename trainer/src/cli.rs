@@ -1,13 +1,17 @@
 //! The command line: which commands there are, and how they end. Each command has a file of its own.
 
+mod check;
 mod export;
 mod failure;
 mod generate;
 mod import;
 mod inspect;
 mod launch;
+mod logs;
 mod merge;
+mod request;
 mod ring;
+mod train;
 mod weights;
 
 use clap::error::ErrorKind;
@@ -20,9 +24,10 @@ const EXIT_CODES: &str = "Exit codes:
     2  the command line is wrong
    10  something given is wrong or missing: a file, a field of a configuration
    11  something is not available for now: space on a disk; try again later
-   12  what would be written is there already; nothing was touched";
+   12  what would be written is there already, or is another training's; nothing was touched
+  143  stopped by SIGTERM or SIGINT; a training has written a checkpoint, and goes on when it is run again";
 
-/// Makes, looks at and tries models in Hugging Face's layout.
+/// Trains models in Hugging Face's layout, makes, looks at and tries them.
 #[derive(Debug, Parser)]
 #[command(name = "sera-trainer", version, after_long_help = EXIT_CODES, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
@@ -32,6 +37,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Train a student on a dataset, and publish the model
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", train::EXAMPLES), args_override_self = true)]
+    Train(Box<train::TrainArgs>),
+    /// Look at everything that a training needs, before it begins
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", check::EXAMPLES), args_override_self = true)]
+    Check(Box<check::CheckArgs>),
     /// Make a model directory from a GGUF file
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", import::EXAMPLES))]
     Import(import::ImportArgs),
@@ -73,6 +84,8 @@ pub fn main() -> std::process::ExitCode {
 
 fn run(command: Command) -> Result<std::process::ExitCode, failure::Failure> {
     let done = match command {
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),

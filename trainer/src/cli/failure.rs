@@ -17,6 +17,11 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Something that should not happen.
+    pub(super) fn internal(message: String) -> Self {
+        Self { code: ExitCode::Internal, message }
+    }
+
     /// Something that was given is wrong.
     pub(super) fn given(message: String) -> Self {
         Self { code: ExitCode::Configuration, message }
