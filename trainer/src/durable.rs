@@ -1,5 +1,5 @@
-//! Files that are there whole or not at all, whatever ends the process or the machine: written beside, synced, renamed, and the folder synced too; and
-//! the digests that prove it.
+//! Files that are there whole or not at all, whatever ends the process or the machine: written beside, synced, renamed, and the folder synced too;
+//! and the digests that prove it.
 
 use std::ffi::OsString;
 use std::fs::File;

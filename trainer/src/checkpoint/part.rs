@@ -1,5 +1,5 @@
-//! A rank's part of a checkpoint as a safetensors file: three f32 tensors a unit, `<unit>.weights`, `.mean` and `.square`, and beside each unit's name
-//! which of its values they are.
+//! A rank's part of a checkpoint as a safetensors file: three f32 tensors a unit, `<unit>.weights`, `.mean` and `.square`, and beside each unit's
+//! name which of its values they are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

@@ -18,8 +18,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoints {
-    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each verifies its share of the files. What is torn is passed
-    /// over with a word; what is whole and of another training is refused.
+    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each verifies its share of the files. What is torn is
+    /// passed over with a word; what is whole and of another training is refused.
     pub fn newest(&self, ranks: &mut dyn Collective) -> Result<Option<Checkpoint>, CheckpointError> {
         let all = if ranks.rank() == 0 { folder::all(&self.root)? } else { Vec::new() };
         let mut candidates = all.into_iter();

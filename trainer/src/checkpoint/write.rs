@@ -1,4 +1,5 @@
-//! Writes a checkpoint: every rank its part into a folder beside, rank 0 the manifest when all parts are there, and then the name that makes it count.
+//! Writes a checkpoint: every rank its part into a folder beside, rank 0 the manifest when all parts are there, and then the name that makes it
+//! count.
 
 use std::path::{Path, PathBuf};
 

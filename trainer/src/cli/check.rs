@@ -13,8 +13,9 @@ pub(super) const EXAMPLES: &str = "Examples:
   Before the training itself, with the same flags:
     sera-trainer check --student ./Qwen3-8B --dataset ./run/dataset --out ./run --plan training.yaml
 
-It reads the model, the tokenizer, the template and every line of the data, adds up the memory that a rank needs, takes two steps on the shortest line,
-and prints the first line with what is trained in colour, or in ⟦ ⟧ where nobody looks. Nothing is trained and, but for the cache of tokens, nothing is written.
+It reads the model, the tokenizer, the template and every line of the data, adds up the memory that a rank needs, takes two
+steps on the shortest line, and prints the first line with what is trained in colour, or in ⟦ ⟧ where nobody looks. Nothing is
+trained and, but for the cache of tokens, nothing is written.
 On CPUs only, so far: it says nothing about kernels of a GPU.";
 
 /// Around what is trained, on a terminal: bold green.

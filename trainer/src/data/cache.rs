@@ -1,5 +1,5 @@
-//! Tokens of a file, kept for the next time: a start that goes on from a checkpoint should not wait for the tokenizer. A file a set of inputs, believed
-//! only if it is whole; losing it loses nothing.
+//! Tokens of a file, kept for the next time: a start that goes on from a checkpoint should not wait for the tokenizer. A file a set of inputs,
+//! believed only if it is whole; losing it loses nothing.
 
 use std::path::{Path, PathBuf};
 

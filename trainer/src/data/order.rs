@@ -1,5 +1,5 @@
-//! Which lines each step sees, and which of them each rank works on. A pure function of the seed, the step and the lines' lengths: a checkpoint's step
-//! is all that has to be known to go on.
+//! Which lines each step sees, and which of them each rank works on. A pure function of the seed, the step and the lines' lengths: a checkpoint's
+//! step is all that has to be known to go on.
 
 /// The order of a whole training.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +64,8 @@ impl Order {
     }
 }
 
-/// Which of a batch's lines rank `rank` works on. The longest line goes to the rank that has the least, and so on down, so that none waits long for the
-/// others; `length` says how many tokens a line has.
+/// Which of a batch's lines rank `rank` works on. The longest line goes to the rank that has the least, and so on down, so that none waits long for
+/// the others; `length` says how many tokens a line has.
 pub fn share(batch: &[usize], length: impl Fn(usize) -> usize, rank: usize, world: usize) -> Vec<usize> {
     let mut longest_first: Vec<usize> = (0..batch.len()).collect();
     longest_first.sort_by_key(|position| (std::cmp::Reverse(length(batch[*position])), *position));

@@ -137,7 +137,8 @@ impl Dataset {
     }
 }
 
-/// The lines that fit, and how many do not. Many at a time, and the same whatever the number of threads: the first broken line is the one that is named.
+/// The lines that fit, and how many do not. Many at a time, and the same whatever the number of threads: the first broken line is the one that is
+/// named.
 fn tokenise(path: &Path, renderer: &Renderer, context: u32) -> Result<(Vec<Line>, u64), DataError> {
     let unreadable = |source| DataError::Read { path: path.to_owned(), source };
     let mut input = Lines::new(File::open(path).map_err(unreadable)?);

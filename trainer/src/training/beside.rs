@@ -1,5 +1,5 @@
-//! What goes on beside the steps, in a thread of its own: signals are waited for, and `/progress`, `/metrics` and `/healthz` are served. Nothing can be
-//! changed through them.
+//! What goes on beside the steps, in a thread of its own: signals are waited for, and `/progress`, `/metrics` and `/healthz` are served. Nothing can
+//! be changed through them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -72,8 +72,8 @@ pub(super) fn schedule(plan: &TrainingPlan, steps: u32) -> Schedule {
     Schedule { peak: plan.peak_learning_rate().value(), warm_up: plan.warmup_of(steps), steps, decline }
 }
 
-/// The sha256 of what of a plan decides about the weights: not how often checkpoints are written, what is divided between ranks, or where blocks' inputs
-/// wait; and the learning rate and precision as they apply, whether they are given or not.
+/// The sha256 of what of a plan decides about the weights: not how often checkpoints are written, what is divided between ranks, or where blocks'
+/// inputs wait; and the learning rate and precision as they apply, whether they are given or not.
 pub(super) fn digest(plan: &TrainingPlan, device: &Device) -> Result<String, serde_json::Error> {
     let usual = TrainingPlan::default();
     let deciding = TrainingPlan {
