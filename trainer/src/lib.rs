@@ -1,7 +1,16 @@
-//! Supervised fine-tuning of a student: the arithmetic of its model with every gradient written out, the optimizer, and the ranks that share the work.
-//! No conversations: how they become tokens is `sera-chat`'s.
+//! Supervised fine-tuning of a student: the arithmetic of its model with every gradient written out, the optimizer, and the ranks that share the work;
+//! around them the data, the checkpoints and the loop. How conversations become tokens is `sera-chat`'s.
 
+pub mod checkpoint;
+pub mod cli;
+pub mod data;
+mod draw;
+mod durable;
+pub mod engine;
+pub mod files;
+pub mod generate;
 pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod ranks;
+pub mod training;

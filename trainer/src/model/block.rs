@@ -177,8 +177,8 @@ impl Named {
 mod tests {
     use super::super::testing::{config, model};
     use super::*;
+    use crate::ops::Lora;
     use crate::ops::finite_differences::{assert_gradients, distance, noise};
-    use crate::ops::{Lora, Weight};
 
     fn tokens(family: &str, lengths: &[usize], dtype: DType) -> Tokens {
         Tokens::new(&config(family, true), Segments::new(lengths).unwrap(), dtype, &Device::Cpu).unwrap()
@@ -186,14 +186,7 @@ mod tests {
 
     fn cast(layer: &Layer, dtype: DType) -> Layer {
         let mut layer = layer.clone();
-        let to = |weight: &mut Weight| weight.value = weight.value.to_dtype(dtype).unwrap();
-        [&mut layer.input_norm, &mut layer.post_norm].into_iter().for_each(to);
-        layer.qk_norm.iter_mut().flat_map(|norm| [&mut norm.q, &mut norm.k]).for_each(to);
-        let Layer { q, k, v, o, gate, up, down, .. } = &mut layer;
-        for linear in [q, k, v, o, gate, up, down] {
-            to(&mut linear.weight);
-            linear.bias.iter_mut().for_each(to);
-        }
+        layer.tensors_mut().into_iter().for_each(|(_, tensor, _)| *tensor = tensor.to_dtype(dtype).unwrap());
         layer
     }
 
@@ -214,13 +207,11 @@ mod tests {
     #[test]
     fn the_gradients_of_adapters_are_right_and_the_frozen_rest_has_none() {
         let mut layer = model("qwen3", true).layers.remove(0);
-        let Layer { input_norm, qk_norm, post_norm, q, k, v, o, gate, up, down } = &mut layer;
-        let norms = qk_norm.iter_mut().flat_map(|norm| [&mut norm.q, &mut norm.k]).chain([input_norm, post_norm]);
-        norms.for_each(|norm| norm.trained = false);
-        [q, k, v, o, gate, up, down].into_iter().for_each(|linear| linear.weight.trained = false);
+        layer.set_trained(false);
         let adapted = |parts: &[Tensor]| {
             let mut layer = cast(&layer, parts[0].dtype());
-            let lora = |at: usize| Some(Lora { a: parts[at].clone(), b: parts[at + 1].clone(), scale: 2.0 });
+            let lora =
+                |at: usize| Some(Lora { a: parts[at].clone(), b: parts[at + 1].clone(), scale: 2.0, dropout: None });
             (layer.k.lora, layer.down.lora) = (lora(0), lora(2));
             (layer, tokens("qwen3", &[4, 2], parts[0].dtype()))
         };

@@ -3,10 +3,12 @@
 
 use candle_core::{DType, Device, Error, Tensor};
 
-use super::block::{Tokens, block_bwd, block_fwd};
-use super::{Config, Model};
+use super::block::{BlockGradients, Tokens, block_bwd, block_fwd};
+use super::source::{Head, Source, Unit};
+use super::{Config, Layer, Model};
 use crate::ops::{
-    HeadLoss, Segments, embedding_bwd, embedding_fwd, head_loss_bwd, head_loss_fwd, rms_norm_bwd, rms_norm_fwd, wide,
+    HeadLoss, Segments, Weight, embedding_bwd, embedding_fwd, head_loss_bwd, head_loss_fwd, rms_norm_bwd, rms_norm_fwd,
+    wide,
 };
 
 /// A batch that a model cannot take.
@@ -45,6 +47,9 @@ pub struct Batch {
     ids: Tensor,
     tokens: Tokens,
     head: HeadLoss,
+    layers: usize,
+    vocabulary: usize,
+    rms_eps: f64,
 }
 
 impl Batch {
@@ -76,6 +81,9 @@ impl Batch {
             ids: Tensor::from_slice(ids, ids.len(), device)?,
             tokens: Tokens::new(config, segments, dtype, device)?,
             head: HeadLoss::new(&targets),
+            layers: config.layers,
+            vocabulary,
+            rms_eps: config.rms_eps,
         })
     }
 
@@ -87,16 +95,14 @@ impl Batch {
 
 /// What the output projection is applied to: (T, hidden), after the last normalisation.
 pub fn hidden_states(model: &Model, batch: &Batch) -> Result<Tensor, Error> {
-    let mut x = embedding_fwd(&batch.ids, &model.embedding.value)?;
-    for layer in &model.layers {
-        x = block_fwd(&x, layer, &batch.tokens)?;
-    }
-    rms_norm_fwd(&x, &model.norm.value, model.config.rms_eps)
+    let mut source = Whole { model, take: |_, _| Ok::<_, Error>(()) };
+    let x = forward(&mut source, batch, |_| Ok(()))?;
+    rms_norm_fwd(&x, &model.norm.value, batch.rms_eps)
 }
 
 /// The loss, summed over the batch's trained tokens.
 pub fn loss(model: &Model, batch: &Batch) -> Result<f64, Error> {
-    head_loss_fwd(&hidden_states(model, batch)?, &model.head().value, &batch.head)
+    evaluate(&mut Whole { model, take: |_, _| Ok::<_, Error>(()) }, batch)
 }
 
 /// The loss, summed, and the gradient of `scale` times it by everything that is trained: `take` gets each by its Hugging Face name, wide, in the
@@ -105,39 +111,100 @@ pub fn loss_and_gradients<E: From<Error>>(
     model: &Model,
     batch: &Batch,
     scale: f64,
-    mut take: impl FnMut(String, Tensor) -> Result<(), E>,
+    take: impl FnMut(String, Tensor) -> Result<(), E>,
 ) -> Result<f64, E> {
-    let eps = model.config.rms_eps;
-    let mut x = embedding_fwd(&batch.ids, &model.embedding.value)?;
-    let mut inputs = Vec::with_capacity(model.layers.len());
-    for layer in &model.layers {
-        let y = block_fwd(&x, layer, &batch.tokens)?;
-        inputs.push(std::mem::replace(&mut x, y));
-    }
-    let normed = rms_norm_fwd(&x, &model.norm.value, eps)?;
-    let head = head_loss_bwd(&normed, &model.head().value, &batch.head, scale, model.head().trained)?;
-    let (mut gy, gradient) = rms_norm_bwd(&x, &head.hidden, &model.norm.value, eps, model.norm.trained)?;
-    let mut by_head = head.weight;
-    if let Some(gradient) = by_head.take_if(|_| model.lm_head.is_some()) {
-        take("lm_head.weight".to_owned(), gradient)?;
-    }
-    if let Some(gradient) = gradient {
-        take("model.norm.weight".to_owned(), gradient)?;
-    }
-    for (index, (layer, x)) in model.layers.iter().zip(inputs).enumerate().rev() {
-        let (gx, gradients) = block_bwd(&x, &gy, layer, &batch.tokens)?;
+    train(&mut Whole { model, take }, batch, scale, false)
+}
+
+/// The loss, summed over the batch's trained tokens, of whatever weights `source` gives.
+pub fn evaluate<S: Source>(source: &mut S, batch: &Batch) -> Result<f64, S::Error> {
+    let x = forward(source, batch, |_| Ok(()))?;
+    let head = source.head()?;
+    let normed = rms_norm_fwd(&x, &head.norm.value, batch.rms_eps)?;
+    Ok(head_loss_fwd(&normed, &head.weight.value, &batch.head)?)
+}
+
+/// The loss, summed, of whatever weights `source` gives; it gets the gradients of `scale` times it, a unit at a time, output first and embedding last.
+/// With `offload` the blocks' inputs wait for the backward pass in the host's memory.
+pub fn train<S: Source>(source: &mut S, batch: &Batch, scale: f64, offload: bool) -> Result<f64, S::Error> {
+    let device = batch.ids.device();
+    let mut inputs = Vec::with_capacity(batch.layers);
+    let x = forward(source, batch, |x| {
+        inputs.push(if offload { x.to_device(&Device::Cpu)? } else { x.clone() });
+        Ok(())
+    })?;
+    let head = source.head()?;
+    let normed = rms_norm_fwd(&x, &head.norm.value, batch.rms_eps)?;
+    let by_loss = head_loss_bwd(&normed, &head.weight.value, &batch.head, scale, head.weight.trained)?;
+    let (mut gy, gradient) = rms_norm_bwd(&x, &by_loss.hidden, &head.norm.value, batch.rms_eps, head.norm.trained)?;
+    let tied = head.tied;
+    drop((head, normed, x));
+    let mut by_head = by_loss.weight;
+    let mut done = Vec::new();
+    done.extend(by_head.take_if(|_| !tied).map(|gradient| ("lm_head.weight".to_owned(), gradient)));
+    done.extend(gradient.map(|gradient| ("model.norm.weight".to_owned(), gradient)));
+    source.take(Unit::Head, done)?;
+    for (index, x) in inputs.into_iter().enumerate().rev() {
+        let layer = source.layer(index)?;
+        let (gx, gradients) = block_bwd(&x.to_device(device)?, &gy, &layer, &batch.tokens)?;
         gy = gx;
-        for (name, gradient) in gradients {
-            take(format!("model.layers.{index}.{name}"), gradient)?;
-        }
+        let named = |(name, gradient)| (format!("model.layers.{index}.{name}"), gradient);
+        drop(layer);
+        source.take(Unit::Layer(index), gradients.into_iter().map(named).collect())?;
     }
-    if model.embedding.trained {
-        let weight = &model.embedding.value;
-        let zeros = || Tensor::zeros(weight.shape(), wide(weight.dtype()), weight.device());
-        let by_head = by_head.map_or_else(zeros, Ok)?;
-        take("model.embed_tokens.weight".to_owned(), embedding_bwd(&batch.ids, &gy, &by_head)?)?;
+    let mut done = Vec::new();
+    if source.trains_embedding() {
+        let shape = (batch.vocabulary, gy.dim(1)?);
+        let by_head = by_head.map_or_else(|| Tensor::zeros(shape, wide(gy.dtype()), device), Ok)?;
+        done.push(("model.embed_tokens.weight".to_owned(), embedding_bwd(&batch.ids, &gy, &by_head)?));
     }
-    Ok(head.loss)
+    source.take(Unit::Embedding, done)?;
+    Ok(by_loss.loss)
+}
+
+/// The last block's result; `keep` sees each block's input.
+fn forward<S: Source>(
+    source: &mut S,
+    batch: &Batch,
+    mut keep: impl FnMut(&Tensor) -> Result<(), Error>,
+) -> Result<Tensor, S::Error> {
+    let mut x = embedding_fwd(&batch.ids, &source.embedding()?.value)?;
+    for index in 0..batch.layers {
+        keep(&x)?;
+        x = block_fwd(&x, &source.layer(index)?, &batch.tokens)?;
+    }
+    Ok(x)
+}
+
+/// A model that is there as a whole.
+struct Whole<'a, F> {
+    model: &'a Model,
+    take: F,
+}
+
+impl<E: From<Error>, F: FnMut(String, Tensor) -> Result<(), E>> Source for Whole<'_, F> {
+    type Error = E;
+
+    fn embedding(&mut self) -> Result<Weight, E> {
+        Ok(self.model.embedding.clone())
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Layer, E> {
+        Ok(self.model.layers[index].clone())
+    }
+
+    fn head(&mut self) -> Result<Head, E> {
+        let (norm, weight) = (self.model.norm.clone(), self.model.head().clone());
+        Ok(Head { norm, weight, tied: self.model.lm_head.is_none() })
+    }
+
+    fn trains_embedding(&self) -> bool {
+        self.model.embedding.trained
+    }
+
+    fn take(&mut self, _: Unit, gradients: BlockGradients) -> Result<(), E> {
+        gradients.into_iter().try_for_each(|(name, gradient)| (self.take)(name, gradient))
+    }
 }
 
 #[cfg(test)]

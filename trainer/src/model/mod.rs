@@ -3,12 +3,20 @@
 
 mod block;
 mod config;
+mod decode;
+mod lora;
 mod loss;
+mod names;
+mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod weights;
 
 pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
 pub use config::{Config, ConfigError, Family};
-pub use loss::{Batch, BatchError, hidden_states, loss, loss_and_gradients};
+pub use decode::Decoder;
+pub use lora::{LoraError, LoraSettings};
+pub use loss::{Batch, BatchError, evaluate, hidden_states, loss, loss_and_gradients, train};
+pub(crate) use names::is_passed_over;
+pub use source::{Apart, Head, Source, Unit};
 pub use weights::{Layer, Model, QkNorm, WeightsError};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
 
-use super::Config;
+use super::{Config, is_passed_over};
 use crate::ops::{Linear, Weight};
 
 /// Tensors that are not this model's.
@@ -161,10 +161,8 @@ impl Left {
         })
     }
 
-    /// A tied model's file may repeat the embedding as `lm_head`, and old ones carry the rotary frequencies: transformers reads neither.
     fn refuse_the_rest(self, tied: bool) -> Result<(), WeightsError> {
-        let repeats = |name: &str| tied && name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq");
-        let unknown = self.tensors.into_keys().filter(|name| !repeats(name)).min();
+        let unknown = self.tensors.into_keys().filter(|name| !is_passed_over(name, tied)).min();
         unknown.map_or(Ok(()), |name| Err(WeightsError::Unknown(name)))
     }
 }

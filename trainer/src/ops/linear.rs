@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::wide;
+use super::{Dropout, wide};
 
 /// A tensor of the model, and whether it is trained.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct Weight {
     pub trained: bool,
 }
 
-/// A low-rank adapter (`LoRA`, arXiv 2106.09685, as PEFT computes it without dropout): `scale · (x Aᵀ) Bᵀ` is added to the layer's result.
+/// A low-rank adapter (`LoRA`, arXiv 2106.09685, as PEFT computes it): `scale · (dropout(x) Aᵀ) Bᵀ` is added to the layer's result.
 #[derive(Debug, Clone)]
 pub struct Lora {
     /// (rank, in).
@@ -22,6 +22,17 @@ pub struct Lora {
     pub b: Tensor,
     /// alpha / rank.
     pub scale: f64,
+    /// What is dropped of the adapter's input; none outside of training.
+    pub dropout: Option<Dropout>,
+}
+
+impl Lora {
+    /// What of `x` (T, in) the adapter sees, and the mask that made it, if there is one.
+    fn input(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+        let Some(dropout) = &self.dropout else { return Ok((x.clone(), None)) };
+        let mask = dropout.mask(x)?;
+        Ok(((x * &mask)?, Some(mask)))
+    }
 }
 
 /// A linear layer in Hugging Face's layout.
@@ -46,13 +57,14 @@ pub struct LinearGradients {
     pub lora: Option<(Tensor, Tensor)>,
 }
 
-/// `x` (T, in) through the layer: `x Wᵀ + b + scale · (x Aᵀ) Bᵀ`, (T, out).
+/// `x` (T, in) through the layer: `x Wᵀ + b + scale · (dropout(x) Aᵀ) Bᵀ`, (T, out).
 pub fn linear_fwd(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     let mut y = x.matmul(&layer.weight.value.t()?)?;
     if let Some(bias) = &layer.bias {
         y = y.broadcast_add(&bias.value)?;
     }
     if let Some(lora) = &layer.lora {
+        let (x, _) = lora.input(x)?;
         y = (y + (x.matmul(&lora.a.t()?)?.matmul(&lora.b.t()?)? * lora.scale)?)?;
     }
     Ok(y)
@@ -71,9 +83,14 @@ pub fn linear_bwd(x: &Tensor, gy: &Tensor, layer: &Linear) -> Result<(Tensor, Li
     if let Some(lora) = &layer.lora {
         let gy = (gy * lora.scale)?;
         let g_inner = gy.matmul(&lora.b)?;
-        gx = (gx + g_inner.matmul(&lora.a)?)?;
+        let (x, mask) = lora.input(x)?;
+        let by_adapter = g_inner.matmul(&lora.a)?;
+        gx = match mask {
+            Some(mask) => (gx + (by_adapter * mask)?)?,
+            None => (gx + by_adapter)?,
+        };
         let inner = x.matmul(&lora.a.t()?)?;
-        gradients.lora = Some((outer(&g_inner, x)?, outer(&gy, &inner)?));
+        gradients.lora = Some((outer(&g_inner, &x)?, outer(&gy, &inner)?));
     }
     Ok((gx, gradients))
 }
@@ -93,7 +110,7 @@ mod tests {
         Linear {
             weight: trained(&inputs[1]),
             bias: inputs.get(2).map(trained),
-            lora: inputs.get(4).map(|b| Lora { a: inputs[3].clone(), b: b.clone(), scale: 2.5 }),
+            lora: inputs.get(4).map(|b| Lora { a: inputs[3].clone(), b: b.clone(), scale: 2.5, dropout: None }),
         }
     }
 
@@ -114,12 +131,32 @@ mod tests {
     }
 
     #[test]
+    fn the_gradients_are_right_with_dropout_whose_mask_the_backward_draws_again() {
+        let dropping = |inputs: &[Tensor]| {
+            let mut layer = layer(inputs);
+            layer.lora.as_mut().unwrap().dropout = Some(Dropout::new(0.4, 7, 3, "line", "module"));
+            layer
+        };
+        let forward = |inputs: &[Tensor]| linear_fwd(&inputs[0], &dropping(inputs));
+        let backward = |inputs: &[Tensor], gy: &Tensor| {
+            let (gx, gradients) = linear_bwd(&inputs[0], gy, &dropping(inputs))?;
+            let (a, b) = gradients.lora.unzip();
+            Ok([Some(gx), gradients.weight, gradients.bias, a, b].into_iter().flatten().collect())
+        };
+        let shapes: [&[usize]; 5] = [&[4, 5], &[3, 5], &[3], &[2, 5], &[3, 2]];
+        let inputs: Vec<_> = (41..).zip(shapes).map(|(seed, shape)| noise(shape, seed)).collect();
+        assert_gradients(forward, backward, &inputs);
+        let without = linear_fwd(&inputs[0], &layer(&inputs)).unwrap();
+        assert!(distance(&forward(&inputs).unwrap(), &without) > 1e-3, "something is dropped");
+    }
+
+    #[test]
     fn an_adapter_equals_its_product_merged_into_the_weight() {
         let [x, w, a, b] = [&[4, 5], &[3, 5], &[2, 5], &[3, 2]].map(|shape| noise(shape, 21 + shape[0] as u64));
         let frozen = |value: Tensor| Weight { value, trained: false };
         let merged = (&w + (b.matmul(&a).unwrap() * 4.0).unwrap()).unwrap();
         let merged = linear_fwd(&x, &Linear { weight: frozen(merged), bias: None, lora: None }).unwrap();
-        let beside = Linear { weight: frozen(w), bias: None, lora: Some(Lora { a, b, scale: 4.0 }) };
+        let beside = Linear { weight: frozen(w), bias: None, lora: Some(Lora { a, b, scale: 4.0, dropout: None }) };
         assert!(distance(&linear_fwd(&x, &beside).unwrap(), &merged) < 1e-14);
     }
 

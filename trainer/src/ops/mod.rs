@@ -5,6 +5,7 @@
 //! Gradients of weights, and everything that is summed over many values, are computed in [`wide`] numbers.
 
 mod attention;
+mod dropout;
 mod embedding;
 #[cfg(test)]
 pub(crate) mod finite_differences;
@@ -16,7 +17,9 @@ mod segments;
 mod swiglu;
 
 pub use attention::{Attention, attention_bwd, attention_fwd};
+pub use dropout::Dropout;
 pub use embedding::{embedding_bwd, embedding_fwd};
+pub(crate) use head_loss::LOGITS;
 pub use head_loss::{HeadGradients, HeadLoss, head_loss_bwd, head_loss_fwd};
 pub use linear::{Linear, LinearGradients, Lora, Weight, linear_bwd, linear_fwd};
 pub use rms_norm::{rms_norm_bwd, rms_norm_fwd};

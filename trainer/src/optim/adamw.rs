@@ -80,12 +80,27 @@ impl Shard {
     /// Fresh moments for these weights.
     pub fn new(weights: Vec<f32>, decays: bool) -> Self {
         let zeros = vec![0.0; weights.len()];
-        Self { mean: zeros.clone(), square: zeros, weights, decays }
+        Self::with_moments(weights, zeros.clone(), zeros, decays)
+    }
+
+    /// Weights with the moments that they had, all of one length.
+    pub fn with_moments(weights: Vec<f32>, mean: Vec<f32>, square: Vec<f32>, decays: bool) -> Self {
+        Self { weights, mean, square, decays }
     }
 
     /// The weights as they are now.
     pub fn weights(&self) -> &[f32] {
         &self.weights
+    }
+
+    /// The mean of gradients so far.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The mean of squared gradients so far.
+    pub fn square(&self) -> &[f32] {
+        &self.square
     }
 
     /// Takes step number `step`, counted from 1, at learning rate `rate`, along `gradient` times `factor` (what clipping leaves of it).

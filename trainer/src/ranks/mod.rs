@@ -1,8 +1,17 @@
 //! How the processes of one training, its ranks, exchange numbers: the few collectives that sharded training needs, and who carries them.
 
 mod alone;
+pub mod launcher;
+mod place;
+mod rendezvous;
+mod ring;
+mod wait;
+mod words;
 
 pub use alone::Alone;
+pub use place::{Gang, MAX_WORLD, Master, Place, PlaceError};
+pub use rendezvous::{Options, RendezvousError, join};
+pub use ring::Ring;
 
 /// A collective that did not come to its end. The group is of no use afterwards: every rank ends, and a restart goes on from the last checkpoint.
 #[derive(Debug, thiserror::Error)]

@@ -1,19 +1,21 @@
 """Writes what transformers computes for small models: their weights, one batch of two sequences, its logits, loss and every gradient, and for one model
-the weights after 60 steps of AdamW. The fixtures can fail: heads are not hidden / heads wide, weights are spread as four times the usual initial ones
+the weights after 60 steps of AdamW, and what PEFT makes of adapters beside it in as many. The fixtures can fail: heads are not hidden / heads wide, weights are spread as four times the usual initial ones
 in a model of 256, normalisation weights and biases are off one and zero.
 
-    python -m venv venv && venv/bin/pip install torch==2.15.0 transformers==5.24.0 safetensors && venv/bin/python make.py
+    python -m venv venv && venv/bin/pip install torch==2.15.0 transformers==5.24.0 peft==0.21.2 safetensors && venv/bin/python make.py
 """
 
 import math
 import pathlib
 
+import peft
 import torch
 import transformers
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent
-PINNED = {"torch": ("2.15.0", torch.__version__.split("+")[0]), "transformers": ("5.24.0", transformers.__version__)}
+PINNED = {"torch": ("2.15.0", torch.__version__.split("+")[0]), "transformers": ("5.24.0", transformers.__version__),
+          "peft": ("0.21.2", peft.__version__)}
 
 HIDDEN = 40
 LENGTHS = (19, 11)
@@ -35,6 +37,7 @@ CASES = {
 }
 STEPPED = "qwen3-tied"
 STEPS, WARM_UP, RATE, CLIP = 60, 6, 1e-4, 1.0
+LORA_RATE = 1e-3
 
 
 def build(config, seed):
@@ -78,21 +81,43 @@ def backward(model, sequences):
     return total, torch.cat(logits)
 
 
+def walk(model, sequences, groups, rate):
+    """Takes 60 steps on one batch, as transformers' Trainer takes them: the loss and the gradient's norm of each."""
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), eps=1e-8)
+    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, WARM_UP, STEPS)
+    losses, norms = [], []
+    for _ in range(STEPS):
+        losses.append(backward(model, sequences)[0])
+        norms.append(torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], CLIP).item())
+        optimizer.step()
+        schedule.step()
+    return {"losses": torch.tensor(losses, dtype=torch.float64), "norms": torch.tensor(norms, dtype=torch.float64)}
+
+
 def steps(model, sequences):
-    """The weights after 60 steps on one batch, as transformers' Trainer takes them, norms and biases without decay."""
+    """The weights after 60 steps, norms and biases without decay."""
     exempt = lambda name: name.endswith("norm.weight") or name.endswith(".bias")
     groups = [dict(params=[p for n, p in model.named_parameters() if exempt(n) == left_out], weight_decay=0.0 if left_out else 0.01)
               for left_out in (False, True)]
-    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), eps=1e-8)
-    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, WARM_UP, STEPS)
-    norms = []
-    for _ in range(STEPS):
-        backward(model, sequences)
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP).item())
-        optimizer.step()
-        schedule.step()
-    return {f"after/{name}": weight.detach().clone() for name, weight in model.named_parameters()} | {
-        "norms": torch.tensor(norms, dtype=torch.float64)}
+    walked = walk(model, sequences, groups, RATE)
+    return {f"after/{name}": weight.detach().clone() for name, weight in model.named_parameters()} | {"norms": walked["norms"]}
+
+
+def adapters(model, prefix):
+    """PEFT's adapters by the names that they have in an adapter's file."""
+    state = peft.get_peft_model_state_dict(model)
+    return {prefix + name.removeprefix("base_model.model."): tensor.detach().clone() for name, tensor in state.items()}
+
+
+def lora(seed, sequences):
+    """Adapters beside the stepped model, before and after 60 steps."""
+    base = build(CASES[STEPPED](), seed)
+    settings = peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    torch.manual_seed(1)
+    model = peft.get_peft_model(base, settings)
+    before = adapters(model, "before/")
+    groups = [dict(params=[p for p in model.parameters() if p.requires_grad], weight_decay=0.01)]
+    return before | walk(model, sequences, groups, LORA_RATE) | adapters(model, "after/")
 
 
 def main():
@@ -109,6 +134,7 @@ def main():
             "ids": torch.cat([ids for ids, _ in sequences]), "mask": torch.cat([mask for _, mask in sequences]).to(torch.uint8),
             "lengths": torch.tensor(LENGTHS), "loss": torch.tensor([loss], dtype=torch.float64), "logits": logits}
         if case == STEPPED:
+            save_file(lora(seed, sequences), HERE / "lora.safetensors")
             tensors |= steps(model, sequences)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, HERE / f"{case}.safetensors")
         model.config.to_json_file(HERE / f"{case}.json", use_diff=True)

@@ -1,0 +1,86 @@
+//! A checkpoint's manifest: which training it is of, how far that has come, and the digests of its files.
+
+use sera_crds::contract::FileDigest;
+use serde::{Deserialize, Serialize};
+
+/// The name of a checkpoint's manifest.
+pub(super) const MANIFEST: &str = "manifest.json";
+
+/// The layout's number: a checkpoint of another is passed over.
+pub(super) const VERSION: u32 = 1;
+
+/// What a checkpoint belongs to. Only what decides about the weights counts: how often checkpoints are written, how many ranks there are and what is
+/// sharded between them may change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The plan's sha256.
+    pub plan: String,
+    /// The base model's.
+    pub model: String,
+    /// The dataset's.
+    pub dataset: String,
+}
+
+/// What a training has counted so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sums {
+    /// Tokens that carried loss.
+    pub trained_tokens: u64,
+    /// All tokens.
+    pub tokens: u64,
+    /// Steps that were left out because their gradients were no numbers.
+    pub skipped: u32,
+    /// The mean loss a trained token of the last step that was not skipped.
+    pub loss: Option<f64>,
+    /// Whether the loss was ever low enough that a high one means that the training breaks.
+    pub has_been_low: bool,
+    /// How many steps in a row had a high one, up to now.
+    pub high_in_a_row: u32,
+    /// The loss over the lines set aside, when it was looked at last.
+    pub eval_loss: Option<f64>,
+}
+
+/// `manifest.json` of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The layout's number.
+    pub version: u32,
+    /// The step after which it was written: where the data goes on follows from it.
+    pub step: u32,
+    /// How many steps there are in all.
+    pub total_steps: u32,
+    /// How many ranks wrote it.
+    pub world: usize,
+    /// Which training it is of.
+    pub origin: Origin,
+    /// What that has counted.
+    pub sums: Sums,
+    /// The ranks' parts, by rank.
+    pub parts: Vec<FileDigest>,
+    /// The losses of all steps so far, a line each.
+    pub losses: FileDigest,
+}
+
+impl Origin {
+    /// What differs from another, with both digests: the first thing that does.
+    pub(super) fn difference<'a>(&'a self, other: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
+        [
+            ("base model", &self.model, &other.model),
+            ("dataset", &self.dataset, &other.dataset),
+            ("plan", &self.plan, &other.plan),
+        ]
+        .into_iter()
+        .find(|(_, own, others)| own != others)
+        .map(|(what, own, others)| (what, own.as_str(), others.as_str()))
+    }
+}
+
+impl Manifest {
+    /// Every file that has to be there.
+    pub(super) fn files(&self) -> impl Iterator<Item = &FileDigest> {
+        self.parts.iter().chain([&self.losses])
+    }
+}

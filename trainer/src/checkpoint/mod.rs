@@ -1,0 +1,95 @@
+//! Checkpoints of a training: `a<attempt>/step-000123/` with a part from each rank and `manifest.json` last. One is there whole or it does not count;
+//! the newest that counts is where a training goes on. What is in a part is the engine's business.
+
+mod folder;
+mod manifest;
+mod part;
+mod prune;
+mod read;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use crate::ranks::RankError;
+
+pub use manifest::{Manifest, Origin, Sums};
+pub use read::Checkpoint;
+pub use write::Moment;
+
+/// Why a checkpoint cannot be written, or no training can go on from one.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// It cannot be written: no space, or no permission.
+    #[error(
+        "the checkpoint {} cannot be written: {source}; those that are complete are untouched, and the training goes on from the newest of them",
+        folder.display()
+    )]
+    Write {
+        /// The checkpoint's folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another rank could not write its part.
+    #[error("the checkpoint {} is not complete, since rank {rank} could not write its part: {reason}", folder.display())]
+    Elsewhere {
+        /// The checkpoint's folder.
+        folder: PathBuf,
+        /// The rank.
+        rank: usize,
+        /// What it says.
+        reason: String,
+    },
+    /// The folder of checkpoints, or a file in it, cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file is there and is not what its manifest says.
+    #[error("{} is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        problem: String,
+    },
+    /// It belongs to another training.
+    #[error(
+        "the checkpoint {} is of another {what} ({found}, and not {expected}): give another --out, or put the folder of checkpoints away to begin anew",
+        folder.display()
+    )]
+    Foreign {
+        /// The checkpoint's folder.
+        folder: PathBuf,
+        /// What differs: plan, base model, dataset.
+        what: &'static str,
+        /// What it was made with, by digest.
+        found: String,
+        /// What is asked for, by digest.
+        expected: String,
+    },
+    /// The ranks lost each other.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
+}
+
+/// The checkpoints of one training, as one of its attempts sees them.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    root: PathBuf,
+    attempt: u32,
+    origin: Origin,
+}
+
+impl Checkpoints {
+    /// Those in `root`; attempt number `attempt` writes its own into `a<attempt>`, and goes on from those of any.
+    pub fn new(root: &Path, attempt: u32, origin: Origin) -> Self {
+        Self { root: root.to_owned(), attempt, origin }
+    }
+}
+
+#[cfg(test)]
+mod tests;

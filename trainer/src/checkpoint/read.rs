@@ -1,0 +1,108 @@
+//! Finds the newest checkpoint that is whole, and reads it.
+
+use std::path::{Path, PathBuf};
+
+use super::manifest::{MANIFEST, VERSION};
+use super::{CheckpointError, Checkpoints, Manifest, folder, part};
+use crate::durable;
+use crate::engine::UnitState;
+use crate::ranks::Collective;
+
+/// A checkpoint that is whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// What its manifest says.
+    pub manifest: Manifest,
+}
+
+impl Checkpoints {
+    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each verifies its share of the files. What is torn is
+    /// passed over with a word; what is whole and of another training is refused.
+    pub fn newest(&self, ranks: &mut dyn Collective) -> Result<Option<Checkpoint>, CheckpointError> {
+        let all = if ranks.rank() == 0 { folder::all(&self.root)? } else { Vec::new() };
+        let mut candidates = all.into_iter();
+        loop {
+            // Rank 0 says which: a rank that looks a moment later could see another.
+            let mut next =
+                candidates.next().map(|(_, _, path)| path.display().to_string().into_bytes()).unwrap_or_default();
+            ranks.broadcast(0, &mut next)?;
+            if next.is_empty() {
+                return Ok(None);
+            }
+            let folder = PathBuf::from(String::from_utf8_lossy(&next).into_owned());
+            if let Some(checkpoint) = self.whole(&folder, ranks)? {
+                return Ok(Some(checkpoint));
+            }
+        }
+    }
+
+    fn whole(&self, folder: &Path, ranks: &mut dyn Collective) -> Result<Option<Checkpoint>, CheckpointError> {
+        let found = Checkpoint::open(folder);
+        if let Ok(checkpoint) = &found
+            && let Some((what, found, expected)) = checkpoint.manifest.origin.difference(&self.origin)
+        {
+            let (found, expected) = (short(found), short(expected));
+            return Err(CheckpointError::Foreign { folder: folder.to_owned(), what, found, expected });
+        }
+        let (rank, world) = (ranks.rank(), ranks.world());
+        let found = found.and_then(|checkpoint| checkpoint.verify(rank, world).map(|()| checkpoint));
+        if let Err(problem) = &found {
+            tracing::warn!("the checkpoint {} is passed over: {problem}", folder.display());
+        }
+        let mut torn = [if found.is_ok() { 0.0 } else { 1.0 }];
+        ranks.all_reduce_f64(&mut torn)?;
+        Ok(found.ok().filter(|_| torn == [0.0]))
+    }
+}
+
+impl Checkpoint {
+    /// Reads the manifest of the checkpoint in `folder`; the other files are looked at by [`Self::verify`].
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let path = folder.join(MANIFEST);
+        let content = std::fs::read(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+        let damaged = |problem: String| CheckpointError::Damaged { path: path.clone(), problem };
+        let manifest: Manifest = serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
+        if manifest.version != VERSION {
+            return Err(damaged(format!("its version is {}, and this program reads {VERSION}", manifest.version)));
+        }
+        Ok(Self { folder: folder.to_owned(), manifest })
+    }
+
+    /// Checks every `world`th file, from number `rank` on, against the manifest: alone, all of them.
+    pub fn verify(&self, rank: usize, world: usize) -> Result<(), CheckpointError> {
+        for expected in self.manifest.files().skip(rank).step_by(world.max(1)) {
+            let path = self.folder.join(&expected.name);
+            let found =
+                durable::digest(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+            if found != *expected {
+                let problem = format!(
+                    "it has {} bytes and sha256 {}…, and not {} and {}…",
+                    found.bytes,
+                    short(&found.sha256),
+                    expected.bytes,
+                    short(&expected.sha256)
+                );
+                return Err(CheckpointError::Damaged { path, problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// The part that rank `rank` of those that wrote it wrote.
+    pub fn part(&self, rank: usize) -> Result<Vec<UnitState>, CheckpointError> {
+        part::read(&self.folder.join(folder::part(rank, self.manifest.world)))
+    }
+
+    /// The losses of all steps so far, as they were given.
+    pub fn losses(&self) -> Result<Vec<u8>, CheckpointError> {
+        let path = self.folder.join(&self.manifest.losses.name);
+        std::fs::read(&path).map_err(|source| CheckpointError::Read { path, source })
+    }
+}
+
+/// Enough of a digest to tell two apart.
+fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}

@@ -1,0 +1,145 @@
+//! Writes a checkpoint: every rank its part into a folder beside, rank 0 the manifest when all parts are there, and then the name that makes it
+//! count.
+
+use std::path::{Path, PathBuf};
+
+use sera_crds::contract::FileDigest;
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{MANIFEST, VERSION};
+use super::{CheckpointError, Checkpoints, Manifest, Sums, folder, part};
+use crate::durable;
+use crate::engine::UnitState;
+use crate::ranks::{Collective, RankError};
+
+/// The losses' file.
+const LOSSES: &str = "losses.jsonl";
+
+/// How far a training has come: what is kept beside the state.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The step that was done last.
+    pub step: u32,
+    /// How many there are in all.
+    pub total_steps: u32,
+    /// What was counted.
+    pub sums: &'a Sums,
+    /// The losses of all steps so far, a line each.
+    pub losses: &'a [u8],
+}
+
+/// What a rank says after its turn: a digest, or why there is none.
+#[derive(Serialize, Deserialize)]
+enum Word {
+    Done(FileDigest),
+    Failed(String),
+}
+
+impl Checkpoints {
+    /// Writes a checkpoint; all ranks call it together, each with its own state. Returns its folder.
+    pub fn write(
+        &self,
+        moment: Moment<'_>,
+        state: &[UnitState],
+        ranks: &mut dyn Collective,
+    ) -> Result<PathBuf, CheckpointError> {
+        let attempt = folder::of_attempt(&self.root, self.attempt);
+        let unfinished = attempt.join(folder::unfinished(moment.step));
+        let target = attempt.join(folder::name(moment.step));
+        let (rank, world) = (ranks.rank(), ranks.world());
+
+        let begun = if rank == 0 { begin(&unfinished) } else { Ok(nothing()) };
+        agree(begun, &target, &[0], ranks)?;
+        let own = part::write(&unfinished.join(folder::part(rank, world)), state);
+        let everybody: Vec<usize> = (0..world).collect();
+        let parts = agree(own, &target, &everybody, ranks)?;
+        let finished = if rank == 0 { self.finish(moment, parts, &unfinished, &target) } else { Ok(nothing()) };
+        agree(finished, &target, &[0], ranks)?;
+        if rank == 0 {
+            self.prune();
+        }
+        Ok(target)
+    }
+
+    fn finish(
+        &self,
+        moment: Moment<'_>,
+        parts: Vec<FileDigest>,
+        unfinished: &Path,
+        target: &Path,
+    ) -> std::io::Result<FileDigest> {
+        let losses = unfinished.join(LOSSES);
+        durable::write(&losses, moment.losses)?;
+        let manifest = Manifest {
+            version: VERSION,
+            step: moment.step,
+            total_steps: moment.total_steps,
+            world: parts.len(),
+            origin: self.origin.clone(),
+            sums: moment.sums.clone(),
+            parts,
+            losses: durable::digest(&losses)?,
+        };
+        durable::write(&unfinished.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+        durable::sync_folder(unfinished)?;
+        // One that is there already was passed over as torn: this is the step again.
+        if target.exists() {
+            std::fs::remove_dir_all(target)?;
+        }
+        std::fs::rename(unfinished, target)?;
+        durable::sync_folder(target.parent().unwrap_or(target))?;
+        Ok(nothing())
+    }
+}
+
+/// An empty folder, whatever an earlier process left there.
+fn begin(unfinished: &Path) -> std::io::Result<FileDigest> {
+    if unfinished.exists() {
+        std::fs::remove_dir_all(unfinished)?;
+    }
+    std::fs::create_dir_all(unfinished)?;
+    Ok(nothing())
+}
+
+/// What a rank has to say that has nothing to say.
+fn nothing() -> FileDigest {
+    FileDigest { name: String::new(), bytes: 0, sha256: String::new() }
+}
+
+/// What the `speakers` did becomes known to all, so that all end, or none.
+fn agree(
+    own: std::io::Result<FileDigest>,
+    folder: &Path,
+    speakers: &[usize],
+    ranks: &mut dyn Collective,
+) -> Result<Vec<FileDigest>, CheckpointError> {
+    let word = match &own {
+        Ok(digest) => Word::Done(digest.clone()),
+        Err(error) => Word::Failed(error.to_string()),
+    };
+    let mut words = Vec::with_capacity(speakers.len());
+    for speaker in speakers {
+        let mut bytes = serde_json::to_vec(&word).unwrap_or_default();
+        ranks.broadcast(*speaker, &mut bytes)?;
+        words.push((*speaker, bytes));
+    }
+    if let Err(source) = own {
+        return Err(CheckpointError::Write { folder: folder.to_owned(), source });
+    }
+    let rank = ranks.rank();
+    words
+        .into_iter()
+        .map(|(speaker, bytes)| match serde_json::from_slice(&bytes) {
+            Ok(Word::Done(digest)) => Ok(digest),
+            Ok(Word::Failed(reason)) => {
+                Err(CheckpointError::Elsewhere { folder: folder.to_owned(), rank: speaker, reason })
+            }
+            Err(error) => Err(CheckpointError::Ranks(RankError::Diverged {
+                rank: speaker,
+                theirs: format!("something else ({error})"),
+                own: rank,
+                ours: "a checkpoint".to_owned(),
+            })),
+        })
+        .collect()
+}

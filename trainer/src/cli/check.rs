@@ -1,0 +1,86 @@
+//! `sera-trainer check`: whether a training would work, before any hour of a GPU is spent on it.
+
+use std::io::IsTerminal;
+
+use clap::Args;
+
+use super::failure::{Failure, print};
+use super::logs;
+use super::request::{TrainingArgs, ranks};
+use crate::training::{Bytes, Display, Report, available_memory, check, readable};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  Before the training itself, with the same flags:
+    sera-trainer check --student ./Qwen3-8B --dataset ./run/dataset --out ./run --plan training.yaml
+
+It reads the model, the tokenizer, the template and every line of the data, adds up the memory that a rank needs, takes two
+steps on the shortest line, and prints the first line with what is trained in colour, or in ⟦ ⟧ where nobody looks. Nothing is
+trained and, but for the cache of tokens, nothing is written.
+On CPUs only, so far: it says nothing about kernels of a GPU.";
+
+/// Around what is trained, on a terminal: bold green.
+const COLOUR: [&str; 2] = ["\u{1b}[1;32m", "\u{1b}[0m"];
+/// The same where there are no colours.
+const BRACKETS: [&str; 2] = ["⟦", "⟧"];
+/// How many ranks share the machine, as torchrun and `launch` say it.
+const SHARING: &str = "LOCAL_WORLD_SIZE";
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &CheckArgs) -> Result<(), Failure> {
+    logs::start(Display::detect().bars());
+    let request = arguments.training.request()?;
+    let (place, ranks) = ranks()?;
+    let sharing = std::env::var(SHARING).ok().and_then(|count| count.parse().ok()).unwrap_or(1);
+    let failed =
+        |error: crate::training::TrainingError| Failure { code: error.exit_code(), message: error.to_string() };
+    let report = check(&request.places, &request.plan, ranks, available_memory(sharing)).map_err(failed)?;
+    if place.rank != 0 {
+        return Ok(());
+    }
+    let marks = if std::io::stdout().is_terminal() { COLOUR } else { BRACKETS };
+    let sample: String = report.sample().map_err(failed)?.iter().map(|piece| marked(piece, marks)).collect();
+    print(&format!("{}\n{sample}\n", summary(&report, place.world)))
+}
+
+fn marked((text, trained): &(String, bool), [before, after]: [&str; 2]) -> String {
+    if *trained { format!("{before}{text}{after}") } else { text.clone() }
+}
+
+fn summary(report: &Report, world: usize) -> String {
+    let Bytes { weights, gradients, optimizer, activations, logits } = report.bytes;
+    let parts = [
+        ("weights", weights),
+        ("gradients", gradients),
+        ("optimizer", optimizer),
+        ("activations", activations),
+        ("logits", logits),
+    ];
+    let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", readable(bytes))).to_vec();
+    let available =
+        report.available.map_or("nobody knows what there is".to_owned(), |bytes| format!("{} there", readable(bytes)));
+    let inputs = &report.inputs;
+    let eval = inputs.eval.as_ref().map_or(0, |eval| eval.lines.len());
+    let (before, after) = report.losses;
+    let (tensors, values) = report.trained;
+    format!(
+        "data       {} lines to train on, {eval} to watch, {} left out as too long; {} trained tokens an epoch\n\
+         steps      {}\n\
+         memory     {} a rank of {world}: {} ({available})\n\
+         gradients  {tensors} tensors are trained, {values} values; every one of them moved\n\
+         loss       {before:.6} → {after:.6} in two steps on `{}`\n\
+         GPU        not run on one: unverified there",
+        inputs.train.lines.len(),
+        inputs.too_long(),
+        inputs.train.trained_tokens(),
+        report.steps,
+        readable(report.bytes.total()),
+        parts.join(", "),
+        report.tried,
+    )
+}

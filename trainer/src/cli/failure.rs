@@ -1,0 +1,78 @@
+//! How a command fails, a line and a code, and how it prints.
+
+use std::io::{ErrorKind, Write};
+
+use sera_chat::ChatError;
+use sera_crds::contract::ExitCode;
+
+use crate::files::{AdapterError, FilesError, GgufError};
+use crate::generate::GenerateError;
+
+/// Why a command ended without what was asked for.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: ExitCode,
+    /// One line.
+    pub(super) message: String,
+}
+
+impl Failure {
+    /// Something that should not happen.
+    pub(super) fn internal(message: String) -> Self {
+        Self { code: ExitCode::Internal, message }
+    }
+
+    /// Something that was given is wrong.
+    pub(super) fn given(message: String) -> Self {
+        Self { code: ExitCode::Configuration, message }
+    }
+}
+
+impl From<FilesError> for Failure {
+    fn from(error: FilesError) -> Self {
+        Self { code: error.exit_code(), message: error.to_string() }
+    }
+}
+
+impl From<AdapterError> for Failure {
+    fn from(error: AdapterError) -> Self {
+        match error {
+            AdapterError::Files(error) => error.into(),
+            error => Self::given(error.to_string()),
+        }
+    }
+}
+
+impl From<GgufError> for Failure {
+    fn from(error: GgufError) -> Self {
+        match error {
+            GgufError::Files(error) => error.into(),
+            error => Self::given(error.to_string()),
+        }
+    }
+}
+
+impl From<ChatError> for Failure {
+    fn from(error: ChatError) -> Self {
+        Self::given(error.to_string())
+    }
+}
+
+impl From<GenerateError> for Failure {
+    fn from(error: GenerateError) -> Self {
+        let code = if matches!(error, GenerateError::Tensor(_)) { ExitCode::Internal } else { ExitCode::Configuration };
+        Self { code, message: error.to_string() }
+    }
+}
+
+/// Prints to standard output. A reader that has gone has read what it wanted.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let message = format!("cannot write to standard output: {error}");
+            Err(Failure { code: ExitCode::Unavailable, message })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,96 @@
+//! `sera-trainer generate`: what a model answers, for a look at what it has learnt.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use clap::Args;
+use sera_chat::{Chat, Conversation};
+use serde_json::{Value, json};
+
+use super::failure::{Failure, print};
+use super::weights::WeightType;
+use crate::files::ModelDir;
+use crate::generate::greedy;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  A question, through the model's own chat template:
+    sera-trainer generate --model ./SmolLM2-135M --prompt 'What is a monad?'
+
+  A conversation from a file (a JSON list of messages), and the tokens of the answer:
+    sera-trainer generate --model ./student --messages messages.json --max-tokens 200 --ids
+
+  A text to go on with, without template:
+    sera-trainer generate --model ./student --raw --prompt 'def fibonacci(n):'";
+
+#[derive(Debug, Args)]
+pub(super) struct GenerateArgs {
+    /// The directory of the model, as Hugging Face lays it out
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// What the user says
+    #[arg(long, value_name = "TEXT", required_unless_present = "messages")]
+    prompt: Option<String>,
+    /// A file with messages, as a JSON list
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "raw"])]
+    messages: Option<PathBuf>,
+    /// Go on with the prompt as it is, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// How many tokens the answer has at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    max_tokens: usize,
+    /// The numbers that are computed with
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: WeightType,
+    /// Print the numbers of the prompt's and of the answer's tokens as a line of JSON instead of text
+    #[arg(long)]
+    ids: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &GenerateArgs) -> Result<(), Failure> {
+    let dir = ModelDir::open(&arguments.model)?;
+    let chat = Chat::load(&arguments.model)?;
+    let prompt = chat.encode(&text(arguments, &chat)?)?;
+    let ends = ends(&arguments.model)?;
+    let model = dir.model(DType::from(arguments.dtype), &Device::Cpu, false)?;
+    let generated = greedy(&model, &prompt, &ends, arguments.max_tokens)?;
+    if arguments.ids {
+        return print(&format!("{}\n", json!({"prompt": prompt, "generated": generated})));
+    }
+    print(&format!("{}\n", chat.decode(&generated)?))
+}
+
+/// What the model reads.
+fn text(arguments: &GenerateArgs, chat: &Chat) -> Result<String, Failure> {
+    let prompt = arguments.prompt.clone().unwrap_or_default();
+    let messages = match &arguments.messages {
+        None if arguments.raw => return Ok(prompt),
+        None => vec![json!({"role": "user", "content": prompt})],
+        Some(path) => {
+            let wrong = |problem: String| Failure::given(format!("{}: {problem}", path.display()));
+            let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            let messages = serde_json::from_slice::<Vec<Value>>(&text);
+            messages.map_err(|error| wrong(format!("it is not a JSON list of messages: {error}")))?
+        }
+    };
+    Ok(chat.render(&Conversation::new(&messages), true)?)
+}
+
+/// The tokens that end an answer: those of `generation_config.json`, or of `config.json`.
+fn ends(folder: &Path) -> Result<Vec<u32>, Failure> {
+    for name in ["generation_config.json", "config.json"] {
+        let path = folder.join(name);
+        let Ok(text) = std::fs::read(&path) else { continue };
+        let wrong = |problem: String| Failure::given(format!("{}: {problem}", path.display()));
+        let fields: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let ids = match &fields["eos_token_id"] {
+            Value::Null => continue,
+            Value::Array(ids) => ids.iter().map(Value::as_u64).collect(),
+            id => id.as_u64().map(|id| vec![id]),
+        };
+        let ids = ids.and_then(|ids| ids.into_iter().map(|id| u32::try_from(id).ok()).collect());
+        return ids.ok_or_else(|| wrong("`eos_token_id` is neither a token's number nor a list of such".to_owned()));
+    }
+    Ok(Vec::new())
+}

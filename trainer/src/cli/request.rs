@@ -1,0 +1,131 @@
+//! What `train` and `check` are both told: where everything lies, the plan, and which rank this is.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sera_crds::contract::{ExitCode, TrainingPlan};
+
+use super::failure::Failure;
+use crate::ranks::{Collective, Options, Place, RankError, join};
+use crate::training::{Places, Request};
+
+#[derive(Debug, Args)]
+pub(super) struct TrainingArgs {
+    /// The directory of the student, as Hugging Face lays a model out
+    #[arg(long, env = "SERA_STUDENT", value_name = "DIR")]
+    student: PathBuf,
+    /// The folder with train.jsonl, and eval.jsonl and manifest.json where there are such [default: dataset in --out]
+    #[arg(long, env = "SERA_DATASET", value_name = "DIR")]
+    dataset: Option<PathBuf>,
+    /// The run's own folder: checkpoints, adapter, model and losses go there; all ranks see the same
+    #[arg(long, env = "SERA_OUT", value_name = "DIR")]
+    out: PathBuf,
+    /// The plan, YAML or JSON: a section spec.training of a run, or any of its fields [default: the paper's recipe with LoRA]
+    #[arg(long, value_name = "FILE", conflicts_with = "plan_json")]
+    plan: Option<PathBuf>,
+    /// The same as a text
+    #[arg(long, env = "SERA_TRAINING", value_name = "JSON")]
+    plan_json: Option<String>,
+    /// The number of this attempt, whose folder its checkpoints go to; it goes on from the newest of any
+    #[arg(long, env = "SERA_ATTEMPT", value_name = "N", default_value_t = 1)]
+    attempt: u32,
+    /// Where rank 0 serves /progress, /metrics and /healthz, such as 0.0.0.0:8080 [default: nowhere]
+    #[arg(long, env = "SERA_LISTEN", value_name = "ADDR")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Where the termination message goes: one line of JSON, also when the command fails
+    #[arg(long, env = "SERA_TERMINATION_MESSAGE", value_name = "PATH")]
+    pub(super) termination_message: Option<PathBuf>,
+    /// Every how many steps the loss over the lines set aside is looked at [default: twenty times in all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    eval_every: Option<u32>,
+    /// Every how many steps a checkpoint is written, beside the plan's checkpointEvery
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    checkpoint_steps: Option<u32>,
+    /// How many steps may be left out because their gradients are no numbers
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    max_skipped: u32,
+    /// Where tokens are kept for the next start [default: cache in --out]
+    #[arg(long, env = "SERA_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+impl TrainingArgs {
+    /// What is to be trained.
+    pub(super) fn request(&self) -> Result<Request, Failure> {
+        let places = Places {
+            student: self.student.clone(),
+            dataset: self.dataset.clone().unwrap_or_else(|| self.out.join("dataset")),
+            cache: Some(self.cache.clone().unwrap_or_else(|| self.out.join("cache"))),
+        };
+        Ok(Request {
+            places,
+            out: self.out.clone(),
+            plan: plan(self.plan.as_deref(), self.plan_json.as_deref())?,
+            attempt: self.attempt,
+            eval_every: self.eval_every,
+            checkpoint_steps: self.checkpoint_steps,
+            skipped: self.max_skipped,
+        })
+    }
+}
+
+/// The plan; YAML has JSON in it.
+fn plan(file: Option<&Path>, text: Option<&str>) -> Result<TrainingPlan, Failure> {
+    let (text, name) = match (file, text) {
+        (Some(file), _) => {
+            let read = std::fs::read_to_string(file);
+            let read =
+                read.map_err(|error| Failure::given(format!("the plan {} cannot be read: {error}", file.display())));
+            (read?, file.display().to_string())
+        }
+        (None, Some(text)) => (text.to_owned(), "SERA_TRAINING".to_owned()),
+        (None, None) => return Ok(TrainingPlan::default()),
+    };
+    let wrong = |error: String| Failure::given(format!("the plan {name} is not right: {error}"));
+    // Through text, since enumerations with fields are tags to this reader of YAML and keys to JSON.
+    let section: serde_json::Value = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    TrainingPlan::from_section(section).map_err(|error| wrong(error.to_string()))
+}
+
+/// The other ranks, as the environment names them.
+pub(super) fn ranks() -> Result<(Place, Box<dyn Collective>), Failure> {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let place = Place::from_env(lookup, None).map_err(|error| Failure::given(error.to_string()))?;
+    let options = Options { abandon: Some(abandon), ..Options::from_env(lookup) };
+    let ranks =
+        join(&place, &options).map_err(|error| Failure { code: ExitCode::Unavailable, message: error.to_string() })?;
+    Ok((place, ranks))
+}
+
+/// Ends the process where a rank was lost while this one computes: what it computes is of no use any more.
+fn abandon(error: &RankError) {
+    tracing::error!("{error}");
+    std::process::exit(ExitCode::Unavailable.code().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_yaml_or_json_and_a_section_of_a_run_will_do() {
+        let yaml = "student: {uri: pvc://models/Qwen3-8B}\nnodes: 2\nepochs: 7\nmethod:\n  lora: {rank: 8}\nlearningRate: \"1e-4\"";
+        let json = r#"{"epochs": 7, "method": {"lora": {"rank": 8}}, "learningRate": "1e-4"}"#;
+        assert_eq!(plan(None, Some(yaml)).unwrap(), plan(None, Some(json)).unwrap());
+        assert_eq!(plan(None, Some("method: {full: {}}")).unwrap().peak_learning_rate().as_str(), "1e-5");
+        assert_eq!(plan(None, None).unwrap(), TrainingPlan::default());
+    }
+
+    #[test]
+    fn a_field_that_is_not_known_is_named() {
+        let failure = plan(None, Some("epoch: 7")).unwrap_err();
+        assert!(
+            failure.message.contains("SERA_TRAINING") && failure.message.contains("`epoch`"),
+            "{}",
+            failure.message
+        );
+        let failure = plan(Some(Path::new("/missing.yaml")), None).unwrap_err();
+        assert!(failure.message.contains("/missing.yaml"), "{}", failure.message);
+    }
+}

@@ -1,0 +1,99 @@
+//! `sera-trainer train`: a model from a student and a dataset.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use sera_crds::contract::{self, ExitCode, FailureClass, StageResult, Termination};
+
+use super::failure::{Failure, print};
+use super::logs;
+use super::request::{TrainingArgs, ranks};
+use crate::training::{self, Around, Display, Meter, Published, Stop, TrainingError, start};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  A LoRA with the paper's recipe, from a dataset that sera-rollout has made:
+    sera-trainer train --student ./Qwen3-8B --dataset ./run/dataset --out ./run
+
+  As a section spec.training of a run says, watched by Prometheus:
+    sera-trainer train --student ./Qwen3-8B --dataset ./run/dataset --out ./run --plan training.yaml --listen 127.0.0.1:8080
+
+What it writes into --out:
+  checkpoints/a<attempt>/step-…/  the last three, and the one with the lowest evaluation loss
+  losses.jsonl, loss.svg          the loss of every step, and its curve
+  progress.json                   how far it has come
+  adapter/                        the adapter in PEFT's format, where LoRA was asked for
+  model/                          the model, always merged; manifest.json is written last
+
+Run again after whatever happened, it goes on from the newest complete checkpoint; where the model is there, it says so and ends.";
+
+#[derive(Debug, Args)]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &TrainArgs) -> Result<(), Failure> {
+    let display = Display::detect();
+    logs::start(display.bars());
+    let message = arguments.training.termination_message.as_deref();
+    match train(&arguments.training, display) {
+        Ok(published) => {
+            let json = Termination::succeeded(result(&published)).to_json();
+            leave(message, &json);
+            print(&format!("{json}\n"))
+        }
+        Err((failure, code)) => {
+            tracing::error!(class = ?failure.class, reason = failure.reason, field = failure.field, "{}", failure.message);
+            let text = failure.message.clone();
+            leave(message, &Termination::failed(failure).to_json());
+            Err(Failure { code, message: text })
+        }
+    }
+}
+
+fn train(arguments: &TrainingArgs, display: Display) -> Result<Published, (contract::Failure, ExitCode)> {
+    let told = |error: TrainingError| (error.failure(), error.exit_code());
+    let request = arguments.request().map_err(|failure| explained("PlanInvalid", failure))?;
+    let stop = Stop::default();
+    let meter = Meter::new().map(Arc::new);
+    let meter = meter.map_err(|error| explained("MetricsUnavailable", Failure::internal(error.to_string())))?;
+    let (place, ranks) = ranks().map_err(|failure| explained("RanksNotTogether", failure))?;
+    let listen = arguments.listen.filter(|_| place.rank == 0);
+    if let Some(address) = start(listen, Arc::clone(&meter), stop.clone()).map_err(|error| told(error.into()))? {
+        tracing::info!(%address, "serves /progress, /metrics and /healthz");
+    }
+    training::run(&request, ranks, &Around { meter, stop, display }).map_err(told)
+}
+
+/// A failure in the contract's words.
+fn explained(reason: &str, failure: Failure) -> (contract::Failure, ExitCode) {
+    let class = match failure.code {
+        ExitCode::Unavailable | ExitCode::Interrupted => FailureClass::Unavailable,
+        ExitCode::Conflict => FailureClass::Conflict,
+        ExitCode::Internal => FailureClass::Internal,
+        ExitCode::Success | ExitCode::Usage | ExitCode::Configuration => FailureClass::Configuration,
+    };
+    (contract::Failure { class, reason: reason.to_owned(), field: None, message: failure.message }, failure.code)
+}
+
+fn result(published: &Published) -> StageResult {
+    let Published { manifest, artifact } = published;
+    StageResult::Training {
+        manifest: artifact.clone(),
+        steps: manifest.steps,
+        loss: manifest.loss,
+        eval_loss: manifest.eval_loss,
+        learning_rate: manifest.plan.peak_learning_rate().value(),
+        warmup_steps: manifest.plan.warmup_of(manifest.steps),
+    }
+}
+
+/// Writes the termination message; losing it loses nothing that the folder does not have.
+fn leave(path: Option<&Path>, json: &str) {
+    let Some(path) = path else { return };
+    if let Err(error) = std::fs::write(path, json) {
+        tracing::warn!(path = %path.display(), "the termination message cannot be written: {error}");
+    }
+}

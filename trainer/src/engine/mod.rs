@@ -1,0 +1,279 @@
+//! The engine that takes optimizer steps: a model, its optimizer and what the ranks share of both (`ZeRO`, arXiv 1910.02054), in full or by adapters.
+//! It is given tokens and gives back numbers; no files, no conversations, no schedule.
+
+mod layout;
+mod pass;
+mod settings;
+mod state;
+mod stepped;
+mod trained;
+mod unit;
+
+pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Settings, StepReport};
+pub use state::{StateError, UnitState, reshard};
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Tensor};
+
+use crate::model::{Batch, Config, Model, Unit as Id, evaluate, train};
+use crate::ops::Segments;
+use crate::optim::clip_factor;
+use crate::ranks::{Collective, RankError};
+use pass::{Dropping, Pass, Peak, Units};
+use trained::{Shared, Trained};
+use unit::{Tail, Unit};
+
+/// A model in training, or this rank's part of one.
+pub struct Engine {
+    config: Config,
+    settings: Settings,
+    shared: Shared,
+    units: Units,
+    ranks: Box<dyn Collective>,
+    peak: Peak,
+}
+
+/// What all ranks' lines come to.
+struct Census {
+    trained: f64,
+    tokens: f64,
+    /// Lines in which something is to be learnt.
+    lines: f64,
+    /// How many of them the rank with the most has.
+    rounds: usize,
+}
+
+impl Engine {
+    /// Takes a model, the same on every rank, and keeps this rank's part of it.
+    pub fn new(mut model: Model, settings: Settings, ranks: Box<dyn Collective>) -> Result<Self, EngineError> {
+        if !matches!(settings.compute, DType::F32 | DType::BF16) {
+            return Err(EngineError::Compute(settings.compute));
+        }
+        let full = settings.method == Method::Full;
+        for weight in [&mut model.embedding, &mut model.norm].into_iter().chain(&mut model.lm_head) {
+            weight.trained = full;
+        }
+        if let (Method::Lora(lora), Some(block)) = (&settings.method, model.layers.first()) {
+            lora.check(block.clone())?;
+        }
+        let shared = Shared {
+            sharding: settings.sharding,
+            world: ranks.world(),
+            rank: ranks.rank(),
+            decay: settings.decay,
+            compute: settings.compute,
+            device: model.embedding.value.device().clone(),
+        };
+        let mut layers = Vec::with_capacity(model.layers.len());
+        for (index, mut layer) in model.layers.into_iter().enumerate() {
+            match &settings.method {
+                Method::Full => layer.set_trained(true),
+                Method::Lora(lora) => lora.adapt(&mut layer, index)?,
+            }
+            layers.push(Unit::new(Id::Layer(index), layer, &shared)?);
+        }
+        let tail = Tail { norm: model.norm, weight: model.lm_head };
+        let units = Units {
+            embedding: Unit::new(Id::Embedding, model.embedding, &shared)?,
+            layers,
+            head: Unit::new(Id::Head, tail, &shared)?,
+        };
+        Ok(Self { config: model.config, settings, shared, units, ranks, peak: Peak::default() })
+    }
+
+    /// One optimizer step, number `step` from 1 at learning rate `rate`, over the global batch. Each rank gives its own lines, possibly none; they are
+    /// taken one at a time, and their gradients summed. Every rank calls it.
+    pub fn step(&mut self, mine: &[Line], step: u32, rate: f64) -> Result<StepReport, EngineError> {
+        let census = self.census(mine)?;
+        if census.trained == 0.0 {
+            let ids = self.everyones(mine.iter().map(|line| line.id.as_str()))?;
+            return Err(EngineError::NothingTrained(ids));
+        }
+        let (loss_sum, suspects) = self.gradients(mine, &census, step)?;
+        let mut sums = [loss_sum, 0.0];
+        for unit in self.units.trained_mut() {
+            sums[1] += unit.trained_mut().reduce(&self.shared, &mut *self.ranks)?;
+        }
+        self.ranks.all_reduce_f64(&mut sums)?;
+        let (loss, gradient_norm) = (sums[0] / census.trained, sums[1].sqrt());
+        let skipped = if loss.is_finite() && gradient_norm.is_finite() {
+            None
+        } else {
+            Some(self.reason(loss, gradient_norm, &suspects)?)
+        };
+        let factor = clip_factor(gradient_norm, self.settings.clip_norm);
+        for unit in self.units.trained_mut() {
+            if skipped.is_some() {
+                unit.trained_mut().forget();
+            } else {
+                unit.trained_mut().step(&self.settings.optimizer, (step, rate, factor))?;
+                unit.refresh(&self.shared, &mut *self.ranks)?;
+            }
+        }
+        let (trained, tokens) = (whole(census.trained), whole(census.tokens));
+        Ok(StepReport { loss, trained, tokens, gradient_norm, clipped: factor < 1.0, skipped })
+    }
+
+    /// The loss over all ranks' lines, without dropout. Every rank calls it, whatever lines it has.
+    pub fn evaluate(&mut self, mine: &[Line]) -> Result<Evaluation, EngineError> {
+        let census = self.census(mine)?;
+        let mut lines = mine.iter().filter(|line| line.trained() > 0);
+        let mut sum = [0.0];
+        for _ in 0..census.rounds {
+            let line = lines.next();
+            let batch = line.map(|line| self.batch(line)).transpose()?;
+            let mut pass = self.pass(None);
+            match batch {
+                Some(batch) => sum[0] += evaluate(&mut pass, &batch)?,
+                None => pass.idle(false)?,
+            }
+        }
+        self.ranks.all_reduce_f64(&mut sum)?;
+        Ok(Evaluation { loss_sum: sum[0], trained: whole(census.trained) })
+    }
+
+    /// This rank's part of what is trained. All ranks' together are the state of the training, however it is divided; see [`reshard`].
+    pub fn state(&self) -> Vec<UnitState> {
+        self.units.trained().into_iter().map(|unit| unit.state(&self.shared)).collect()
+    }
+
+    /// Goes on from this rank's part of a state. Every rank calls it, each with its own; nothing is changed where one is refused.
+    pub fn restore(&mut self, state: Vec<UnitState>) -> Result<(), EngineError> {
+        let mut by_name: HashMap<String, UnitState> = HashMap::new();
+        for part in state {
+            if let Some(twice) = by_name.insert(part.unit.clone(), part) {
+                let (at, total) = (twice.range.start, twice.total);
+                return Err(StateError::Joint { unit: twice.unit, at, total }.into());
+            }
+        }
+        for unit in self.units.trained() {
+            let part = by_name.get(unit.name()).ok_or_else(|| StateError::Missing(unit.name().to_owned()))?;
+            unit.check(part, &self.shared)?;
+        }
+        let known = self.units.trained().len();
+        if by_name.len() > known {
+            let units = self.units.trained();
+            let foreign = by_name.into_keys().filter(|name| units.iter().all(|unit| unit.name() != name)).min();
+            return Err(StateError::Unknown(foreign.unwrap_or_default()).into());
+        }
+        for unit in self.units.trained_mut() {
+            if let Some(part) = by_name.remove(unit.trained().name()) {
+                unit.trained_mut().restore(part, &self.shared, &mut *self.ranks)?;
+                unit.refresh(&self.shared, &mut *self.ranks)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over every trained tensor, whole, in f32 and on the CPU, one at a time, by its Hugging Face name; adapters as
+    /// `model.layers.0.self_attn.q_proj.lora_A.weight`. Every rank calls it, and every rank is handed all of them.
+    pub fn trained_tensors(
+        &mut self,
+        take: &mut dyn FnMut(&str, Tensor) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        for unit in self.units.trained() {
+            unit.trained_tensors(&self.shared, &mut *self.ranks, take)?;
+        }
+        Ok(())
+    }
+
+    /// What this rank holds; peaks are those of the steps so far.
+    pub fn held(&self) -> Held {
+        let optimizer = self.units.trained().into_iter().map(Trained::stepped_bytes).sum();
+        let weights = self.units.resident_bytes() + self.peak.gathered;
+        Held { weights, gradients: self.peak.gradients, optimizer }
+    }
+
+    /// The ranks, for what a training does together beside its steps.
+    pub fn ranks(&mut self) -> &mut dyn Collective {
+        &mut *self.ranks
+    }
+
+    fn pass<'a>(&'a mut self, dropping: Option<Dropping<'a>>) -> Pass<'a> {
+        let Self { units, shared, ranks, peak, .. } = self;
+        Pass { units, shared, ranks: &mut **ranks, dropping, finite: true, peak }
+    }
+
+    /// Counts all ranks' lines.
+    fn census(&mut self, mine: &[Line]) -> Result<Census, EngineError> {
+        let trained: Vec<_> = mine.iter().map(Line::trained).filter(|trained| *trained > 0).collect();
+        let tokens: usize = mine.iter().map(|line| line.ids.len()).sum();
+        // Trained tokens and tokens, and then how many lines each rank has.
+        let mut counts = vec![0.0; 2 + self.shared.world];
+        (counts[0], counts[1]) = (number(trained.iter().sum()), number(tokens));
+        counts[2 + self.shared.rank] = number(trained.len());
+        self.ranks.all_reduce_f64(&mut counts)?;
+        let lines = &counts[2..];
+        let rounds = usize::try_from(whole(lines.iter().copied().fold(0.0, f64::max))).unwrap_or(usize::MAX);
+        Ok(Census { trained: counts[0], tokens: counts[1], lines: lines.iter().sum(), rounds })
+    }
+
+    fn batch(&self, line: &Line) -> Result<Batch, EngineError> {
+        let segments =
+            Segments::new(&[line.ids.len()]).map_err(|source| EngineError::Sequence { id: line.id.clone(), source })?;
+        Batch::new(&self.config, &line.ids, &line.loss, segments, self.settings.compute, &self.shared.device)
+            .map_err(|source| EngineError::Line { id: line.id.clone(), source })
+    }
+
+    /// Sums the gradients of this rank's lines; gives their summed loss, and the ids of those that are not finite.
+    fn gradients(&mut self, mine: &[Line], census: &Census, step: u32) -> Result<(f64, Vec<String>), EngineError> {
+        let mut lines = mine.iter().filter(|line| line.trained() > 0);
+        let (mut sum, mut suspects) = (0.0, Vec::new());
+        for _ in 0..census.rounds {
+            let Some(line) = lines.next() else {
+                self.pass(None).idle(true)?;
+                continue;
+            };
+            let scale = match self.settings.normalise {
+                Normalise::PerToken => 1.0 / census.trained,
+                Normalise::MeanOfMeans => 1.0 / (number(line.trained()) * census.lines),
+            };
+            let batch = self.batch(line)?;
+            let (offload, seed, method) = (self.settings.offload, self.settings.seed, self.settings.method.clone());
+            let dropping = match &method {
+                Method::Lora(of) if of.dropout > 0.0 => Some(Dropping { of, seed, step, line: &line.id }),
+                _ => None,
+            };
+            let mut pass = self.pass(dropping);
+            let loss = train(&mut pass, &batch, scale, offload)?;
+            if !loss.is_finite() || !pass.finite {
+                suspects.push(line.id.clone());
+            }
+            sum += loss;
+        }
+        Ok((sum, suspects))
+    }
+
+    /// Why a step is skipped, in the same words on every rank.
+    fn reason(&mut self, loss: f64, norm: f64, suspects: &[String]) -> Result<String, EngineError> {
+        let suspects = self.everyones(suspects.iter().map(String::as_str))?;
+        let whose = if suspects.is_empty() { "no line alone".to_owned() } else { suspects };
+        Ok(format!("the loss is {loss} and the gradient's norm {norm}; not finite in {whose}"))
+    }
+
+    /// All ranks' words, in the order of ranks.
+    fn everyones<'a>(&mut self, words: impl Iterator<Item = &'a str>) -> Result<String, RankError> {
+        let mine = words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        let mut all = Vec::new();
+        for rank in 0..self.shared.world {
+            let mut bytes = if rank == self.shared.rank { mine.clone().into_bytes() } else { Vec::new() };
+            self.ranks.broadcast(rank, &mut bytes)?;
+            all.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        all.retain(|words| !words.is_empty());
+        Ok(all.join(", "))
+    }
+}
+
+/// A count that is summed over ranks with other numbers.
+#[allow(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]
+fn number(count: usize) -> f64 {
+    count as f64
+}
+
+/// Such a sum, as a count again.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was made of whole numbers")]
+fn whole(sum: f64) -> u64 {
+    sum as u64
+}

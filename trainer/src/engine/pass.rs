@@ -1,0 +1,145 @@
+//! One line through the model, forward or forward and backward, over the units of this rank; and the same walk without a line, for a rank that has
+//! none left while others still gather and reduce.
+
+use super::EngineError;
+use super::trained::{Shared, Trained};
+use super::unit::{AnyUnit, Tail, Unit};
+use crate::model::{BlockGradients, Head, Layer, LoraSettings, Source, Unit as Id};
+use crate::ops::{Dropout, Weight};
+use crate::ranks::Collective;
+
+/// The units of a model, in the order of the forward pass.
+#[derive(Debug)]
+pub(super) struct Units {
+    pub(super) embedding: Unit<Weight>,
+    pub(super) layers: Vec<Unit<Layer>>,
+    pub(super) head: Unit<Tail>,
+}
+
+impl Units {
+    /// All of them that train something.
+    pub(super) fn trained(&self) -> Vec<&Trained> {
+        let layers = self.layers.iter().map(|layer| layer as &dyn AnyUnit);
+        let all = std::iter::once(&self.embedding as &dyn AnyUnit).chain(layers).chain([&self.head as &dyn AnyUnit]);
+        all.map(AnyUnit::trained).filter(|trained| trained.any()).collect()
+    }
+
+    /// Bytes of the tensors that are there between passes.
+    pub(super) fn resident_bytes(&self) -> usize {
+        let layers: usize = self.layers.iter().map(AnyUnit::resident_bytes).sum();
+        self.embedding.resident_bytes() + layers + self.head.resident_bytes()
+    }
+
+    /// All that train something, to step and refresh.
+    pub(super) fn trained_mut(&mut self) -> Vec<&mut dyn AnyUnit> {
+        let layers = self.layers.iter_mut().map(|layer| layer as &mut dyn AnyUnit);
+        let ends = [&mut self.head as &mut dyn AnyUnit];
+        let all = std::iter::once(&mut self.embedding as &mut dyn AnyUnit).chain(layers).chain(ends);
+        all.filter(|unit| unit.trained().any()).collect()
+    }
+}
+
+/// What is dropped of adapters' inputs in this pass.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dropping<'a> {
+    pub(super) of: &'a LoraSettings,
+    pub(super) seed: u64,
+    pub(super) step: u32,
+    pub(super) line: &'a str,
+}
+
+/// See the module.
+pub(super) struct Pass<'a> {
+    pub(super) units: &'a mut Units,
+    pub(super) shared: &'a Shared,
+    pub(super) ranks: &'a mut dyn Collective,
+    pub(super) dropping: Option<Dropping<'a>>,
+    /// Whether all gradients so far are finite.
+    pub(super) finite: bool,
+    pub(super) peak: &'a mut Peak,
+}
+
+/// The most bytes that were there at once in passes, beside what is there between them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Peak {
+    /// Of weights that were gathered.
+    pub(super) gathered: usize,
+    /// Of gradients.
+    pub(super) gradients: usize,
+}
+
+impl Pass<'_> {
+    /// Takes part in what the others do for their lines.
+    pub(super) fn idle(mut self, backward: bool) -> Result<(), EngineError> {
+        let layers = self.units.layers.len();
+        drop(self.embedding()?);
+        for index in 0..layers {
+            drop(self.layer(index)?);
+        }
+        drop(self.head()?);
+        if backward {
+            self.take(Id::Head, Vec::new())?;
+            for index in (0..layers).rev() {
+                drop(self.layer(index)?);
+                self.take(Id::Layer(index), Vec::new())?;
+            }
+            self.take(Id::Embedding, Vec::new())?;
+        }
+        Ok(())
+    }
+}
+
+impl Source for Pass<'_> {
+    type Error = EngineError;
+
+    fn embedding(&mut self) -> Result<Weight, EngineError> {
+        let (embedding, gathered) = self.units.embedding.fetch(self.shared, self.ranks)?;
+        self.peak.gathered = self.peak.gathered.max(gathered);
+        Ok(embedding)
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Layer, EngineError> {
+        let (mut layer, gathered) = self.units.layers[index].fetch(self.shared, self.ranks)?;
+        self.peak.gathered = self.peak.gathered.max(gathered);
+        if let Some(Dropping { of, seed, step, line }) = self.dropping {
+            for (name, linear) in layer.apart().1 {
+                if let Some(lora) = &mut linear.lora {
+                    let module = format!("{}.{name}", Id::Layer(index));
+                    lora.dropout = Some(Dropout::new(of.dropout, seed, step, line, &module));
+                }
+            }
+        }
+        Ok(layer)
+    }
+
+    fn head(&mut self) -> Result<Head, EngineError> {
+        let (Tail { norm, weight }, mut gathered) = self.units.head.fetch(self.shared, self.ranks)?;
+        let tied = weight.is_none();
+        let weight = if let Some(weight) = weight {
+            weight
+        } else {
+            let (embedding, as_well) = self.units.embedding.fetch(self.shared, self.ranks)?;
+            gathered += as_well;
+            embedding
+        };
+        self.peak.gathered = self.peak.gathered.max(gathered);
+        Ok(Head { norm, weight, tied })
+    }
+
+    fn trains_embedding(&self) -> bool {
+        self.units.embedding.trained().any()
+    }
+
+    fn take(&mut self, unit: Id, gradients: BlockGradients) -> Result<(), EngineError> {
+        let unit = match unit {
+            Id::Embedding => self.units.embedding.trained_mut(),
+            Id::Layer(index) => self.units.layers[index].trained_mut(),
+            Id::Head => self.units.head.trained_mut(),
+        };
+        self.finite &= unit.add(&gradients, self.shared, self.ranks)?;
+        let passing = unit.passing_bytes(self.shared);
+        let there: usize = self.units.trained().into_iter().map(Trained::gradient_bytes).sum();
+        self.peak.gradients = self.peak.gradients.max(there + passing);
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! What an engine knows beside its settings, a part of each unit a rank, and the same divided among another number of ranks. No files.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::layout::bounds;
+
+/// State that does not belong to this model, or is not whole.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StateError {
+    /// A unit that the model does not have, or does not train.
+    #[error("the state has `{0}`, which is not trained here: is it another model's, or another method's?")]
+    Unknown(String),
+    /// A unit that the state does not have.
+    #[error("the state has nothing of `{0}`: is it another model's, or another method's?")]
+    Missing(String),
+    /// A unit of another size.
+    #[error("`{unit}` has {found} values in the state and {expected} in the model: is it another model's?")]
+    Size {
+        /// Which unit.
+        unit: String,
+        /// How many values the state says it has.
+        found: usize,
+        /// How many there are.
+        expected: usize,
+    },
+    /// Another part than this rank's.
+    #[error(
+        "the state has values {found:?} of `{unit}`, where this rank needs {expected:?}; divide it among the ranks first"
+    )]
+    Range {
+        /// Which unit.
+        unit: String,
+        /// What there is.
+        found: Range<usize>,
+        /// What should be there.
+        expected: Range<usize>,
+    },
+    /// Values that no part has, or that two have.
+    #[error("the parts of `{unit}` do not join: value {at} of {total} is in none of them or in two")]
+    Joint {
+        /// Which unit.
+        unit: String,
+        /// The first value that is not there exactly once.
+        at: usize,
+        /// How many there should be.
+        total: usize,
+    },
+    /// A part whose vectors are not as long as it says.
+    #[error("values {range:?} of `{unit}` come with {weights} weights and {mean} and {square} moments")]
+    Length {
+        /// Which unit.
+        unit: String,
+        /// What the part says it is.
+        range: Range<usize>,
+        /// How many weights.
+        weights: usize,
+        /// How many first moments.
+        mean: usize,
+        /// How many second moments.
+        square: usize,
+    },
+}
+
+/// The part of a unit's trained values that one rank steps. A unit is a layer, the embedding, or what comes after the last layer: what is reduced
+/// together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnitState {
+    /// `model.layers.3`, `model.embed_tokens` or `head`.
+    pub unit: String,
+    /// Which of the unit's values, as they lie one after the other without padding.
+    pub range: Range<usize>,
+    /// How many values the unit has.
+    pub total: usize,
+    /// Master weights.
+    pub weights: Vec<f32>,
+    /// `AdamW`'s mean of gradients.
+    pub mean: Vec<f32>,
+    /// `AdamW`'s mean of squared gradients.
+    pub square: Vec<f32>,
+}
+
+impl UnitState {
+    /// Refuses vectors that are not as long as the range.
+    pub(super) fn check(&self) -> Result<(), StateError> {
+        let (weights, mean, square) = (self.weights.len(), self.mean.len(), self.square.len());
+        if [weights, mean, square] == [self.range.len(); 3] {
+            return Ok(());
+        }
+        let (unit, range) = (self.unit.clone(), self.range.clone());
+        Err(StateError::Length { unit, range, weights, mean, square })
+    }
+}
+
+/// The state of all ranks of one world, in any order, as the ranks of a world of `world` have it: a list each, in which units are in the order of
+/// their names.
+pub fn reshard(parts: Vec<UnitState>, world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
+    let mut units: BTreeMap<String, Vec<UnitState>> = BTreeMap::new();
+    for part in parts {
+        part.check()?;
+        units.entry(part.unit.clone()).or_default().push(part);
+    }
+    let mut ranks = vec![Vec::with_capacity(units.len()); world];
+    for (unit, parts) in units {
+        let whole = joined(unit, parts)?;
+        let bounds = bounds(whole.total, world);
+        for (rank, pair) in ranks.iter_mut().zip(bounds.windows(2)) {
+            let range = pair[0]..pair[1];
+            let cut = |values: &[f32]| values[range.clone()].to_vec();
+            let (weights, mean, square) = (cut(&whole.weights), cut(&whole.mean), cut(&whole.square));
+            rank.push(UnitState { unit: whole.unit.clone(), range, total: whole.total, weights, mean, square });
+        }
+    }
+    Ok(ranks)
+}
+
+/// One unit from its parts.
+fn joined(unit: String, mut parts: Vec<UnitState>) -> Result<UnitState, StateError> {
+    parts.sort_by_key(|part| (part.range.start, part.range.end));
+    let total = parts.first().map_or(0, |part| part.total);
+    let mut whole =
+        UnitState { unit, range: 0..total, total, weights: Vec::new(), mean: Vec::new(), square: Vec::new() };
+    for mut part in parts {
+        if part.total != total {
+            return Err(StateError::Size { unit: whole.unit, found: part.total, expected: total });
+        }
+        let at = whole.weights.len();
+        if part.range.start != at || part.range.end > total {
+            return Err(StateError::Joint { unit: whole.unit, at: at.min(part.range.start), total });
+        }
+        whole.weights.append(&mut part.weights);
+        whole.mean.append(&mut part.mean);
+        whole.square.append(&mut part.square);
+    }
+    match whole.weights.len() {
+        at if at == total => Ok(whole),
+        at => Err(StateError::Joint { unit: whole.unit, at, total }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    fn part(unit: &str, range: Range<usize>, total: usize) -> UnitState {
+        let values = |offset: usize| range.clone().map(|at| (at + offset) as f32).collect::<Vec<_>>();
+        let (weights, mean, square) = (values(0), values(100), values(200));
+        UnitState { unit: unit.to_owned(), range, total, weights, mean, square }
+    }
+
+    fn refusal(parts: Vec<UnitState>) -> StateError {
+        reshard(parts, 2).unwrap_err()
+    }
+
+    #[test]
+    fn four_ranks_to_two_and_back_to_four_changes_no_value() {
+        let whole = vec![part("head", 0..5, 5), part("model.layers.0", 0..11, 11), part("model.layers.1", 0..2, 2)];
+        let four = reshard(whole, 4).unwrap();
+        assert_eq!(four[1][1], part("model.layers.0", 3..6, 11));
+        assert_eq!(four[3][2], part("model.layers.1", 2..2, 2), "a rank may have nothing of a unit");
+        let two = reshard(four.iter().rev().flatten().cloned().collect(), 2).unwrap();
+        assert_eq!(two[0][1], part("model.layers.0", 0..6, 11));
+        assert_eq!(reshard(two.into_iter().flatten().collect(), 4).unwrap(), four);
+    }
+
+    #[test]
+    fn a_gap_an_overlap_and_a_missing_end_are_refused() {
+        let joint = |parts| match refusal(parts) {
+            StateError::Joint { at, .. } => at,
+            other => panic!("{other}"),
+        };
+        assert_eq!(joint(vec![part("a", 0..3, 8), part("a", 4..8, 8)]), 3);
+        assert_eq!(joint(vec![part("a", 0..5, 8), part("a", 4..8, 8)]), 4);
+        assert_eq!(joint(vec![part("a", 0..5, 8)]), 5);
+        assert_eq!(joint(vec![part("a", 0..9, 8)]), 0);
+    }
+
+    #[test]
+    fn parts_of_another_total_and_vectors_of_another_length_are_refused() {
+        let other = refusal(vec![part("a", 0..3, 8), part("a", 3..8, 9)]);
+        assert_eq!(other, StateError::Size { unit: "a".to_owned(), found: 9, expected: 8 });
+        let mut short = part("a", 0..8, 8);
+        short.square.pop();
+        assert!(matches!(refusal(vec![short]), StateError::Length { square: 7, .. }));
+    }
+}

@@ -1,0 +1,227 @@
+//! What is trained of a unit: the master weights and moments that this rank steps, and the gradient that comes together for them. Which of these are
+//! whole and which are divided is what `ZeRO` (arXiv 1910.02054) is about.
+
+use std::ops::Range;
+
+use candle_core::{DType, Device, Error, Tensor};
+use sera_crds::values::Sharding;
+
+use super::layout::{Layout, add, bounds, own, with_values};
+use super::stepped::{Stepped, Values};
+use super::{EngineError, StateError, UnitState};
+use crate::model::BlockGradients;
+use crate::optim::{AdamW, DecayRule, ShardError, sum_of_squares};
+use crate::ranks::{Collective, RankError};
+
+/// What all units of an engine have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) sharding: Sharding,
+    pub(super) world: usize,
+    pub(super) rank: usize,
+    pub(super) decay: DecayRule,
+    /// What is computed in.
+    pub(super) compute: DType,
+    pub(super) device: Device,
+}
+
+impl Shared {
+    pub(super) fn own(&self, total: usize) -> Range<usize> {
+        own(total, self.world, self.rank)
+    }
+
+    /// Which of `total` values this rank steps.
+    fn stepped(&self, total: usize) -> Range<usize> {
+        if self.sharding == Sharding::None { 0..total } else { self.own(total) }
+    }
+
+    /// Whether gradients are divided as soon as they are there.
+    fn divides_gradients(&self) -> bool {
+        matches!(self.sharding, Sharding::Zero2 | Sharding::Zero3)
+    }
+
+    pub(super) fn divides_weights(&self) -> bool {
+        self.sharding == Sharding::Zero3
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Trained {
+    /// The unit's, in states.
+    name: String,
+    pub(super) layout: Layout,
+    stepped: Stepped,
+    /// Of all values; of those that this rank steps where gradients are divided. Empty between steps.
+    gradient: Vec<f32>,
+}
+
+impl Trained {
+    /// All trained values of a unit, of which this rank's are kept.
+    pub(super) fn new(name: String, layout: Layout, values: &[f32], shared: &Shared) -> Self {
+        let range = shared.stepped(layout.total());
+        let zeros = vec![0.0; range.len()];
+        let values = Values { weights: values[range.clone()].to_vec(), mean: zeros.clone(), square: zeros };
+        Self { name, stepped: Stepped::new(&layout, range, &values), layout, gradient: Vec::new() }
+    }
+
+    /// The unit's name in states.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether anything in it is trained.
+    pub(super) fn any(&self) -> bool {
+        self.layout.total() > 0
+    }
+
+    /// Bytes of master weights and moments.
+    pub(super) fn stepped_bytes(&self) -> usize {
+        3 * self.stepped.range().len() * size_of::<f32>()
+    }
+
+    /// Bytes of the gradient as it is now.
+    pub(super) fn gradient_bytes(&self) -> usize {
+        self.gradient.len() * size_of::<f32>()
+    }
+
+    /// Bytes that one line's gradients take beside that: of the whole unit where they are divided as soon as they are there.
+    pub(super) fn passing_bytes(&self, shared: &Shared) -> usize {
+        if shared.divides_gradients() { self.layout.total() * size_of::<f32>() } else { 0 }
+    }
+
+    /// All master weights of the unit, from all ranks.
+    pub(super) fn weights(&self, shared: &Shared, ranks: &mut dyn Collective) -> Result<Vec<f32>, RankError> {
+        let mut flat = vec![0.0; self.layout.total()];
+        self.stepped.write(&mut flat);
+        if self.any() && shared.sharding != Sharding::None {
+            ranks.all_gather(&mut flat, &bounds(self.layout.total(), shared.world))?;
+        }
+        Ok(flat)
+    }
+
+    /// Adds the gradients of one line, none for a line that another rank has, and says whether they are finite.
+    pub(super) fn add(
+        &mut self,
+        gradients: &BlockGradients,
+        shared: &Shared,
+        ranks: &mut dyn Collective,
+    ) -> Result<bool, EngineError> {
+        let total = self.layout.total();
+        if shared.divides_gradients() && total > 0 {
+            let mut flat = vec![0.0; total];
+            let finite = self.scatter(gradients, &mut flat)?;
+            ranks.reduce_scatter(&mut flat, &bounds(total, shared.world))?;
+            let own = shared.own(total);
+            self.gradient.resize(own.len(), 0.0);
+            add(&mut self.gradient, &flat[own]);
+            return Ok(finite);
+        }
+        let mut flat = std::mem::take(&mut self.gradient);
+        flat.resize(total, 0.0);
+        let finite = self.scatter(gradients, &mut flat);
+        self.gradient = flat;
+        Ok(finite?)
+    }
+
+    /// Adds gradients in their places among all trained values.
+    fn scatter(&self, gradients: &BlockGradients, flat: &mut [f32]) -> Result<bool, Error> {
+        let mut finite = true;
+        for (name, gradient) in gradients {
+            if let Some(part) = self.layout.find(name) {
+                finite &= with_values(gradient, |values| add(&mut flat[part.range.clone()], values))?;
+            }
+        }
+        Ok(finite)
+    }
+
+    /// Sums the gradient over ranks where that is still to do, and gives this rank's part of the square of its norm.
+    pub(super) fn reduce(&mut self, shared: &Shared, ranks: &mut dyn Collective) -> Result<f64, RankError> {
+        let total = self.layout.total();
+        if total == 0 {
+            return Ok(0.0);
+        }
+        let own = shared.own(total);
+        self.gradient.resize(if shared.divides_gradients() { own.len() } else { total }, 0.0);
+        match shared.sharding {
+            Sharding::None => ranks.all_reduce(&mut self.gradient)?,
+            Sharding::Zero1 => {
+                ranks.reduce_scatter(&mut self.gradient, &bounds(total, shared.world))?;
+                self.gradient.copy_within(own.clone(), 0);
+                self.gradient.truncate(own.len());
+            }
+            Sharding::Zero2 | Sharding::Zero3 => {}
+        }
+        // The same values on the same rank however things are divided, so that the norm is the same to the bit.
+        let part = if shared.sharding == Sharding::None { own } else { 0..own.len() };
+        Ok(sum_of_squares(&self.gradient[part]))
+    }
+
+    /// Steps along the reduced gradient times `factor`, and lets it go.
+    pub(super) fn step(&mut self, how: &AdamW, (step, rate, factor): (u32, f64, f32)) -> Result<(), ShardError> {
+        let gradient = std::mem::take(&mut self.gradient);
+        self.stepped.step(how, &gradient, step, rate, factor)
+    }
+
+    /// Lets the gradient go.
+    pub(super) fn forget(&mut self) {
+        self.gradient = Vec::new();
+    }
+
+    /// This rank's part of what is trained; the same however things are divided.
+    pub(super) fn state(&self, shared: &Shared) -> UnitState {
+        let total = self.layout.total();
+        let range = shared.own(total);
+        let Values { weights, mean, square } = self.stepped.cut(&range);
+        UnitState { unit: self.name.clone(), range, total, weights, mean, square }
+    }
+
+    /// Refuses a state that is not this rank's part of this unit.
+    pub(super) fn check(&self, state: &UnitState, shared: &Shared) -> Result<(), StateError> {
+        let (unit, expected) = (self.name.clone(), self.layout.total());
+        if state.total != expected {
+            return Err(StateError::Size { unit, found: state.total, expected });
+        }
+        let expected = shared.own(expected);
+        if state.range != expected {
+            return Err(StateError::Range { unit, found: state.range.clone(), expected });
+        }
+        state.check()
+    }
+
+    /// Goes on from a state that has been checked.
+    pub(super) fn restore(
+        &mut self,
+        state: UnitState,
+        shared: &Shared,
+        ranks: &mut dyn Collective,
+    ) -> Result<(), RankError> {
+        let mut values = Values { weights: state.weights, mean: state.mean, square: state.square };
+        if shared.sharding == Sharding::None {
+            for part in [&mut values.weights, &mut values.mean, &mut values.square] {
+                let mut flat = vec![0.0; state.total];
+                flat[state.range.clone()].copy_from_slice(part);
+                ranks.all_gather(&mut flat, &bounds(state.total, shared.world))?;
+                *part = flat;
+            }
+        }
+        self.stepped = Stepped::new(&self.layout, self.stepped.range().clone(), &values);
+        self.forget();
+        Ok(())
+    }
+
+    /// Hands over every trained tensor, whole and in f32.
+    pub(super) fn trained_tensors(
+        &self,
+        shared: &Shared,
+        ranks: &mut dyn Collective,
+        take: &mut dyn FnMut(&str, Tensor) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let flat = self.weights(shared, ranks)?;
+        for part in &self.layout.parts {
+            let values = &flat[part.range.clone()];
+            take(&part.name, Tensor::from_slice(values, part.shape.as_slice(), &Device::Cpu)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! What is looked at before any hour of a GPU is spent: everything is read, the memory is added up, and two steps on one line show that every tensor
+//! learns and that the loss falls. Nothing is written.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+use sera_crds::contract::TrainingPlan;
+
+use super::error::TrainingError;
+use super::inputs::{Inputs, Places};
+use super::memory::{Bytes, Need, readable};
+use super::plan as plans;
+use crate::data::{Order, Renderer};
+use crate::engine::{Engine, Evaluation, Line};
+use crate::ranks::Collective;
+
+/// How many steps are tried: after the first, only one matrix of an adapter has moved, since the other one's gradient is zero as long as it is.
+const STEPS: u32 = 2;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    /// What was read.
+    pub inputs: Inputs,
+    /// How many steps there would be.
+    pub steps: u32,
+    /// What a rank needs.
+    pub bytes: Bytes,
+    /// What it has; none where the system does not say.
+    pub available: Option<u64>,
+    /// How many tensors are trained, and how many values they have.
+    pub trained: (usize, u64),
+    /// The line that was tried.
+    pub tried: String,
+    /// Its loss before and after.
+    pub losses: (f64, f64),
+}
+
+/// What two steps showed.
+struct Learnt {
+    /// How many tensors are trained, and how many values they have.
+    trained: (usize, u64),
+    /// The loss before and after.
+    losses: (f64, f64),
+}
+
+/// Checks a training; every rank calls it. `available` is what this rank may use of the memory, in bytes.
+pub fn check(
+    places: &Places,
+    plan: &TrainingPlan,
+    ranks: Box<dyn Collective>,
+    available: Option<u64>,
+) -> Result<Report, TrainingError> {
+    let device = Device::Cpu;
+    let mut settings = plans::settings(plan, &device)?;
+    let inputs = Inputs::read(places, plan, &device)?;
+    let order = Order::new(inputs.train.lines.len(), plan.global_batch, plan.epochs, plan.seed)?;
+    let world = ranks.world();
+    let need = Need {
+        config: inputs.student.config(),
+        method: &plan.method,
+        sharding: plan.sharding,
+        world: world as u64,
+        width: settings.compute.size_in_bytes() as u64,
+        tokens: inputs.train.lines.iter().map(|line| line.ids.len() as u64).max().unwrap_or_default(),
+        offload: plan.offload && !device.is_cpu(),
+    };
+    let bytes = need.bytes();
+    if let Some(available) = available.filter(|available| bytes.total() > *available) {
+        let fitting = need.what_would_fit(available);
+        let fitting = if fitting.is_empty() {
+            "no single change would make it fit: take a smaller student or a larger machine".to_owned()
+        } else {
+            format!("it would fit with one of: {}", fitting.join(", "))
+        };
+        let (needed, available) = (readable(bytes.total()), readable(available));
+        return Err(TrainingError::Memory { needed, available, fitting });
+    }
+    // Decay would move a tensor that no gradient reaches, and dropout would make the two losses differ.
+    settings.optimizer.weight_decay = 0.0;
+    let model = inputs.student.model(inputs.student.dtype(), &device, false)?;
+    let mut engine = Engine::new(model, settings, ranks)?;
+    let rate = plan.peak_learning_rate().value();
+    let line = inputs.train.lines.iter().min_by_key(|line| line.ids.len());
+    let line: Vec<Line> = line.into_iter().cloned().collect();
+    let tried = line.first().map(|line| line.id.clone()).unwrap_or_default();
+    let mine: &[Line] = if engine.ranks().rank() == 0 { &line } else { &[] };
+    let Learnt { trained, losses } = learns(&mut engine, mine, rate)?;
+    // Written so that a loss that is no number is refused too.
+    if losses.1 < losses.0 {
+        return Ok(Report { steps: order.steps(), bytes, available, trained, tried, losses, inputs });
+    }
+    Err(TrainingError::NotLower { rate, line: tried, before: losses.0, after: losses.1 })
+}
+
+/// Takes steps, and looks at which tensors moved and what became of the loss.
+fn learns(engine: &mut Engine, mine: &[Line], rate: f64) -> Result<Learnt, TrainingError> {
+    let mut before: HashMap<String, Tensor> = HashMap::new();
+    engine.trained_tensors(&mut |name, tensor| {
+        before.insert(name.to_owned(), tensor);
+        Ok(())
+    })?;
+    let loss_before = mean(engine.evaluate(mine)?);
+    for step in 1..=STEPS {
+        if let Some(reason) = engine.step(mine, step, rate)?.skipped {
+            tracing::error!(reason, "the step is left out");
+            return Err(TrainingError::Gradient {
+                tensor: "the model".to_owned(),
+                problem: "a gradient that is no number",
+            });
+        }
+    }
+    let loss_after = mean(engine.evaluate(mine)?);
+    let (mut tensors, mut values, mut still) = (0, 0, None);
+    engine.trained_tensors(&mut |name, tensor| {
+        tensors += 1;
+        values += tensor.elem_count() as u64;
+        let moved = match before.remove(name) {
+            Some(before) => (tensor - before)?.abs()?.max_all()?.to_scalar::<f32>()?,
+            None => f32::NAN,
+        };
+        if still.is_none() && !(moved.is_finite() && moved > 0.0) {
+            still = Some((name.to_owned(), moved));
+        }
+        Ok(())
+    })?;
+    match still {
+        Some((tensor, moved)) => {
+            let problem = if moved == 0.0 { "no gradient" } else { "a gradient that is no number" };
+            Err(TrainingError::Gradient { tensor, problem })
+        }
+        None => Ok(Learnt { trained: (tensors, values), losses: (loss_before, loss_after) }),
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]
+fn mean(evaluation: Evaluation) -> f64 {
+    evaluation.loss_sum / evaluation.trained as f64
+}
+
+impl Report {
+    /// The first line as it is trained: pieces of text, and whether they carry loss.
+    pub fn sample(&self) -> Result<Vec<(String, bool)>, TrainingError> {
+        let Some(line) = self.inputs.train.lines.first() else { return Ok(Vec::new()) };
+        pieces(&self.inputs.renderer, line)
+            .map_err(|source| TrainingError::Chat { folder: self.inputs.student.folder().to_owned(), source })
+    }
+}
+
+fn pieces(renderer: &Renderer, line: &Line) -> Result<Vec<(String, bool)>, sera_chat::ChatError> {
+    let mut pieces = Vec::new();
+    let mut begin = 0;
+    for piece in line.loss.chunk_by(|a, b| a == b) {
+        let end = begin + piece.len();
+        pieces.push((renderer.decode(&line.ids[begin..end])?, piece[0]));
+        begin = end;
+    }
+    Ok(pieces)
+}

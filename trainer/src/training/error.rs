@@ -1,0 +1,236 @@
+//! Why a training ends without a model, whose turn it is then, and which field of the spec to look at.
+
+use std::path::PathBuf;
+
+use sera_chat::ChatError;
+use sera_crds::contract::{ExitCode, Failure, FailureClass};
+
+use super::beside::BesideError;
+use super::plan::PlanError;
+use super::watch::Broken;
+use crate::checkpoint::CheckpointError;
+use crate::data::{DataError, OrderError};
+use crate::engine::EngineError;
+use crate::files::{AdapterError, FilesError};
+use crate::ranks::RankError;
+
+/// Why there is no model.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The student's template or tokenizer.
+    #[error("the student in {}: {source}", folder.display())]
+    Chat {
+        /// The student's directory.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: ChatError,
+    },
+    /// The dataset.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// `manifest.json` of the dataset.
+    #[error("{}: {problem}", path.display())]
+    DatasetManifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The order.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The base model's files, or those of the new one.
+    #[error(transparent)]
+    Files(Box<FilesError>),
+    /// The adapter.
+    #[error(transparent)]
+    Adapter(Box<AdapterError>),
+    /// The ranks lost each other.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
+    /// Signals or the address.
+    #[error(transparent)]
+    Beside(#[from] BesideError),
+    /// The training no longer learns.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// A model of something else is there.
+    #[error("{} is of another {what}: give another --out, nothing was touched", path.display())]
+    Published {
+        /// Its manifest.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A file cannot be written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file of ours cannot be read.
+    #[error("{} cannot be read: {problem}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Every step was left out.
+    #[error("all {0} steps were left out, so that nothing was learnt: look at the dataset, or lower `learningRate`")]
+    NothingLearnt(u32),
+    /// It was told to stop.
+    #[error("stopped after step {step} of {total}, which its last checkpoint has: run it again and it goes on")]
+    Interrupted {
+        /// The step that was done last.
+        step: u32,
+        /// How many there are.
+        total: u32,
+    },
+    /// The check found that it would not fit.
+    #[error("a rank needs {needed} and has {available}; {fitting}")]
+    Memory {
+        /// What it needs.
+        needed: String,
+        /// What there is.
+        available: String,
+        /// What would fit.
+        fitting: String,
+    },
+    /// The check found a tensor that does not learn.
+    #[error("`{tensor}` got {problem}: the model's arithmetic does not reach it, and it would not be trained")]
+    Gradient {
+        /// The tensor.
+        tensor: String,
+        /// What it got.
+        problem: &'static str,
+    },
+    /// The check found that a step makes things worse.
+    #[error(
+        "two steps at the learning rate {rate} on `{line}` took the loss from {before} to {after}: lower `learningRate`"
+    )]
+    NotLower {
+        /// The rate.
+        rate: f64,
+        /// The line.
+        line: String,
+        /// The loss before.
+        before: f64,
+        /// The loss after.
+        after: f64,
+    },
+}
+
+impl TrainingError {
+    /// The code that the program ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Interrupted { .. } => ExitCode::Interrupted,
+            error => error.class().into(),
+        }
+    }
+
+    /// What a termination message says of it.
+    pub fn failure(&self) -> Failure {
+        let (reason, field) = self.reason();
+        Failure {
+            class: self.class(),
+            reason: reason.to_owned(),
+            field: field.map(str::to_owned),
+            message: self.to_string(),
+        }
+    }
+
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Files(error) => class_of(error.exit_code()),
+            Self::Adapter(error) => match error.as_ref() {
+                AdapterError::Files(error) => class_of(error.exit_code()),
+                _ => FailureClass::Configuration,
+            },
+            Self::Data(DataError::Read { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
+                FailureClass::Unavailable
+            }
+            Self::Data(_)
+            | Self::Chat { .. }
+            | Self::DatasetManifest { .. }
+            | Self::Plan(_)
+            | Self::Order(_)
+            | Self::Broken(_)
+            | Self::NothingLearnt(_)
+            | Self::Memory { .. }
+            | Self::NotLower { .. }
+            | Self::Beside(BesideError::Listen { .. }) => FailureClass::Configuration,
+            Self::Engine(error) => match error {
+                EngineError::Ranks(_) => FailureClass::Unavailable,
+                EngineError::Tensor(_) | EngineError::Shard(_) | EngineError::Taken { .. } => FailureClass::Internal,
+                _ => FailureClass::Configuration,
+            },
+            Self::Checkpoint(CheckpointError::Foreign { .. }) | Self::Published { .. } => FailureClass::Conflict,
+            Self::Checkpoint(_)
+            | Self::Ranks(_)
+            | Self::Write { .. }
+            | Self::Read { .. }
+            | Self::Interrupted { .. } => FailureClass::Unavailable,
+            Self::Beside(BesideError::Thread(_)) | Self::Gradient { .. } => FailureClass::Internal,
+        }
+    }
+
+    /// A CamelCase word for conditions and events, and the field that most likely has to change.
+    fn reason(&self) -> (&'static str, Option<&'static str>) {
+        const STUDENT: Option<&str> = Some("spec.training.student");
+        const TRAINING: Option<&str> = Some("spec.training");
+        match self {
+            Self::Chat { .. } | Self::Files(_) => ("StudentUnusable", STUDENT),
+            Self::Data(_) | Self::DatasetManifest { .. } => ("DatasetUnusable", Some("spec.dataset")),
+            Self::Plan(_) | Self::Order(_) => ("PlanInvalid", TRAINING),
+            Self::Checkpoint(CheckpointError::Foreign { .. }) => ("CheckpointOfAnother", TRAINING),
+            Self::Checkpoint(_) => ("CheckpointFailed", None),
+            Self::Engine(EngineError::Ranks(_)) | Self::Ranks(_) => ("RankLost", None),
+            Self::Engine(_) | Self::Adapter(_) => ("TrainingFailed", TRAINING),
+            Self::Beside(_) => ("CannotListen", None),
+            Self::Broken(Broken::Skipped { .. }) | Self::NothingLearnt(_) => {
+                ("StepsSkipped", Some("spec.training.learningRate"))
+            }
+            Self::Broken(Broken::Diverged { .. }) => ("LossDiverged", Some("spec.training.learningRate")),
+            Self::Published { .. } => ("ModelOfAnother", TRAINING),
+            Self::Write { .. } | Self::Read { .. } => ("FileUnavailable", None),
+            Self::Interrupted { .. } => ("Interrupted", None),
+            Self::Memory { .. } => ("MemoryTooSmall", TRAINING),
+            Self::Gradient { .. } => ("GradientCut", None),
+            Self::NotLower { .. } => ("LossNotLower", Some("spec.training.learningRate")),
+        }
+    }
+}
+
+impl From<FilesError> for TrainingError {
+    fn from(error: FilesError) -> Self {
+        Self::Files(Box::new(error))
+    }
+}
+
+impl From<AdapterError> for TrainingError {
+    fn from(error: AdapterError) -> Self {
+        Self::Adapter(Box::new(error))
+    }
+}
+
+fn class_of(code: ExitCode) -> FailureClass {
+    match code {
+        ExitCode::Unavailable | ExitCode::Interrupted => FailureClass::Unavailable,
+        ExitCode::Conflict => FailureClass::Conflict,
+        ExitCode::Internal => FailureClass::Internal,
+        ExitCode::Success | ExitCode::Usage | ExitCode::Configuration => FailureClass::Configuration,
+    }
+}

@@ -1,0 +1,31 @@
+//! A training from a dataset on disk to a model on disk, around the engine: the plan, the inputs, the steps, the checkpoints, what it says of itself,
+//! and what it publishes. No arithmetic.
+
+mod beside;
+mod check;
+mod display;
+mod error;
+mod inputs;
+mod losses;
+mod machine;
+mod memory;
+mod meter;
+mod plan;
+mod publish;
+mod resume;
+mod run;
+mod watch;
+
+pub use beside::{BesideError, Stop, start};
+pub use check::{Report, check};
+pub use display::Display;
+pub use error::TrainingError;
+pub use inputs::{Inputs, Places};
+pub use losses::{Losses, Point};
+pub use machine::available_memory;
+pub use memory::{Bytes, Need, readable};
+pub use meter::{Meter, Standing};
+pub use plan::PlanError;
+pub use publish::Published;
+pub use run::{Around, Request, run};
+pub use watch::{Broken, Watch};

@@ -1,0 +1,275 @@
+//! The steps of a training, from where the newest checkpoint left them to the model: one learning rate, one batch and one look at the clock each.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use candle_core::Device;
+use sera_crds::contract::{CONTRACT_VERSION, TrainingPlan, TrainingProgress};
+
+use super::beside::Stop;
+use super::display::Display;
+use super::error::TrainingError;
+use super::inputs::{Inputs, Places};
+use super::losses::{Losses, Point};
+use super::meter::Meter;
+use super::publish::{self, Published};
+use super::watch::Watch;
+use super::{plan as plans, resume};
+use crate::checkpoint::{Checkpoints, Moment, Sums};
+use crate::data::{Order, share};
+use crate::durable;
+use crate::engine::{Engine, Line, StepReport};
+use crate::optim::Schedule;
+use crate::ranks::Collective;
+
+/// How often `progress.json` is written at most.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How many times the loss over the lines set aside is looked at, unless asked otherwise: each time costs a forward pass over a fiftieth of the data.
+const EVALUATIONS: u32 = 20;
+/// How much of the tokens a second follows the last step: lines differ in length by orders of magnitude, and a person wants to read a number.
+const LATEST: f64 = 0.2;
+
+/// A training to carry out.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is read.
+    pub places: Places,
+    /// Where `checkpoints`, `adapter`, `model` and the losses go.
+    pub out: PathBuf,
+    /// How it is trained.
+    pub plan: TrainingPlan,
+    /// The number of this attempt.
+    pub attempt: u32,
+    /// Every how many steps the loss over the lines set aside is looked at; none: twenty times in all.
+    pub eval_every: Option<u32>,
+    /// Every how many steps a checkpoint is written, beside `checkpointEvery`.
+    pub checkpoint_steps: Option<u32>,
+    /// How many steps may be left out because their gradients are no numbers.
+    pub skipped: u32,
+}
+
+/// How a training shows itself and how it is told to stop.
+#[derive(Debug)]
+pub struct Around {
+    /// What others can ask for.
+    pub meter: Arc<Meter>,
+    /// Whether it was told to stop.
+    pub stop: Stop,
+    /// What a person sees.
+    pub display: Display,
+}
+
+/// A training under way.
+struct Run<'a> {
+    request: &'a Request,
+    around: &'a Around,
+    inputs: &'a Inputs,
+    order: Order,
+    schedule: Schedule,
+    watch: Watch,
+    checkpoints: Checkpoints,
+    engine: Engine,
+    losses: Losses,
+    sums: Sums,
+    eval_every: u32,
+    /// Whether this is rank 0, which writes what there is one of.
+    first: bool,
+    checkpoint: Option<u32>,
+    checkpointed: Instant,
+    shown: Option<Instant>,
+}
+
+/// Trains, or goes on with it, or finds that it is done. Every rank calls it with the same request.
+pub fn run(request: &Request, ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
+    let device = Device::Cpu;
+    if let Some(published) = publish::find(&request.out, &request.plan, None, &device)? {
+        tracing::info!(manifest = published.artifact.path, "the model is there already");
+        return Ok(published);
+    }
+    let settings = plans::settings(&request.plan, &device)?;
+    let inputs = Inputs::read(&request.places, &request.plan, &device)?;
+    let order =
+        Order::new(inputs.train.lines.len(), request.plan.global_batch, request.plan.epochs, request.plan.seed)?;
+    let steps = order.steps();
+    tracing::info!(
+        lines = inputs.train.lines.len(),
+        too_long = inputs.too_long(),
+        trained_tokens = inputs.train.trained_tokens(),
+        steps,
+        world = ranks.world(),
+        "begins"
+    );
+    let model = inputs.student.model(inputs.student.dtype(), &device, false)?;
+    let mut engine = Engine::new(model, settings, ranks)?;
+    let checkpoints = Checkpoints::new(&request.out.join("checkpoints"), request.attempt, inputs.origin.clone());
+    let resumed = resume::newest(&checkpoints, &mut engine)?;
+    let first = engine.ranks().rank() == 0;
+    let path = first.then(|| request.out.join("losses.jsonl"));
+    let write = |source| TrainingError::Write { path: request.out.clone(), source };
+    std::fs::create_dir_all(&request.out).map_err(write)?;
+    let losses = Losses::from(resumed.losses, path).map_err(write)?;
+    let schedule = plans::schedule(&request.plan, steps);
+    let watch = Watch { skipped: request.skipped, warm_up: schedule.warm_up };
+    let eval_every = request.eval_every.unwrap_or(steps / EVALUATIONS).max(1);
+    around.meter.update(|at| {
+        at.progress = TrainingProgress {
+            version: CONTRACT_VERSION,
+            step: resumed.step,
+            total_steps: steps,
+            loss: resumed.sums.loss,
+            eval_loss: resumed.sums.eval_loss,
+            checkpoint: resumed.checkpoint,
+            peak_learning_rate: schedule.peak,
+            warmup_steps: schedule.warm_up,
+            ..TrainingProgress::default()
+        };
+        at.skipped = resumed.sums.skipped;
+    });
+    let mut run = Run {
+        request,
+        around,
+        inputs: &inputs,
+        order,
+        schedule,
+        watch,
+        checkpoints,
+        engine,
+        losses,
+        sums: resumed.sums,
+        eval_every,
+        first,
+        checkpoint: resumed.checkpoint,
+        checkpointed: Instant::now(),
+        shown: None,
+    };
+    for step in resumed.step + 1..=steps {
+        run.step(step)?;
+    }
+    run.finish()
+}
+
+impl Run<'_> {
+    fn step(&mut self, step: u32) -> Result<(), TrainingError> {
+        let begun = Instant::now();
+        let (rate, steps) = (self.schedule.rate(step), self.schedule.steps);
+        let batch = self.order.batch(step);
+        let lines = &self.inputs.train.lines;
+        let mine = self.mine(lines, &batch);
+        let report = self.engine.step(&mine, step, rate)?;
+        self.watch.after(step, &report, &mut self.sums, || {
+            batch.iter().map(|line| format!("`{}`", lines[*line].id)).collect::<Vec<_>>().join(", ")
+        })?;
+        if step.is_multiple_of(self.eval_every) || step == steps {
+            self.evaluate()?;
+        }
+        let evaluated = step.is_multiple_of(self.eval_every) || step == steps;
+        let point = point(step, rate, &report, self.sums.eval_loss.filter(|_| evaluated));
+        let kept = self.losses.add(&point);
+        kept.map_err(|source| TrainingError::Write { path: self.request.out.join("losses.jsonl"), source })?;
+        self.show(&point, &report, begun.elapsed());
+        let stops = self.keep(step)?;
+        if stops && step < steps {
+            return Err(TrainingError::Interrupted { step, total: steps });
+        }
+        Ok(())
+    }
+
+    /// This rank's lines of a batch.
+    fn mine(&mut self, lines: &[Line], batch: &[usize]) -> Vec<Line> {
+        let (rank, world) = (self.engine.ranks().rank(), self.engine.ranks().world());
+        let mine = share(batch, |line| lines[line].ids.len(), rank, world);
+        mine.into_iter().map(|line| lines[line].clone()).collect()
+    }
+
+    /// Looks at the loss over the lines set aside, where there are any.
+    #[allow(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]
+    fn evaluate(&mut self) -> Result<(), TrainingError> {
+        let Some(eval) = &self.inputs.eval else { return Ok(()) };
+        let all: Vec<usize> = (0..eval.lines.len()).collect();
+        let mine = self.mine(&eval.lines, &all);
+        let found = self.engine.evaluate(&mine)?;
+        self.sums.eval_loss = Some(found.loss_sum / found.trained as f64);
+        Ok(())
+    }
+
+    /// Writes a checkpoint if it is time for one, or if any rank was told to stop, and says whether one was: all ranks decide the same.
+    fn keep(&mut self, step: u32) -> Result<bool, TrainingError> {
+        let due = self.first && self.checkpointed.elapsed() >= self.request.plan.checkpoint_every.span();
+        let mut votes = [self.around.stop.is_asked_for(), due].map(|vote| if vote { 1.0 } else { 0.0 });
+        self.engine.ranks().all_reduce_f64(&mut votes)?;
+        let [stops, due] = votes.map(|votes| votes > 0.0);
+        let counted = self.request.checkpoint_steps.is_some_and(|every| step.is_multiple_of(every.max(1)));
+        if stops || due || counted || step == self.schedule.steps {
+            let (state, total_steps) = (self.engine.state(), self.schedule.steps);
+            let moment = Moment { step, total_steps, sums: &self.sums, losses: self.losses.text() };
+            let folder = self.checkpoints.write(moment, &state, self.engine.ranks())?;
+            tracing::debug!(step, folder = %folder.display(), "checkpoint");
+            (self.checkpoint, self.checkpointed) = (Some(step), Instant::now());
+            self.around.meter.update(|at| at.progress.checkpoint = Some(step));
+        }
+        Ok(stops)
+    }
+
+    /// Tells whoever looks.
+    #[allow(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]
+    fn show(&mut self, point: &Point, report: &StepReport, took: Duration) {
+        let seconds = took.as_secs_f64().max(1e-9);
+        let speed = report.tokens as f64 / seconds;
+        let checkpoint = self.checkpoint;
+        self.around.meter.update(|at| {
+            let before = at.progress.tokens_per_second;
+            at.progress.tokens_per_second = if before > 0.0 { before + LATEST * (speed - before) } else { speed };
+            at.progress.step = point.step;
+            at.progress.loss = point.loss.or(at.progress.loss);
+            at.progress.eval_loss = self.sums.eval_loss;
+            at.progress.gradient_norm = point.gradient_norm;
+            at.progress.learning_rate = point.learning_rate;
+            at.progress.checkpoint = checkpoint;
+            at.step_seconds = seconds;
+            at.skipped = self.sums.skipped;
+        });
+        if !self.first {
+            return;
+        }
+        let progress = self.around.meter.progress();
+        self.around.display.step(&progress, point.skipped.as_deref());
+        if self.shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_EVERY) || point.step == self.schedule.steps {
+            self.shown = Some(Instant::now());
+            self.write_progress(&progress);
+        }
+    }
+
+    /// Losing it loses nothing, so that it ends nothing either.
+    fn write_progress(&self, progress: &TrainingProgress) {
+        let path = self.request.out.join("progress.json");
+        let written = serde_json::to_vec(progress).map_err(std::io::Error::from);
+        if let Err(error) = written.and_then(|json| durable::write(&path, &json)) {
+            tracing::warn!("{} cannot be written: {error}", path.display());
+        }
+    }
+
+    fn finish(mut self) -> Result<Published, TrainingError> {
+        self.around.display.finish();
+        if self.first {
+            let path = self.request.out.join("loss.svg");
+            self.losses.draw(&path).map_err(|source| TrainingError::Write { path, source })?;
+            self.write_progress(&self.around.meter.progress());
+        }
+        let done = (self.schedule.steps, &self.sums);
+        publish::publish(&self.request.out, &mut self.engine, self.inputs, &self.request.plan, done)
+    }
+}
+
+fn point(step: u32, learning_rate: f64, report: &StepReport, eval_loss: Option<f64>) -> Point {
+    let finite = |value: f64| Some(value).filter(|value| value.is_finite());
+    Point {
+        step,
+        loss: finite(report.loss).filter(|_| report.skipped.is_none()),
+        gradient_norm: finite(report.gradient_norm),
+        learning_rate,
+        trained_tokens: report.trained,
+        eval_loss,
+        skipped: report.skipped.clone(),
+    }
+}

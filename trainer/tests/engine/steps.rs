@@ -1,0 +1,162 @@
+//! What a step does with its lines, what it refuses, and what it skips.
+
+use candle_core::{DType, Tensor};
+use sera_trainer::engine::{Engine, EngineError, Line, Method, Normalise, Settings, UnitState};
+use sera_trainer::ranks::Alone;
+
+use super::group::on_ranks;
+use super::model::{dealt, line, lora, model, settings, short, uneven};
+use super::{RATE, SHARDINGS, alone, square_gap, steps, tensors};
+
+#[test]
+fn a_global_batch_without_a_token_to_learn_is_refused_with_its_lines_on_every_rank() {
+    let lines = [line("left", 4, 0), line("right", 6, 0)];
+    let errors = on_ranks(2, |member| {
+        let mut engine = Engine::new(model("qwen3", true), settings(Method::Full), Box::new(member)).unwrap();
+        let mine = dealt(&lines, engine.ranks().rank(), 2);
+        engine.step(&mine, 1, RATE).unwrap_err().to_string()
+    });
+    assert!(errors.iter().all(|error| error.contains("`left`, `right`")), "{errors:?}");
+    assert!(matches!(alone(settings(Method::Full)).step(&[], 1, RATE), Err(EngineError::NothingTrained(_))));
+}
+
+#[test]
+fn a_line_without_a_token_to_learn_adds_nothing() {
+    let of = |lines: &[Line]| {
+        let mut engine = alone(settings(Method::Full));
+        let reports = steps(&mut engine, lines, 1, 3).into_iter().map(|report| (report.loss, report.gradient_norm));
+        (reports.collect::<Vec<_>>(), tensors(&mut engine))
+    };
+    assert!(of(&uneven()) == of(&uneven()[..3]));
+}
+
+/// A weight so large that one line's loss is no number, on one rank of two.
+#[test]
+fn a_step_that_is_not_finite_is_skipped_on_every_rank_and_names_the_line() {
+    for sharding in SHARDINGS {
+        let mut broken = model("qwen3", true);
+        let mut row = vec![0f32; 33];
+        row[0] = f32::NAN;
+        let rest = broken.embedding.value.narrow(0, 1, 60).unwrap();
+        let row = Tensor::from_vec(row, (1, 33), rest.device()).unwrap();
+        broken.embedding.value = Tensor::cat(&[row, rest], 0).unwrap();
+        // Untied, the broken row is felt by those lines alone that have the token.
+        broken.lm_head = Some(model("qwen2", false).lm_head.unwrap());
+        let with = |id: &str, token| {
+            let mut line = line(id, 12, 8);
+            line.ids.iter_mut().for_each(|id| *id = (*id).max(1));
+            line.ids[3] = token;
+            line
+        };
+        let lines = [with("fine", 5), with("broken", 0)];
+        let settings = Settings { sharding, ..settings(Method::Full) };
+        let reports = on_ranks(2, |member| {
+            let mut engine = Engine::new(broken.clone(), settings.clone(), Box::new(member)).unwrap();
+            let before = engine.state();
+            let report = steps(&mut engine, &lines, 1, 1).remove(0);
+            let bits = |state: Vec<UnitState>| {
+                let all = state.into_iter().flat_map(|unit| [unit.weights, unit.mean, unit.square]);
+                all.flatten().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert!(bits(engine.state()) == bits(before), "weights and moments are untouched");
+            let mine = dealt(&lines, engine.ranks().rank(), 2);
+            let clean: Vec<_> = mine.into_iter().filter(|line| line.id == "fine").collect();
+            let next = engine.step(&clean, 2, RATE).unwrap();
+            assert!(next.skipped.is_none(), "a skipped step leaves nothing behind: {next:?}");
+            report.skipped.unwrap()
+        });
+        assert!(reports[0] == reports[1], "{reports:?}");
+        assert!(reports[0].contains("`broken`") && !reports[0].contains("`fine`"), "{reports:?}");
+    }
+}
+
+#[test]
+fn eight_lines_are_learnt_by_heart() {
+    let lines: Vec<_> = (0..8).map(|at| line(&format!("line {at}"), 16, 15)).collect();
+    let mut engine = alone(settings(Method::Full));
+    let before = engine.evaluate(&lines).unwrap();
+    let last = (1..=300).map(|step| engine.step(&lines, step, 5e-3).unwrap().loss).last().unwrap();
+    let after = engine.evaluate(&lines).unwrap();
+    println!("loss {last:.4} after 300 steps");
+    assert!(before.trained == 120 && before.loss_sum / 120.0 > 3.0);
+    assert!(last <= 0.05 && after.loss_sum / 120.0 <= 0.05, "{last}");
+}
+
+#[test]
+fn the_loss_of_lines_is_summed_over_ranks_and_without_dropout() {
+    let expected = alone(settings(Method::Full)).evaluate(&uneven()).unwrap();
+    assert_eq!(expected.trained, 441);
+    for (method, sharding) in [Method::Full, lora(0.5)].into_iter().flat_map(|m| SHARDINGS.map(|s| (m.clone(), s))) {
+        let settings = Settings { sharding, ..settings(method) };
+        for found in on_ranks(4, |member| {
+            let mut engine = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
+            let mine = dealt(&uneven(), engine.ranks().rank(), 4);
+            engine.evaluate(&mine).unwrap()
+        }) {
+            assert!(
+                found.trained == 441 && (found.loss_sum - expected.loss_sum).abs() < 1e-3,
+                "{found:?}, {expected:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn mean_of_means_counts_lines_and_not_tokens() {
+    let gradient = |normalise, lines: &[Line]| {
+        let settings = Settings { normalise, clip_norm: f64::INFINITY, ..settings(Method::Full) };
+        let mut engine = alone(settings);
+        engine.step(lines, 1, 0.0).unwrap();
+        // After one step the mean is a tenth of the gradient.
+        engine.state().into_iter().flat_map(|unit| unit.mean).map(f64::from).collect::<Vec<_>>()
+    };
+    let lines = uneven();
+    let each: Vec<_> =
+        lines[..3].iter().map(|line| gradient(Normalise::PerToken, std::slice::from_ref(line))).collect();
+    let of_lines = gradient(Normalise::MeanOfMeans, &lines);
+    let of_tokens = gradient(Normalise::PerToken, &lines);
+    let gap = |found: &[f64], weights: [f64; 3]| {
+        let expected = |at: usize| (0..3).map(|line| weights[line] * each[line][at]).sum::<f64>();
+        let square = |of: &dyn Fn(usize) -> f64| (0..found.len()).map(|at| of(at).powi(2)).sum::<f64>().sqrt();
+        square(&|at| found[at] - expected(at)) / square(&expected)
+    };
+    assert!(gap(&of_lines, [1.0 / 3.0; 3]) < 1e-5);
+    assert!(gap(&of_tokens, [1.0 / 441.0, 40.0 / 441.0, 400.0 / 441.0]) < 1e-5);
+}
+
+#[test]
+fn in_bf16_weights_move_as_far_as_in_f32() {
+    let moved = |compute| {
+        let mut engine = alone(Settings { compute, ..settings(Method::Full) });
+        let start = tensors(&mut engine);
+        let reports: Vec<_> = (1..=20).map(|step| engine.step(&short(), step, 1e-5).unwrap().loss).collect();
+        (reports, square_gap(&start, &tensors(&mut engine)).sqrt())
+    };
+    let ((wide, far), (half, near)) = (moved(DType::F32), moved(DType::BF16));
+    println!("displacement {near:.4e} in bf16, {far:.4e} in f32");
+    assert!((near / far - 1.0).abs() < 0.05);
+    assert!(wide.iter().zip(&half).all(|(wide, half)| (wide - half).abs() < 2e-2), "{wide:?} {half:?}");
+}
+
+#[test]
+fn inputs_that_wait_in_the_hosts_memory_change_nothing() {
+    let of = |offload| {
+        let mut engine = alone(Settings { offload, ..settings(Method::Full) });
+        (steps(&mut engine, &short(), 1, 2), tensors(&mut engine))
+    };
+    assert!(of(true) == of(false));
+}
+
+#[test]
+fn what_cannot_be_computed_is_refused() {
+    let new = |settings| Engine::new(model("qwen3", true), settings, Box::new(Alone)).err().unwrap();
+    let wide = new(Settings { compute: DType::F64, ..settings(Method::Full) });
+    assert!(matches!(wide, EngineError::Compute(DType::F64)));
+    let Method::Lora(mut adapters) = lora(0.0) else { panic!() };
+    adapters.target_modules = vec!["query".to_owned()];
+    assert!(new(settings(Method::Lora(adapters))).to_string().contains("q_proj"));
+    let mut foreign = line("foreign", 5, 4);
+    foreign.ids[2] = 61;
+    let error = alone(settings(Method::Full)).step(&[foreign], 1, RATE).unwrap_err().to_string();
+    assert!(error.contains("`foreign`") && error.contains("61"), "{error}");
+}

@@ -1,0 +1,118 @@
+//! A training is killed at random moments, what it wrote last is torn now and then, and it always goes on, to the same weights to the bit.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
+
+mod fixture;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fixture::{Place, lora, plan, said};
+use serde_json::Value;
+
+/// How often it is killed.
+const KILLS: u32 = 55;
+/// Every how many kills something is torn too.
+const TORN: u32 = 4;
+/// The longest that it is left alone: this part of the undisturbed training's time: from before it has read anything to a few steps and their
+/// checkpoints, on a slow machine as on a fast one.
+const LIVES: u32 = 30;
+
+/// The shortest: a process that has not begun is no process.
+const SHORTEST: Duration = Duration::from_millis(20);
+
+/// The same moments each time, as far as a clock repeats itself.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// The newest checkpoint, whole or not.
+fn newest(checkpoints: &Path) -> Option<PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(checkpoints.join("a1")).ok()?.map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.file_name().unwrap().to_string_lossy().starts_with("step-"));
+    folders.sort();
+    folders.pop()
+}
+
+/// Cuts, garbles or empties one of the files of the newest checkpoint.
+fn tear(checkpoints: &Path, random: &mut Random) -> bool {
+    let Some(folder) = newest(checkpoints) else { return false };
+    let names = ["rank-0000-of-0001.safetensors", "manifest.json", "losses.jsonl"];
+    let path = folder.join(names[usize::try_from(random.below(3)).unwrap()]);
+    let mut content = std::fs::read(&path).unwrap();
+    if content.is_empty() {
+        return false;
+    }
+    let place = usize::try_from(random.below(content.len() as u64)).unwrap();
+    match random.below(3) {
+        0 => content.truncate(place),
+        1 => content[place] ^= 0x10,
+        _ => content.clear(),
+    }
+    std::fs::write(path, content).unwrap();
+    true
+}
+
+/// A training that is killed, and the one that is not.
+struct Pair<'a> {
+    place: &'a Place,
+    plan: Value,
+}
+
+impl Pair<'_> {
+    fn command(&self, out: &str) -> Command {
+        let mut command = self.place.command("train", out, &self.plan);
+        command.args(["--checkpoint-steps", "1", "--eval-every", "50"]);
+        command
+    }
+
+    /// Whether both came to the same, to the bit.
+    fn compare(&self) {
+        for file in ["adapter/adapter_model.safetensors", "model/model.safetensors", "losses.jsonl"] {
+            let read = |out: &str| std::fs::read(self.place.path(out).join(file)).unwrap();
+            assert!(read("out") == read("undisturbed"), "{file} is another one");
+        }
+    }
+}
+
+#[test]
+fn killed_at_random_moments_it_always_goes_on_to_the_same_weights() {
+    let place = Place::new(12);
+    let pair = Pair { place: &place, plan: plan(&lora(), 40) };
+    let begun = Instant::now();
+    assert!(pair.command("undisturbed").output().unwrap().status.success());
+    let life = u64::try_from((begun.elapsed() / LIVES).as_micros()).unwrap().max(1);
+
+    let mut random = Random(42);
+    let (mut torn, mut passed_over, mut went_on, mut kills) = (0, 0, 0, 0);
+    while kills < KILLS {
+        let mut child = pair.command("out").spawn().unwrap();
+        std::thread::sleep(SHORTEST + Duration::from_micros(random.below(life)));
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        passed_over += u32::from(said(&output).contains("is passed over"));
+        went_on += u32::from(said(&output).contains("goes on"));
+        if output.status.success() {
+            // It was done too soon, and begins again.
+            pair.compare();
+            std::fs::remove_dir_all(place.path("out")).unwrap();
+            continue;
+        }
+        assert_eq!(output.status.code(), None, "it ended by itself: {}", said(&output));
+        kills += 1;
+        if kills % TORN == 0 {
+            torn += u32::from(tear(&place.path("out/checkpoints"), &mut random));
+        }
+    }
+    let output = pair.command("out").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(torn > 5 && passed_over > 0 && went_on > 10, "torn {torn}, passed over {passed_over}, went on {went_on}");
+    pair.compare();
+}

@@ -1,0 +1,55 @@
+//! The forward pass on real weights, against the logits of Hugging Face transformers. `golden/smollm2.py` fetches and imports SmolLM2-135M-Instruct
+//! and leaves the logits; `SMOLLM2` names its folder.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
+
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use sera_trainer::files::ModelDir;
+use sera_trainer::model::{Batch, Decoder, hidden_states};
+use sera_trainer::ops::Segments;
+
+/// What f64 may be off by: both sides take angles, sines and cosines in f32, each with its own last bit, and logits go up to 47.
+const EXACT: f64 = 1e-5;
+
+/// What f32 may be off by, for the part of transformers' own error that it may be.
+const FACTOR: f64 = 1.5;
+
+fn greatest_gap(a: &Tensor, b: &Tensor) -> f64 {
+    let [a, b] = [a, b].map(|tensor| tensor.to_dtype(DType::F64).unwrap());
+    (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+}
+
+#[test]
+#[ignore = "needs 540 MB of weights: tests/golden/smollm2.py makes them"]
+fn logits_are_those_of_transformers() {
+    let folder = PathBuf::from(std::env::var_os("SMOLLM2").expect("SMOLLM2 names the folder of golden/smollm2.py"));
+    let dir = ModelDir::open(&folder.join("imported")).unwrap();
+    let golden = candle_core::safetensors::load(folder.join("logits.safetensors"), &Device::Cpu).unwrap();
+    let ids: Vec<u32> = golden["ids"].to_dtype(DType::U32).unwrap().to_vec1().unwrap();
+    let logits = |dtype| {
+        let model = dir.model(dtype, &Device::Cpu, false).unwrap();
+        let (mask, segments) = (vec![true; ids.len()], Segments::new(&[ids.len()]).unwrap());
+        let batch = Batch::new(&model.config, &ids, &mask, segments, dtype, &Device::Cpu).unwrap();
+        let head = model.head().value.t().unwrap();
+        let last = Decoder::new(&model).read(&ids).unwrap().unwrap();
+        (hidden_states(&model, &batch).unwrap().matmul(&head).unwrap(), last)
+    };
+    let (theirs, exact) = (&golden["logits"], &golden["exact"]);
+    let last = exact.get(ids.len() - 1).unwrap();
+    let own = greatest_gap(theirs, exact);
+    let (wide, wide_last) = logits(DType::F64);
+    let (narrow, narrow_last) = logits(DType::F32);
+    let gaps = [greatest_gap(&wide, exact), greatest_gap(&wide_last, &last)];
+    let narrow_gaps = [greatest_gap(&narrow, exact), greatest_gap(&narrow_last, &last)];
+    println!("{} tokens, logits up to {:.1}", ids.len(), greatest_gap(exact, &exact.zeros_like().unwrap()));
+    println!("f64 against transformers' f64: forward off by {:.1e}, decoder by {:.1e}", gaps[0], gaps[1]);
+    println!("f32 against transformers' f32: {:.1e}", greatest_gap(&narrow, theirs));
+    println!(
+        "f32 against transformers' f64: forward {:.1e}, decoder {:.1e}; transformers' own f32 {own:.1e}",
+        narrow_gaps[0], narrow_gaps[1]
+    );
+    assert!(gaps.into_iter().all(|gap| gap < EXACT));
+    assert!(narrow_gaps.into_iter().all(|gap| gap < FACTOR * own));
+}

@@ -1,0 +1,229 @@
+//! The program trains, end to end: files in, files out, exit codes and words.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
+
+mod fixture;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output};
+use std::time::Duration;
+
+use fixture::{Place, lora, plan, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sera_crds::contract::{ModelManifest, Outcome, StageResult, Termination, TrainingProgress};
+use serde_json::{Value, json};
+
+fn manifest(place: &Place, out: &str) -> ModelManifest {
+    serde_json::from_value(place.read_json(&format!("{out}/model/manifest.json"))).unwrap()
+}
+
+fn weights(place: &Place, out: &str) -> Vec<u8> {
+    std::fs::read(place.path(out).join("model/model.safetensors")).unwrap()
+}
+
+fn losses(place: &Place, out: &str) -> Vec<f64> {
+    let text = std::fs::read_to_string(place.path(out).join("losses.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| line["loss"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn a_lora_ends_in_an_adapter_and_a_merged_model_and_run_again_changes_nothing() {
+    let place = Place::new(10);
+    let plan = plan(&lora(), 4);
+    let output = place.run("train", "out", &plan);
+    assert!(output.status.success(), "{}", said(&output));
+    let Outcome::Succeeded(StageResult::Training {
+        manifest: artifact,
+        steps,
+        loss,
+        eval_loss,
+        learning_rate,
+        warmup_steps,
+    }) = Termination::parse(&String::from_utf8(output.stdout).unwrap()).unwrap().outcome
+    else {
+        panic!("it is no training's result");
+    };
+    let manifest = manifest(&place, "out");
+    assert_eq!((steps, learning_rate, warmup_steps, artifact.path.as_str()), (12, 1e-3, 1, "model/manifest.json"));
+    assert_eq!((manifest.loss, manifest.eval_loss, manifest.steps), (loss, eval_loss, 12));
+    assert!(manifest.trained_tokens > 0 && eval_loss.unwrap() > 0.0);
+    let names =
+        |files: &[sera_crds::contract::FileDigest]| files.iter().map(|file| file.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&manifest.adapter), ["adapter_config.json", "adapter_model.safetensors"]);
+    assert!(names(&manifest.files).contains(&"model.safetensors".to_owned()));
+
+    let curve = losses(&place, "out");
+    assert_eq!(curve.len(), 12);
+    assert!(curve[11] < curve[0], "{curve:?}");
+    assert!(std::fs::read_to_string(place.path("out/loss.svg")).unwrap().contains("evaluation loss"));
+    let progress: TrainingProgress = serde_json::from_value(place.read_json("out/progress.json")).unwrap();
+    assert_eq!((progress.step, progress.total_steps, progress.checkpoint), (12, 12, Some(12)));
+
+    let before = std::fs::read(place.path("out/model/manifest.json")).unwrap();
+    let again = place.run("train", "out", &plan);
+    assert!(again.status.success() && said(&again).contains("is there already"), "{}", said(&again));
+    assert_eq!(std::fs::read(place.path("out/model/manifest.json")).unwrap(), before);
+    let other = place.run("train", "out", &fixture::plan(&lora(), 5));
+    assert_eq!(other.status.code(), Some(12), "{}", said(&other));
+}
+
+#[test]
+fn in_full_the_loss_falls_and_the_weights_are_other_ones() {
+    let place = Place::new(8);
+    let output = place.run("train", "out", &plan(&json!({"full": {}}), 10));
+    assert!(output.status.success(), "{}", said(&output));
+    let curve = losses(&place, "out");
+    assert!(curve[19] < curve[0] * 0.95, "{curve:?}");
+    assert_ne!(weights(&place, "out"), std::fs::read(place.student().join("model.safetensors")).unwrap());
+    assert!(manifest(&place, "out").adapter.is_empty() && !place.path("out/adapter").exists());
+}
+
+/// Ranks of one training, each with what it needs to find the others.
+fn ranks(place: &Place, out: &str, plan: &Value, world: usize) -> Vec<Child> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let rank = |rank: usize| {
+        let mut command = place.command("train", out, plan);
+        command.env("RANK", rank.to_string()).env("WORLD_SIZE", world.to_string());
+        command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string()).spawn().unwrap()
+    };
+    (0..world).map(rank).collect()
+}
+
+/// Waits until a training has done so many steps.
+fn until_step(place: &Place, out: &str, step: u64) {
+    let path = place.path(out).join("progress.json");
+    for _ in 0..6000 {
+        let progress: Option<Value> = std::fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        if progress.is_some_and(|progress| progress["step"].as_u64() >= Some(step)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("step {step} was not reached");
+}
+
+fn terminate(child: &Child) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+}
+
+#[test]
+fn stopped_it_checkpoints_and_goes_on_to_the_same_weights() {
+    let place = Place::new(10);
+    let plan = plan(&json!({"full": {}}), 16);
+    assert!(place.run("train", "undisturbed", &plan).status.success());
+    let child = place.command("train", "out", &plan).spawn().unwrap();
+    until_step(&place, "out", 1);
+    terminate(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", said(&output));
+    let attempt = place.path("out/checkpoints/a1");
+    assert_eq!(std::fs::read_dir(attempt).unwrap().count(), 1, "the checkpoint is the only one, since none was due");
+    let output = place.command("train", "out", &plan).args(["--attempt", "2"]).output().unwrap();
+    assert!(output.status.success() && said(&output).contains("goes on"), "{}", said(&output));
+    assert_eq!(weights(&place, "out"), weights(&place, "undisturbed"));
+    assert_eq!(losses(&place, "out"), losses(&place, "undisturbed"));
+}
+
+#[test]
+fn two_ranks_train_as_one_does_and_one_goes_on_where_two_were_stopped() {
+    let place = Place::new(10);
+    let plan = plan(&json!({"full": {}}), 12);
+    assert!(place.run("train", "alone", &plan).status.success());
+    let children = ranks(&place, "out", &plan, 2);
+    until_step(&place, "out", 1);
+    // Rank 1 alone is told; both stop after the same step.
+    terminate(&children[1]);
+    let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    for output in &outputs {
+        assert_eq!(output.status.code(), Some(143), "{}", said(output));
+    }
+    let output = place.run("train", "out", &plan);
+    assert!(output.status.success(), "{}", said(&output));
+    let gap = losses(&place, "out").iter().zip(losses(&place, "alone")).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(gap < 1e-4, "{gap}");
+    assert_eq!(losses(&place, "out").len(), 36);
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn while_it_trains_it_says_how_far_it_is() {
+    let place = Place::new(10);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut command = place.command("train", "out", &plan(&lora(), 2000));
+    let child = command.args(["--listen", &address]).spawn().unwrap();
+    until_step(&place, "out", 1);
+    assert!(get(&address, "/healthz").starts_with("HTTP/1.1 200"));
+    let answer = get(&address, "/progress");
+    let progress: TrainingProgress = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert!(progress.step >= 1 && progress.total_steps == 6000 && progress.loss.unwrap() > 0.0, "{progress:?}");
+    let metrics = get(&address, "/metrics");
+    assert!(metrics.contains("\nsera_training_total_steps 6000\n"), "{metrics}");
+    terminate(&child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
+}
+
+/// What a command says that is refused, its code and its termination message.
+fn refusal(mut command: Command, place: &Place) -> (i32, String, Termination) {
+    let message = place.path("message");
+    let output = command.arg("--termination-message").arg(&message).output().unwrap();
+    let termination = Termination::parse(&std::fs::read_to_string(message).unwrap()).unwrap();
+    (output.status.code().unwrap(), said(&output), termination)
+}
+
+#[test]
+fn what_is_wrong_is_said_in_a_line_with_a_code_and_nothing_is_lost() {
+    let place = Place::new(6);
+    let full = json!({"full": {}});
+    assert!(place.run("train", "out", &plan(&full, 1)).status.success());
+    std::fs::remove_dir_all(place.path("out/model")).unwrap();
+
+    let (code, text, _) = refusal(place.command("train", "out", &plan(&full, 2)), &place);
+    assert!(code == 12 && text.contains("is of another plan"), "{code} {text}");
+    place.write_lines("train.jsonl", 0..7);
+    let (code, text, termination) = refusal(place.command("train", "out", &plan(&full, 1)), &place);
+    assert!(code == 12 && text.contains("is of another dataset"), "{code} {text}");
+    assert!(matches!(termination.outcome, Outcome::Failed(failure) if failure.reason == "CheckpointOfAnother"));
+    place.write_lines("train.jsonl", 0..6);
+    let mut lines = std::fs::read_to_string(place.path("dataset/train.jsonl")).unwrap();
+    lines.push_str("{\"instance_id\": \"broken-one\", \"messages\": []}\n");
+    std::fs::write(place.path("dataset/train.jsonl"), lines).unwrap();
+    let (code, text, _) = refusal(place.command("train", "out", &plan(&full, 1)), &place);
+    assert!(code == 10 && text.contains("train.jsonl, line 7, instance_id broken-one"), "{code} {text}");
+    let (code, text, _) = refusal(place.command("train", "out", &json!({"epoch": 1})), &place);
+    assert!(code == 10 && text.contains("`epoch`"), "{code} {text}");
+    let (code, text, _) = refusal(place.command("train", "out", &json!({"packing": true})), &place);
+    assert!(code == 10 && text.contains("`packing`"), "{code} {text}");
+
+    place.write_lines("train.jsonl", 0..6);
+    let output = place.run("train", "out", &plan(&full, 1));
+    assert!(output.status.success() && said(&output).contains("goes on"), "{}", said(&output));
+}
+
+#[test]
+fn a_check_says_what_is_needed_and_shows_what_is_trained() {
+    let place = Place::new(6);
+    for method in [lora(), json!({"full": {}})] {
+        let output = place.run("check", "out", &plan(&method, 3));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(text.contains("6 lines to train on, 2 to watch, 0 left out"), "{text}");
+        assert!(
+            text.contains(
+                "⟦<think>\nLook at 0.\n</think>\n\n<tool_call>\n{\"name\": \"bash\"}\n</tool_call><|im_end|>⟧"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("<|im_start|>user\nFix it.<|im_end|>"), "{text}");
+        assert!(!place.path("out/checkpoints").exists() && !place.path("out/model").exists());
+    }
+}
