@@ -34,10 +34,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     seconds.sort_by(f64::total_cmp);
     let tokens = f64::from(LINES * LENGTH);
-    let rate = |seconds: &f64| tokens / seconds;
-    let (fastest, median) = (seconds.first().map(rate), seconds.get(seconds.len() / 2).map(rate));
+    let rate = |seconds: f64| tokens / seconds;
+    let (fastest, median) = (rate(seconds[0]), rate(seconds[seconds.len() / 2]));
     println!(
-        "tokens/s: {median:.0?} median, {fastest:.0?} fastest of {} steps; loss {:.4} to {last:.4}",
+        "tokens/s: {median:.0} median, {fastest:.0} fastest of {} steps; loss {:.4} to {last:.4}",
         STEPS - 1,
         first.loss
     );

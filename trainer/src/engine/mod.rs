@@ -90,6 +90,8 @@ impl Engine {
             let ids = self.everyones(mine.iter().map(|line| line.id.as_str()))?;
             return Err(EngineError::NothingTrained(ids));
         }
+        // What a step that failed half-way has left.
+        self.units.trained_mut().into_iter().for_each(|unit| unit.trained_mut().forget());
         let (loss_sum, suspects) = self.gradients(mine, &census, step)?;
         let mut sums = [loss_sum, 0.0];
         for unit in self.units.trained_mut() {
