@@ -203,3 +203,20 @@ fn a_long_computation_is_no_silence() {
         ranks.barrier().unwrap();
     });
 }
+
+#[test]
+fn what_a_rank_has_sent_arrives_though_it_has_left() {
+    let impatient = Options { silence: Duration::from_secs(2), ..options() };
+    let came = every_rank(2, &impatient, |ranks| {
+        let mut bytes = Vec::new();
+        if ranks.rank() == 0 {
+            bytes = vec![7; 1_000_000];
+        } else {
+            // The other has left by now, and has been beaten to since.
+            thread::sleep(Duration::from_secs(1));
+        }
+        ranks.broadcast(0, &mut bytes).unwrap();
+        bytes.len()
+    });
+    assert_eq!(came, [1_000_000; 2]);
+}

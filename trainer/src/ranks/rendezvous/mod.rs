@@ -233,7 +233,8 @@ fn meet(place: &Place, options: &Options) -> Result<Links, RendezvousError> {
         (addresses, vec![(0, line)])
     };
     let (left, right) = neighbours::connect(&neighbours, &hello, &addresses, options)?;
-    Ok(Links { left, right, lines })
+    let beside = neighbours::connect(&neighbours, &hello, &addresses, options)?;
+    Ok(Links { left, right, beside, lines })
 }
 
 /// Rank 0's own port.

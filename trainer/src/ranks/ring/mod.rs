@@ -23,7 +23,7 @@ use fate::{Fate, Report, Shared};
 use frame::{Kind, Stage};
 use payload::{Bytes, Payload};
 use schedule::{Piece, Schedule, Seat, pieces};
-use watch::{Backwards, Limits, Watch};
+use watch::{Beside, Limits, Watch};
 use wire::{Stop, Task, Wire};
 
 /// The most bytes of a broadcast: more than any model has weights.
@@ -36,6 +36,9 @@ const STRETCH: usize = 1 << 26;
 pub(super) struct Links {
     pub(super) left: TcpStream,
     pub(super) right: TcpStream,
+    /// A second one to each, left and right. What goes against the stream of numbers does so here: a connection that is closed with bytes unread is
+    /// reset, and takes with it what has not arrived yet.
+    pub(super) beside: (TcpStream, TcpStream),
     /// Rank 0's to all others, or another's to rank 0.
     pub(super) lines: Vec<(usize, Line)>,
 }
@@ -52,16 +55,16 @@ pub struct Ring {
 
 impl Ring {
     pub(super) fn new(rank: usize, world: usize, links: Links, options: &Options) -> io::Result<Self> {
-        for stream in [&links.left, &links.right] {
+        for stream in [&links.left, &links.right, &links.beside.0, &links.beside.1] {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
         }
         let (shared, callers_bell, watchs_bell) = Shared::new(rank, world)?;
         let shared = Arc::new(shared);
         let limits = Limits { silence: options.silence, abandon: options.abandon };
-        let (left, right) = (links.left.try_clone()?, links.right.try_clone()?);
-        let backwards = Backwards { left, right, right_rank: (rank + 1) % world };
-        let watch = Watch::new(rank, links.lines, backwards, Arc::clone(&shared), watchs_bell, limits);
+        let (left, right) = links.beside;
+        let beside = Beside { left, right, right_rank: (rank + 1) % world };
+        let watch = Watch::new(rank, links.lines, beside, Arc::clone(&shared), watchs_bell, limits);
         let watch = thread::Builder::new().name("ranks".to_owned()).spawn(move || watch.run())?;
         let seat = Seat { rank, world };
         let wire = Wire::new(seat, links.left, links.right, callers_bell, Arc::clone(&shared));

@@ -1,6 +1,6 @@
 //! Watches over the ranks, on a thread of its own, so that a long computation is no silence. Rank 0 hears all others, and they hear rank 0; what
-//! becomes of the group is rank 0's word, or, where rank 0 itself is lost, everybody's own. Against the stream of numbers each rank also beats to
-//! its left neighbour: a connection that carries nothing any more is found though both its ends live.
+//! becomes of the group is rank 0's word, or, where rank 0 itself is lost, everybody's own. Each rank also beats to its left neighbour: that two
+//! machines do not reach each other any more is found though both reach rank 0.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -54,8 +54,8 @@ struct Peer {
     left: bool,
 }
 
-/// The connections that the numbers go over, backwards.
-pub(super) struct Backwards {
+/// The connections to the neighbours beside those that the numbers go over.
+pub(super) struct Beside {
     /// To the left neighbour.
     pub(super) left: TcpStream,
     /// From the right one, whose number this is.
@@ -84,13 +84,13 @@ impl Watch {
     pub(super) fn new(
         rank: usize,
         lines: Vec<(usize, Line)>,
-        backwards: Backwards,
+        beside: Beside,
         shared: Arc<Shared>,
         bell: Bell,
         limits: Limits,
     ) -> Self {
         let heard = Instant::now();
-        let Backwards { left, right, right_rank } = backwards;
+        let Beside { left, right, right_rank } = beside;
         let right = Some((right_rank, heard, right));
         let peers = lines.into_iter().map(|(rank, line)| Peer { rank, line, heard, left: false }).collect();
         let suspicions = VecDeque::new();
@@ -203,7 +203,7 @@ impl Watch {
         let (own, silence) = (self.rank, self.limits.silence);
         if let Some((rank, _, _)) = self.right.take_if(|(_, heard, _)| heard.elapsed() > silence) {
             let seconds = silence.as_secs_f32();
-            let reason = format!("nothing has come over its connection to rank {own} for {seconds} s");
+            let reason = format!("nothing has come from it to rank {own} for {seconds} s");
             self.report(Report { fate: Fate::Lost { rank, reason }, certain: false });
         }
         let silent = |peer: &&Peer| !peer.left && peer.heard.elapsed() > self.limits.silence;
@@ -330,7 +330,7 @@ mod tests {
         (near, far)
     }
 
-    /// What rank 0 of two says has become of the group, where rank 1 is heard at its line and its connection is as it is left here.
+    /// What rank 0 of two says has become of the group, where rank 1 is heard at its line and the connection beside is as it is left here.
     fn fate_where(neighbour: impl FnOnce(TcpStream) -> Option<TcpStream>) -> Option<String> {
         let silence = Duration::from_secs(1);
         let (near_line, far_line) = connected();
@@ -340,9 +340,9 @@ mod tests {
         let (shared, _callers, bell) = Shared::new(0, 2).unwrap();
         let shared = Arc::new(shared);
         let lines = vec![(1, Line::new(near_line).unwrap())];
-        let backwards = Backwards { left, right, right_rank: 1 };
+        let beside = Beside { left, right, right_rank: 1 };
         let limits = Limits { silence, abandon: None };
-        let watch = Watch::new(0, lines, backwards, Arc::clone(&shared), bell, limits);
+        let watch = Watch::new(0, lines, beside, Arc::clone(&shared), bell, limits);
         let watch = thread::spawn(move || watch.run());
         let other = Line::new(far_line).unwrap();
         let latest = Instant::now() + 4 * silence;
@@ -358,10 +358,10 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_carries_nothing_is_found_though_its_rank_lives() {
+    fn a_neighbour_that_is_not_reached_is_found_though_it_lives() {
         let fate = fate_where(Some).unwrap();
         assert!(fate.contains("rank 1 of 2 was lost"), "{fate}");
-        assert!(fate.contains("nothing has come over its connection to rank 0"), "{fate}");
+        assert!(fate.contains("nothing has come from it to rank 0"), "{fate}");
     }
 
     #[test]
