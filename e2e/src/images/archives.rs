@@ -39,12 +39,13 @@ impl Archives {
     }
 
     /// What the image of this program is called: by the digest of everything that decides what is in it.
-    pub(super) fn name(&self, image: Image, binary: &Path) -> Result<ImageArchive, ImageError> {
+    pub(super) fn name(&self, image: Image, binary: &Path, beside: &[PathBuf]) -> Result<ImageArchive, ImageError> {
         let mut digest = Sha256::new();
         digest.update(RECIPE);
         digest.update(image.base().key());
         digest.update(image.target());
-        for file in [binary, &image.dockerfile()] {
+        let dockerfile = image.dockerfile();
+        for file in [binary, &dockerfile].into_iter().chain(beside.iter().map(PathBuf::as_path)) {
             digest_file(&mut digest, file)?;
         }
         let mut tag = hex::encode(digest.finalize());
@@ -149,10 +150,10 @@ mod tests {
         let (first, second) = (folder.path().join("first"), folder.path().join("second"));
         fs::write(&first, "a program").unwrap();
         fs::write(&second, "another program").unwrap();
-        let name = |binary| archives.name(Image::Operator, binary).unwrap().reference;
+        let name = |binary| archives.name(Image::Operator, binary, &[]).unwrap().reference;
         assert_eq!(name(&first), name(&first));
         assert_ne!(name(&first), name(&second));
-        let rollout = archives.name(Image::Rollout, &first).unwrap().reference;
+        let rollout = archives.name(Image::Rollout, &first, &[]).unwrap().reference;
         assert_ne!(
             name(&first).rsplit_once(':').unwrap().1,
             rollout.rsplit_once(':').unwrap().1,
@@ -173,7 +174,7 @@ mod tests {
         let (binary, finished) = (folder.path().join("binary"), folder.path().join("finished"));
         fs::write(&binary, "a program").unwrap();
         fs::write(&finished, "an archive").unwrap();
-        let archive = archives.name(Image::Operator, &binary).unwrap();
+        let archive = archives.name(Image::Operator, &binary, &[]).unwrap();
         assert!(!is_kept(&archive).unwrap());
 
         archives.keep(&archive, &finished).unwrap();

@@ -6,6 +6,7 @@ mod archives;
 mod base;
 mod binaries;
 mod store;
+mod student;
 
 use std::fs;
 use std::io;
@@ -81,6 +82,15 @@ impl Image {
             Self::Trainer => "trainer",
         };
         Path::new(SOURCES).join(folder).join("Dockerfile")
+    }
+
+    /// Whether the student that is built in goes into the image with its weights, or without, as far as it goes into it at all.
+    const fn needs_weights(self) -> Option<bool> {
+        match self {
+            Self::Trainer => Some(true),
+            Self::Rollout => Some(false),
+            Self::Operator | Self::Sandbox | Self::Environment | Self::Teacher => None,
+        }
     }
 
     /// The stage of the Dockerfile that needs no compiler.
@@ -177,9 +187,13 @@ pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArc
                 source.display()
             ));
         }
-        let archive = archives.name(image, &binary)?;
+        let student = match image.needs_weights() {
+            Some(with_weights) => student::files(&student(&archives, progress).await?, with_weights)?,
+            None => Vec::new(),
+        };
+        let archive = archives.name(image, &binary, &student)?;
         if !is_kept(&archive)? {
-            build_one(&archives, &archive, &binary, progress).await?;
+            build_one(&archives, &archive, &binary, &student, progress).await?;
         }
         made.push(archive);
     }
@@ -191,11 +205,19 @@ pub fn program(image: Image) -> Result<PathBuf, ImageError> {
     binaries::find(image.program())
 }
 
+/// The directory of the student that is built in, made by the trainer that cargo has built.
+async fn student(archives: &Archives, progress: &Progress) -> Result<PathBuf, ImageError> {
+    let trainer = program(Image::Trainer)?;
+    let _lock = archives.lock(progress).await?;
+    student::ensure(&archives.folder().join("students"), &trainer, progress).await
+}
+
 /// Builds one image under the lock of the cache.
 async fn build_one(
     archives: &Archives,
     archive: &ImageArchive,
     binary: &Path,
+    student: &[PathBuf],
     progress: &Progress,
 ) -> Result<(), ImageError> {
     let _lock = archives.lock(progress).await?;
@@ -211,6 +233,9 @@ async fn build_one(
     let context = workshop.path().join("context");
     fs::create_dir(&context).map_err(ImageError::io("make", &context))?;
     binaries::strip(binary, &context.join(archive.image.program())).await?;
+    if !student.is_empty() {
+        student::copy(student, &context.join("tiny"))?;
+    }
     store.build(archive.image, &base, &archive.reference, &context).await?;
     let saved = workshop.path().join("image.tar");
     store.save(&archive.reference, &saved).await?;

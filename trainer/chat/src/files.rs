@@ -84,22 +84,7 @@ pub(crate) fn sha256(content: &[u8]) -> String {
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, FilesError> {
-    let content = path.strip_prefix(TINY).map_or_else(|_| std::fs::read(path), tiny);
-    content.map_err(|source| FilesError::Read { path: path.to_owned(), source })
-}
-
-/// The student of rehearsals, which has no place on a disk: a tokenizer of a few hundred tokens, with a template like Qwen3's.
-const TINY: &str = "builtin://tiny";
-
-/// A file of [`TINY`].
-fn tiny(name: &Path) -> std::io::Result<Vec<u8>> {
-    let content: &[u8] = match name.to_str() {
-        Some("tokenizer.json") => include_bytes!("../tests/tiny/tokenizer.json"),
-        Some("tokenizer_config.json") => include_bytes!("../tests/tiny/tokenizer_config.json"),
-        Some("chat_template.jinja") => include_bytes!("../tests/tiny/chat_template.jinja"),
-        _ => return Err(ErrorKind::NotFound.into()),
-    };
-    Ok(content.to_vec())
+    std::fs::read(path).map_err(|source| FilesError::Read { path: path.to_owned(), source })
 }
 
 /// A file that need not be there.
@@ -162,18 +147,5 @@ fn templates(folder: &Path, config: &Map<String, Value>) -> Result<(String, Opti
             Ok((by_name("default").ok_or_else(missing)?, by_name("tool_use")))
         }
         _ => Err(missing()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_built_in_equals_its_files() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny");
-        let (built_in, files) = (read(Path::new(TINY)).unwrap(), read(&folder).unwrap());
-        assert_eq!((built_in.tokenizer_sha256, built_in.template), (files.tokenizer_sha256, files.template));
-        assert!(matches!(read(Path::new("builtin://large")), Err(FilesError::Read { .. })));
     }
 }

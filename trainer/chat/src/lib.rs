@@ -2,6 +2,7 @@
 //! `apply_chat_template` renders it, its own tokenizer, and which tokens carry loss. No tensors, no network; what cannot be reproduced exactly is
 //! refused by name.
 
+mod built_in;
 mod chat;
 mod conversation;
 mod encode;
@@ -9,6 +10,7 @@ mod files;
 mod template;
 mod turns;
 
+pub use built_in::student_folder;
 pub use chat::{Chat, ChatError};
 pub use conversation::Conversation;
 pub use encode::Tokens;

@@ -54,7 +54,7 @@ impl TrainingArgs {
     /// What is to be trained.
     pub(super) fn request(&self) -> Result<Request, Failure> {
         let places = Places {
-            student: self.student.clone(),
+            student: sera_chat::student_folder(&self.student),
             dataset: self.dataset.clone().unwrap_or_else(|| self.out.join("dataset")),
             cache: Some(self.cache.clone().unwrap_or_else(|| self.out.join("cache"))),
         };

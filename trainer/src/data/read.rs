@@ -189,7 +189,10 @@ mod tests {
         fn with(text: &str) -> Self {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("train.jsonl"), text).unwrap();
-            Self { folder, renderer: Renderer::load(Path::new("builtin://tiny")).unwrap() }
+            Self {
+                folder,
+                renderer: Renderer::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/chat/tests/tiny"))).unwrap(),
+            }
         }
 
         fn read(&self, limits: Limits) -> Result<Dataset, DataError> {

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn renderer() -> Renderer {
-        Renderer::load(Path::new("builtin://tiny")).unwrap()
+        Renderer::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/chat/tests/tiny"))).unwrap()
     }
 
     fn problem(line: &Value) -> String {

@@ -83,7 +83,7 @@ pub(super) async fn stage(
         batches: (!all).then_some(arguments.batches),
         plan: settings::required(arguments.plan.as_deref(), "--plan", "SERA_DATASET")?,
         verification: settings::required(arguments.verification.as_deref(), "--verification", "SERA_VERIFICATION")?,
-        student: arguments.student,
+        student: sera_chat::student_folder(&arguments.student),
         dry_run: arguments.dry_run,
         fewer: arguments.fewer,
         scratch: arguments.scratch.unwrap_or_else(std::env::temp_dir),

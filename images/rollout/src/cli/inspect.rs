@@ -101,7 +101,7 @@ pub(super) async fn print(arguments: InspectArgs, redactor: &Redactor) -> Result
         store: arguments.store,
         store_credentials: arguments.store_credentials,
         what,
-        student: arguments.student.map(|folder| (folder, plan)),
+        student: arguments.student.map(|student| (sera_chat::student_folder(&student), plan)),
         colours: match arguments.colour {
             Colour::Auto => std::io::stdout().is_terminal(),
             Colour::Always => true,

@@ -152,6 +152,7 @@ pub(super) async fn stage(
         None => Scope::Batches(batches.into_iter().filter(|name| name != ALL).collect()),
     };
     let scratch = scratch.unwrap_or_else(std::env::temp_dir);
+    let student = student.map(|student| sera_chat::student_folder(&student));
     let request = Request { store: store.unwrap_or_default(), store_credentials, scope, plan, student, scratch };
     verify::stage::run(&request, progress, redactor).await.map_err(|error| {
         tracing::debug!(?error, "the whole error");

