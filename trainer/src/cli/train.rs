@@ -90,9 +90,13 @@ fn result(published: &Published) -> StageResult {
     }
 }
 
-/// Writes the termination message; losing it loses nothing that the folder does not have.
+/// Writes the termination message, unless another rank of this pod has: the first that fails knows why, and the others only that it is lost. Losing it
+/// loses nothing that the folder does not have.
 fn leave(path: Option<&Path>, json: &str) {
     let Some(path) = path else { return };
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return;
+    }
     if let Err(error) = std::fs::write(path, json) {
         tracing::warn!(path = %path.display(), "the termination message cannot be written: {error}");
     }

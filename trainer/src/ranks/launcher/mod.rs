@@ -23,6 +23,10 @@ use crew::Crew;
 /// Tells a rank which process launched it.
 const LAUNCHER: &str = "SERA_LAUNCHER";
 
+/// Say how many threads candle and rayon compute with. By themselves each rank would take as many as there are processors; candle's wait for each other
+/// in loops, so that ranks which share processors would spend most of their time waiting.
+const THREADS: [&str; 2] = ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"];
+
 /// What is launched on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
@@ -96,7 +100,15 @@ impl Launch {
         if let Some(job) = &self.job {
             command.env("SERA_RENDEZVOUS_ID", job);
         }
+        let unset = THREADS.into_iter().filter(|variable| std::env::var_os(variable).is_none());
+        command.envs(unset.map(|variable| (variable, self.threads().to_string())));
         command
+    }
+
+    /// How many threads a rank computes with: its share of the processors that this process may use.
+    fn threads(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        (processors / self.ranks_per_node.max(1)).max(1)
     }
 
     fn rank(&self, local_rank: usize) -> usize {

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use sera_crds::values::Timeout;
 use serde::{Deserialize, Serialize};
 
 use super::place::Master;
@@ -42,11 +43,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The job is `SERA_RENDEZVOUS_ID`, or what torchrun calls its run (`TORCHELASTIC_RUN_ID`).
+    /// The job is `SERA_RENDEZVOUS_ID`, or what torchrun calls its run (`TORCHELASTIC_RUN_ID`); the deadline is `SERA_START_DEADLINE`, such as `15m`, where
+    /// that is set.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let deadline = lookup("SERA_START_DEADLINE").and_then(|text| text.parse::<Timeout>().ok());
+        let deadline = deadline.map_or(Self::default().deadline, |deadline| deadline.span());
         let job = lookup("SERA_RENDEZVOUS_ID").or_else(|| lookup("TORCHELASTIC_RUN_ID")).unwrap_or_default();
         // Longer names would not tell more; a word has its bounds.
-        Self { job: job.chars().take(256).collect(), ..Self::default() }
+        Self { job: job.chars().take(256).collect(), deadline, ..Self::default() }
     }
 }
 
