@@ -15,8 +15,6 @@ use crate::names::Owner;
 pub const PROGRESS_PORT: u16 = 8080;
 /// Where rank 0 waits for the others; torchrun's own default.
 const RENDEZVOUS_PORT: u16 = 29_500;
-/// How long a rank waits for another within one exchange before it takes it for lost: every rank works the whole time, and says so.
-const RANK_TIMEOUT: &str = "30s";
 
 /// What the programs of a stage are told, in flags and in variables.
 #[derive(Debug, Default)]
@@ -39,28 +37,31 @@ pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
     if let (Some(place), Stage::Rollouts) = (&blueprint.snapshot_at, stage) {
         told.say(format!("--snapshot={}", in_pod(place, pod::SNAPSHOT_MOUNT)));
     }
-    told.places(blueprint);
+    told.credentials("store", pod::STORE_CREDENTIALS_MOUNT, blueprint.store_credentials.as_ref());
+    told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
+    told.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
     Some(told)
 }
 
 /// What the trainer of an attempt is told. Each pod knows its own number from the variable that Kubernetes gives the pods of an Indexed Job.
 pub(super) fn training(owner: &Owner, attempt: u32, parts: &TrainingParts, blueprint: &Blueprint) -> Told {
     let job = owner.job_name(Stage::Training, attempt);
-    let mut told = Told::of("train");
-    told.student(Some(&parts.student));
-    told.say(format!("--attempt={attempt}"));
-    told.say(format!("--nodes={}", parts.nodes));
-    told.say(format!("--ranks-per-node={}", parts.ranks_per_node));
-    told.say("--node-rank=$(JOB_COMPLETION_INDEX)".to_owned());
+    let mut told = Told::of("launch");
+    told.say(format!("--nproc-per-node={}", parts.ranks_per_node));
+    told.say(format!("--nnodes={}", parts.nodes));
     told.say(format!("--master-addr={job}-0.{}", owner.ranks_name()));
     told.say(format!("--master-port={RENDEZVOUS_PORT}"));
-    told.say(format!("--rendezvous-id={job}"));
-    told.say(format!("--rank-timeout={RANK_TIMEOUT}"));
-    told.say(format!("--start-deadline={}", parts.start_deadline));
+    told.say("--".to_owned());
+    told.say("train".to_owned());
+    told.student(Some(&parts.student));
+    told.say(format!("--out={}", in_pod(&blueprint.home, pod::STORE_MOUNT).trim_start_matches("file://")));
+    told.say(format!("--cache={}", pod::SCRATCH_MOUNT));
+    told.say(format!("--attempt={attempt}"));
     told.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
-    told.say(format!("--store={}", in_pod(&blueprint.home, pod::STORE_MOUNT)));
-    told.places(blueprint);
+    told.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
     told.hand("SERA_TRAINING", &parts.plan);
+    told.set("SERA_RENDEZVOUS_ID", job);
+    told.set("SERA_START_DEADLINE", parts.start_deadline.to_string());
     told
 }
 
@@ -75,8 +76,11 @@ impl Told {
 
     /// A document in a variable. What is handed on has texts and numbers alone, which JSON always takes.
     fn hand(&mut self, name: &str, document: &impl Serialize) {
-        let json = serde_json::to_string(document).unwrap_or_default();
-        self.variables.push(EnvVar { name: name.to_owned(), value: Some(json), value_from: None });
+        self.set(name, serde_json::to_string(document).unwrap_or_default());
+    }
+
+    fn set(&mut self, name: &str, value: String) {
+        self.variables.push(EnvVar { name: name.to_owned(), value: Some(value), value_from: None });
     }
 
     fn credentials(&mut self, flag: &str, mount: &str, secret: Option<&SecretField>) {
@@ -84,13 +88,6 @@ impl Told {
             self.say(format!("--{flag}-credentials={mount}"));
             self.say(format!("--{flag}-credentials-field={}", secret.field));
         }
-    }
-
-    /// What every program is told at last: who it is to the store, where it works, and where it leaves its last words.
-    fn places(&mut self, blueprint: &Blueprint) {
-        self.credentials("store", pod::STORE_CREDENTIALS_MOUNT, blueprint.store_credentials.as_ref());
-        self.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
-        self.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
     }
 }
 

@@ -92,7 +92,7 @@ impl Subject for SpecializationRun {
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
                 student_claim: blueprint.as_ref().and_then(settings::student_claim),
-                work: Some(Work::Run(Box::new(work(spec)))),
+                work: Some(Work::Run(Box::new(work(spec, blueprint.as_ref())))),
             },
             blueprint,
         }
@@ -103,7 +103,7 @@ impl Subject for SpecializationRun {
     }
 }
 
-fn work(spec: &RunSpec) -> RunWork {
+fn work(spec: &RunSpec, blueprint: Option<&Blueprint>) -> RunWork {
     let (generation, student) = (&spec.generation, &spec.training.student);
     let verification = settings::verification_plan(&generation.rollouts, Some(&spec.dataset));
     let policy = settings::policy(&verification, Some(student.uri.as_str()));
@@ -128,6 +128,7 @@ fn work(spec: &RunSpec) -> RunWork {
                 .unwrap_or(SignedDuration::MAX),
             learning_rate: spec.training.effective_learning_rate(),
             precision: spec.training.effective_precision(),
+            unsupported: settings::unsupported_training(&spec.training, blueprint),
         },
         evaluates: spec.evaluation.enabled,
         serves: spec.serve.enabled,

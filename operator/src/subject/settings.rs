@@ -189,6 +189,22 @@ pub(super) fn student_claim(blueprint: &Blueprint) -> Option<String> {
     (blueprint.home.claim() != Some(claim)).then(|| claim.to_owned())
 }
 
+/// What of a training this release cannot do.
+pub(super) fn unsupported_training(training: &Training, blueprint: Option<&Blueprint>) -> Option<String> {
+    if training.gpus_per_node > 0 {
+        return Some(
+            "spec.training.gpusPerNode: training on GPUs is not part of this release; the dataset is in the store, and 0 trains on CPUs"
+                .to_owned(),
+        );
+    }
+    let is_in_a_bucket = blueprint.is_some_and(|blueprint| blueprint.home.claim().is_none());
+    is_in_a_bucket.then(|| {
+        "spec.output.store: training into a bucket is not part of this release; the dataset is in the store: copy it, or give a run a claim \
+         (pvc://claim/path)"
+            .to_owned()
+    })
+}
+
 /// What of the student this release does not do.
 pub(super) fn unsupported_student(student: &ModelSource) -> Option<String> {
     let is_readable = matches!(student.uri.scheme(), ModelScheme::Builtin | ModelScheme::Store(StoreScheme::Pvc));

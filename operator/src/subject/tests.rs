@@ -263,6 +263,22 @@ fn what_is_not_part_of_this_release_is_said_by_its_field() {
 }
 
 #[test]
+fn what_of_a_training_is_not_part_of_this_release_holds_up_nothing_before_it() {
+    let of = |spec: Value| {
+        let intent = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody).intent;
+        let Some(Work::Run(work)) = intent.work else { panic!("no work") };
+        (intent.unsupported, work.training.unsupported.unwrap_or_default())
+    };
+    let (whole, training) = of(json!({"training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 2}}));
+    assert!(whole.is_none() && training.starts_with("spec.training.gpusPerNode"), "{training}");
+    let cpus = json!({"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0});
+    let (whole, training) = of(json!({"training": cpus, "output": {"store": "s3://acme/sera"}}));
+    assert!(whole.is_none() && training.starts_with("spec.output.store"), "{training}");
+    let (_, training) = of(json!({"training": cpus, "output": {"store": "pvc://data/sera"}}));
+    assert_eq!(training, "");
+}
+
+#[test]
 fn a_batch_takes_adopts_or_waits_for_its_snapshot() {
     let own = json!({
         "source": {"git": {"url": "https://git.example/a.git"}}, "teacher": {"rehearsal": {}}, "generation": {"shardSize": 3},

@@ -6,7 +6,7 @@ use super::*;
 
 /// A gang whose pods are of `pods`, each with so many GPUs.
 fn gang(pods: Value, gpus: u32) -> Value {
-    let mut blueprint = blueprint("s3://acme/sera", settings(pods));
+    let mut blueprint = blueprint("pvc://data/sera", settings(pods));
     if let Some(training) = &mut blueprint.training {
         (training.gpus_per_node, training.ranks_per_node) = (gpus, gpus.max(2));
     }
@@ -24,27 +24,25 @@ fn a_trainer_is_told_its_gang_and_its_plan() {
     assert_eq!(
         arguments(&job),
         [
-            "train",
-            "--student=/mnt/student/q/Qwen3-8B",
-            "--attempt=3",
-            "--nodes=2",
-            "--ranks-per-node=8",
-            "--node-rank=$(JOB_COMPLETION_INDEX)",
+            "launch",
+            "--nproc-per-node=8",
+            "--nnodes=2",
             "--master-addr=billing-3f2c9-t3-0.billing-3f2c9-ranks",
             "--master-port=29500",
-            "--rendezvous-id=billing-3f2c9-t3",
-            "--rank-timeout=30s",
-            "--start-deadline=9m",
+            "--",
+            "train",
+            "--student=/mnt/student/q/Qwen3-8B",
+            "--out=/mnt/store/sera/ml/billing/3f2c9a10-0000",
+            "--cache=/tmp/work",
+            "--attempt=3",
             "--listen=0.0.0.0:8080",
-            "--store=s3://acme/sera/ml/billing/3f2c9a10-0000",
-            "--store-credentials=/etc/sera/store",
-            "--store-credentials-field=spec.output.credentialsSecretRef",
-            "--scratch=/tmp/work",
             "--termination-message=/dev/termination-log",
         ]
     );
     let variables = pod(&job)["containers"][0]["env"].as_array().unwrap();
-    assert_eq!((variables.len(), &variables[0]["name"]), (1, &json!("SERA_TRAINING")));
+    let named: Vec<&str> = variables.iter().filter_map(|variable| variable["name"].as_str()).collect();
+    assert_eq!(named, ["SERA_TRAINING", "SERA_RENDEZVOUS_ID", "SERA_START_DEADLINE"]);
+    assert_eq!((&variables[1]["value"], &variables[2]["value"]), (&json!("billing-3f2c9-t3"), &json!("9m")));
     let plan: TrainingPlan = serde_json::from_str(variables[0]["value"].as_str().unwrap()).unwrap();
     assert_eq!(plan, TrainingPlan { epochs: 7, context_length: 4_096, ..TrainingPlan::default() });
     assert_eq!(pod(&job)["containers"][0]["image"], "registry.example/trainer:1");
@@ -56,7 +54,7 @@ fn a_student_that_is_built_in_needs_no_claim() {
     blueprint.training.as_mut().unwrap().student = "builtin://tiny".parse().unwrap();
     let job = built_of(Stage::Training, &blueprint);
     assert!(arguments(&job).contains(&"--student=builtin://tiny"));
-    assert!(arguments(&job).contains(&"--store=file:///mnt/store/sera/ml/billing/3f2c9a10-0000"));
+    assert!(arguments(&job).contains(&"--out=/mnt/store/sera/ml/billing/3f2c9a10-0000"));
     let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();
     assert!(mounts.contains(&json!({"name": "store", "mountPath": "/mnt/store"})), "it writes its checkpoints there");
     assert!(mounts.iter().all(|mount| mount["name"] != "student"));
