@@ -228,8 +228,18 @@ impl Space {
         K: Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
         K::DynamicType: Default,
     {
-        let waited = tokio::time::timeout(PATIENCE, await_condition(self.api(), name, condition)).await;
-        let object = waited.with_context(|| format!("{name} did not become what it should in {PATIENCE:?}"))??;
+        self.wait_within(PATIENCE, name, condition).await
+    }
+
+    /// The same, where that takes longer or shorter than most.
+    pub(crate) async fn wait_within<K>(&self, patience: Duration, name: &str, condition: impl Condition<K>) -> Result<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+        K::DynamicType: Default,
+    {
+        let waited = tokio::time::timeout(patience, await_condition(self.api(), name, condition)).await;
+        let object = waited.with_context(|| format!("{name} did not become what it should in {patience:?}"))??;
         object.ok_or_else(|| anyhow!("{name} is gone"))
     }
 

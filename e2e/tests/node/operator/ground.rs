@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::house::Space;
+use crate::house::{PATIENCE, Space};
 
 /// The claim of every test's store, and the folder in it.
 pub(super) const STORE: &str = "pvc://store/runs";
@@ -44,6 +44,8 @@ pub(super) struct Ground {
     pub(super) space: Space,
     pub(super) git: GitServer,
     folder: TempDir,
+    /// How long anything is waited for.
+    patience: Duration,
 }
 
 impl Ground {
@@ -58,7 +60,12 @@ impl Ground {
         let host = space.cluster().await?.host_ip().context("pods cannot reach this machine")?;
         let git =
             GitServer::start(GitServerConfig { address: SocketAddr::new(host, 0), ..GitServerConfig::new(root) })?;
-        Ok(Self { space, git, folder })
+        Ok(Self { space, git, folder, patience: PATIENCE })
+    }
+
+    /// The same, with another patience.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The repository's URL.
@@ -140,7 +147,7 @@ impl Ground {
                 object.and_then(|object| object.status().filter(|status| observed(status) == object.meta().generation));
             status.is_some_and(&wish)
         };
-        let seen = self.space.wait_for(name, is_so);
+        let seen = self.space.wait_within(self.patience, name, is_so);
         Box::pin(async move {
             let Err(error) = seen.await else { return Ok(self.space.api::<K>().get(name).await?) };
             let last = self.space.api::<K>().get_opt(name).await?;

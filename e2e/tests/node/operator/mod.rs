@@ -7,9 +7,10 @@ mod killed;
 mod repair;
 mod run;
 mod snapshot;
+mod training;
 
 use crate::house::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [snapshot::TESTS, repair::TESTS, identity::TESTS, killed::TESTS, batch::TESTS, run::TESTS].concat()
+    [snapshot::TESTS, repair::TESTS, identity::TESTS, killed::TESTS, batch::TESTS, run::TESTS, training::TESTS].concat()
 }

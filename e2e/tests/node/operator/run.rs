@@ -11,7 +11,7 @@ use sera_crds::run::{GenerationTotals, RunStatus};
 use sera_crds::values::Stage;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, is_true, made_for, status};
+use super::ground::{Ground, is_true, made_for, reason, status};
 use super::killed::kill_operators;
 use crate::house::{Company, Space, Test, tests};
 
@@ -29,11 +29,13 @@ fn changes() -> Value {
             "budget": null,
             "sandbox": {"slots": 2, "landlock": "BestEffort"},
         },
+        // What this release cannot train ends with the dataset.
+        "training": {"gpusPerNode": 1},
     })
 }
 
 fn has_its_dataset(status: &RunStatus) -> bool {
-    is_true(status, ConditionType::DatasetBuilt)
+    is_true(status, ConditionType::DatasetBuilt) && reason(status, ConditionType::Stalled) == Some("NotImplemented")
 }
 
 fn counts(run: &SpecializationRun) -> Result<GenerationTotals> {
@@ -47,11 +49,7 @@ async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches(sp
     let said = status(&run)?;
     let totals = counts(&run)?;
     ensure!((totals.accepted, totals.accepted_first, totals.accepted_second) == (8, 5, 3), "{totals:?}");
-    ensure!(
-        said.locked_stages.starts_with(&[Stage::Snapshot, Stage::Generation, Stage::Dataset]),
-        "{:?}",
-        said.locked_stages
-    );
+    ensure!(said.locked_stages == [Stage::Snapshot, Stage::Generation, Stage::Dataset], "{:?}", said.locked_stages);
     let folded = said.generation.as_ref().and_then(|generation| generation.folded.clone()).context("no batch")?;
     ensure!(totals.attempted == u64::from(folded.samples), "{totals:?} of {folded:?}");
     let dataset = said.artifacts.as_ref().and_then(|artifacts| artifacts.dataset.clone()).context("no dataset")?;
