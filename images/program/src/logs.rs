@@ -45,8 +45,9 @@ impl LogLevel {
         EnvFilter::new(match self {
             Self::Error => "error",
             Self::Warn => "warn",
-            Self::Info => "warn,sera_rollout=info",
-            Self::Debug => "warn,sera_rollout=debug",
+            // A target is taken by how it begins: these are all crates of this project, what programs share among them.
+            Self::Info => "warn,sera_=info",
+            Self::Debug => "warn,sera_=debug",
             Self::Trace => "trace",
         })
     }
@@ -92,5 +93,50 @@ impl Write for Line<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What a log of this level has of an event of each kind, of this crate, of a program's, and of a library's.
+    fn logged(level: LogLevel) -> String {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let log =
+            tracing_subscriber::fmt().with_env_filter(level.filter()).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            tracing::info!("a step");
+            tracing::debug!("a detail");
+            tracing::info!(target: "sera_rollout::agent", "a turn");
+            tracing::info!(target: "hyper::client", "a connection");
+        });
+        let text = kept.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn what_programs_share_is_told_at_the_level_of_the_program_and_libraries_are_quiet() {
+        let info = logged(LogLevel::Info);
+        assert!(info.contains("a step") && info.contains("a turn"), "{info}");
+        assert!(!info.contains("a detail") && !info.contains("a connection"), "{info}");
+        let debug = logged(LogLevel::Debug);
+        assert!(debug.contains("a detail") && !debug.contains("a connection"), "{debug}");
+        assert_eq!(logged(LogLevel::Warn), "");
     }
 }
