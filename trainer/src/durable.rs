@@ -3,7 +3,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use sera_crds::contract::FileDigest;
@@ -33,12 +34,16 @@ pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?.sync_all()
 }
 
-/// A file's size and sha256.
+/// A file's name, size and sha256.
 pub(crate) fn digest(path: &Path) -> std::io::Result<FileDigest> {
-    let mut file = File::open(path)?;
+    digest_open(&File::open(path)?, path)
+}
+
+/// The same of a file that is open, and goes by this path.
+pub(crate) fn digest_open(file: &File, path: &Path) -> std::io::Result<FileDigest> {
     let (mut digest, mut bytes, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
     loop {
-        let read = file.read(&mut piece)?;
+        let read = file.read_at(&mut piece, bytes)?;
         if read == 0 {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return Ok(FileDigest { name, bytes, sha256: hex::encode(digest.finalize()) });

@@ -2,16 +2,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use sera_crds::contract::FileDigest;
-use sha2::{Digest, Sha256};
 
 use super::FilesError;
-
-/// How much of a file is hashed at a time.
-const CHUNK: usize = 1 << 20;
+use crate::durable;
 
 /// A file that has not got its name yet. Dropped before it is placed, it is gone; left by a killed process, the next try writes over it.
 #[derive(Debug)]
@@ -66,7 +62,7 @@ impl Drop for Beside {
 
 /// Makes new names in a directory last.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), FilesError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(FilesError::write(folder))
+    durable::sync_folder(folder).map_err(FilesError::write(folder))
 }
 
 /// Writes a small file whole.
@@ -80,17 +76,7 @@ pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> Result<FileDig
 
 /// Name, size and sha256 of an open file.
 pub(super) fn digest(file: &File, path: &Path) -> Result<FileDigest, FilesError> {
-    let (mut hash, mut bytes, mut chunk) = (Sha256::new(), 0, vec![0; CHUNK]);
-    loop {
-        let read = file.read_at(&mut chunk, bytes).map_err(FilesError::read(path))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&chunk[..read]);
-        bytes += read as u64;
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(FileDigest { name, bytes, sha256: hex::encode(hash.finalize()) })
+    durable::digest_open(file, path).map_err(FilesError::read(path))
 }
 
 #[cfg(test)]
