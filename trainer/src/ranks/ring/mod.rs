@@ -8,6 +8,8 @@ mod fate;
 mod frame;
 mod payload;
 mod schedule;
+#[cfg(test)]
+mod testing;
 mod watch;
 mod wire;
 
@@ -214,18 +216,10 @@ fn misuse(kind: Kind, number: u64, rank: usize, length: usize, fault: String) ->
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::net::TcpListener;
 
     use super::frame::{Frame, HEADER};
+    use super::testing::connected;
     use super::*;
-
-    fn connected() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (far, _) = listener.accept().unwrap();
-        near.set_nonblocking(true).unwrap();
-        (near, far)
-    }
 
     /// What rank 0 of two sees in a collective for which its neighbour sends these bytes and closes the connection.
     fn seen(sent: &[u8], part: impl FnOnce(&mut Wire) -> Result<(), Stop>) -> Fate {

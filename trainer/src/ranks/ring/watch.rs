@@ -317,18 +317,10 @@ fn hear(line: &mut Line, news: &mut Vec<(usize, Word)>, from: usize) -> Result<b
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
     use std::thread;
 
+    use super::super::testing::connected;
     use super::*;
-
-    fn connected() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (far, _) = listener.accept().unwrap();
-        near.set_nonblocking(true).unwrap();
-        (near, far)
-    }
 
     /// What rank 0 of two says has become of the group, where rank 1 is heard at its line and the connection beside is as it is left here.
     fn fate_where(neighbour: impl FnOnce(TcpStream) -> Option<TcpStream>) -> Option<String> {
