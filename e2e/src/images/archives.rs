@@ -122,7 +122,8 @@ pub(super) fn is_kept(archive: &ImageArchive) -> Result<bool, ImageError> {
     }
 }
 
-fn digest_file(digest: &mut Sha256, path: &Path) -> Result<(), ImageError> {
+/// Adds a file to a digest.
+pub(super) fn digest_file(digest: &mut Sha256, path: &Path) -> Result<(), ImageError> {
     let mut file = File::open(path).map_err(ImageError::io("open", path))?;
     let length = file.metadata().map_err(ImageError::io("look at", path))?.len();
     // The length first, so that no two lists of files run together to the same bytes.

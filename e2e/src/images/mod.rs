@@ -177,6 +177,8 @@ impl ImageError {
 /// is building. The programs are the ones that lie beside the running one, in cargo's folder.
 pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArchive>, ImageError> {
     let archives = Archives::open(&cache_root()?.join("images"))?;
+    let needs_student = images.iter().any(|image| image.needs_weights().is_some());
+    let folder = if needs_student { Some(student(&archives, progress).await?) } else { None };
     let mut made = Vec::with_capacity(images.len());
     for &image in images {
         let binary = program(image)?;
@@ -187,9 +189,9 @@ pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArc
                 source.display()
             ));
         }
-        let student = match image.needs_weights() {
-            Some(with_weights) => student::files(&student(&archives, progress).await?, with_weights)?,
-            None => Vec::new(),
+        let student = match (&folder, image.needs_weights()) {
+            (Some(folder), Some(with_weights)) => student::files(folder, with_weights)?,
+            _ => Vec::new(),
         };
         let archive = archives.name(image, &binary, &student)?;
         if !is_kept(&archive)? {

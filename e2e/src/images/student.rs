@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
+use super::archives::digest_file;
 use super::{ImageError, store};
 use crate::packages::{self, Package};
 use crate::progress::Progress;
@@ -28,8 +29,9 @@ const DIGITS: usize = 16;
 /// The directory of the model, in `cache`; made where there is none from this trainer. Only for the holder of the images' lock.
 pub(super) async fn ensure(cache: &Path, trainer: &Path, progress: &Progress) -> Result<PathBuf, ImageError> {
     fs::create_dir_all(cache).map_err(ImageError::io("make", cache))?;
-    let program = fs::read(trainer).map_err(ImageError::io("read", trainer))?;
-    let folder = cache.join(format!("tiny-{}", &hex::encode(Sha256::digest(program))[..DIGITS]));
+    let mut digest = Sha256::new();
+    digest_file(&mut digest, trainer)?;
+    let folder = cache.join(format!("tiny-{}", &hex::encode(digest.finalize())[..DIGITS]));
     if folder.join("config.json").is_file() {
         return Ok(folder);
     }
