@@ -309,6 +309,8 @@ fn an_edited_policy_verifies_all_batches_at_once_and_then_counts_anew() {
     let generation = verified.record.generation.clone().unwrap();
     assert_eq!((generation.folded.totals.accepted_second, generation.folded.totals.tokens), (1 + 4, 2_000));
     assert_eq!(generation.folded.policy, None, "the second was verified by the old policy");
+    let first = &verified.record.attempts[&Stage::Verification];
+    assert!(first.number == 1 && first.end.is_some(), "its end is written down before another begins");
     scene.have_nothing();
     scene.pass();
     assert_eq!(scene.observed.record.attempts[&Stage::Verification].number, 2);
