@@ -1,5 +1,6 @@
-//! How long the server takes to admit and store the worst legal run, and changes of it. As a test this only asks whether
-//! they are admitted; `-- --bench` measures and prints a table.
+//! How long the server takes to admit and store the worst legal run, and changes of it; beside them the same object as a kind
+//! without a schema and without a rule, which is what the machine and the server take for its size alone. As a test this only
+//! asks whether they are admitted; `-- --bench` measures and prints a table.
 
 use std::{
     fmt, fs,
@@ -11,7 +12,7 @@ use libtest_mimic::{Measurement, Trial};
 use serde_json::{Value, json};
 
 use crate::{
-    Asker, cases, coverage,
+    Asker, cases, coverage, schema,
     server::{Effect, Kind, Server},
 };
 
@@ -71,12 +72,53 @@ async fn measure(server: &Server, requests: usize) -> Result<Vec<Row>> {
     let report = Row::of("update its status", bytes, requests, report).await?;
     server.delete(KIND, &run).await?;
 
+    let dry = async |number: usize| {
+        let object = named(&worst, &format!("dry-{number}"));
+        let start = Instant::now();
+        server.create(KIND, &object, Effect::DryRun).await?.admitted()?;
+        Ok(start.elapsed())
+    };
     Ok(vec![
+        Row::of("admit the worst run, store nothing", size(&worst)?, requests, dry).await?,
         creation(server, "create the worst run", &worst, requests).await?,
+        plain_creation(server, &worst, requests).await?,
         update,
         report,
         creation(server, "create the shortest run", &shortest, requests).await?,
     ])
+}
+
+/// The group of the kind without a schema.
+const PLAIN_GROUP: &str = "bench.sera.dev";
+
+/// The creation of the same content as an object that nothing is known about.
+async fn plain_creation(server: &Server, object: &Value, requests: usize) -> Result<Row> {
+    let name = format!("plains.{PLAIN_GROUP}");
+    let definition = format!("{}/{name}", schema::DEFINITIONS);
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": anything}});
+    let names = json!({"kind": "Plain", "plural": "plains", "singular": "plain"});
+    let spec = json!({"group": PLAIN_GROUP, "scope": "Namespaced", "names": names, "versions": [version]});
+    let (version, kind) = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    let plains = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
+    server.apply(&definition, &plains).await?;
+    schema::becomes_established(server, &definition).await?;
+
+    let mut plain = object.clone();
+    (plain["apiVersion"], plain["kind"]) = (json!(format!("{PLAIN_GROUP}/v1")), json!("Plain"));
+    let collection = server.collection_of(&format!("/apis/{PLAIN_GROUP}/v1"), "plains");
+    let create = async |number: usize| {
+        let name = format!("created-{number}");
+        let object = named(&plain, &name);
+        let start = Instant::now();
+        server.store_at(&collection, &object).await?;
+        let took = start.elapsed();
+        server.delete_at(&format!("{collection}/{name}")).await?;
+        Ok(took)
+    };
+    let row = Row::of("the same without schema and rules", size(&plain)?, requests, create).await;
+    server.delete_at(&definition).await?;
+    row
 }
 
 async fn creation(server: &Server, request: &'static str, object: &Value, requests: usize) -> Result<Row> {

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) fn trials(asker: &Asker) -> Vec<Trial> {
     let of_kind = |kind| {
         [
-            trial(asker, kind, "is established without a complaint of the server", is_established),
+            trial(asker, kind, "is established without a complaint of the server", is_served),
             trial(asker, kind, "explains every field in a sentence", explains_every_field),
             trial(asker, kind, "bounds every string, list and map of its spec", bounds_everything),
             trial(asker, kind, "is found by its short name and its category", is_found),
@@ -42,7 +42,7 @@ fn trial(
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests");
 
 /// Where definitions are served.
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// How long the server may take to serve a new definition; it takes about a second.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -55,13 +55,18 @@ pub(crate) async fn install(server: &Server) -> Result<()> {
         let definition: Value = serde_yaml::from_str(&text)?;
         server.apply(&definition_path(kind), &definition).await.with_context(|| format!("cannot install {path}"))?;
     }
-    let pause = Duration::from_millis(100);
-    let tries = (ESTABLISHED_WITHIN.as_millis() / pause.as_millis()).try_into()?;
     for kind in Kind::ALL {
-        let established = async || is_established(server, kind).await;
-        established.retry(ConstantBuilder::new().with_delay(pause).with_max_times(tries)).await?;
+        becomes_established(server, &definition_path(kind)).await?;
     }
     Ok(())
+}
+
+/// Waits until the server serves what a definition defines.
+pub(crate) async fn becomes_established(server: &Server, definition: &str) -> Result<()> {
+    let pause = Duration::from_millis(100);
+    let tries = (ESTABLISHED_WITHIN.as_millis() / pause.as_millis()).try_into()?;
+    let established = async || is_established(server, definition).await;
+    established.retry(ConstantBuilder::new().with_delay(pause).with_max_times(tries)).await
 }
 
 /// Where the definition of a kind is served.
@@ -74,8 +79,12 @@ fn condition<'a>(definition: &'a Value, kind: &str) -> Option<&'a str> {
     conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
 }
 
-async fn is_established(server: &Server, kind: Kind) -> Result<()> {
-    let definition = server.get(&definition_path(kind)).await?;
+async fn is_served(server: &Server, kind: Kind) -> Result<()> {
+    is_established(server, &definition_path(kind)).await
+}
+
+async fn is_established(server: &Server, definition: &str) -> Result<()> {
+    let definition = server.get(definition).await?;
     for wanted in ["Established", "NamesAccepted"] {
         ensure!(condition(&definition, wanted) == Some("True"), "{wanted}: {}", definition["status"]);
     }

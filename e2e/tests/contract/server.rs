@@ -175,7 +175,17 @@ impl Server {
     }
 
     pub(crate) async fn delete(&self, kind: Kind, object: &Value) -> Result<()> {
-        self.send(Method::DELETE, &self.item(kind, object)?, None).await?;
+        self.delete_at(&self.item(kind, object)?).await
+    }
+
+    /// Creates what must be admitted at any path of the API server.
+    pub(crate) async fn store_at(&self, path: &str, object: &Value) -> Result<Value> {
+        self.send(Method::POST, path, Some(object)).await?.admitted()
+    }
+
+    /// Deletes what is at any path of the API server.
+    pub(crate) async fn delete_at(&self, path: &str) -> Result<()> {
+        self.send(Method::DELETE, path, None).await?;
         Ok(())
     }
 
@@ -218,7 +228,12 @@ impl Server {
     }
 
     fn collection(&self, kind: Kind) -> String {
-        format!("{GROUP_VERSION}/namespaces/{}/{}", self.namespace, kind.plural())
+        self.collection_of(GROUP_VERSION, kind.plural())
+    }
+
+    /// Where objects of the test's namespace are served, of whichever kind.
+    pub(crate) fn collection_of(&self, group_version: &str, plural: &str) -> String {
+        format!("{group_version}/namespaces/{}/{plural}", self.namespace)
     }
 
     fn item(&self, kind: Kind, object: &Value) -> Result<String> {
