@@ -55,6 +55,7 @@ fn settings() -> Settings {
         normalise: Normalise::PerToken,
         seed: 0,
         offload: false,
+        packing: None,
     }
 }
 

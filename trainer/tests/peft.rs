@@ -60,6 +60,7 @@ fn engine(golden: &Tensors) -> Engine {
         normalise: Normalise::PerToken,
         seed: 0,
         offload: false,
+        packing: None,
     };
     Engine::new(model, settings, Box::new(Alone)).unwrap()
 }

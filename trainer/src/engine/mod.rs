@@ -2,6 +2,7 @@
 //! It is given tokens and gives back numbers; no files, no conversations, no schedule.
 
 mod layout;
+mod packs;
 mod pass;
 mod settings;
 mod state;
@@ -20,6 +21,7 @@ use crate::model::{Batch, Config, Model, Unit as Id, evaluate, train};
 use crate::ops::Segments;
 use crate::optim::clip_factor;
 use crate::ranks::{Collective, RankError};
+use packs::Pack;
 use pass::{Dropping, Pass, Peak, Units};
 use trained::{Shared, Trained};
 use unit::{Tail, Unit};
@@ -40,7 +42,7 @@ struct Census {
     tokens: f64,
     /// Lines in which something is to be learnt.
     lines: f64,
-    /// How many of them the rank with the most has.
+    /// How many sequences of them the rank with the most has.
     rounds: usize,
 }
 
@@ -83,16 +85,17 @@ impl Engine {
     }
 
     /// One optimizer step, number `step` from 1 at learning rate `rate`, over the global batch. Each rank gives its own lines, possibly none; they are
-    /// taken one at a time, and their gradients summed. Every rank calls it.
+    /// taken one sequence at a time, and their gradients summed. Every rank calls it.
     pub fn step(&mut self, mine: &[Line], step: u32, rate: f64) -> Result<StepReport, EngineError> {
-        let census = self.census(mine)?;
+        let packs = self.packs(mine);
+        let census = self.census(mine, &packs)?;
         if census.trained == 0.0 {
             let ids = self.everyones(mine.iter().map(|line| line.id.as_str()))?;
             return Err(EngineError::NothingTrained(ids));
         }
         // What a step that failed half-way has left.
         self.units.trained_mut().into_iter().for_each(|unit| unit.trained_mut().forget());
-        let (loss_sum, suspects) = self.gradients(mine, &census, step)?;
+        let (loss_sum, suspects) = self.gradients(&packs, &census, step)?;
         let mut sums = [loss_sum, 0.0];
         for unit in self.units.trained_mut() {
             sums[1] += unit.trained_mut().reduce(&self.shared, &mut *self.ranks)?;
@@ -119,12 +122,12 @@ impl Engine {
 
     /// The loss over all ranks' lines, without dropout. Every rank calls it, whatever lines it has.
     pub fn evaluate(&mut self, mine: &[Line]) -> Result<Evaluation, EngineError> {
-        let census = self.census(mine)?;
-        let mut lines = mine.iter().filter(|line| line.trained() > 0);
+        let packs = self.packs(mine);
+        let census = self.census(mine, &packs)?;
+        let mut packs = packs.iter();
         let mut sum = [0.0];
         for _ in 0..census.rounds {
-            let line = lines.next();
-            let batch = line.map(|line| self.batch(line)).transpose()?;
+            let batch = packs.next().map(|pack| self.batch(pack)).transpose()?;
             let mut pass = self.pass(None);
             match batch {
                 Some(batch) => sum[0] += evaluate(&mut pass, &batch)?,
@@ -197,50 +200,59 @@ impl Engine {
         Pass { units, shared, ranks: &mut **ranks, dropping, finite: true, peak }
     }
 
-    /// Counts all ranks' lines.
-    fn census(&mut self, mine: &[Line]) -> Result<Census, EngineError> {
-        let trained: Vec<_> = mine.iter().map(Line::trained).filter(|trained| *trained > 0).collect();
-        let tokens: usize = mine.iter().map(|line| line.ids.len()).sum();
-        // Trained tokens and tokens, and then how many lines each rank has.
-        let mut counts = vec![0.0; 2 + self.shared.world];
-        (counts[0], counts[1]) = (number(trained.iter().sum()), number(tokens));
-        counts[2 + self.shared.rank] = number(trained.len());
-        self.ranks.all_reduce_f64(&mut counts)?;
-        let lines = &counts[2..];
-        let rounds = usize::try_from(whole(lines.iter().copied().fold(0.0, f64::max))).unwrap_or(usize::MAX);
-        Ok(Census { trained: counts[0], tokens: counts[1], lines: lines.iter().sum(), rounds })
+    /// The sequences that this rank's lines are made.
+    fn packs<'a>(&self, mine: &'a [Line]) -> Vec<Pack<'a>> {
+        let longest = self.settings.packing.filter(|_| self.settings.normalise == Normalise::PerToken);
+        packs::of(mine, longest)
     }
 
-    fn batch(&self, line: &Line) -> Result<Batch, EngineError> {
+    /// Counts all ranks' lines.
+    fn census(&mut self, mine: &[Line], packs: &[Pack<'_>]) -> Result<Census, EngineError> {
+        let trained: usize = packs.iter().map(Pack::trained).sum();
+        let tokens: usize = mine.iter().map(|line| line.ids.len()).sum();
+        // Trained tokens, tokens and lines, and then how many sequences each rank has.
+        let mut counts = vec![0.0; 3 + self.shared.world];
+        let lines = packs.iter().map(|pack| pack.lines().len()).sum();
+        for (count, mine) in counts.iter_mut().zip([trained, tokens, lines]) {
+            *count = number(mine);
+        }
+        counts[3 + self.shared.rank] = number(packs.len());
+        self.ranks.all_reduce_f64(&mut counts)?;
+        let rounds = whole(counts[3..].iter().copied().fold(0.0, f64::max));
+        let rounds = usize::try_from(rounds).unwrap_or(usize::MAX);
+        Ok(Census { trained: counts[0], tokens: counts[1], lines: counts[2], rounds })
+    }
+
+    fn batch(&self, pack: &Pack<'_>) -> Result<Batch, EngineError> {
         let segments =
-            Segments::new(&[line.ids.len()]).map_err(|source| EngineError::Sequence { id: line.id.clone(), source })?;
-        Batch::new(&self.config, &line.ids, &line.loss, segments, self.settings.compute, &self.shared.device)
-            .map_err(|source| EngineError::Line { id: line.id.clone(), source })
+            Segments::new(&pack.lengths()).map_err(|source| EngineError::Sequence { id: pack.names(), source })?;
+        Batch::new(&self.config, &pack.ids(), &pack.loss(), segments, self.settings.compute, &self.shared.device)
+            .map_err(|source| EngineError::Line { id: pack.names(), source })
     }
 
     /// Sums the gradients of this rank's lines; gives their summed loss, and the ids of those that are not finite.
-    fn gradients(&mut self, mine: &[Line], census: &Census, step: u32) -> Result<(f64, Vec<String>), EngineError> {
-        let mut lines = mine.iter().filter(|line| line.trained() > 0);
+    fn gradients(&mut self, packs: &[Pack<'_>], census: &Census, step: u32) -> Result<(f64, Vec<String>), EngineError> {
+        let mut packs = packs.iter();
         let (mut sum, mut suspects) = (0.0, Vec::new());
         for _ in 0..census.rounds {
-            let Some(line) = lines.next() else {
+            let Some(pack) = packs.next() else {
                 self.pass(None).idle(true)?;
                 continue;
             };
             let scale = match self.settings.normalise {
                 Normalise::PerToken => 1.0 / census.trained,
-                Normalise::MeanOfMeans => 1.0 / (number(line.trained()) * census.lines),
+                Normalise::MeanOfMeans => 1.0 / (number(pack.trained()) * census.lines),
             };
-            let batch = self.batch(line)?;
+            let (batch, lines) = (self.batch(pack)?, pack.lines());
             let (offload, seed, method) = (self.settings.offload, self.settings.seed, self.settings.method.clone());
             let dropping = match &method {
-                Method::Lora(of) if of.dropout > 0.0 => Some(Dropping { of, seed, step, line: &line.id }),
+                Method::Lora(of) if of.dropout > 0.0 => Some(Dropping { of, seed, step, lines: &lines }),
                 _ => None,
             };
             let mut pass = self.pass(dropping);
             let loss = train(&mut pass, &batch, scale, offload)?;
             if !loss.is_finite() || !pass.finite {
-                suspects.push(line.id.clone());
+                suspects.extend(lines.iter().map(|(id, _)| (*id).to_owned()));
             }
             sum += loss;
         }

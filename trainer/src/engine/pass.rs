@@ -1,4 +1,4 @@
-//! One line through the model, forward or forward and backward, over the units of this rank; and the same walk without a line, for a rank that has
+//! One sequence through the model, forward or forward and backward, over the units of this rank; and the same walk without one, for a rank that has
 //! none left while others still gather and reduce.
 
 use super::EngineError;
@@ -45,7 +45,7 @@ pub(super) struct Dropping<'a> {
     pub(super) of: &'a LoraSettings,
     pub(super) seed: u64,
     pub(super) step: u32,
-    pub(super) line: &'a str,
+    pub(super) lines: &'a [(&'a str, usize)],
 }
 
 /// See the module.
@@ -101,11 +101,11 @@ impl Source for Pass<'_> {
     fn layer(&mut self, index: usize) -> Result<Layer, EngineError> {
         let (mut layer, gathered) = self.units.layers[index].fetch(self.shared, self.ranks)?;
         self.peak.gathered = self.peak.gathered.max(gathered);
-        if let Some(Dropping { of, seed, step, line }) = self.dropping {
+        if let Some(Dropping { of, seed, step, lines }) = self.dropping {
             for (name, linear) in layer.apart().1 {
                 if let Some(lora) = &mut linear.lora {
                     let module = format!("{}.{name}", Id::Layer(index));
-                    lora.dropout = Some(Dropout::new(of.dropout, seed, step, line, &module));
+                    lora.dropout = Some(Dropout::new(of.dropout, seed, step, lines, &module));
                 }
             }
         }

@@ -66,6 +66,9 @@ pub struct Settings {
     pub seed: u64,
     /// Whether blocks' inputs wait for the backward pass in the host's memory.
     pub offload: bool,
+    /// The most tokens of a sequence that short lines share, none of which sees another; none: each line has a sequence to itself, as it has wherever
+    /// lines count the same ([`Normalise::MeanOfMeans`]).
+    pub packing: Option<usize>,
 }
 
 /// What a step did, the same on every rank.
@@ -108,18 +111,18 @@ pub struct Held {
 /// What an engine cannot do.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A line that makes no batch.
-    #[error("line `{id}`: {source}")]
+    /// Lines that make no batch.
+    #[error("line {id}: {source}")]
     Line {
-        /// Which one.
+        /// Which ones.
         id: String,
         /// Why.
         source: BatchError,
     },
-    /// A line that is no sequence.
-    #[error("line `{id}`: {source}")]
+    /// Lines that make no sequence.
+    #[error("line {id}: {source}")]
     Sequence {
-        /// Which one.
+        /// Which ones.
         id: String,
         /// Why.
         source: SegmentsError,

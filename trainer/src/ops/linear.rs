@@ -134,7 +134,7 @@ mod tests {
     fn the_gradients_are_right_with_dropout_whose_mask_the_backward_draws_again() {
         let dropping = |inputs: &[Tensor]| {
             let mut layer = layer(inputs);
-            layer.lora.as_mut().unwrap().dropout = Some(Dropout::new(0.4, 7, 3, "line", "module"));
+            layer.lora.as_mut().unwrap().dropout = Some(Dropout::new(0.4, 7, 3, &[("one", 3), ("other", 1)], "module"));
             layer
         };
         let forward = |inputs: &[Tensor]| linear_fwd(&inputs[0], &dropping(inputs));

@@ -62,7 +62,7 @@ pub fn check(
         sharding: plan.sharding,
         world: world as u64,
         width: settings.compute.size_in_bytes() as u64,
-        tokens: inputs.train.lines.iter().map(|line| line.ids.len() as u64).max().unwrap_or_default(),
+        tokens: longest_sequence(&inputs.train.lines, settings.packing),
         offload: plan.offload && !device.is_cpu(),
     };
     let bytes = need.bytes();
@@ -91,6 +91,13 @@ pub fn check(
         return Ok(Report { steps: order.steps(), bytes, available, trained, tried, losses, inputs });
     }
     Err(TrainingError::NotLower { rate, line: tried, before: losses.0, after: losses.1 })
+}
+
+/// The most tokens that go through the model at once: the longest line's, or what lines that share a sequence may come to.
+fn longest_sequence(lines: &[Line], packing: Option<usize>) -> u64 {
+    let lengths = || lines.iter().map(|line| line.ids.len() as u64);
+    let longest = lengths().max().unwrap_or_default();
+    packing.map_or(longest, |most| longest.max(lengths().sum::<u64>().min(most as u64)))
 }
 
 /// Takes steps, and looks at which tensors moved and what became of the loss.

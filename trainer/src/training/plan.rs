@@ -12,9 +12,6 @@ use crate::optim::{AdamW, DecayRule, Decline, Schedule};
 /// A plan that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// It asks for what is not there.
-    #[error("`packing` is not there yet: set it to false, which the recipe does too")]
-    Packing,
     /// A number that is none.
     #[error("`{field}` is {value}, which is no number that can be computed with")]
     Number {
@@ -27,9 +24,6 @@ pub enum PlanError {
 
 /// What the engine is told.
 pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings, PlanError> {
-    if plan.packing {
-        return Err(PlanError::Packing);
-    }
     let method = match &plan.method {
         MethodPlan::Full {} => Method::Full,
         MethodPlan::Lora(lora) => Method::Lora(LoraSettings {
@@ -51,6 +45,7 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
         normalise: Normalise::PerToken,
         seed: plan.seed,
         offload: plan.offload,
+        packing: plan.packing.then_some(plan.context_length as usize),
     })
 }
 
@@ -135,13 +130,15 @@ mod tests {
         let lora = json!({"rank": 8, "alpha": 24, "dropout": "0.1", "targetModules": ["q_proj"]});
         let fields =
             json!({"method": {"lora": lora}, "weightDecay": "0.02", "clipNorm": "0.5", "seed": 7, "sharding": "ZeRO2"});
-        let settings = settings(&plan(fields), &Device::Cpu).unwrap();
+        let settings = super::settings(&plan(fields), &Device::Cpu).unwrap();
         let target_modules = vec!["q_proj".to_owned()];
         let lora = LoraSettings { rank: 8, alpha: 24, dropout: 0.1, target_modules, seed: 7 };
         assert_eq!(settings.method, Method::Lora(lora));
         assert_eq!((settings.optimizer.weight_decay, settings.clip_norm, settings.seed), (0.02, 0.5, 7));
         assert_eq!((settings.compute, settings.sharding), (DType::F32, Sharding::Zero2));
-        assert!(matches!(super::settings(&plan(json!({"packing": true})), &Device::Cpu), Err(PlanError::Packing)));
+        assert_eq!(settings.packing, None);
+        let packed = super::settings(&plan(json!({"packing": true, "contextLength": 4096})), &Device::Cpu).unwrap();
+        assert_eq!(packed.packing, Some(4096));
     }
 
     #[test]

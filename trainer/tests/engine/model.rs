@@ -125,6 +125,7 @@ pub(crate) fn settings(method: Method) -> Settings {
         normalise: Normalise::PerToken,
         seed: 11,
         offload: false,
+        packing: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! That dividing a model among ranks changes nothing but memory.
+//! That dividing a model among ranks changes nothing but memory, and that lines which share a sequence learn what they learn alone.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,10 @@ fn median_norm(model: &Model, settings: &Settings) -> f64 {
     norms[norms.len() / 2]
 }
 
-/// Asserts that these worlds and ways of sharding do what one rank does that takes all lines. Gradients are summed over lines before or after ranks;
+/// Asserts that these worlds and ways of sharding, and lines that share sequences of so many tokens, do what one rank does that takes all lines one by
+/// one. Gradients are summed over lines before or after ranks;
 /// beyond that no bit depends on what is divided.
-fn assert_the_same(model: &Model, settings: Settings, cases: &[(usize, Sharding)]) {
+fn assert_the_same(model: &Model, settings: Settings, cases: &[(usize, Sharding)], packing: Option<usize>) {
     let lines = uneven();
     let settings = Settings { clip_norm: median_norm(model, &settings), ..settings };
     let start = tensors(&mut Engine::new(model.clone(), settings.clone(), Box::new(Alone)).unwrap());
@@ -32,7 +33,7 @@ fn assert_the_same(model: &Model, settings: Settings, cases: &[(usize, Sharding)
     assert!((1..20).contains(&clipped) && displacement > 1e-4, "{clipped} clipped, {displacement}");
     let mut seen = BTreeMap::new();
     for &(world, sharding) in cases {
-        let settings = Settings { sharding, ..settings.clone() };
+        let settings = Settings { sharding, packing, ..settings.clone() };
         let (reports, tensors) = trained(model, &settings, world, &lines);
         for (report, expected) in reports.iter().zip(&expected) {
             let case = format!("{world} × {sharding:?}: {report:?} is not {expected:?}");
@@ -56,18 +57,28 @@ fn everywhere() -> Vec<(usize, Sharding)> {
 
 #[test]
 fn full_training_is_the_same_however_it_is_divided() {
-    assert_the_same(&model("qwen3", true), settings(Method::Full), &everywhere());
+    assert_the_same(&model("qwen3", true), settings(Method::Full), &everywhere(), None);
 }
 
 #[test]
 fn adapters_with_dropout_are_the_same_however_they_are_divided() {
-    assert_the_same(&model("qwen2", false), settings(lora(0.1)), &everywhere());
+    assert_the_same(&model("qwen2", false), settings(lora(0.1)), &everywhere(), None);
 }
 
 #[test]
 fn a_model_with_biases_and_a_head_of_its_own_is_the_same_however_it_is_divided() {
     let cases = [(2, Sharding::Zero1), (2, Sharding::Zero3)];
-    assert_the_same(&model("qwen2", false), settings(Method::Full), &cases);
+    assert_the_same(&model("qwen2", false), settings(Method::Full), &cases, None);
+}
+
+/// One rank has all three lines in one sequence; of two, one has two of them.
+const TOGETHER: Option<usize> = Some(470);
+
+#[test]
+fn lines_that_share_a_sequence_learn_what_they_learn_alone() {
+    let cases = [(1, Sharding::None), (2, Sharding::Zero3)];
+    assert_the_same(&model("qwen3", true), settings(Method::Full), &cases, TOGETHER);
+    assert_the_same(&model("qwen2", false), settings(lora(0.1)), &cases, TOGETHER);
 }
 
 /// With N ranks of a model of Ψ values, of which the largest unit has u: the table of `ZeRO` (arXiv 1910.02054), with f32 weights.
