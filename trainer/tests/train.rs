@@ -30,6 +30,17 @@ fn losses(place: &Place, out: &str) -> Vec<f64> {
 }
 
 #[test]
+fn what_does_not_fit_into_memory_is_refused_before_a_step_with_what_is_needed() {
+    let place = Place::new(4);
+    for command in ["train", "check"] {
+        let output = place.command(command, "out", &plan(&lora(), 2)).args(["--memory", "1Mi"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+        assert!(said(&output).contains("and has 1.0 MiB"), "{}", said(&output));
+    }
+    assert!(!place.path("out").join("losses.jsonl").exists(), "nothing was begun");
+}
+
+#[test]
 fn a_lora_ends_in_an_adapter_and_a_merged_model_and_run_again_changes_nothing() {
     let place = Place::new(10);
     let plan = plan(&lora(), 4);

@@ -7,7 +7,7 @@ use clap::Args;
 use super::failure::{Failure, print};
 use super::logs;
 use super::request::{TrainingArgs, ranks};
-use crate::training::{Bytes, Display, Report, available_memory, check, readable};
+use crate::training::{Bytes, Display, Report, check, readable};
 
 pub(super) const EXAMPLES: &str = "Examples:
   Before the training itself, with the same flags:
@@ -22,8 +22,6 @@ On CPUs only, so far: it says nothing about kernels of a GPU.";
 const COLOUR: [&str; 2] = ["\u{1b}[1;32m", "\u{1b}[0m"];
 /// The same where there are no colours.
 const BRACKETS: [&str; 2] = ["⟦", "⟧"];
-/// How many ranks share the machine, as torchrun and `launch` say it.
-const SHARING: &str = "LOCAL_WORLD_SIZE";
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -36,10 +34,9 @@ pub(super) fn run(arguments: &CheckArgs) -> Result<(), Failure> {
     logs::start(Display::detect().bars());
     let request = arguments.training.request()?;
     let (place, ranks) = ranks()?;
-    let sharing = std::env::var(SHARING).ok().and_then(|count| count.parse().ok()).unwrap_or(1);
     let failed =
         |error: crate::training::TrainingError| Failure { code: error.exit_code(), message: error.to_string() };
-    let report = check(&request.places, &request.plan, ranks, available_memory(sharing)).map_err(failed)?;
+    let report = check(&request.places, &request.plan, ranks, request.memory).map_err(failed)?;
     if place.rank != 0 {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use sera_crds::contract::{ExitCode, TrainingPlan};
 
 use super::failure::Failure;
 use crate::ranks::{Collective, Options, Place, RankError, join};
-use crate::training::{Places, Request};
+use crate::training::{Places, Request, available_memory};
 
 #[derive(Debug, Args)]
 pub(super) struct TrainingArgs {
@@ -45,6 +45,9 @@ pub(super) struct TrainingArgs {
     /// How many steps may be left out because their gradients are no numbers
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_skipped: u32,
+    /// What a rank may use of the memory, such as 80Gi [default: the machine's or its container's, divided among the ranks there]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
     /// Where tokens are kept for the next start [default: cache in --out]
     #[arg(long, env = "SERA_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -66,8 +69,22 @@ impl TrainingArgs {
             eval_every: self.eval_every,
             checkpoint_steps: self.checkpoint_steps,
             skipped: self.max_skipped,
+            memory: self.memory.or_else(|| available_memory(sharing())),
         })
     }
+}
+
+/// A number of bytes, as Kubernetes writes them: `80Gi`, `512Mi`, `1073741824`.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 5] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("", 0)];
+    let unit = UNITS.into_iter().find_map(|(unit, power)| Some((text.strip_suffix(unit)?, power)));
+    let parsed = unit.and_then(|(number, power)| number.parse::<u64>().ok()?.checked_mul(1 << power));
+    parsed.ok_or_else(|| "give a whole number of bytes, or of Ki, Mi, Gi or Ti, such as 80Gi".to_owned())
+}
+
+/// How many ranks share the machine, as torchrun and `launch` say it.
+fn sharing() -> u64 {
+    std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
 /// The plan; YAML has JSON in it.
@@ -115,6 +132,15 @@ mod tests {
         assert_eq!(plan(None, Some(yaml)).unwrap(), plan(None, Some(json)).unwrap());
         assert_eq!(plan(None, Some("method: {full: {}}")).unwrap().peak_learning_rate().as_str(), "1e-5");
         assert_eq!(plan(None, None).unwrap(), TrainingPlan::default());
+    }
+
+    #[test]
+    fn memory_is_given_as_kubernetes_writes_it() {
+        let sizes = ["80Gi", "512Mi", "4Ki", "1Ti", "123"].map(bytes);
+        assert_eq!(sizes, [Ok(80 << 30), Ok(512 << 20), Ok(4096), Ok(1 << 40), Ok(123)]);
+        for wrong in ["80GB", "Gi", "1.5Gi", "-1", "99999999999Ti"] {
+            assert!(bytes(wrong).unwrap_err().contains("80Gi"), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use sera_crds::contract::TrainingPlan;
 
 use super::error::TrainingError;
 use super::inputs::{Inputs, Places};
-use super::memory::{Bytes, Need, readable};
-use super::plan as plans;
+use super::memory::Bytes;
+use super::{fit, plan as plans};
 use crate::data::{Order, Renderer};
 use crate::engine::{Engine, Evaluation, Line};
 use crate::ranks::Collective;
@@ -56,26 +56,7 @@ pub fn check(
     let inputs = Inputs::read(places, plan, &device)?;
     let order = Order::new(inputs.train.lines.len(), plan.global_batch, plan.epochs, plan.seed)?;
     let world = ranks.world();
-    let need = Need {
-        config: inputs.student.config(),
-        method: &plan.method,
-        sharding: plan.sharding,
-        world: world as u64,
-        width: settings.compute.size_in_bytes() as u64,
-        tokens: longest_sequence(&inputs.train.lines, settings.packing),
-        offload: plan.offload && !device.is_cpu(),
-    };
-    let bytes = need.bytes();
-    if let Some(available) = available.filter(|available| bytes.total() > *available) {
-        let fitting = need.what_would_fit(available);
-        let fitting = if fitting.is_empty() {
-            "no single change would make it fit: take a smaller student or a larger machine".to_owned()
-        } else {
-            format!("it would fit with one of: {}", fitting.join(", "))
-        };
-        let (needed, available) = (readable(bytes.total()), readable(available));
-        return Err(TrainingError::Memory { needed, available, fitting });
-    }
+    let bytes = fit::into_memory(&inputs, plan, &settings, &device, world, available)?;
     // Decay would move a tensor that no gradient reaches, and dropout would make the two losses differ.
     settings.optimizer.weight_decay = 0.0;
     let model = inputs.student.model(inputs.student.dtype(), &device, false)?;
@@ -91,13 +72,6 @@ pub fn check(
         return Ok(Report { steps: order.steps(), bytes, available, trained, tried, losses, inputs });
     }
     Err(TrainingError::NotLower { rate, line: tried, before: losses.0, after: losses.1 })
-}
-
-/// The most tokens that go through the model at once: the longest line's, or what lines that share a sequence may come to.
-fn longest_sequence(lines: &[Line], packing: Option<usize>) -> u64 {
-    let lengths = || lines.iter().map(|line| line.ids.len() as u64);
-    let longest = lengths().max().unwrap_or_default();
-    packing.map_or(longest, |most| longest.max(lengths().sum::<u64>().min(most as u64)))
 }
 
 /// Takes steps, and looks at which tensors moved and what became of the loss.

@@ -98,7 +98,7 @@ pub enum TrainingError {
         /// How many there are.
         total: u32,
     },
-    /// The check found that it would not fit.
+    /// It would not fit into memory.
     #[error("a rank needs {needed} and has {available}; {fitting}")]
     Memory {
         /// What it needs.

@@ -5,6 +5,7 @@ mod beside;
 mod check;
 mod display;
 mod error;
+mod fit;
 mod inputs;
 mod losses;
 mod machine;

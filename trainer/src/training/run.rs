@@ -15,7 +15,7 @@ use super::losses::{Losses, Point};
 use super::meter::Meter;
 use super::publish::{self, Published};
 use super::watch::Watch;
-use super::{plan as plans, resume};
+use super::{fit, plan as plans, resume};
 use crate::checkpoint::{Checkpoints, Moment, Sums};
 use crate::data::{Order, share};
 use crate::durable;
@@ -47,6 +47,8 @@ pub struct Request {
     pub checkpoint_steps: Option<u32>,
     /// How many steps may be left out because their gradients are no numbers.
     pub skipped: u32,
+    /// What this rank may use of the memory, in bytes; none where nobody knows.
+    pub memory: Option<u64>,
 }
 
 /// How a training shows itself and how it is told to stop.
@@ -91,6 +93,7 @@ pub fn run(request: &Request, ranks: Box<dyn Collective>, around: &Around) -> Re
     let inputs = Inputs::read(&request.places, &request.plan, &device)?;
     let order =
         Order::new(inputs.train.lines.len(), request.plan.global_batch, request.plan.epochs, request.plan.seed)?;
+    fit::into_memory(&inputs, &request.plan, &settings, &device, ranks.world(), request.memory)?;
     let steps = order.steps();
     tracing::info!(
         lines = inputs.train.lines.len(),

@@ -1,0 +1,59 @@
+//! Whether a training fits into a rank's memory: asked before any weight is read, since the longest line may come hours after the first step.
+
+use candle_core::Device;
+use sera_crds::contract::TrainingPlan;
+
+use super::error::TrainingError;
+use super::inputs::Inputs;
+use super::memory::{Bytes, Need, readable};
+use crate::engine::{Line, Settings};
+
+/// What a rank of `world` needs; where that is more than the `available` bytes, an error that says what would fit.
+pub(super) fn into_memory(
+    inputs: &Inputs,
+    plan: &TrainingPlan,
+    settings: &Settings,
+    device: &Device,
+    world: usize,
+    available: Option<u64>,
+) -> Result<Bytes, TrainingError> {
+    let need = Need {
+        config: inputs.student.config(),
+        method: &plan.method,
+        sharding: plan.sharding,
+        world: world as u64,
+        width: settings.compute.size_in_bytes() as u64,
+        tokens: longest_sequence(&inputs.train.lines, settings.packing),
+        offload: plan.offload && !device.is_cpu(),
+    };
+    let bytes = need.bytes();
+    let Some(available) = available.filter(|available| bytes.total() > *available) else { return Ok(bytes) };
+    let fitting = need.what_would_fit(available);
+    let fitting = if fitting.is_empty() {
+        "no single change would make it fit: take a smaller student or a larger machine".to_owned()
+    } else {
+        format!("it would fit with one of: {}", fitting.join(", "))
+    };
+    let (needed, available) = (readable(bytes.total()), readable(available));
+    Err(TrainingError::Memory { needed, available, fitting })
+}
+
+/// The most tokens that go through the model at once: the longest line's, or what lines that share a sequence may come to.
+fn longest_sequence(lines: &[Line], packing: Option<usize>) -> u64 {
+    let lengths = || lines.iter().map(|line| line.ids.len() as u64);
+    let longest = lengths().max().unwrap_or_default();
+    packing.map_or(longest, |most| longest.max(lengths().sum::<u64>().min(most as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_share_a_sequence_need_the_memory_of_the_sequence() {
+        let line = |length| Line { id: String::new(), ids: vec![0; length], loss: vec![true; length] };
+        let lines = [line(10), line(30), line(20)];
+        let tokens = [None, Some(16), Some(40), Some(100)].map(|packing| longest_sequence(&lines, packing));
+        assert_eq!(tokens, [30, 30, 40, 60], "a line that is too long for it has a sequence to itself");
+    }
+}
