@@ -1,4 +1,4 @@
-//! Our rendering and our tokens against those of Hugging Face transformers, as `oracle/render.py` wrote them down.
+//! Our rendering and our tokens against those of Hugging Face transformers, as `oracle/render.py` and `oracle/draw.py` wrote them down.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +30,21 @@ struct Case {
     variables: BTreeMap<String, Value>,
 }
 
+/// A conversation that was drawn at random, and what became of it.
+#[derive(Deserialize)]
+struct Drawn {
+    messages: Vec<Value>,
+    tools: Option<Vec<Value>>,
+    #[serde(default)]
+    generation_prompt: bool,
+    #[serde(default)]
+    variables: BTreeMap<String, Value>,
+    /// The sha256 of the text.
+    text: String,
+    /// Qwen3's tokens.
+    tokens: ExpectedTokens,
+}
+
 #[derive(Deserialize)]
 struct Expected {
     text: String,
@@ -51,12 +66,36 @@ fn read<T: for<'a> Deserialize<'a>>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(folder("oracle").join(name)).unwrap()).unwrap()
 }
 
-fn conversation(case: &Case) -> Conversation {
-    let mut conversation = Conversation::new(&case.messages);
-    if let Some(tools) = &case.tools {
+fn conversation(messages: &[Value], tools: Option<&[Value]>, variables: &BTreeMap<String, Value>) -> Conversation {
+    let mut conversation = Conversation::new(messages);
+    if let Some(tools) = tools {
         conversation = conversation.with_tools(tools);
     }
-    case.variables.iter().fold(conversation, |conversation, (name, value)| conversation.with_variable(name, value))
+    variables.iter().fold(conversation, |conversation, (name, value)| conversation.with_variable(name, value))
+}
+
+fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The texts of the conversations that were drawn, each the bytes that transformers renders, with what is expected of its tokens.
+fn drawn() -> Vec<(String, ExpectedTokens)> {
+    let source = std::fs::read_to_string(folder("oracle/templates/qwen3.jinja")).unwrap();
+    let template = ChatTemplate::new(&source, None, &BTreeMap::new()).unwrap();
+    let lines = std::fs::read_to_string(folder("oracle/drawn.jsonl")).unwrap();
+    let rendered = lines.split_terminator('\n').enumerate().map(|(number, line)| {
+        let drawn: Drawn = serde_json::from_str(line).unwrap();
+        let conversation = conversation(&drawn.messages, drawn.tools.as_deref(), &drawn.variables);
+        let text = template.render(&conversation, drawn.generation_prompt).unwrap();
+        assert_eq!(sha256(&text), drawn.text, "conversation {number} is rendered otherwise:\n{text}");
+        (text, drawn.tokens)
+    });
+    rendered.collect()
+}
+
+#[test]
+fn hundreds_of_conversations_drawn_at_random_are_rendered_to_the_bytes_that_transformers_renders() {
+    assert_eq!(drawn().len(), 240);
 }
 
 #[test]
@@ -68,7 +107,9 @@ fn every_case_is_rendered_to_the_bytes_that_transformers_renders() {
     for case in cases {
         let source = std::fs::read_to_string(folder("oracle/templates").join(&case.template)).unwrap();
         let template = ChatTemplate::new(&source, None, &tokens).unwrap();
-        let text = template.render(&conversation(&case), case.generation_prompt).unwrap();
+        let text = template
+            .render(&conversation(&case.messages, case.tools.as_deref(), &case.variables), case.generation_prompt)
+            .unwrap();
         assert_eq!(text, expected[&case.name].text, "{}", case.name);
     }
 }
@@ -77,9 +118,7 @@ fn assert_tokens(chat: &Chat, tokenizer: &str) {
     for (name, Expected { text, tokens }) in read::<BTreeMap<String, Expected>>("expected.json") {
         let ids = chat.encode(&text).unwrap();
         assert_eq!(ids.len(), tokens[tokenizer].count, "{name}");
-        let digest = Sha256::digest(serde_json::to_vec(&ids).unwrap());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digest, tokens[tokenizer].sha256, "{name}");
+        assert_eq!(sha256(serde_json::to_vec(&ids).unwrap()), tokens[tokenizer].sha256, "{name}");
         assert_eq!(chat.count(&text).unwrap(), ids.len(), "{name}");
     }
 }
@@ -95,6 +134,10 @@ fn qwen3s_own_tokenizer_agrees_with_transformers_too_and_carries_the_template_of
     let chat = Chat::load(&models).unwrap();
     assert_tokens(&chat, "qwen3");
     let template = std::fs::read(folder("oracle/templates/qwen3.jinja")).unwrap();
-    let digest: String = Sha256::digest(template).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(chat.template_sha256(), digest);
+    assert_eq!(chat.template_sha256(), sha256(template));
+    for (number, (text, expected)) in drawn().into_iter().enumerate() {
+        let ids = chat.encode(&text).unwrap();
+        assert_eq!(ids.len(), expected.count, "conversation {number}:\n{text}");
+        assert_eq!(sha256(serde_json::to_vec(&ids).unwrap()), expected.sha256, "conversation {number}:\n{text}");
+    }
 }
