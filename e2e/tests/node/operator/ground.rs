@@ -73,6 +73,23 @@ impl Ground {
         self.git.url(REPOSITORY)
     }
 
+    /// Serves one more repository, with these files in it, and returns its URL.
+    pub(super) async fn serve(&self, repository: &str, files: &[(&str, Vec<u8>)]) -> Result<String> {
+        let work = self.folder.path().join(repository.replace('/', "-"));
+        let bare = self.folder.path().join("served").join(repository);
+        for folder in [&work, &bare] {
+            tokio::fs::create_dir_all(folder).await?;
+        }
+        git(&work, &["init", "--quiet", "--initial-branch=main"], None).await?;
+        for (name, content) in files {
+            tokio::fs::write(work.join(name), content).await?;
+        }
+        git(&work, &["add", "--all"], None).await?;
+        git(&work, &["commit", "--quiet", "--message", "files"], None).await?;
+        git(&bare, &["clone", "--quiet", "--bare", &work.display().to_string(), "."], None).await?;
+        Ok(self.git.url(repository))
+    }
+
     /// What `git` says of the repository.
     pub(super) async fn git(&self, arguments: &[&str]) -> Result<String> {
         git(&self.folder.path().join("served").join(REPOSITORY), arguments, None).await

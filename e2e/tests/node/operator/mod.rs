@@ -7,6 +7,7 @@ mod killed;
 mod repair;
 mod run;
 mod snapshot;
+mod student;
 mod training;
 
 use crate::house::Test;

@@ -1,23 +1,32 @@
-//! A run from a repository to a model: real weights, two ranks, on the node's processors.
+//! A run from a repository to a model: real weights, two ranks, on the node's processors; and the same model whatever befalls its training.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use sera_crds::SpecializationRun;
 use sera_crds::conditions::ConditionType;
+use sera_crds::run::{Phase, RunStatus};
 use sera_crds::values::Stage;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::ground::{Ground, is_true, status};
+use super::ground::{Ground, is_true, made_for, status};
+use super::killed::kill_operators;
+use super::student::{STUDENT, lay_student};
 use crate::house::{Company, Space, Test, tests};
 
-pub(crate) const TESTS: &[Test] = tests![Company::Alone; a_run_trains_its_student_and_is_ready];
+pub(crate) const TESTS: &[Test] = tests![Company::Alone;
+    a_run_trains_its_student_and_is_ready,
+    whatever_befalls_a_training_the_model_is_the_same,
+];
 
 /// How long a training may take: each rank has one line of some 1,400 tokens, and a processor goes through about twenty of them in a second.
 const TRAINING: Duration = Duration::from_mins(10);
 
-async fn a_run_trains_its_student_and_is_ready(space: Space) -> Result<()> {
-    let ground = Ground::lay(space).await?.patient(TRAINING);
-    let changes = json!({
+/// A run of two trajectories, which fill one step of an epoch, with `training` merged over how they are trained.
+fn changes(training: Value) -> Value {
+    let mut changes = json!({
         "source": {"commits": {"count": 1}},
         "generation": {
             "acceptedTrajectories": 2, "batchSize": 4, "shardSize": 2, "parallelBatches": 1, "maxSamples": 40, "budget": null,
@@ -26,11 +35,19 @@ async fn a_run_trains_its_student_and_is_ready(space: Space) -> Result<()> {
         "dataset": {"contextLength": 1536, "minKeptRatio": "0", "evalFraction": "0", "firstRolloutShare": "0.5"},
         "training": {
             "method": {"lora": {"rank": 4, "alpha": 8, "targetModules": ["q_proj", "v_proj"]}},
-            "epochs": 1, "globalBatch": 2, "ranksPerNode": 2, "learningRate": "2e-4",
+            "epochs": 1, "globalBatch": 2, "learningRate": "2e-4",
         },
         "evaluation": {"enabled": false},
     });
-    ground.apply_run("billing", changes).await?;
+    if let (Some(fields), Value::Object(others)) = (changes["training"].as_object_mut(), training) {
+        fields.extend(others);
+    }
+    changes
+}
+
+async fn a_run_trains_its_student_and_is_ready(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?.patient(TRAINING);
+    ground.apply_run("billing", changes(json!({"ranksPerNode": 2}))).await?;
     let run = ground.until("billing", |status| is_true(status, ConditionType::Ready)).await?;
     let said = status(&run)?;
     ensure!(said.locked_stages.contains(&Stage::Training), "{:?}", said.locked_stages);
@@ -38,13 +55,8 @@ async fn a_run_trains_its_student_and_is_ready(space: Space) -> Result<()> {
     ensure!(training.step == training.total_steps && training.total_steps > 0, "{training:?}");
     ensure!(training.loss.is_some() && training.attempt == 1, "{training:?}");
     let model = said.artifacts.as_ref().and_then(|artifacts| artifacts.model.clone()).context("no model")?;
-    let uid = run.metadata.uid.as_deref().context("no uid")?;
-    let script = format!(
-        "cd /mnt/store/runs/{}/billing/{uid}
-         sha256sum model/manifest.json
-         ls model adapter checkpoints/a1",
-        ground.space.namespace
-    );
+    let script =
+        format!("cd {}\nsha256sum model/manifest.json\nls model adapter checkpoints/a1", folder(&ground, &run)?);
     let seen = ground.in_store("look", &script).await?;
     ensure!(seen.contains(&model.sha256.to_string()), "the manifest's digest is another one: {seen}");
     for expected in ["model.safetensors", "tokenizer.json", "chat_template.jinja", "adapter_model.safetensors", "step-"]
@@ -54,4 +66,117 @@ async fn a_run_trains_its_student_and_is_ready(space: Space) -> Result<()> {
     let events = ground.events_about("billing").await?;
     ensure!(events.contains("TrainingSucceeded"), "no Event TrainingSucceeded among {events:?}");
     Ok(())
+}
+
+/// How often the two lines are seen: long enough for all that happens to the training.
+const EPOCHS: u32 = 16;
+
+/// Two pods of one rank each, which fit on a node of two processors, and a checkpoint after almost every step.
+fn small(learning_rate: &str) -> Value {
+    let mut changes = changes(json!({
+        "student": {"uri": STUDENT}, "epochs": EPOCHS, "nodes": 2, "learningRate": learning_rate, "checkpointEvery": "1s",
+    }));
+    changes["pods"] = json!({"train": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}}});
+    changes
+}
+
+async fn whatever_befalls_a_training_the_model_is_the_same(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?.patient(TRAINING);
+    lay_student(&ground).await?;
+    ground.apply_run("quiet", small("1e-3")).await?;
+    let quiet = ground.until("quiet", |status| is_true(status, ConditionType::Ready)).await?;
+    // Its learning rate is another one until its owner thinks better of it.
+    ground.apply_run("shaken", small("5e-3")).await?;
+    ground.until("shaken", |status| is_true(status, ConditionType::Snapshotted)).await?;
+    ground.change_run("shaken", json!({"training": {"learningRate": "1e-3"}})).await?;
+
+    trains_on(&ground, 2, 1).await?;
+    refuses_another_learning_rate(&ground).await?;
+    kill_a_rank(&ground).await?;
+    trains_on(&ground, 4, 2).await?;
+    delete_a_pod(&ground).await?;
+    trains_on(&ground, 6, 3).await?;
+    kill_operators(&ground, true).await?;
+    ground.change_run("shaken", json!({"suspend": true})).await?;
+    ground.until("shaken", |status| status.phase == Some(Phase::Suspended)).await?;
+    frees_its_pods(&ground).await?;
+    ground.change_run("shaken", json!({"suspend": false})).await?;
+    let shaken = ground.until("shaken", |status| is_true(status, ConditionType::Ready)).await?;
+
+    let training = status(&shaken)?.training.as_ref().context("no word on the training")?;
+    ensure!((training.step, training.total_steps, training.attempt) == (EPOCHS, EPOCHS, 4), "{training:?}");
+    let digests = "sha256sum model/model.safetensors adapter/adapter_model.safetensors";
+    let script = format!("cd {}\n{digests}\ncd {}\n{digests}", folder(&ground, &quiet)?, folder(&ground, &shaken)?);
+    let seen = ground.in_store("look", &script).await?;
+    let lines: Vec<&str> = seen.lines().collect();
+    ensure!(lines.len() == 4 && lines[..2] == lines[2..], "undisturbed, and then shaken:\n{seen}");
+    Ok(())
+}
+
+/// The run's folder, where a pod has the store mounted.
+fn folder(ground: &Ground, run: &SpecializationRun) -> Result<String> {
+    let (Some(name), Some(uid)) = (&run.metadata.name, &run.metadata.uid) else { bail!("a run without a name") };
+    Ok(format!("/mnt/store/runs/{}/{name}/{uid}", ground.space.namespace))
+}
+
+/// Waits until the shaken run's training has taken so many steps, in an attempt not before this one.
+async fn trains_on(ground: &Ground, step: u32, attempt: u32) -> Result<()> {
+    let does = move |status: &RunStatus| {
+        status.training.as_ref().is_some_and(|training| training.step >= step && training.attempt >= attempt)
+    };
+    let run = ground.until("shaken", does).await?;
+    ensure!(!is_true(status(&run)?, ConditionType::Ready), "it was through before all had happened to it");
+    Ok(())
+}
+
+async fn refuses_another_learning_rate(ground: &Ground) -> Result<()> {
+    let Err(refusal) = ground.change_run("shaken", json!({"training": {"learningRate": "5e-3"}})).await else {
+        bail!("the learning rate was changed while it was trained with");
+    };
+    ensure!(format!("{refusal:#}").contains("training"), "{refusal:#}");
+    Ok(())
+}
+
+/// Kills a rank's process without a warning. A cluster of ours runs on this machine, so its processes are seen here.
+async fn kill_a_rank(ground: &Ground) -> Result<()> {
+    let pod = a_pod_of_the_gang(ground).await?;
+    // A pod of an indexed Job is called as its Job and index say, and then something of its own.
+    let (host, _) = pod.rsplit_once('-').context("a pod of the gang without an index")?;
+    let host = format!("HOSTNAME={host}");
+    for process in std::fs::read_dir("/proc")?.filter_map(Result::ok) {
+        let read = |file: &str| std::fs::read(process.path().join(file)).unwrap_or_default();
+        let environment = read("environ");
+        let mut variables = environment.split(|byte| *byte == 0);
+        let is_rank = read("cmdline").split(|byte| *byte == 0).any(|word| word == b"train")
+            && variables.clone().any(|variable| variable.starts_with(b"RANK="));
+        if is_rank && variables.any(|variable| variable == host.as_bytes()) {
+            let number = process.file_name().to_string_lossy().parse()?;
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), nix::sys::signal::Signal::SIGKILL)?;
+            return Ok(());
+        }
+    }
+    bail!("no process of a rank was found for pod {pod}");
+}
+
+async fn delete_a_pod(ground: &Ground) -> Result<()> {
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    ground.space.api::<Pod>().delete(&a_pod_of_the_gang(ground).await?, &now).await?;
+    Ok(())
+}
+
+/// Waits until no pod of the gang is there any more.
+async fn frees_its_pods(ground: &Ground) -> Result<()> {
+    for _ in 0..300 {
+        if a_pod_of_the_gang(ground).await.is_err() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!("the gang of a suspended run still has a pod");
+}
+
+async fn a_pod_of_the_gang(ground: &Ground) -> Result<String> {
+    let pods = ground.space.api::<Pod>().list(&made_for(Stage::Training)).await?;
+    let running = pods.items.into_iter().filter(|pod| crate::house::phase(Some(pod)) == "Running");
+    running.filter_map(|pod| pod.metadata.name).next_back().context("the gang has no pod")
 }
