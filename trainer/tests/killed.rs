@@ -1,4 +1,5 @@
-//! A training is killed at random moments, what it wrote last is torn now and then, and it always goes on, to the same weights to the bit.
+//! A training is killed at random moments, what it wrote last is torn now and then, or there is no room for its next checkpoint, and it always goes on,
+//! to the same weights to the bit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
@@ -114,5 +115,48 @@ fn killed_at_random_moments_it_always_goes_on_to_the_same_weights() {
     let output = pair.command("out").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert!(torn > 5 && passed_over > 0 && went_on > 10, "torn {torn}, passed over {passed_over}, went on {went_on}");
+    pair.compare();
+}
+
+/// The largest file that may be written, in blocks of 512 bytes: room for all but a checkpoint's part.
+const ROOM: u32 = 16;
+
+/// The command in a shell that leaves no file more room than that; a write beyond it fails as on a disk that is full.
+fn without_room(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {ROOM}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+#[test]
+fn without_room_for_a_checkpoint_it_ends_in_words_and_goes_on_from_the_last_one_when_there_is_some() {
+    let place = Place::new(12);
+    let pair = Pair { place: &place, plan: plan(&lora(), 8) };
+    assert!(pair.command("undisturbed").output().unwrap().status.success());
+    let mut child = pair.command("out").spawn().unwrap();
+    while newest(&place.path("out/checkpoints")).is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let checkpoints = place.path("out/checkpoints");
+    let before = newest(&checkpoints).unwrap();
+
+    let output = without_room(&pair.command("out")).output().unwrap();
+    assert_eq!(output.status.code(), Some(11), "{}", said(&output));
+    let said = said(&output);
+    assert!(said.contains("cannot be written: File too large") && said.contains("step-"), "{said}");
+    assert!(said.contains("those that are complete are untouched"), "{said}");
+    assert_eq!(newest(&checkpoints), Some(before), "what there was is there, and nothing half-written beside it");
+
+    let output = pair.command("out").output().unwrap();
+    assert!(output.status.success(), "{}", fixture::said(&output));
     pair.compare();
 }
