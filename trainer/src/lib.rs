@@ -9,6 +9,7 @@ mod durable;
 pub mod engine;
 pub mod files;
 pub mod generate;
+pub mod inference;
 pub mod model;
 pub mod ops;
 pub mod optim;

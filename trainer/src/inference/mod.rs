@@ -1,0 +1,12 @@
+//! Inference on processors for many sequences at once: a cache of keys and values in blocks that sequences share, a scheduler that lets requests join
+//! and leave at every step, and a forward pass of its own, which keeps no gradients. What requests and answers look like on the wire is not known here.
+
+mod attention;
+mod blocks;
+mod forward;
+mod matrix;
+mod simd;
+mod weights;
+
+pub use attention::block_bytes;
+pub use weights::Weights;
