@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use sha2::{Digest, Sha256};
 
 /// Tokens a block: small enough that little of a shared beginning is lost at its end, large enough that tables stay short.
-pub(super) const BLOCK: usize = 16;
+pub const BLOCK: usize = 16;
 
 /// A block's place in the cache.
 pub(super) type BlockId = u32;

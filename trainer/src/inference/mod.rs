@@ -3,10 +3,20 @@
 
 mod attention;
 mod blocks;
+mod engine;
 mod forward;
 mod matrix;
+mod reader;
+mod sampling;
+mod scheduler;
+mod sequence;
 mod simd;
 mod weights;
 
 pub use attention::block_bytes;
+pub use blocks::BLOCK;
+pub use engine::{Engine, EngineError, EngineSettings, EngineState, RefusedPrompt};
+pub use reader::Reader;
+pub use sampling::Sampling;
+pub use sequence::{Ending, Event, Prompt};
 pub use weights::Weights;
