@@ -33,7 +33,7 @@ struct Block {
 /// All blocks of a cache.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    blocks: Vec<Block>,
+    all: Vec<Block>,
     /// Unused and without a name.
     free: Vec<BlockId>,
     /// Unused, and still to be found by their names, in the order in which they fell idle.
@@ -46,8 +46,8 @@ pub(super) struct Blocks {
 impl Blocks {
     /// So many blocks, all free.
     pub(super) fn new(count: u32) -> Self {
-        let (blocks, free) = (vec![Block::default(); count as usize], (0..count).rev().collect());
-        Self { blocks, free, idle: BTreeMap::new(), named: HashMap::new(), clock: 0, evicted: 0 }
+        let (all, free) = (vec![Block::default(); count as usize], (0..count).rev().collect());
+        Self { all, free, idle: BTreeMap::new(), named: HashMap::new(), clock: 0, evicted: 0 }
     }
 
     /// How many can be taken.
@@ -57,7 +57,7 @@ impl Blocks {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.blocks.len()
+        self.all.len()
     }
 
     /// How many lost their name to make room.
@@ -121,7 +121,7 @@ impl Blocks {
     }
 
     fn block(&mut self, id: BlockId) -> &mut Block {
-        &mut self.blocks[id as usize]
+        &mut self.all[id as usize]
     }
 }
 
@@ -192,13 +192,12 @@ mod tests {
             let mut content: HashMap<BlockId, u8> = HashMap::new();
             for deed in deeds {
                 match deed {
-                    Deed::Take => match blocks.take() {
-                        Some(id) => {
-                            prop_assert!(!held.contains(&id), "block {id} was in use");
-                            content.remove(&id);
-                            held.push(id);
-                        }
-                        None => prop_assert_eq!(held.iter().collect::<std::collections::HashSet<_>>().len(), 6),
+                    Deed::Take => if let Some(id) = blocks.take() {
+                        prop_assert!(!held.contains(&id), "block {id} was in use");
+                        content.remove(&id);
+                        held.push(id);
+                    } else {
+                        prop_assert_eq!(held.iter().collect::<std::collections::HashSet<_>>().len(), 6);
                     },
                     Deed::Share(number) => if let Some(id) = blocks.share(&named(number)) {
                         prop_assert_eq!(content.get(&id), Some(&number), "block {} has other tokens", id);

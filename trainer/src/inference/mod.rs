@@ -11,6 +11,7 @@ mod sampling;
 mod scheduler;
 mod sequence;
 mod simd;
+mod source;
 mod weights;
 
 pub use attention::block_bytes;
@@ -18,5 +19,7 @@ pub use blocks::BLOCK;
 pub use engine::{Engine, EngineError, EngineSettings, EngineState, RefusedPrompt};
 pub use reader::Reader;
 pub use sampling::Sampling;
+pub(crate) use sampling::most_likely;
 pub use sequence::{Ending, Event, Prompt};
+pub use source::{Source, SourceError};
 pub use weights::Weights;

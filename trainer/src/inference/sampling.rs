@@ -35,17 +35,14 @@ impl Sampler {
 
     /// The next token; none where the logits have a value that is no number.
     pub(super) fn choose(&mut self, logits: &[f32]) -> Option<u32> {
-        if logits.iter().any(|value| !value.is_finite()) {
-            return None;
-        }
         let greatest = most_likely(logits)?;
         if self.sampling.temperature <= 0.0 {
-            return Some(greatest.0);
+            return Some(greatest);
         }
         // 53 bits, as many as an f64 tells apart between 0 and 1.
         #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
         let drawn = (self.stream.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-        let shares = shares(logits, greatest.1, self.sampling.temperature);
+        let shares = shares(logits, logits[greatest as usize], self.sampling.temperature);
         if self.sampling.top_p >= 1.0 {
             return pick((0..).zip(shares.iter().copied()), shares.iter().sum(), drawn);
         }
@@ -54,10 +51,13 @@ impl Sampler {
     }
 }
 
-/// The place and the value of the greatest, the first of equals as in torch.
-fn most_likely(logits: &[f32]) -> Option<(u32, f32)> {
+/// The place of the greatest value, the first of equals as in torch; none where there is a value that is no number.
+pub(crate) fn most_likely(logits: &[f32]) -> Option<u32> {
+    if logits.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
     let first_greatest = |best: (u32, f32), next: (u32, f32)| if next.1 > best.1 { next } else { best };
-    (0..).zip(logits.iter().copied()).reduce(first_greatest)
+    (0..).zip(logits.iter().copied()).reduce(first_greatest).map(|(place, _)| place)
 }
 
 /// Probabilities of all tokens.
@@ -125,7 +125,8 @@ mod tests {
         assert_ne!(tokens, drawn(Sampling { seed: 8, ..sampling }, 20_000));
         let total: f64 = LOGITS.iter().map(|value| f64::from(*value).exp()).sum();
         for (token, logit) in (0..).zip(LOGITS) {
-            let share = tokens.iter().filter(|drawn| **drawn == token).count() as f64 / 20_000.0;
+            let count = u32::try_from(tokens.iter().filter(|drawn| **drawn == token).count()).unwrap();
+            let share = f64::from(count) / 20_000.0;
             assert!((share - f64::from(logit).exp() / total).abs() < 0.01, "token {token}: {share}");
         }
     }
