@@ -41,6 +41,14 @@ impl Matrix {
         Ok(Self { values, rows, columns })
     }
 
+    /// The bytes that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.values {
+            Values::F32(values) => size_of_val(values.as_slice()) as u64,
+            Values::Bf16(values) => size_of_val(values.as_slice()) as u64,
+        }
+    }
+
     /// A row, widened.
     pub(super) fn row(&self, at: usize, wide: &mut [f32]) {
         match &self.values {

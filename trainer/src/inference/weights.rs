@@ -53,6 +53,12 @@ impl Weights {
         Ok(Self { config: config.clone(), embedding, layers, norm, head })
     }
 
+    /// The bytes that the matrices take.
+    pub fn bytes(&self) -> u64 {
+        let layers = self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.output, &layer.gate_up, &layer.down]);
+        layers.chain([&self.embedding]).chain(&self.head).map(Matrix::bytes).sum()
+    }
+
     /// What the model computes.
     pub fn config(&self) -> &Config {
         &self.config
