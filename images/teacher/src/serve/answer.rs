@@ -182,6 +182,7 @@ impl Watch {
     fn ended(&mut self, outcome: &str, counts: TokenCounts) {
         if !self.ended {
             self.ended = true;
+            tracing::debug!(outcome, ?counts, "answered");
             self.metrics.ended(outcome, counts, self.began.elapsed());
         }
     }

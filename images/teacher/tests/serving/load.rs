@@ -42,6 +42,19 @@ fn too_many_are_refused_for_now_and_hanging_up_makes_room() {
 }
 
 #[test]
+fn a_client_that_leaves_before_its_whole_answer_came_is_not_answered_to_the_end() {
+    let folder = Folder::talker();
+    let server = Server::start(&folder.path(), &[]);
+    let connection = server.send(&asking("Go.", &json!({})));
+    server.wait_until("it is being answered", || server.metric("sera_serving_running") == 1);
+    drop(connection);
+    server.wait_until("it is noticed", || {
+        server.metrics().contains("sera_serving_requests_total{outcome=\"hung_up\"} 1")
+    });
+    server.wait_until("no block is held", || server.metric("sera_serving_cache_blocks_used") == 0);
+}
+
+#[test]
 fn told_to_stop_it_finishes_what_is_under_way() {
     let folder = Folder::talker();
     let mut server = Server::start(&folder.path(), &[]);

@@ -1,6 +1,6 @@
 //! The program as a process; it ends with the value.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -48,18 +48,19 @@ impl Server {
         http::send(&self.address, "POST", "/v1/chat/completions", &request.to_string()).unwrap()
     }
 
+    pub(crate) fn metrics(&self) -> String {
+        self.get("/metrics").body
+    }
+
     /// The value of a line of its metrics.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let text = self.get("/metrics").body;
+        let text = self.metrics();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
     }
 
-    /// A stream whose first piece has been read.
-    pub(crate) fn stream(&self, request: &Value) -> BufReader<TcpStream> {
-        use std::io::Write;
-        let mut request = request.clone();
-        request["stream"] = json!(true);
+    /// A request that was sent, and whose answer nobody has read yet.
+    pub(crate) fn send(&self, request: &Value) -> TcpStream {
         let body = request.to_string();
         let mut connection = TcpStream::connect(&self.address).unwrap();
         let head = format!(
@@ -67,7 +68,14 @@ impl Server {
             body.len()
         );
         connection.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).unwrap();
-        let mut reader = BufReader::new(connection);
+        connection
+    }
+
+    /// A stream whose first piece has been read.
+    pub(crate) fn stream(&self, request: &Value) -> BufReader<TcpStream> {
+        let mut request = request.clone();
+        request["stream"] = json!(true);
+        let mut reader = BufReader::new(self.send(&request));
         let mut line = String::new();
         while !line.starts_with("data: ") {
             line.clear();
