@@ -1,5 +1,5 @@
 //! Supervised fine-tuning of a student: the arithmetic of its model with every gradient written out, the optimizer, and the ranks that share the work;
-//! around them the data, the checkpoints and the loop. How conversations become tokens is `sera-chat`'s.
+//! around them the data, the checkpoints and the loop, and what answers with the model that comes of it. How conversations become tokens is `sera-chat`'s.
 
 pub mod checkpoint;
 pub mod cli;
@@ -9,6 +9,7 @@ mod durable;
 pub mod engine;
 pub mod files;
 pub mod generate;
+pub mod inference;
 pub mod model;
 pub mod ops;
 pub mod optim;

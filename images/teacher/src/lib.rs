@@ -1,6 +1,6 @@
-//! The rehearsal teacher: a deterministic program that speaks the protocol of a model server and makes small real edits, so that the whole pipeline can be
-//! run, measured and broken without a GPU. It is no model and says so in every answer. It knows nothing of who asks: it finds its way with the tools
-//! that it is offered.
+//! Two servers that speak the protocol of a model server. The *rehearsal teacher* is a deterministic program that makes small real edits, so that the
+//! whole pipeline can be run, measured and broken without a GPU: it is no model and says so in every answer. The other one serves a small model with the
+//! trainer's arithmetic. Neither knows who asks.
 
 mod agent;
 mod cache;
@@ -8,6 +8,8 @@ mod change;
 pub mod cli;
 mod code;
 mod draw;
+mod http;
 mod protocol;
+mod serve;
 mod server;
 mod tokens;

@@ -37,7 +37,13 @@ pub struct Chat {
 impl Chat {
     /// Reads the directory of a model.
     pub fn load(folder: &Path) -> Result<Self, ChatError> {
-        let files = files::read(folder)?;
+        Self::load_from(folder, |name| std::fs::read(folder.join(name)))
+    }
+
+    /// Reads what stands for the directory of a model, such as the metadata of a GGUF file: `get` gives its files by their names in such a directory,
+    /// and errors speak of them as files of `folder`.
+    pub fn load_from(folder: &Path, get: impl Fn(&str) -> std::io::Result<Vec<u8>>) -> Result<Self, ChatError> {
+        let files = files::read(folder, &get)?;
         let template = ChatTemplate::new(&files.template, files.tool_use.as_deref(), &files.special_tokens)?;
         let template_sha256 = files::sha256(files.template.as_bytes());
         let encoder = Encoder::new(files.tokenizer);
@@ -93,5 +99,10 @@ impl Chat {
     /// The text of some tokens, special ones included.
     pub fn decode(&self, ids: &[u32]) -> Result<String, ChatError> {
         self.encoder.decode(ids)
+    }
+
+    /// The text of some tokens without the special ones, which stand for what is no text.
+    pub fn decode_text(&self, ids: &[u32]) -> Result<String, ChatError> {
+        self.encoder.decode_text(ids)
     }
 }

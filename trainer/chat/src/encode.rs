@@ -46,6 +46,10 @@ impl Encoder {
         self.tokenizer.decode(ids, false).map_err(complaint)
     }
 
+    pub(crate) fn decode_text(&self, ids: &[u32]) -> Result<String, ChatError> {
+        self.tokenizer.decode(ids, true).map_err(complaint)
+    }
+
     pub(crate) fn ends_in_special(&self, text: &str) -> bool {
         self.special.iter().any(|token| text.ends_with(token.as_str()))
     }

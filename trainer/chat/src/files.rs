@@ -58,53 +58,53 @@ pub(crate) struct Files {
     pub(crate) special_tokens: BTreeMap<String, String>,
 }
 
-/// Reads a directory.
-pub(crate) fn read(folder: &Path) -> Result<Files, FilesError> {
+/// Reads a directory, or what stands for one: `get` gives its files by their names.
+pub(crate) fn read(folder: &Path, get: Get) -> Result<Files, FilesError> {
     let path = folder.join("tokenizer.json");
-    let content = contents(&path)?;
+    let content = get("tokenizer.json").map_err(|source| FilesError::Read { path: path.clone(), source })?;
     let malformed = |problem: String| FilesError::Malformed { path: path.clone(), problem };
     let mut tokenizer = Tokenizer::from_bytes(&content).map_err(|error| malformed(error.to_string()))?;
     // A cut or filling that was saved with the tokenizer is a habit of whoever saved it: transformers sets them anew for each call.
     tokenizer.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
     tokenizer.with_padding(None);
 
-    let config = object(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+    let config = object(folder, "tokenizer_config.json", get)?.unwrap_or_default();
     agree(&tokenizer, &config)?;
     let mut special_tokens = BTreeMap::new();
-    for source in [object(&folder.join("special_tokens_map.json"))?.unwrap_or_default(), config.clone()] {
+    for source in [object(folder, "special_tokens_map.json", get)?.unwrap_or_default(), config.clone()] {
         special_tokens.extend(named_tokens(&source));
     }
-    let (template, tool_use) = templates(folder, &config)?;
+    let (template, tool_use) = templates(folder, get, &config)?;
     Ok(Files { tokenizer, tokenizer_sha256: sha256(&content), template, tool_use, special_tokens })
 }
+
+/// Gives a file by its name.
+pub(crate) type Get<'a> = &'a dyn Fn(&str) -> std::io::Result<Vec<u8>>;
 
 /// The sha256 of some bytes, in lower-case hexadecimal.
 pub(crate) fn sha256(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-fn contents(path: &Path) -> Result<Vec<u8>, FilesError> {
-    std::fs::read(path).map_err(|source| FilesError::Read { path: path.to_owned(), source })
-}
-
 /// A file that need not be there.
-fn optional(path: &Path) -> Result<Option<Vec<u8>>, FilesError> {
-    match contents(path) {
-        Err(FilesError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-        content => content.map(Some),
+fn optional(folder: &Path, name: &str, get: Get) -> Result<Option<Vec<u8>>, FilesError> {
+    match get(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FilesError::Read { path: folder.join(name), source }),
+        Ok(content) => Ok(Some(content)),
     }
 }
 
-fn object(path: &Path) -> Result<Option<Map<String, Value>>, FilesError> {
-    let Some(content) = optional(path)? else { return Ok(None) };
+fn object(folder: &Path, name: &str, get: Get) -> Result<Option<Map<String, Value>>, FilesError> {
+    let Some(content) = optional(folder, name, get)? else { return Ok(None) };
     let problem =
-        |error: serde_json::Error| FilesError::Malformed { path: path.to_owned(), problem: error.to_string() };
+        |error: serde_json::Error| FilesError::Malformed { path: folder.join(name), problem: error.to_string() };
     serde_json::from_slice(&content).map(Some).map_err(problem)
 }
 
-fn text(path: &Path) -> Result<Option<String>, FilesError> {
-    let Some(content) = optional(path)? else { return Ok(None) };
-    let problem = |_| FilesError::Malformed { path: path.to_owned(), problem: "it is no UTF-8".to_owned() };
+fn text(folder: &Path, name: &str, get: Get) -> Result<Option<String>, FilesError> {
+    let Some(content) = optional(folder, name, get)? else { return Ok(None) };
+    let problem = |_| FilesError::Malformed { path: folder.join(name), problem: "it is no UTF-8".to_owned() };
     String::from_utf8(content).map(Some).map_err(problem)
 }
 
@@ -131,9 +131,9 @@ fn token_text(token: &Value) -> Option<String> {
 }
 
 /// The template and the one for tools. Files of their own go before the configuration's; there, it is one text, or several by name.
-fn templates(folder: &Path, config: &Map<String, Value>) -> Result<(String, Option<String>), FilesError> {
-    let tool_use = text(&folder.join("additional_chat_templates").join("tool_use.jinja"))?;
-    if let Some(template) = text(&folder.join("chat_template.jinja"))? {
+fn templates(folder: &Path, get: Get, config: &Map<String, Value>) -> Result<(String, Option<String>), FilesError> {
+    let tool_use = text(folder, "additional_chat_templates/tool_use.jinja", get)?;
+    if let Some(template) = text(folder, "chat_template.jinja", get)? {
         return Ok((template, tool_use));
     }
     let missing = || FilesError::NoTemplate { folder: folder.to_owned() };

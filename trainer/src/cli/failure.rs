@@ -7,6 +7,7 @@ use sera_crds::contract::ExitCode;
 
 use crate::files::{AdapterError, FilesError, GgufError};
 use crate::generate::GenerateError;
+use crate::inference::SourceError;
 
 /// Why a command ended without what was asked for.
 #[derive(Debug)]
@@ -58,10 +59,15 @@ impl From<ChatError> for Failure {
     }
 }
 
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self { code: error.exit_code(), message: error.to_string() }
+    }
+}
+
 impl From<GenerateError> for Failure {
     fn from(error: GenerateError) -> Self {
-        let code = if matches!(error, GenerateError::Tensor(_)) { ExitCode::Internal } else { ExitCode::Configuration };
-        Self { code, message: error.to_string() }
+        Self::given(error.to_string())
     }
 }
 

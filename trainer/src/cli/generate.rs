@@ -1,16 +1,15 @@
 //! `sera-trainer generate`: what a model answers, for a look at what it has learnt.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use candle_core::{DType, Device};
 use clap::Args;
-use sera_chat::{Chat, Conversation};
+use sera_chat::{Chat, Conversation, student_folder};
 use serde_json::{Value, json};
 
 use super::failure::{Failure, print};
-use super::weights::WeightType;
-use crate::files::ModelDir;
+use super::weights::KeptType;
 use crate::generate::greedy;
+use crate::inference::Source;
 
 pub(super) const EXAMPLES: &str = "Examples:
   A question, through the model's own chat template:
@@ -24,7 +23,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct GenerateArgs {
-    /// The directory of the model, as Hugging Face lays it out
+    /// The directory of the model, as Hugging Face lays it out, or a GGUF file
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// What the user says
@@ -39,9 +38,9 @@ pub(super) struct GenerateArgs {
     /// How many tokens the answer has at most
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_tokens: usize,
-    /// The numbers that are computed with
+    /// What weights are rounded to and kept in; whatever it is, f32 is computed with
     #[arg(long, value_enum, default_value = "f32")]
-    dtype: WeightType,
+    dtype: KeptType,
     /// Print the numbers of the prompt's and of the answer's tokens as a line of JSON instead of text
     #[arg(long)]
     ids: bool,
@@ -49,12 +48,11 @@ pub(super) struct GenerateArgs {
 
 /// Runs the command.
 pub(super) fn run(arguments: &GenerateArgs) -> Result<(), Failure> {
-    let dir = ModelDir::open(&arguments.model)?;
-    let chat = Chat::load(&arguments.model)?;
-    let prompt = chat.encode(&text(arguments, &chat)?)?;
-    let ends = ends(&arguments.model)?;
-    let model = dir.model(DType::from(arguments.dtype), &Device::Cpu, false)?;
-    let generated = greedy(&model, &prompt, &ends, arguments.max_tokens)?;
+    let source = Source::open(&student_folder(&arguments.model))?;
+    let prompt = source.chat().encode(&text(arguments, source.chat())?)?;
+    let ends = source.generation().ends.clone();
+    let (weights, chat) = source.load(arguments.dtype.into())?;
+    let generated = greedy(weights, &prompt, &ends, arguments.max_tokens)?;
     if arguments.ids {
         return print(&format!("{}\n", json!({"prompt": prompt, "generated": generated})));
     }
@@ -75,22 +73,4 @@ fn text(arguments: &GenerateArgs, chat: &Chat) -> Result<String, Failure> {
         }
     };
     Ok(chat.render(&Conversation::new(&messages), true)?)
-}
-
-/// The tokens that end an answer: those of `generation_config.json`, or of `config.json`.
-fn ends(folder: &Path) -> Result<Vec<u32>, Failure> {
-    for name in ["generation_config.json", "config.json"] {
-        let path = folder.join(name);
-        let Ok(text) = std::fs::read(&path) else { continue };
-        let wrong = |problem: String| Failure::given(format!("{}: {problem}", path.display()));
-        let fields: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-        let ids = match &fields["eos_token_id"] {
-            Value::Null => continue,
-            Value::Array(ids) => ids.iter().map(Value::as_u64).collect(),
-            id => id.as_u64().map(|id| vec![id]),
-        };
-        let ids = ids.and_then(|ids| ids.into_iter().map(|id| u32::try_from(id).ok()).collect());
-        return ids.ok_or_else(|| wrong("`eos_token_id` is neither a token's number nor a list of such".to_owned()));
-    }
-    Ok(Vec::new())
 }

@@ -29,6 +29,24 @@ impl From<WeightType> for DType {
     }
 }
 
+/// The type in which weights are kept to answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KeptType {
+    /// 32 bits
+    F32,
+    /// 16 bits, with the range of 32
+    Bf16,
+}
+
+impl From<KeptType> for DType {
+    fn from(dtype: KeptType) -> Self {
+        match dtype {
+            KeptType::F32 => Self::F32,
+            KeptType::Bf16 => Self::BF16,
+        }
+    }
+}
+
 /// Where a model is written.
 #[derive(Debug, Args)]
 pub(super) struct OutArgs {

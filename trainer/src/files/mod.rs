@@ -4,6 +4,7 @@
 mod adapter;
 mod beside;
 mod convert;
+mod generation;
 mod gguf;
 mod header;
 mod index;
@@ -23,7 +24,8 @@ use crate::model::{ConfigError, WeightsError};
 
 pub use adapter::{Adapter, AdapterError};
 pub use convert::{export, merge};
-pub use gguf::{GgufError, MetadataError, TokenizerError, import};
+pub use generation::{Generation, generation};
+pub use gguf::{GgufError, GgufFile, MetadataError, TokenizerError, import};
 pub use header::HeaderError;
 pub use index::IndexError;
 pub use inspect::{Inventory, TensorLine};
@@ -66,6 +68,24 @@ pub enum FilesError {
         path: PathBuf,
         /// What is wrong with it.
         source: Box<ConfigError>,
+    },
+    /// `generation_config.json`, or what `config.json` says of generation.
+    #[error("{}: `{field}` is not {expected}", path.display())]
+    Generation {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A file that is not JSON.
+    #[error("{} is not a JSON object: {problem}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A safetensors file that is damaged, or is none.
     #[error("{}: {source}", path.display())]

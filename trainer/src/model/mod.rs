@@ -3,7 +3,6 @@
 
 mod block;
 mod config;
-mod decode;
 mod lora;
 mod loss;
 mod names;
@@ -14,7 +13,6 @@ mod weights;
 
 pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
 pub use config::{Config, ConfigError, Family};
-pub use decode::Decoder;
 pub use lora::{LoraError, LoraSettings};
 pub use loss::{Batch, BatchError, evaluate, hidden_states, loss, loss_and_gradients, train};
 pub(crate) use names::is_passed_over;

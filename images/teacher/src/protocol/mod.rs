@@ -4,4 +4,4 @@ mod request;
 mod response;
 
 pub(crate) use request::{ChatRequest, Role, Tool, WireMessage};
-pub(crate) use response::{Completion, ErrorBody, Finish, MARK, MODEL, Models, TokenCounts};
+pub(crate) use response::{Completion, Finish, MARK, MODEL, Models, TokenCounts};

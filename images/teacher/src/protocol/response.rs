@@ -31,8 +31,19 @@ pub(crate) struct TokenCounts {
     pub(crate) completion: u64,
 }
 
+impl Finish {
+    /// Its name in the protocol.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::ToolCalls => "tool_calls",
+            Self::Length => "length",
+        }
+    }
+}
+
 impl TokenCounts {
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         json!({
             "prompt_tokens": self.prompt,
             "completion_tokens": self.completion,
@@ -122,21 +133,6 @@ fn chunks(text: &str) -> impl Iterator<Item = &str> {
         rest = after;
         (!chunk.is_empty()).then_some(chunk)
     })
-}
-
-/// An error, in the protocol's shape.
-#[derive(Debug)]
-pub(crate) struct ErrorBody {
-    pub(crate) message: String,
-    /// What clients tell errors apart by.
-    pub(crate) kind: &'static str,
-    pub(crate) code: &'static str,
-}
-
-impl ErrorBody {
-    pub(crate) fn json(&self) -> Value {
-        json!({"error": {"message": self.message, "type": self.kind, "param": null, "code": self.code}, MARK: true})
-    }
 }
 
 /// `GET /v1/models`.

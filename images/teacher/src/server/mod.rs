@@ -5,26 +5,24 @@ mod metrics;
 mod transport;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use crate::agent::{Answer, Asked, Behaviour, Teacher};
 use crate::cache::PrefixCache;
-use crate::protocol::{ChatRequest, Completion, ErrorBody, Finish, MARK, MODEL, Models, TokenCounts, WireMessage};
+use crate::http::{LONGEST_REQUEST, Refusal, json_response, metrics_response, now};
+use crate::protocol::{ChatRequest, Completion, Finish, MARK, MODEL, Models, TokenCounts, WireMessage};
 use crate::tokens;
 use metrics::Metrics;
 
 pub(crate) use faults::{Fault, FaultRate, Faults};
-
-/// The longest request: ten times what the longest context takes.
-const LONGEST_REQUEST: usize = 64 << 20;
 
 /// How the server behaves.
 #[derive(Debug)]
@@ -76,11 +74,11 @@ async fn marked(mut response: Response) -> Response {
 }
 
 async fn models(State(server): State<Arc<Server>>) -> Response {
-    json(StatusCode::OK, &Models::json(server.settings.context_length))
+    json_response(StatusCode::OK, &Models::json(server.settings.context_length))
 }
 
 async fn metrics(State(server): State<Arc<Server>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], server.metrics.text()).into_response()
+    metrics_response(server.metrics.text())
 }
 
 async fn complete(State(server): State<Arc<Server>>, body: Bytes) -> Response {
@@ -89,45 +87,10 @@ async fn complete(State(server): State<Arc<Server>>, body: Bytes) -> Response {
         Ok(response) => response,
         Err(refusal) => {
             server.metrics.refused(refusal.status.as_u16());
-            refusal.into_response()
+            let mut body = refusal.body();
+            body[MARK] = true.into();
+            refusal.response(&body)
         }
-    }
-}
-
-/// Why there is no answer, and what the client is told.
-#[derive(Debug)]
-struct Refusal {
-    status: StatusCode,
-    body: ErrorBody,
-    retry_after: Option<u32>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: String) -> Self {
-        Self { status, body: ErrorBody { message, kind, code }, retry_after: None }
-    }
-
-    fn overloaded() -> Self {
-        let message = "too many requests: a fault that was asked for".to_owned();
-        Self {
-            retry_after: Some(1),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", message)
-        }
-    }
-
-    fn broken() -> Self {
-        let message = "the server failed: a fault that was asked for".to_owned();
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = json(self.status, &self.body.json());
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
     }
 }
 
@@ -140,12 +103,7 @@ impl Server {
                 "the maximum context length is {} tokens, and the messages have {}: shorten them",
                 self.settings.context_length, lookup.prompt
             );
-            return Err(Refusal::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                "context_length_exceeded",
-                message,
-            ));
+            return Err(Refusal::too_long(message));
         }
         let (request, asked, answer) = self.answer(request).await?;
         let fault = self.settings.faults.draw(&request, &asked);
@@ -155,8 +113,10 @@ impl Server {
         tokio::time::sleep(self.settings.latency).await;
         match fault {
             Some(Fault::Latency) => tokio::time::sleep(self.settings.faults.latency()).await,
-            Some(Fault::RateLimit) => return Err(Refusal::overloaded()),
-            Some(Fault::ServerError) => return Err(Refusal::broken()),
+            Some(Fault::RateLimit) => {
+                return Err(Refusal::overloaded("too many requests: a fault that was asked for", 1));
+            }
+            Some(Fault::ServerError) => return Err(Refusal::broken("the server failed: a fault that was asked for")),
             _ => {}
         }
         let spare = || self.teacher.spare_call(&request);
@@ -181,23 +141,17 @@ impl Server {
         });
         answering.await.map_err(|error| {
             tracing::error!("no answer could be made: {error}");
-            let message = "the rehearsal teacher failed on this conversation: a mistake in the program".to_owned();
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
+            Refusal::broken("the rehearsal teacher failed on this conversation: a mistake in the program")
         })
     }
 
     fn read(body: &[u8]) -> Result<ChatRequest, Refusal> {
-        let invalid = |message: String| {
-            Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request", message)
-        };
+        let invalid = |message: String| Refusal::invalid("invalid_request", message);
         let request: ChatRequest =
             serde_json::from_slice(body).map_err(|error| invalid(format!("the request cannot be read: {error}")))?;
         if request.model != MODEL {
-            let message = format!(
-                "there is no model \"{}\" here: this is the rehearsal teacher, which answers to \"{MODEL}\" alone",
-                request.model
-            );
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found", message));
+            let known = format!("this is the rehearsal teacher, which answers to \"{MODEL}\" alone");
+            return Err(Refusal::no_model(&request.model, &known));
         }
         if request.messages.is_empty() {
             return Err(invalid("the request has no messages".to_owned()));
@@ -234,12 +188,4 @@ fn message(answer: &Answer) -> WireMessage {
 
 fn id(request: &ChatRequest, asked: &Asked) -> String {
     format!("chatcmpl-{}-{}", asked.label(), request.messages.len())
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn json(status: StatusCode, value: &serde_json::Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

@@ -49,6 +49,8 @@ fn a_stream_says_what_a_whole_answer_says() {
         streamed["stream"] = json!(true);
         streamed["stream_options"] = json!({"include_usage": true});
         let response = teacher.complete(&streamed);
+        let mut pieces = response.body.split("\n\n").filter(|event| event.starts_with("data: {"));
+        assert!(pieces.all(|piece| piece.contains("\"x-sera-rehearsal\":true")));
         let (message, finish) = response.streamed();
         assert_eq!(message, done.messages[at]);
         assert_eq!(finish, "tool_calls");

@@ -1,7 +1,7 @@
 //! `config.json` and `generation_config.json` from a GGUF file's metadata.
 
 use candle_core::DType;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::metadata::{Metadata, MetadataError};
 
@@ -60,9 +60,8 @@ pub(super) fn config(metadata: &Metadata, tied: bool, dtype: DType) -> Result<Va
         "torch_dtype": super::super::writer::name_of(dtype),
         "vocab_size": metadata.texts("tokenizer.ggml.tokens")?.len(),
     });
-    // transformers keeps the fourth of them with the tokenizer alone.
-    for (name, id) in special_ids(metadata)?.into_iter().filter(|(name, _)| *name != "unk") {
-        config[format!("{name}_token_id")] = id.into();
+    for (name, id) in token_ids(metadata)? {
+        config[name] = id;
     }
     Ok(config)
 }
@@ -101,9 +100,12 @@ pub(super) fn special_ids(metadata: &Metadata) -> Result<Vec<(&'static str, u64)
 }
 
 /// What `generation_config.json` says: where generation begins and ends.
-pub(super) fn generation(config: &Value) -> Value {
-    let names = ["bos_token_id", "eos_token_id", "pad_token_id"];
-    let fields: Map<String, Value> =
-        names.into_iter().filter_map(|name| Some((name.to_owned(), config.get(name)?.clone()))).collect();
-    Value::Object(fields)
+pub(super) fn generation(metadata: &Metadata) -> Result<Value, MetadataError> {
+    Ok(Value::Object(token_ids(metadata)?.collect()))
+}
+
+/// The tokens that have a role, as configurations name them. transformers keeps the fourth of them with the tokenizer alone.
+fn token_ids(metadata: &Metadata) -> Result<impl Iterator<Item = (String, Value)>, MetadataError> {
+    let ids = special_ids(metadata)?.into_iter().filter(|(name, _)| *name != "unk");
+    Ok(ids.map(|(name, id)| (format!("{name}_token_id"), id.into())))
 }

@@ -13,7 +13,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::Content;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use sera_crds::contract::FileDigest;
 
 use super::FilesError;
@@ -93,46 +93,75 @@ pub enum GgufError {
 
 /// Writes the model in `file` to `out`, its weights in `dtype` (f32 loses nothing of what the file says), in files of at most `max_shard` bytes.
 pub fn import(file: &Path, out: &Path, dtype: DType, max_shard: u64) -> Result<Vec<FileDigest>, GgufError> {
-    let damaged = |source| GgufError::Content { path: file.to_owned(), source };
-    let mut reader = BufReader::new(File::open(file).map_err(FilesError::read(file))?);
-    let content = Content::read(&mut reader).map_err(damaged)?;
-    let described = Described::new(&content, file, dtype)?;
+    let mut opened = GgufFile::open(file, dtype)?;
+    let companions = opened.companions()?;
     std::fs::create_dir_all(out).map_err(FilesError::write(out))?;
-    let mut writer = WeightsWriter::new(out, "model", described.config.tensors(), dtype, max_shard)?;
-    for (name, _) in described.config.tensors() {
-        let theirs = names::in_gguf(&name);
-        let Some(info) = content.tensor_infos.get(&theirs) else { continue };
-        let tensor = info.read(&mut reader, content.tensor_data_offset, &Device::Cpu);
-        let tensor = tensor.and_then(|tensor| tensor.dequantize(&Device::Cpu)).map_err(damaged)?;
-        let tensor = names::in_order(tensor, &name, &described.config).map_err(damaged)?;
-        writer.add(&name, &tensor)?;
+    let mut writer = WeightsWriter::new(out, "model", opened.config.tensors(), dtype, max_shard)?;
+    for (name, _) in opened.config.clone().tensors() {
+        writer.add(&name, &opened.read(&name)?)?;
     }
-    Ok(finish_model(out, writer, described.others, &described.config_json)?)
+    Ok(finish_model(out, writer, companions, &opened.config_json)?)
 }
 
-/// Everything but the weights.
-struct Described {
+/// An opened file: its metadata understood, every tensor found and of the right shape, and nothing of the weights read yet.
+#[derive(Debug)]
+pub struct GgufFile {
+    path: PathBuf,
+    reader: BufReader<File>,
+    content: Content,
     config: Config,
     config_json: String,
-    /// The tokenizer's and the generation's files, by name.
-    others: Vec<(String, Vec<u8>)>,
 }
 
-impl Described {
-    fn new(content: &Content, file: &Path, dtype: DType) -> Result<Self, GgufError> {
-        let path = || file.to_owned();
-        let metadata = metadata::Metadata(&content.metadata);
+impl GgufFile {
+    /// Opens a file. `dtype` is what its configuration says of the weights' type.
+    pub fn open(path: &Path, dtype: DType) -> Result<Self, GgufError> {
+        let damaged = |source| GgufError::Content { path: path.to_owned(), source };
+        let mut reader = BufReader::new(File::open(path).map_err(FilesError::read(path))?);
+        let content = Content::read(&mut reader).map_err(damaged)?;
         let tied = !content.tensor_infos.contains_key(names::HEAD);
-        let json =
-            config::config(&metadata, tied, dtype).map_err(|source| GgufError::Metadata { path: path(), source })?;
+        let json = config::config(&metadata::Metadata(&content.metadata), tied, dtype);
+        let json = json.map_err(|source| GgufError::Metadata { path: path.to_owned(), source })?;
         let config_json = format!("{json:#}\n");
         let config = Config::parse(&config_json);
-        let config = config.map_err(|source| GgufError::Config { path: path(), source: Box::new(source) })?;
-        check_tensors(content, &config, file)?;
-        let tokenizer = tokenizer::files(&metadata, config.vocabulary);
-        let mut others = tokenizer.map_err(|source| GgufError::Tokenizer { path: path(), source })?;
-        others.push(("generation_config.json".to_owned(), format!("{:#}\n", config::generation(&json)).into_bytes()));
-        Ok(Self { config, config_json, others })
+        let config = config.map_err(|source| GgufError::Config { path: path.to_owned(), source: Box::new(source) })?;
+        check_tensors(&content, &config, path)?;
+        Ok(Self { path: path.to_owned(), reader, content, config, config_json })
+    }
+
+    /// What the model computes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The text of its `config.json`.
+    pub fn config_json(&self) -> &str {
+        &self.config_json
+    }
+
+    /// A tensor by its Hugging Face name, dequantised to f32, its rows in Hugging Face's order.
+    pub fn read(&mut self, name: &str) -> Result<Tensor, GgufError> {
+        let Self { path, reader, content, config, .. } = self;
+        let damaged = |source| GgufError::Content { path: path.clone(), source };
+        let tensor = names::in_gguf(name);
+        let Some(info) = content.tensor_infos.get(&tensor) else {
+            return Err(GgufError::Missing { path: path.clone(), tensor });
+        };
+        let tensor = info.read(reader, content.tensor_data_offset, &Device::Cpu);
+        let tensor = tensor.and_then(|tensor| tensor.dequantize(&Device::Cpu)).map_err(damaged)?;
+        names::in_order(tensor, name, config).map_err(damaged)
+    }
+
+    /// The tokenizer's and the generation's files, by name.
+    pub fn companions(&self) -> Result<Vec<(String, Vec<u8>)>, GgufError> {
+        let path = || self.path.clone();
+        let metadata = metadata::Metadata(&self.content.metadata);
+        let files = tokenizer::files(&metadata, self.config.vocabulary);
+        let mut files = files.map_err(|source| GgufError::Tokenizer { path: path(), source })?;
+        let generation =
+            config::generation(&metadata).map_err(|source| GgufError::Metadata { path: path(), source })?;
+        files.push(("generation_config.json".to_owned(), format!("{generation:#}\n").into_bytes()));
+        Ok(files)
     }
 }
 

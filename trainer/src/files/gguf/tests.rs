@@ -9,6 +9,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{GgufError, import, names};
 use crate::files::ModelDir;
+use crate::generate::greedy;
+use crate::inference::Source;
 use crate::model::testing::config;
 use crate::model::{Config, Family};
 use crate::ops::finite_differences::{distance, noise};
@@ -117,6 +119,28 @@ fn every_tensor_is_the_one_that_the_file_was_made_from() {
         for (name, tensor) in &tensors {
             assert!(distance(&dir.read(name).unwrap(), tensor) < f64::MIN_POSITIVE, "{architecture}: {name}");
         }
+    }
+}
+
+#[test]
+fn a_file_answers_as_the_directory_that_it_is_imported_to() {
+    for architecture in ["llama", "qwen2", "qwen3"] {
+        let folder = imported(&metadata(architecture), &tensors(architecture)).unwrap();
+        let answer = |path: &Path| {
+            let source = Source::open(path).unwrap();
+            let prompt = source.chat().encode("ab cab 12").unwrap();
+            assert_eq!((source.generation().ends.clone(), source.generation().context), (vec![0], Some(64)));
+            let (weights, _) = source.load(DType::F32).unwrap();
+            greedy(weights, &prompt, &[], 20).unwrap()
+        };
+        let expected = answer(&folder.path().join("out"));
+        assert_eq!(answer(&folder.path().join("model.gguf")), expected, "{architecture}");
+        assert_eq!(answer(folder.path()), expected, "a folder with one file stands for it");
+        std::fs::copy(folder.path().join("out/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+        let without_template = Source::open(folder.path()).unwrap_err().to_string();
+        assert!(without_template.contains("no chat template"), "the files beside it go first: {without_template}");
+        std::fs::copy(folder.path().join("model.gguf"), folder.path().join("another.gguf")).unwrap();
+        assert!(Source::open(folder.path()).unwrap_err().to_string().contains("it has 2"));
     }
 }
 

@@ -43,7 +43,6 @@ impl Response {
                 continue;
             }
             let piece: Value = serde_json::from_str(data).unwrap();
-            assert_eq!(piece["x-sera-rehearsal"], true);
             let Some(choice) = piece["choices"].get(0) else { continue };
             for field in ["content", "reasoning_content"] {
                 if let Some(text) = choice["delta"][field].as_str().filter(|text| !text.is_empty()) {

@@ -1,0 +1,74 @@
+//! The command line: which commands there are. Each has a file of its own.
+
+mod rehearse;
+mod running;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXIT_CODES: &str = "Exit codes:
+    0  it was told to stop
+    1  it cannot listen, or failed
+    2  the command line is wrong
+   10  something given is wrong or missing: a file of the model, memory for its cache
+   11  something is not available for now: try again later";
+
+/// Servers for sera-operator: a small model, and the rehearsal teacher, which is none.
+#[derive(Debug, Parser)]
+#[command(name = "sera-teacher", version, arg_required_else_help = true, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer chat completions as an agent would, deterministically
+    ///
+    /// Answers OpenAI chat completions as an agent would that works on a repository with the tools it is offered. What it says follows from the seed and
+    /// the conversation alone, so any number of replicas give the same answers. It makes small real changes; it understands nothing.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", rehearse::EXAMPLES), args_override_self = true)]
+    Rehearse(Box<rehearse::RehearseArgs>),
+    /// Answer chat completions with a small model, on processors
+    ///
+    /// Serves a model directory as Hugging Face lays it out, or a GGUF file, to any number of OpenAI clients at once. Meant for small students and for
+    /// tests: for models beyond a few billion parameters take vLLM.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", serve::EXAMPLES), args_override_self = true)]
+    Serve(Box<serve::ServeArgs>),
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Rehearse(arguments) => {
+            running::start_log(&arguments.log);
+            rehearse::run(&arguments)
+        }
+        Command::Serve(arguments) => {
+            running::start_log(&arguments.log);
+            serve::run(&arguments)
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // candle's errors go on with a backtrace where RUST_BACKTRACE asks for one: that is for who reads code.
+            tracing::error!("{}", error.to_string().lines().next().unwrap_or_default());
+            error.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,253 @@
+//! One answer on its way: the model's tokens become pieces of thinking, text and calls, until something ends it. Whoever drops it hangs up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sera_chat::Chat;
+use sera_trainer::inference::{Ending, Event};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::metrics::Metrics;
+use super::speech::{Piece, Speech};
+use super::text::{Stops, Text};
+use crate::http::Refusal;
+use crate::protocol::{Finish, TokenCounts};
+
+/// What comes next of an answer.
+#[derive(Debug)]
+pub(super) enum Next {
+    Piece(Piece),
+    End(Finish),
+}
+
+/// What an answer is made with.
+#[derive(Debug)]
+pub(super) struct Making {
+    pub(super) chat: Arc<Chat>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) events: UnboundedReceiver<Event>,
+    /// The end of what the model reads.
+    pub(super) prompt_end: String,
+    pub(super) prompt_tokens: usize,
+    pub(super) stops: Vec<String>,
+    /// How many calls it may have.
+    pub(super) calls: usize,
+    pub(super) began: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    events: UnboundedReceiver<Event>,
+    text: Text,
+    stops: Stops,
+    speech: Speech,
+    /// How many calls may still come.
+    calls: usize,
+    called: bool,
+    ready: VecDeque<Piece>,
+    end: Option<Finish>,
+    counts: TokenCounts,
+    watch: Watch,
+}
+
+impl Answer {
+    pub(super) fn new(making: Making) -> Self {
+        let Making { chat, metrics, events, prompt_end, prompt_tokens, stops, calls, began } = making;
+        Self {
+            events,
+            text: Text::new(chat),
+            stops: Stops::new(stops),
+            speech: Speech::new(&prompt_end, calls > 0),
+            calls,
+            called: false,
+            ready: VecDeque::new(),
+            end: None,
+            counts: TokenCounts { prompt: prompt_tokens as u64, ..TokenCounts::default() },
+            watch: Watch { metrics, began, ended: false },
+        }
+    }
+
+    /// What it took so far.
+    pub(super) fn counts(&self) -> TokenCounts {
+        self.counts
+    }
+
+    /// What comes next; after its end, nothing more may be asked for.
+    pub(super) async fn next(&mut self) -> Result<Next, Refusal> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Ok(Next::Piece(piece));
+            }
+            if let Some(finish) = self.end {
+                self.watch.ended(finish.name(), self.counts);
+                return Ok(Next::End(finish));
+            }
+            let event = self.events.recv().await;
+            if let Err(refusal) = self.take(event.as_ref()) {
+                self.watch.ended("failed", self.counts);
+                return Err(refusal);
+            }
+        }
+    }
+
+    fn take(&mut self, event: Option<&Event>) -> Result<(), Refusal> {
+        match event {
+            Some(Event::Read { cached }) => {
+                self.counts.cached = *cached as u64;
+                self.watch.first();
+            }
+            Some(Event::Token(token)) => {
+                self.counts.completion += 1;
+                let text = self.text.take(*token).map_err(|error| Refusal::broken(&error.to_string()))?;
+                self.say(&text);
+            }
+            Some(Event::Ended(Ending::Stop)) => {
+                // The token that ends it is one that the model wrote.
+                self.counts.completion += 1;
+                self.finish(Finish::Stop)?;
+            }
+            Some(Event::Ended(Ending::Length)) => self.finish(Finish::Length)?,
+            Some(Event::Ended(Ending::Damaged)) => {
+                return Err(Refusal::broken("the model computes what is no number; its weights are damaged"));
+            }
+            None => return Err(Refusal::broken("the model does not answer any more")),
+        }
+        Ok(())
+    }
+
+    /// Takes the next text of the model.
+    fn say(&mut self, text: &str) {
+        let (text, stopped) = self.stops.take(text);
+        let pieces = self.speech.take(&text);
+        self.add(pieces);
+        if stopped && self.end.is_none() {
+            let left = self.speech.end();
+            self.add(left);
+            self.close(Finish::Stop);
+        }
+    }
+
+    /// Gives out what was still held back.
+    fn finish(&mut self, finish: Finish) -> Result<(), Refusal> {
+        let left = self.text.end().map_err(|error| Refusal::broken(&error.to_string()))?;
+        self.say(&left);
+        if self.end.is_none() {
+            let held = self.stops.end();
+            let mut pieces = self.speech.take(&held);
+            pieces.extend(self.speech.end());
+            self.add(pieces);
+            self.close(finish);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces {
+            if self.end.is_some() {
+                return;
+            }
+            let call = matches!(piece, Piece::Call { .. });
+            self.ready.push_back(piece);
+            if call {
+                self.called = true;
+                self.calls -= 1;
+                if self.calls == 0 {
+                    self.close(Finish::Stop);
+                }
+            }
+        }
+    }
+
+    /// Nothing more is wanted of the model.
+    fn close(&mut self, finish: Finish) {
+        self.events.close();
+        self.end = Some(if self.called && finish == Finish::Stop { Finish::ToolCalls } else { finish });
+    }
+}
+
+/// Notes how an answer ended; one that is dropped before has been hung up on.
+#[derive(Debug)]
+struct Watch {
+    metrics: Arc<Metrics>,
+    began: Instant,
+    ended: bool,
+}
+
+impl Watch {
+    fn first(&self) {
+        self.metrics.first_token(self.began.elapsed());
+    }
+
+    fn ended(&mut self, outcome: &str, counts: TokenCounts) {
+        if !self.ended {
+            self.ended = true;
+            tracing::debug!(outcome, ?counts, "answered");
+            self.metrics.ended(outcome, counts, self.began.elapsed());
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.ended("hung_up", TokenCounts::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    /// What becomes of a text that a model says, and how it ends.
+    fn answered(said: &str, stops: &[&str], calls: usize, ending: Ending) -> (Vec<Piece>, Finish, TokenCounts) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../trainer/chat/tests/tiny");
+        let chat = Arc::new(Chat::load(&folder).unwrap());
+        let (sender, events) = unbounded_channel();
+        sender.send(Event::Read { cached: 16 }).unwrap();
+        chat.encode(said).unwrap().into_iter().for_each(|token| sender.send(Event::Token(token)).unwrap());
+        sender.send(Event::Ended(ending)).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let stops = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let (prompt_end, began) = (String::new(), Instant::now());
+        let mut answer =
+            Answer::new(Making { chat, metrics, events, prompt_end, prompt_tokens: 20, stops, calls, began });
+        let mut pieces: Vec<Piece> = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            loop {
+                match (answer.next().await.unwrap(), pieces.last_mut()) {
+                    (Next::Piece(Piece::Text(text)), Some(Piece::Text(before))) => before.push_str(&text),
+                    (Next::Piece(piece), _) => pieces.push(piece),
+                    (Next::End(finish), _) => return (pieces, finish, answer.counts()),
+                }
+            }
+        })
+    }
+
+    const CALLS: &str =
+        "Go.\n<tool_call>\n{\"name\": \"a\"}\n</tool_call>\n<tool_call>\n{\"name\": \"b\"}\n</tool_call>";
+
+    #[test]
+    fn calls_finish_an_answer_as_calls_and_no_more_come_than_are_allowed() {
+        let (pieces, finish, counts) = answered(CALLS, &[], usize::MAX, Ending::Stop);
+        assert_eq!((pieces.len(), finish), (3, Finish::ToolCalls));
+        assert_eq!((counts.prompt, counts.cached), (20, 16));
+        assert_eq!(answered(CALLS, &[], 1, Ending::Stop).0, pieces[..2]);
+        assert_eq!(answered(CALLS, &[], 0, Ending::Stop).1, Finish::Stop);
+        assert_eq!(answered(CALLS, &[], usize::MAX, Ending::Length).1, Finish::Length);
+    }
+
+    #[test]
+    fn a_stop_cuts_the_answer_and_what_looked_like_one_is_said() {
+        let text = |text: &str| vec![Piece::Text(text.to_owned())];
+        let (pieces, finish, _) = answered("one two three", &["two"], 0, Ending::Length);
+        assert_eq!((pieces, finish), (text("one "), Finish::Stop));
+        let (pieces, finish, counts) = answered("one tw", &["two"], 0, Ending::Stop);
+        assert_eq!((pieces, finish), (text("one tw"), Finish::Stop));
+        assert!(counts.completion > 1);
+    }
+}

@@ -1,0 +1,150 @@
+//! A weight matrix as it is kept for inference, and its product with a few or many rows of activations, on all threads.
+
+use candle_core::{DType, Result, Tensor};
+use rayon::prelude::*;
+
+use super::simd;
+
+/// How many rows a thread takes at a time: with the fewest columns that models have, long enough for its start to cost little.
+const SHARE: usize = 64;
+
+/// How many rows of activations are multiplied while they are near: at 1,536 values each they take 300 KB, most of a core's cache.
+const NEAR: usize = 48;
+
+/// The values of a matrix, as they are kept.
+#[derive(Debug)]
+enum Values {
+    F32(Vec<f32>),
+    /// The upper halves of f32's bits.
+    Bf16(Vec<u16>),
+}
+
+/// Rows of one length, as in Hugging Face's linear layers: (out, in).
+#[derive(Debug)]
+pub(super) struct Matrix {
+    values: Values,
+    rows: usize,
+    columns: usize,
+}
+
+impl Matrix {
+    /// One matrix of the rows of several, kept in `dtype`: bf16 where it says so, f32 otherwise.
+    pub(super) fn new(parts: &[Tensor], dtype: DType) -> Result<Self> {
+        let whole = Tensor::cat(parts, 0)?;
+        let (rows, columns) = whole.dims2()?;
+        let values = if dtype == DType::BF16 {
+            let rounded = whole.to_dtype(DType::BF16)?.to_dtype(DType::F32)?.flatten_all()?;
+            Values::Bf16(rounded.to_vec1::<f32>()?.into_iter().map(upper_half).collect())
+        } else {
+            Values::F32(whole.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        };
+        Ok(Self { values, rows, columns })
+    }
+
+    /// The bytes that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.values {
+            Values::F32(values) => size_of_val(values.as_slice()) as u64,
+            Values::Bf16(values) => size_of_val(values.as_slice()) as u64,
+        }
+    }
+
+    /// A row, widened.
+    pub(super) fn row(&self, at: usize, wide: &mut [f32]) {
+        match &self.values {
+            Values::F32(values) => wide.copy_from_slice(&values[at * self.columns..][..self.columns]),
+            Values::Bf16(values) => simd::widen(&values[at * self.columns..][..self.columns], wide),
+        }
+    }
+
+    /// The product of rows of activations `x` (n, in) with the matrix: (n, out).
+    pub(super) fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let count = x.len() / self.columns;
+        let mut turned = vec![0.0; self.rows * count];
+        turned.par_chunks_mut(SHARE * count.max(1)).enumerate().for_each(|(share, result)| {
+            self.share(share * SHARE, x, count, result);
+        });
+        if count == 1 { turned } else { turn(&turned, self.rows, count) }
+    }
+
+    /// The products of a share of the rows, from `first`: (rows of the share, n).
+    fn share(&self, first: usize, x: &[f32], count: usize, result: &mut [f32]) {
+        let rows = result.len() / count;
+        let mut scratch = Vec::new();
+        for (tile, x) in x.chunks(NEAR * self.columns).enumerate() {
+            for at in (0..rows).step_by(simd::ROWS) {
+                let taken = simd::ROWS.min(rows - at);
+                let values = self.wide(first + at, taken, &mut scratch);
+                simd::products(values, x, self.columns, &mut |row, column, value| {
+                    result[(at + row) * count + tile * NEAR + column] = value;
+                });
+            }
+        }
+    }
+
+    /// Some rows, widened where they are kept narrow.
+    fn wide<'a>(&'a self, first: usize, rows: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+        let range = first * self.columns..(first + rows) * self.columns;
+        match &self.values {
+            Values::F32(values) => &values[range],
+            Values::Bf16(values) => {
+                scratch.resize(rows * self.columns, 0.0);
+                simd::widen(&values[range], scratch);
+                scratch
+            }
+        }
+    }
+}
+
+/// A bf16 value, which an f32 holds, as 16 bits.
+#[allow(clippy::cast_possible_truncation, reason = "the bits that are cut off are shifted out")]
+fn upper_half(value: f32) -> u16 {
+    (value.to_bits() >> 16) as u16
+}
+
+/// (rows, columns) to (columns, rows).
+fn turn(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut turned = vec![0.0; values.len()];
+    turned.par_chunks_mut(rows).enumerate().for_each(|(column, turned)| {
+        turned.iter_mut().enumerate().for_each(|(row, value)| *value = values[row * columns + column]);
+    });
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn tensor(rows: usize, columns: usize, seed: u64) -> Tensor {
+        crate::ops::finite_differences::noise(&[rows, columns], seed).to_dtype(DType::F32).unwrap()
+    }
+
+    #[test]
+    fn the_product_is_candles_for_one_row_and_for_many() {
+        let parts = [tensor(70, 24, 1), tensor(61, 24, 2)];
+        let whole = Tensor::cat(&parts, 0).unwrap();
+        for (dtype, bound) in [(DType::F32, 1e-5), (DType::BF16, 1e-5)] {
+            let matrix = Matrix::new(&parts, dtype).unwrap();
+            let expected_of = whole.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+            for count in [1, 2, 3, 7, 50, 100] {
+                let x = tensor(count, 24, 3);
+                let expected = x.matmul(&expected_of.t().unwrap()).unwrap();
+                let result = matrix.apply(&x.flatten_all().unwrap().to_vec1().unwrap());
+                let result = Tensor::from_vec(result, (count, 131), &Device::Cpu).unwrap();
+                let gap = (result - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                assert!(gap < bound, "{count} rows in {dtype:?}: off by {gap}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_read_as_it_was_given() {
+        let values = tensor(5, 9, 4);
+        let matrix = Matrix::new(std::slice::from_ref(&values), DType::F32).unwrap();
+        let mut row = [0.0; 9];
+        matrix.row(3, &mut row);
+        assert_eq!(row.to_vec(), values.get(3).unwrap().to_vec1::<f32>().unwrap());
+    }
+}
