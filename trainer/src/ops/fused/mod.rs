@@ -3,6 +3,8 @@
 //!
 //! Work is divided by the shape of the input alone and partial sums are added in a fixed order, so that a result depends on neither timing nor threads.
 
+#![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the processor's widest instructions")]
+
 pub(super) mod attention;
 pub(super) mod head_loss;
 pub(super) mod rms_norm;

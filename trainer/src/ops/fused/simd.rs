@@ -1,5 +1,7 @@
 //! What all the operations here are made of: running with the processor's widest instructions, the exponential function, and sums in a fixed order.
 
+#![allow(clippy::needless_range_loop, reason = "loops over lanes of several rows at once are what is vectorised")]
+
 /// Sums are kept in this many lanes: two registers of AVX2, one of AVX-512.
 const LANES: usize = 16;
 
@@ -146,7 +148,7 @@ mod tests {
             let row: Vec<f32> = (0..length).map(|at| f32::from((at * 37) % 70) * 0.01 - 0.2).collect();
             let wide = |of: &dyn Fn(f64) -> f64| row.iter().map(|value| of(f64::from(*value))).sum::<f64>();
             assert!((f64::from(dot(&row, &row)) - wide(&|x| x * x)).abs() < 1e-5);
-            assert_eq!(largest(&row), row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            assert_eq!(largest(&row).to_bits(), row.iter().copied().fold(f32::NEG_INFINITY, f32::max).to_bits());
             let mut raised = row.clone();
             let total = vectorised(|| exponentials(&mut raised, 2.0, 0.5));
             assert!((f64::from(total) - wide(&|x| (2.0 * x - 0.5).exp())).abs() < 1e-5);
