@@ -29,6 +29,7 @@ impl Attention {
     }
 
     /// The same in chunks that suit where it is computed.
+    #[must_use]
     pub fn on(self, device: &Device) -> Self {
         if device.is_cpu() { Self { queries: QUERIES, ..self } } else { self }
     }
