@@ -32,7 +32,7 @@ impl Tokens {
         Ok(Self {
             rope: RopeTable::new(&frequencies, &segments.positions(), dtype, device)?,
             segments,
-            attention: Attention::of_head(config.head_dim),
+            attention: Attention::of_head(config.head_dim).on(device),
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,

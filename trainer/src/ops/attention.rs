@@ -2,10 +2,13 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::{Segments, wide};
+use super::{Segments, fused, wide};
 
 /// How many scores are held at once, unless asked otherwise: 64 MiB of f32 a buffer, a handful of which live at a time.
 const SCORES: usize = 1 << 24;
+
+/// How many queries a CPU takes at once: few enough that their scores stay in its caches, enough that a product with all keys is worth its set-up.
+const QUERIES: usize = 64;
 
 /// What attention has to know beside its tensors.
 #[derive(Debug, Clone)]
@@ -14,20 +17,28 @@ pub struct Attention {
     pub scale: f64,
     /// Upper bound of heads × queries × keys in one chunk; a single query is computed whatever it takes.
     pub scores: usize,
+    /// Upper bound of queries in one chunk.
+    pub queries: usize,
 }
 
 impl Attention {
     /// Attention as all supported models scale it.
     #[allow(clippy::cast_precision_loss, reason = "a head's size is small")]
     pub fn of_head(head_dim: usize) -> Self {
-        Self { scale: 1.0 / (head_dim as f64).sqrt(), scores: SCORES }
+        Self { scale: 1.0 / (head_dim as f64).sqrt(), scores: SCORES, queries: usize::MAX }
+    }
+
+    /// The same in chunks that suit where it is computed.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        if device.is_cpu() { Self { queries: QUERIES, ..self } } else { self }
     }
 
     /// How many queries from `begin` on are taken together, of `length` in the sequence.
     fn chunk(&self, heads: usize, begin: usize, length: usize) -> usize {
         let fits = |queries: usize| heads * queries * (begin + queries) <= self.scores;
         let rest = length - begin;
-        let (mut low, mut high) = (1, rest.max(1));
+        let (mut low, mut high) = (1, rest.clamp(1, self.queries.max(1)));
         while low < high {
             let middle = usize::midpoint(low, high + 1);
             if fits(middle) { low = middle } else { high = middle - 1 }
@@ -86,10 +97,7 @@ pub fn attention_bwd(
             let probabilities = chunk.probabilities.to_dtype(dtype)?;
             add_to_front(&gv, &probabilities.t()?.matmul(&gy)?)?;
             let g_probabilities = gy.matmul(&chunk.values.t()?)?.to_dtype(wide(dtype))?;
-            let g_scores = (&chunk.probabilities * &g_probabilities)?;
-            let along = g_scores.sum_keepdim(D::Minus1)?;
-            let g_scores = (g_scores - chunk.probabilities.broadcast_mul(&along)?)?;
-            let g_scores = (g_scores * how.scale)?.to_dtype(dtype)?;
+            let g_scores = scores_back(&chunk.probabilities, g_probabilities, how.scale)?.to_dtype(dtype)?;
             add_to_front(&gk, &g_scores.t()?.matmul(&chunk.queries)?)?;
             all_gq.push(by_token(&g_scores.matmul(&chunk.keys)?, queries)?);
         }
@@ -97,6 +105,17 @@ pub fn attention_bwd(
         all_gv.push(gv.transpose(0, 1)?.to_dtype(dtype)?);
     }
     Ok((Tensor::cat(&all_gq, 0)?, Tensor::cat(&all_gk, 0)?, Tensor::cat(&all_gv, 0)?))
+}
+
+/// The gradient of scores, before they were scaled, from that of their probabilities; both wide.
+fn scores_back(probabilities: &Tensor, gradient: Tensor, scale: f64) -> Result<Tensor> {
+    if fused::serves(&[probabilities, &gradient]) {
+        fused::attention::scores_back(probabilities, &gradient, scale)?;
+        return Ok(gradient);
+    }
+    let g_scores = (probabilities * &gradient)?;
+    let along = g_scores.sum_keepdim(D::Minus1)?;
+    (g_scores - probabilities.broadcast_mul(&along)?)? * scale
 }
 
 /// One sequence: queries (L, heads, d), keys and values (kv heads, L, d).
@@ -129,8 +148,12 @@ impl Sequence {
         let values = self.values.narrow(1, 0, seen)?.contiguous()?;
         // Assigned, not bound again: a buffer is let go as soon as the next one is there.
         let mut scores = chunk.matmul(&keys.t()?)?.to_dtype(wide(chunk.dtype()))?;
-        scores = (scores * scale)?;
         let rows = scores.dim(1)?;
+        if fused::serves(&[&scores]) {
+            fused::attention::probabilities(&scores, begin, queries, scale)?;
+            return Ok(Chunk { queries: chunk, keys, values, probabilities: scores });
+        }
+        scores = (scores * scale)?;
         let mask = mask(begin, queries, scores.dtype(), scores.device())?;
         scores = scores.reshape((kv_heads * rows / queries, queries, seen))?.broadcast_add(&mask)?;
         scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?;
@@ -154,6 +177,9 @@ fn by_token(x: &Tensor, tokens: usize) -> Result<Tensor> {
 
 /// Adds `part` (h, m, d) to the first m rows of `total` (h, L, d), in place.
 fn add_to_front(total: &Tensor, part: &Tensor) -> Result<()> {
+    if total.dim(0)? == 1 && fused::serves(&[total, part]) {
+        return fused::add(&total.narrow(1, 0, part.dim(1)?)?, part);
+    }
     let sum = (total.narrow(1, 0, part.dim(1)?)? + part.to_dtype(total.dtype())?)?;
     total.slice_set(&sum.contiguous()?, 1, 0)
 }
@@ -181,7 +207,7 @@ mod tests {
 
     /// Small enough that sequences of a few tokens take several chunks, the last one smaller.
     fn chunked(scores: usize) -> Attention {
-        Attention { scale: 0.7, scores }
+        Attention { scale: 0.7, scores, queries: usize::MAX }
     }
 
     /// Token by token and head by head, from the definition.

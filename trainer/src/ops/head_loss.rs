@@ -3,7 +3,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::wide;
+use super::{fused, wide};
 
 /// How many logits are held at once: 256 MiB of f32 a buffer, 441 tokens of Qwen3's vocabulary.
 pub(crate) const LOGITS: usize = 1 << 26;
@@ -57,7 +57,12 @@ impl HeadLoss {
 pub fn head_loss_fwd(hidden: &Tensor, weight: &Tensor, of: &HeadLoss) -> Result<f64> {
     let mut loss = 0.0;
     for (positions, targets) in of.chunks(weight.dim(0)?) {
-        loss += Chunk::new(hidden, weight, positions, targets)?.loss;
+        loss += if fused::serves(&[hidden, weight]) {
+            let logits = hidden.index_select(&index(hidden, positions)?, 0)?.matmul(&weight.t()?)?;
+            fused::head_loss::exponentiate(&logits, targets)?.1
+        } else {
+            Chunk::new(hidden, weight, positions, targets)?.loss
+        };
     }
     Ok(loss)
 }
@@ -75,12 +80,21 @@ pub fn head_loss_bwd(
     let mut loss = 0.0;
     let mut rows = Vec::new();
     for (positions, targets) in of.chunks(weight.dim(0)?) {
-        let chunk = Chunk::new(hidden, weight, positions, targets)?;
-        loss += chunk.loss;
-        let g_logits = chunk.gradient(scale)?.to_dtype(hidden.dtype())?;
+        let (chunk_loss, hidden, g_logits) = if fused::serves(&[hidden, weight]) {
+            let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
+            let logits = hidden.matmul(&weight.t()?)?;
+            let (sums, loss) = fused::head_loss::exponentiate(&logits, targets)?;
+            fused::head_loss::gradient(&logits, &sums, targets, scale)?;
+            (loss, hidden, logits)
+        } else {
+            let chunk = Chunk::new(hidden, weight, positions, targets)?;
+            let g_logits = chunk.gradient(scale)?.to_dtype(hidden.dtype())?;
+            (chunk.loss, chunk.hidden, g_logits)
+        };
+        loss += chunk_loss;
         rows.push(g_logits.matmul(weight)?);
         if let Some(total) = &g_weight {
-            add_outer(total, &g_logits, &chunk.hidden)?;
+            add_outer(total, &g_logits, &hidden)?;
         }
     }
     let hidden = match rows.as_slice() {
@@ -129,6 +143,10 @@ fn add_outer(total: &Tensor, gy: &Tensor, x: &Tensor) -> Result<()> {
     for begin in (0..vocabulary).step_by(ROWS) {
         let rows = ROWS.min(vocabulary - begin);
         let part = gy.narrow(1, begin, rows)?.t()?.matmul(x)?.to_dtype(total.dtype())?;
+        if fused::serves(&[total, &part]) {
+            fused::add(&total.narrow(0, begin, rows)?, &part)?;
+            continue;
+        }
         total.slice_set(&(total.narrow(0, begin, rows)? + part)?, 0, begin)?;
     }
     Ok(())

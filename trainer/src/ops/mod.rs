@@ -9,6 +9,7 @@ mod dropout;
 mod embedding;
 #[cfg(test)]
 pub(crate) mod finite_differences;
+mod fused;
 mod head_loss;
 mod linear;
 mod rms_norm;

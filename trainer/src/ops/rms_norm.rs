@@ -2,11 +2,14 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::wide;
+use super::{fused, wide};
 
 /// `x / sqrt(mean(x²) + eps) · weight`, as transformers' `Qwen3RMSNorm` and `LlamaRMSNorm`: normalised in wide numbers, weighted in `x`'s type.
 /// `x` is (…, n), `weight` (n); the result is shaped as `x`.
 pub fn rms_norm_fwd(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    if fused::serves(&[x, weight]) {
+        return fused::rms_norm::forward(x, weight, eps);
+    }
     let (normed, _) = normalise(x, eps)?;
     normed.to_dtype(x.dtype())?.broadcast_mul(weight)
 }
@@ -19,6 +22,9 @@ pub fn rms_norm_bwd(
     eps: f64,
     trained: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
+    if fused::serves(&[x, gy, weight]) {
+        return fused::rms_norm::backward(x, gy, weight, eps, trained);
+    }
     let (normed, scale) = normalise(x, eps)?;
     let gy = gy.to_dtype(wide(x.dtype()))?;
     let g_normed = gy.broadcast_mul(&weight.to_dtype(gy.dtype())?)?;

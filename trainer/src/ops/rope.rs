@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::wide;
+use super::{fused, wide};
 
 /// How Llama 3 stretches its wavelengths beyond the context that it was first trained with (`rope_type: llama3`).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,11 +66,17 @@ impl RopeTable {
 
 /// Rotates `x` (T, heads, `head_dim`) by each token's angles.
 pub fn rope_fwd(x: &Tensor, table: &RopeTable) -> Result<Tensor> {
+    if fused::serves(&[x, &table.cos]) {
+        return fused::rope::rotate(x, &table.cos, &table.sin, false);
+    }
     rotate(x, &table.cos, &table.sin)
 }
 
 /// From the gradient of [`rope_fwd`]'s result, that of `x`: turned back by the same angles.
 pub fn rope_bwd(gy: &Tensor, table: &RopeTable) -> Result<Tensor> {
+    if fused::serves(&[gy, &table.cos]) {
+        return fused::rope::rotate(gy, &table.cos, &table.sin, true);
+    }
     rotate(gy, &table.cos, &table.sin.neg()?)
 }
 

@@ -2,15 +2,21 @@
 
 use candle_core::{Result, Tensor};
 
-use super::wide;
+use super::{fused, wide};
 
 /// `silu(gate) · up`; all three of one shape and type.
 pub fn swiglu_fwd(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if fused::serves(&[gate, up]) {
+        return fused::swiglu::forward(gate, up);
+    }
     gate.silu()? * up
 }
 
 /// From the gradient `gy` of [`swiglu_fwd`]'s result, those of `gate` and `up`, in their type.
 pub fn swiglu_bwd(gate: &Tensor, up: &Tensor, gy: &Tensor) -> Result<(Tensor, Tensor)> {
+    if fused::serves(&[gate, up, gy]) {
+        return fused::swiglu::backward(gate, up, gy);
+    }
     let dtype = gate.dtype();
     let [gate, up, gy] = [gate, up, gy].map(|tensor| tensor.to_dtype(wide(dtype)));
     let (gate, up, gy) = (gate?, up?, gy?);
