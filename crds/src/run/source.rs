@@ -73,6 +73,11 @@ pub struct GitSource {
         fits(REVISION, "the name of a branch or tag, or a commit, such as \"main\", \"v1.2\" or \"1f2e3d4\""),
     ]))]
     pub revision: String,
+    /// Whether the content of submodules stands in place of their names, at any depth, so that their functions are used
+    /// too. They are cloned with `credentialsSecretRef` where they are on the repository's own host, and without
+    /// credentials elsewhere. Default: false.
+    #[serde(default)]
+    pub submodules: bool,
     /// The Secret with the credentials: `username` and `password` (kubernetes.io/basic-auth), or `ssh-privatekey`
     /// (kubernetes.io/ssh-auth) with `known_hosts` beside it. Absent: the repository is public.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,7 +133,7 @@ pub struct Adoption {
 impl GitSource {
     /// The default branch of a repository.
     pub fn at_head(url: GitUrl, credentials_secret_ref: Option<SecretRef>) -> Self {
-        Self { url, revision: head(), credentials_secret_ref }
+        Self { url, revision: head(), submodules: false, credentials_secret_ref }
     }
 }
 

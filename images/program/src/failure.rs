@@ -9,6 +9,8 @@ pub enum Field {
     Url,
     /// The branch, tag or commit.
     Revision,
+    /// Whether submodules are taken.
+    Submodules,
     /// The globs of files that are wanted.
     Include,
     /// The globs of files that are not.
@@ -39,6 +41,7 @@ impl FieldNames {
         match field {
             Field::Url => "spec.source.git.url".to_owned(),
             Field::Revision => "spec.source.git.revision".to_owned(),
+            Field::Submodules => "spec.source.git.submodules".to_owned(),
             Field::Include => "spec.source.include".to_owned(),
             Field::Exclude => "spec.source.exclude".to_owned(),
             Field::GitCredentials => self.git_credentials.clone(),

@@ -35,7 +35,7 @@ const OUTPUT: usize = 4000;
 /// How long the scripted teacher thinks in the crowd, so that all rollouts are under way at once.
 const THINKING: Duration = Duration::from_millis(400);
 /// Rollouts of each side in the comparison, after each other and at once.
-const COMPARED: [u32; 2] = [1, 9];
+const COMPARED: [u32; 2] = [1, 33];
 
 /// What a process took.
 #[derive(Debug, Clone, Copy, Default)]

@@ -116,7 +116,10 @@ impl<R: Read, T: DeserializeOwned> Iterator for Reader<R, T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::damaged;
 
     fn written(path: &Path, values: &[&str]) -> Digest {
         let mut writer = Writer::create(path).unwrap();
@@ -149,5 +152,28 @@ mod tests {
         bytes.truncate(bytes.len() - 3);
         let cut: Result<Vec<String>, _> = Reader::new(bytes.as_slice()).unwrap().collect();
         assert!(matches!(cut, Err(JsonlError::Unreadable { .. })));
+    }
+
+    /// What `written` makes of `"a"` and `"b\nc"`, without its checksum: damage that zstd does not see has to be seen by what reads the lines.
+    fn packed(lines: &[u8]) -> Vec<u8> {
+        zstd::encode_all(lines, LEVEL).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_the_reader_panic_or_go_on_for_ever(file in damaged(b"\"a\"\n\"b\\nc\"\n[1, {}]\n"), cut in any::<prop::sample::Index>(), with: u8) {
+            let mut bytes = packed(&file);
+            let lines = file.split(|byte| *byte == b'\n').count();
+            prop_assert!(Reader::<_, String>::new(bytes.as_slice()).unwrap().count() <= lines);
+            let at = cut.index(bytes.len());
+            bytes[at] = with;
+            if let Ok(reader) = Reader::<_, serde_json::Value>::new(bytes.as_slice()) {
+                // An error of zstd is told again and again; whoever reads stops at the first.
+                let _: Result<Vec<_>, _> = reader.collect();
+            }
+            if let Ok(reader) = Reader::<_, serde_json::Value>::new(file.as_slice()) {
+                let _: Result<Vec<_>, _> = reader.collect();
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::places::Places;
 use crate::tree::changed::{self, Changes};
 use crate::tree::node::{Dir, Node};
 use crate::tree::pack::Pack;
-use crate::tree::restore::Restore;
+use crate::tree::restore::restore;
 use crate::tree::scan::Scan;
 use crate::tree::{TreeError, disk, unpack};
 
@@ -101,13 +101,17 @@ impl Files {
         self.restore()
     }
 
-    /// Takes what is there now for what was put, under that name.
-    pub(crate) fn keep(&mut self, tree: &str) -> Result<(), TreeError> {
+    /// Gives what was put its name.
+    pub(crate) fn name(&mut self, tree: &str) {
+        self.put = Some(tree.to_owned());
+    }
+
+    /// Takes what is there now, after the setup, for what was put.
+    pub(crate) fn keep(&mut self) -> Result<(), TreeError> {
         for root in &mut self.roots {
             let known = std::mem::take(&mut root.baseline);
             root.baseline = root.scan(&mut self.pack, Some(&known))?;
         }
-        self.put = Some(tree.to_owned());
         self.wait_for_the_clock()
     }
 
@@ -161,10 +165,7 @@ impl Root {
     }
 
     fn restore(&mut self, pack: &Pack) -> Result<u64, TreeError> {
-        let dir = self.dir.as_fd();
-        let mut restore = Restore { pack, trust: self.trust, top: dir, count: 0 };
-        restore.dir(dir, &self.path, &mut self.baseline)?;
-        Ok(restore.count)
+        restore(self.dir.as_fd(), &self.path, &mut self.baseline, pack, self.trust)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::tree::node::Dir;
 use crate::tree::pack::Pack;
-use crate::tree::restore::Restore;
+use crate::tree::restore::restore;
 use crate::tree::scan::Scan;
 use crate::tree::{TreeError, disk};
 
@@ -44,8 +44,5 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<u64, TreeError> {
     };
     let dir = open(to)?;
     tree.mode = nix::sys::stat::fstat(&dir).map_err(TreeError::disk("look at", to))?.st_mode & 0o7777;
-    let trust = disk::times_tell_changes(&dir);
-    let mut restore = Restore { pack: &pack, trust, top: dir.as_fd(), count: 0 };
-    restore.dir(dir.as_fd(), to, &mut tree)?;
-    Ok(restore.count)
+    restore(dir.as_fd(), to, &mut tree, &pack, disk::times_tell_changes(&dir))
 }

@@ -1,7 +1,8 @@
 //! The slot's shell: one process that commands are given to one after the other, so that its directory, variables and functions stay.
 //!
-//! It reads a script from a pipe. For each command the script has an `eval` of it, quoted, and after that a line on a pipe of its own that tells the
-//! exit code behind a word that is new each time. The command and what it starts have no descriptor of that pipe.
+//! It reads a script from a pipe, which is its standard input: so its errors begin with its name, and not with that of a file. For each command the
+//! script has an `eval` of it, quoted and without that input, and after that a line on a pipe of its own that tells the exit code behind a word that is
+//! new each time. The command and what it starts have no descriptor of that pipe.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -22,7 +23,7 @@ const CHUNK: usize = 64 << 10;
 /// The longest line that is looked at on the status pipe: a word and a number, or why there is no shell.
 const LONGEST_STATUS: usize = 4096;
 /// Keeps the ends of the pipes away from commands: descriptors that the script itself uses.
-const PROLOGUE: &str = "exec 9>&2 8>&1 </dev/null 2>&1\n";
+const PROLOGUE: &str = "exec 9>&2 8>&1 2>&1\n";
 
 /// Why there is no shell, or it takes no command.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,7 @@ impl Program {
     /// What it is called with, to read its script from what it has as standard input and nothing from anyone's home.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let quiet: &[&str] = if self.is_bash { &["--noprofile", "--norc"] } else { &[] };
-        quiet.iter().copied().chain(["/proc/self/fd/0"]).map(str::to_owned).collect()
+        quiet.iter().copied().chain(["-s"]).map(str::to_owned).collect()
     }
 }
 
@@ -90,6 +91,8 @@ pub(crate) struct Shell {
     status: File,
     /// What came on the status pipe and is no whole line yet.
     line: Vec<u8>,
+    /// Lines that came there and tell no code: why there is no shell.
+    said: Vec<u8>,
     word: String,
 }
 
@@ -121,6 +124,7 @@ impl Shell {
             output: output.into(),
             status: status.into(),
             line: Vec::new(),
+            said: Vec::new(),
             word: String::new(),
         };
         let report = shell.report("0")?;
@@ -217,6 +221,9 @@ impl Shell {
                 if let Some(code) = parse(&line, &self.word) {
                     return Ok(Some(code));
                 }
+                if self.said.len() < LONGEST_STATUS {
+                    self.said.extend(line);
+                }
             }
             // Nobody but the script writes here; what is no line of its own is not kept for long.
             if self.line.len() > LONGEST_STATUS {
@@ -229,8 +236,7 @@ impl Shell {
     pub(crate) fn last_words(mut self) -> String {
         let mut words = Vec::new();
         let _ = (&mut self.status).take(LONGEST_STATUS as u64).read_to_end(&mut words);
-        self.line.extend(words);
-        String::from_utf8_lossy(&self.line).trim().to_owned()
+        String::from_utf8_lossy(&[self.said, self.line, words].concat()).trim().to_owned()
     }
 }
 

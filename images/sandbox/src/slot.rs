@@ -190,10 +190,14 @@ impl Slot {
         }
         let written = self.files.put(stream)?;
         let printed = match self.setup.clone() {
-            Some((script, timeout)) => Some(self.run_setup(&script, timeout, outside)?),
+            Some((script, timeout)) => {
+                let printed = self.run_setup(&script, timeout, outside)?;
+                self.files.keep()?;
+                Some(printed)
+            }
             None => None,
         };
-        self.files.keep(tree)?;
+        self.files.name(tree);
         Ok((written, printed))
     }
 

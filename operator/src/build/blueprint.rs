@@ -63,6 +63,8 @@ pub struct SnapshotParts {
     pub url: String,
     /// The branch, tag or commit.
     pub revision: String,
+    /// Whether the content of submodules is taken.
+    pub submodules: bool,
     /// Which commits are taken.
     pub commits: Commits,
     /// The Secret with the repository's credentials.

@@ -95,6 +95,9 @@ fn snapshot(parts: &SnapshotParts) -> Told {
     let mut told = Told::of("snapshot");
     told.say(format!("--url={}", parts.url));
     told.say(format!("--revision={}", parts.revision));
+    if parts.submodules {
+        told.say("--submodules".to_owned());
+    }
     told.say(format!("--commits={}", parts.commits.count));
     told.say(format!("--lookback-days={}", parts.commits.lookback_days));
     told.credentials("git", pod::GIT_MOUNT, parts.credentials.as_ref());

@@ -28,7 +28,10 @@ fn take(plan: &mut Plan, given: Given<'_>) -> Option<Standing> {
     let task = Task::of(Stage::Snapshot, given.intent);
     task::drive(plan, given, &task, None, |record, result| {
         let snapshot = snapshot_of(result?, folder)?;
-        let sentence = format!("{} commits are in the store, the newest {}", snapshot.commits, snapshot.commit);
+        let sentence = match snapshot.commits {
+            1 => format!("the commit {} is in the store", snapshot.commit),
+            count => format!("{count} commits are in the store, the newest {}", snapshot.commit),
+        };
         record.snapshot = Some(snapshot);
         Some(sentence)
     })

@@ -172,7 +172,7 @@ fn a_status_keeps_what_is_none_of_a_plans_business() {
 #[test]
 fn a_run_wants_its_snapshot_in_its_own_folder() {
     let spec = json!({
-        "source": {"git": {"url": "https://git.example/a.git", "revision": "v2", "credentialsSecretRef": {"name": "git"}}, "commits": {"count": 2, "lookbackDays": 9}},
+        "source": {"git": {"url": "https://git.example/a.git", "revision": "v2", "submodules": true, "credentialsSecretRef": {"name": "git"}}, "commits": {"count": 2, "lookbackDays": 9}},
         "output": {"store": "s3://acme/sera/", "credentialsSecretRef": {"name": "s3"}},
         "pods": {"default": {"priorityClassName": "low"}, "snapshot": {"serviceAccountName": "reader"}},
     });
@@ -185,8 +185,8 @@ fn a_run_wants_its_snapshot_in_its_own_folder() {
     let blueprint = wish.blueprint.unwrap();
     let snapshot = blueprint.snapshot.as_ref().unwrap();
     assert_eq!(
-        (snapshot.url.as_str(), snapshot.revision.as_str(), snapshot.commits.count),
-        ("https://git.example/a.git", "v2", 2)
+        (snapshot.url.as_str(), snapshot.revision.as_str(), snapshot.submodules, snapshot.commits.count),
+        ("https://git.example/a.git", "v2", true, 2)
     );
     let field = |name: &str, field| Some(SecretField { name: name.into(), field });
     assert_eq!(snapshot.credentials, field("git", "spec.source.git.credentialsSecretRef"));

@@ -131,7 +131,10 @@ fn malformed(problem: String) -> Unusable {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::damaged;
 
     fn read(name: &str, arguments: &Value) -> Result<Tool, Unusable> {
         Tool::read(name, arguments.as_object().unwrap())
@@ -198,5 +201,18 @@ mod tests {
         assert!(definitions[0]["function"]["description"].as_str().unwrap().contains("300 seconds"));
         assert_eq!(read("submit", &json!({"anything": 1})), Ok(Tool::Submit));
         assert_eq!(read("bash", &json!({"command": "ls"})), Ok(Tool::Bash { command: "ls".into() }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_call_makes_the_reader_panic(
+            name in prop_oneof![Just("bash".to_owned()), Just("str_replace_editor".to_owned()), ".*"],
+            arguments in damaged(br#"{"command": "view", "path": "/testbed/a.go", "view_range": [3, -1], "insert_line": 7, "file_text": "x",
+                "old_str": "a", "new_str": null}"#),
+        ) {
+            if let Ok(Value::Object(arguments)) = serde_json::from_slice(&arguments) {
+                let _ = Tool::read(&name, &arguments);
+            }
+        }
     }
 }

@@ -14,11 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::Patience;
-use super::answer::{Answer, Gathered, MAX_TEXT};
+use super::answer::{Answer, MAX_TEXT};
+use super::body::{Pieces, Stop, said, whole};
 use super::error::{ChatError, Fault, SetupError};
-use super::events::Events;
 use super::overflow::is_overflow;
-use super::wire::Completion;
 
 /// How long a connection may take to be made: TLS through a proxy of an enterprise.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -26,10 +25,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 2 * MAX_TEXT;
 /// The longest body of an error that is read, in bytes.
 const MAX_ERROR: usize = 64 << 10;
-/// What is shown of what a server says, in bytes.
-const MAX_SAID: usize = 300;
-/// What ends a stream.
-const DONE: &[u8] = b"[DONE]";
 
 /// What became of it.
 pub(super) enum Attempt {
@@ -105,19 +100,6 @@ impl Connection {
     }
 }
 
-/// Why reading an answer stopped.
-enum Stop {
-    Fault(Fault),
-    /// In its place came an error.
-    Said(String),
-}
-
-impl From<Fault> for Stop {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
 fn certificates(bundle: &str) -> Result<Vec<reqwest::Certificate>, SetupError> {
     let refused = |problem: String| SetupError::CaCertificate { problem };
     let found = reqwest::Certificate::from_pem_bundle(bundle.as_bytes()).map_err(|error| refused(chain(&error)))?;
@@ -169,22 +151,6 @@ async fn read_error(mut response: Response) -> Vec<u8> {
     body
 }
 
-/// The message of an error in the protocol's form, or the text that came in its place; one line, cut.
-fn said(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let message = serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|value| {
-        let error = value.get("error").unwrap_or(&value);
-        let field = |name| error.get(name).and_then(|text| text.as_str()).unwrap_or_default();
-        let words =
-            [field("code"), field("type"), field("message"), error.as_str().unwrap_or_default(), field("detail")];
-        let words = words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(": ");
-        (!words.is_empty()).then_some(words)
-    });
-    let mut line = message.unwrap_or_else(|| text.into_owned()).split_whitespace().collect::<Vec<_>>().join(" ");
-    line.truncate(line.floor_char_boundary(MAX_SAID));
-    line
-}
-
 async fn read_whole(mut response: Response) -> Result<Answer, Stop> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| broken(&error))? {
@@ -193,65 +159,25 @@ async fn read_whole(mut response: Response) -> Result<Answer, Stop> {
             return Err(Fault::TooLong { limit: MAX_BODY }.into());
         }
     }
-    let completion = parse(&body)?;
-    if completion.choices.is_empty() {
-        return Err(Fault::Garbled { problem: "it has no choices".to_owned() }.into());
-    }
-    let mut gathered = Gathered::default();
-    gathered.take(completion)?;
-    Ok(gathered.finish())
+    whole(&body)
 }
 
 async fn read_stream(mut response: Response, stall: Duration) -> Result<Answer, Stop> {
-    let (mut events, mut gathered, mut done) = (Events::default(), Gathered::default(), false);
-    let mut error = None;
+    let mut pieces = Pieces::default();
     let mut last_token = Instant::now();
-    while !done {
+    while !pieces.is_done() {
         // The first token may take as long as the whole call: a long prompt waits in a queue and is read.
-        let piece = if gathered.has_begun() {
+        let piece = if pieces.has_begun() {
             timeout_at(last_token + stall, response.chunk()).await.map_err(|_| Fault::Stalled { limit: stall })?
         } else {
             response.chunk().await
         };
         let Some(piece) = piece.map_err(|error| broken(&error))? else { break };
-        events.take(&piece, |data| {
-            if data == DONE {
-                done = true;
-            } else if !done {
-                let completion = match parse(data) {
-                    Ok(completion) => completion,
-                    Err(Stop::Fault(fault)) => return Err(fault),
-                    Err(Stop::Said(said)) => {
-                        error.get_or_insert(said);
-                        done = true;
-                        return Ok(());
-                    }
-                };
-                if gathered.take(completion)? {
-                    last_token = Instant::now();
-                }
-            }
-            Ok(())
-        })?;
+        if pieces.take(&piece)? {
+            last_token = Instant::now();
+        }
     }
-    if let Some(said) = error {
-        return Err(Stop::Said(said));
-    }
-    if done || gathered.is_finished() {
-        Ok(gathered.finish())
-    } else {
-        Err(Fault::Broken { problem: "the stream ended without saying why".to_owned() }.into())
-    }
-}
-
-/// A whole answer or a piece of one; an error in its place is told apart, since its status was sent before it was known.
-fn parse(body: &[u8]) -> Result<Completion, Stop> {
-    let completion: Completion = serde_json::from_slice(body)
-        .map_err(|error| Fault::Garbled { problem: format!("it is no JSON of its shape ({error})") })?;
-    match completion.error {
-        Some(_) => Err(Stop::Said(said(body))),
-        None => Ok(completion),
-    }
+    pieces.finish()
 }
 
 fn broken(error: &reqwest::Error) -> Fault {
@@ -280,15 +206,5 @@ mod tests {
         assert_eq!(pause("Fri, 06 Nov 2026 08:49:37 GMT", now), Some(Duration::from_secs(7)));
         assert_eq!(pause("Fri, 06 Nov 2026 08:00:00 GMT", now), None, "it is over");
         assert_eq!(pause("soon", now), None);
-    }
-
-    #[test]
-    fn of_an_error_its_code_and_message_are_shown_whatever_its_form() {
-        assert_eq!(said(br#"{"error": {"message": "too\nlong", "type": "t", "code": "c"}}"#), "c: t: too long");
-        assert_eq!(said(br#"{"object": "error", "message": "too long", "code": 400}"#), "too long");
-        assert_eq!(said(br#"{"error": "too long"}"#), "too long");
-        assert_eq!(said(br#"{"detail": "Not Found"}"#), "Not Found");
-        assert_eq!(said(b"<html>Bad\n Gateway</html>"), "<html>Bad Gateway</html>");
-        assert_eq!(said("é".repeat(4000).as_bytes()).len(), MAX_SAID);
     }
 }

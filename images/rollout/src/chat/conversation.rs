@@ -121,7 +121,11 @@ impl Conversation {
         let streaming =
             if settings.streaming { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
         let limit = settings.max_output_tokens.map(|tokens| format!(",\"max_tokens\":{tokens}")).unwrap_or_default();
-        let tools = if self.tools == "[]" { String::new() } else { format!(",\"tools\":{}", self.tools) };
+        // Said although it is the protocol's default: llama-cpp-python offers no tools where nothing is said.
+        let tools = match self.tools.as_str() {
+            "[]" => String::new(),
+            tools => format!(r#","tools":{tools},"tool_choice":"auto""#),
+        };
         let (model, temperature) = (json(&settings.model), settings.temperature);
         let head = format!("{{\"model\":{model},\"messages\":[");
         let tail = format!("{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}}}");
@@ -161,6 +165,12 @@ mod tests {
             assert!(conversation.messages.concat().starts_with(&before));
             before = conversation.messages.concat();
         }
+    }
+
+    #[test]
+    fn tools_are_offered_with_the_choice_left_to_the_teacher() {
+        let request = parsed(&Conversation::new(&[json!({"type": "function"})]).request(None, &SETTINGS));
+        assert_eq!((&request["tools"], &request["tool_choice"]), (&json!([{"type": "function"}]), &json!("auto")));
     }
 
     #[test]

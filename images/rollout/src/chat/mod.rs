@@ -3,6 +3,7 @@
 
 mod answer;
 mod attempt;
+mod body;
 mod conversation;
 mod error;
 mod events;

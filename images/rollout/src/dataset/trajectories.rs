@@ -84,3 +84,59 @@ pub(crate) fn unpack(packed: &[u8], record: &RolloutRecord) -> Result<Trajectory
         .map_err(|error| damaged(error.to_string()))?;
     serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sera_crds::contract::{FunctionRef, RetriedTurns, RolloutOutcome, TeacherMark, Usage};
+
+    use super::*;
+    use crate::testing::damaged;
+
+    const TRAJECTORY: &str = r#"{"version": 1, "sample": 7, "rollout": "First", "tools": [{"a": 1}], "messages": [{"role": "system", "content": "s"},
+        {"role": "user", "content": "u"}, {"role": "assistant", "content": "", "reasoning": "hm", "toolCall": {"id": "a", "name": "bash",
+        "arguments": {"command": "ls"}}}, {"role": "tool", "toolCallId": "a", "content": "x", "review": false}]}"#;
+
+    fn record() -> RolloutRecord {
+        let digest = |name: &str| FileDigest { name: name.into(), bytes: 1, sha256: "44".into() };
+        RolloutRecord {
+            version: CONTRACT_VERSION,
+            sample: 7,
+            rollout: RolloutKind::First,
+            folder: "pod".into(),
+            outcome: RolloutOutcome::Submitted,
+            problem: None,
+            function: FunctionRef { snapshot: 0, file: "a.go".into(), name: "f".into(), lines: (1, 2) },
+            bug_kind: None,
+            trajectory: digest("t1.json.zst"),
+            patch: digest("p1.diff"),
+            usage: Usage::default(),
+            retried: RetriedTurns::default(),
+            teacher: TeacherMark { model: "m".into(), rehearsal: true },
+            prompts: String::new(),
+            protections: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_trajectory_that_unpacks_to_more_than_any_has_is_damaged() {
+        let long = TRAJECTORY.replace("\"x\"", &format!("\"{}\"", "x".repeat(17 << 20)));
+        let packed = zstd::encode_all(long.as_bytes(), 1).unwrap();
+        assert!(packed.len() < 100_000, "it is a small file");
+        assert!(matches!(unpack(&packed, &record()), Err(TrajectoryError::Damaged { .. })));
+        let whole = zstd::encode_all(TRAJECTORY.as_bytes(), 1).unwrap();
+        assert_eq!(unpack(&whole, &record()).unwrap().messages.len(), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_the_reader_panic(json in damaged(TRAJECTORY.as_bytes()), at in any::<prop::sample::Index>(), with: u8) {
+            let mut packed = zstd::encode_all(json.as_slice(), 1).unwrap();
+            let _ = unpack(&packed, &record());
+            let at = at.index(packed.len());
+            packed[at] = with;
+            let _ = unpack(&packed, &record());
+            let _ = unpack(&json, &record());
+        }
+    }
+}

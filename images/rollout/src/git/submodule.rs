@@ -61,7 +61,10 @@ pub(crate) fn resolve(address: &str, parent: &RemoteUrl) -> Result<RemoteUrl, Re
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::damaged;
 
     #[test]
     fn only_links_to_commits_are_found_whatever_else_the_tree_has() {
@@ -92,5 +95,23 @@ mod tests {
         assert_eq!(resolved("https://h/x", "/srv/acme/one"), ok("https://h/x"));
         assert!(resolved("../../../x", "https://h/one").is_err());
         assert!(resolved("ext::sh -c id", "https://h/one").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_repository_says_of_its_submodules_makes_the_reader_panic(
+            listing in damaged(b"100644 blob aa\tsrc/a.rs\x00160000 commit bb\tdep/one\x00"),
+            config in damaged(b"submodule.x.path\ndep/one\0submodule.x.url\n../../one.git\0"),
+            parent in prop_oneof![Just("https://h:8443/acme/one.git"), Just("git@h:acme/one"), Just("/srv/one")],
+        ) {
+            let config = String::from_utf8_lossy(&config);
+            let parent = RemoteUrl::parse(parent).unwrap();
+            for link in links(&listing) {
+                let _ = address(&config, &link.path);
+            }
+            for address in address(&config, "dep/one").iter().map(String::as_str).chain(config.split(['\0', '\n'])) {
+                let _ = resolve(address, &parent);
+            }
+        }
     }
 }

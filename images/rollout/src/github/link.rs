@@ -24,7 +24,10 @@ fn origin(address: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::damaged;
 
     #[test]
     fn the_next_page_is_found_among_others_wherever_its_path_leads() {
@@ -44,6 +47,14 @@ mod tests {
             "https://h:1/x",
         ] {
             assert_eq!(next(&format!("<{target}>; rel=\"next\""), "https://h/api/v3"), None, "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_the_reader_panic_or_leave_the_server(header in damaged(b"<https://h/x?page=1>; rel=\"prev\", <https://h/x?page=3>; rel=\"next\"")) {
+            let path = next(&String::from_utf8_lossy(&header), "https://h/api/v3");
+            prop_assert!(path.is_none_or(|path| path.starts_with('/')));
         }
     }
 }

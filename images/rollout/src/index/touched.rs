@@ -103,7 +103,7 @@ impl<'a> Marks<'a> {
 
     fn cover(&self, function: &Known) -> bool {
         let Known { snapshot, file, name, lines: (first, last), digest, held_out } = function;
-        let is_twin = || last - first + 1 >= MIN_TWIN_LINES && self.texts.contains(&(name, *digest));
+        let is_twin = || last.saturating_sub(*first) + 1 >= MIN_TWIN_LINES && self.texts.contains(&(name, *digest));
         *held_out || self.named.contains(&(&**file, &**name)) || is_twin() || self.has_moved(*snapshot, file, name)
     }
 
@@ -170,9 +170,10 @@ impl Reading {
         }
         let place = match text.as_bytes().first() {
             Some(b'-') => {
+                let line = self.line;
                 self.before = self.before.saturating_sub(1);
-                self.line += 1;
-                Place::At(self.line - 1)
+                self.line = line.saturating_add(1);
+                Place::At(line)
             }
             Some(b'+') => {
                 self.after = self.after.saturating_sub(1);
@@ -185,7 +186,7 @@ impl Reading {
             _ => {
                 self.before = self.before.saturating_sub(1);
                 self.after = self.after.saturating_sub(1);
-                self.line += 1;
+                self.line = self.line.saturating_add(1);
                 return None;
             }
         };
@@ -199,7 +200,7 @@ impl Reading {
             return Some(Change { file: unquoted(path), place: Place::Whole });
         } else if let Some((line, before, after)) = text.strip_prefix("@@ -").and_then(hunk) {
             // An empty range stands after its line.
-            self.line = if before == 0 { line + 1 } else { line };
+            self.line = if before == 0 { line.saturating_add(1) } else { line };
             (self.before, self.after) = (before, after);
         }
         None
@@ -249,10 +250,12 @@ fn unquoted(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use sera_crds::contract::FunctionKind;
     use sera_crds::values::Language;
 
     use super::*;
+    use crate::testing::damaged;
 
     fn function(
         snapshot: u32,
@@ -357,5 +360,22 @@ mod tests {
     fn paths_are_read_as_git_quotes_them() {
         assert_eq!(unquoted(r#""a/na\303\257ve \"x\"\t.py""#), "a/naïve \"x\"\t.py");
         assert_eq!(unquoted("a/plain.py"), "a/plain.py");
+    }
+
+    const PATCH: &str = "diff --git a/src/kept.py b/src/kept.py\nrename from src/old.py\n--- \"a/src/k\\303\\251pt.py\"\n+++ b/x\n@@ -9,3 +9,4 @@ class\n x\n-y\n+z\n+\n y\n";
+
+    #[test]
+    fn a_hunk_at_the_end_of_all_numbers_is_read() {
+        for range in ["4294967295,2", "4294967295,0", "4294967295"] {
+            let hunk = format!("@@ -{range} +4294967295,4294967295 @@\n-a\n b\n+c\n");
+            assert_eq!(held_out().touched(0, &patch("src/kept.py", &hunk)), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_patch_makes_the_reader_panic(patch in damaged(PATCH.as_bytes())) {
+            let _ = held_out().touched(0, &String::from_utf8_lossy(&patch));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use sera_crds::contract::{Artifact, CONTRACT_VERSION, SnapshotFile, SnapshotManifest, SnapshotSource, StageResult};
 use serde::Deserialize;
+use serde::de::Error as _;
 
 use crate::failure::{Cause, Explain};
 use crate::progress::Progress;
@@ -126,7 +127,19 @@ pub(crate) fn decode(encoded: &[u8]) -> Result<SnapshotManifest, CommittedError>
     if version != CONTRACT_VERSION {
         return Err(CommittedError::OtherVersion { found: version });
     }
-    serde_json::from_slice(encoded).map_err(CommittedError::Malformed)
+    let manifest: SnapshotManifest = serde_json::from_slice(encoded).map_err(CommittedError::Malformed)?;
+    match manifest.files().into_iter().find(|file| !is_name(&file.path)) {
+        None => Ok(manifest),
+        Some(file) => {
+            let problem = format!("'{}' is no name of a file beside it", file.path.escape_debug());
+            Err(CommittedError::Malformed(serde_json::Error::custom(problem)))
+        }
+    }
+}
+
+/// Whether a file of this name lies beside the manifest, and beside nothing else when it is downloaded.
+fn is_name(path: &str) -> bool {
+    !matches!(path, "" | "." | "..") && !path.contains(['/', '\\', '\0'])
 }
 
 /// What differs between what is there and what is asked for, in words.
@@ -154,4 +167,37 @@ fn difference(there: &SnapshotSource, asked: &SnapshotSource) -> Option<String> 
 
 fn listed(values: &[impl ToString]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::damaged;
+
+    const MANIFEST: &str = r#"{"version": 1, "source": {"url": "https://h/a", "revision": "main", "commits": 1, "lookbackDays": 0, "submodules": false,
+        "selection": {"include": [], "exclude": [], "languages": ["Go"], "heldOutFraction": "0.05", "heldOutSeed": 42}}, "commits": [{"original": "1", "commit": "2",
+        "tree": "3", "reference": "refs/snapshots/0", "committedAt": "2026-01-02T03:04:05Z"}], "bundle": {"path": "repository.bundle",
+        "bytes": 9, "sha256": "44"}, "functions": {"path": "functions.jsonl.zst", "bytes": 8, "sha256": "55"}, "index": [],
+        "style": {"path": "style.jsonl.zst", "bytes": 7, "sha256": "66"}, "styleOrigins": {}}"#;
+
+    #[test]
+    fn a_manifest_names_files_beside_itself_and_nowhere_else() {
+        assert!(decode(MANIFEST.as_bytes()).is_ok(), "{:?}", decode(MANIFEST.as_bytes()));
+        for path in ["../functions", "/etc/passwd", "a/b", "..", ""] {
+            let text = MANIFEST.replace("functions.jsonl.zst", path);
+            let error = decode(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("no name of a file beside it"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_manifest_makes_the_reader_panic(bytes in damaged(MANIFEST.as_bytes())) {
+            if let Ok(manifest) = decode(&bytes) {
+                prop_assert!(manifest.files().iter().all(|file| is_name(&file.path)));
+            }
+        }
+    }
 }

@@ -28,9 +28,7 @@ pub(crate) enum SubmoduleError {
         source: GitError,
     },
     /// Its address is none.
-    #[error(
-        "the submodule at {path} has an address that cannot be used: {source}; without --submodules it stays a name"
-    )]
+    #[error("the submodule at {path} has an address that cannot be used: {source}; without submodules it stays a name")]
     Address {
         /// Where it is in its tree.
         path: String,
@@ -39,7 +37,7 @@ pub(crate) enum SubmoduleError {
     },
     /// It is reached in another way than the repository itself.
     #[error(
-        "the submodule at {path} is at {url}, and the repository itself is reached in another way: only the way that was asked for is taken; without --submodules it stays a name"
+        "the submodule at {path} is at {url}, and the repository itself is reached in another way: only the way that was asked for is taken; without submodules it stays a name"
     )]
     OtherWay {
         /// Where it is in its tree.
@@ -49,7 +47,7 @@ pub(crate) enum SubmoduleError {
     },
     /// There are too many, or they are nested too deeply.
     #[error(
-        "the submodules are more than {MAX_LINKS}, or nested more than {MAX_DEPTH} deep: take the snapshot without --submodules"
+        "the submodules are more than {MAX_LINKS}, or nested more than {MAX_DEPTH} deep: take the snapshot without submodules"
     )]
     TooMany,
     /// A tree cannot be read or written.
@@ -62,7 +60,7 @@ impl Explain for SubmoduleError {
         match self {
             Self::Fetch { source, .. } | Self::Git(source) => source.explain(),
             Self::Address { .. } | Self::OtherWay { .. } | Self::TooMany => {
-                Cause::configuration("SubmodulesUnusable", Field::Url)
+                Cause::configuration("SubmodulesUnusable", Field::Submodules)
             }
         }
     }

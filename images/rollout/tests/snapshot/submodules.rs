@@ -97,7 +97,7 @@ fn what_cannot_be_taken_is_named_with_what_to_do_and_leaves_nothing() {
     made(&place, "lost", &[("dep", "../lib.git", &"2".repeat(40))]);
     made(&place, "odd", &[("dep", "ext::sh -c id", &lib)]);
     for (name, reason, words) in [
-        ("elsewhere", "SubmodulesUnusable", "without --submodules it stays a name"),
+        ("elsewhere", "SubmodulesUnusable", "without submodules it stays a name"),
         ("odd", "SubmodulesUnusable", "has an address that cannot be used"),
         ("missing", "NotARepository", "the submodule at dep cannot be taken"),
         ("lost", "GitFailed", "the submodule at dep cannot be taken"),

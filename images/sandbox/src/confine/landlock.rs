@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use ::landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, PathFdError,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use super::Confinement;
@@ -43,7 +43,7 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<(), LandlockError> {
     let mut rules = ruleset()?;
     let read = AccessFs::from_read(NEWEST);
     for path in readable(&confinement.hidden) {
-        rules = allow(rules, &path, read)?;
+        rules = allow_if_there(rules, &path, read)?;
     }
     // No devices are made: nobody could without a capability that is gone, and a rule is one more reason.
     let write = AccessFs::from_all(NEWEST) & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::IoctlDev);
@@ -72,6 +72,19 @@ fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Resu
     let opened = PathFd::new(path)
         .map_err(|error| LandlockError::Path { path: path.to_owned(), source: io::Error::other(error) })?;
     Ok(rules.add_rule(PathBeneath::new(opened, access))?)
+}
+
+/// What was listed a moment ago may be gone, as other slots' files are all the time: nobody has to be let read it then.
+fn allow_if_there(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, LandlockError> {
+    match PathFd::new(path) {
+        Ok(opened) => Ok(rules.add_rule(PathBeneath::new(opened, access))?),
+        Err(PathFdError::OpenCall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(rules),
+        Err(error) => Err(LandlockError::Path { path: path.to_owned(), source: io::Error::other(error) }),
+    }
 }
 
 /// Everything but what is hidden: rules only ever allow, so what stands beside the way to a hidden directory is allowed one by one.

@@ -122,6 +122,8 @@ fn confine(confinement: &Confinement) -> Result<(), ConfineError> {
 }
 
 fn execute(confinement: &Confinement) -> ConfineError {
-    let source = Command::new(&confinement.shell).args(&confinement.arguments).exec();
+    // It tells its errors behind this name.
+    let name = confinement.shell.file_name().unwrap_or(confinement.shell.as_os_str());
+    let source = Command::new(&confinement.shell).arg0(name).args(&confinement.arguments).exec();
     ConfineError::Shell { shell: confinement.shell.clone(), source }
 }

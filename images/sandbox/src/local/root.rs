@@ -72,8 +72,14 @@ impl Assembly<'_> {
         let entries = fs::read_dir(path).map_err(LocalError::mount("list", path))?;
         for entry in entries {
             let entry = entry.map_err(LocalError::mount("list", path))?;
-            let kind = entry.file_type().map_err(LocalError::mount("look at", &entry.path()))?;
-            self.entry(&entry.path(), kind)?;
+            let path = entry.path();
+            let shown =
+                entry.file_type().map_err(LocalError::mount("look at", &path)).and_then(|kind| self.entry(&path, kind));
+            match shown {
+                // It went away since it was listed, as other programs' temporary files do; there is nothing to show then.
+                Err(_) if is_gone(&path) => {}
+                other => other?,
+            }
         }
         Ok(())
     }
@@ -154,6 +160,10 @@ fn make_dir(path: &Path) -> Result<(), LocalError> {
     fs::create_dir_all(path)
         .or_else(|error| if path.is_dir() { Ok(()) } else { Err::<(), io::Error>(error) })
         .map_err(LocalError::mount("make", path))
+}
+
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// A path of the machine, in the root that is put together.

@@ -8,6 +8,7 @@ pub(crate) mod pack;
 pub(crate) mod restore;
 pub(crate) mod scan;
 pub(crate) mod unpack;
+pub(crate) mod writers;
 
 use std::io;
 use std::path::PathBuf;

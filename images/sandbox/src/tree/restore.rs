@@ -1,61 +1,80 @@
 //! A tree is made to be what is on disk: what is not in it is removed, what differs is written anew, and what is as it was is not touched.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, fstat, futimens, mkdirat, utimensat};
+use nix::fcntl::readlinkat;
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::symlinkat;
 
 use super::TreeError;
 use super::disk;
-use super::node::{Dir, File, Identity, Link, Node, PERMISSIONS};
+use super::node::{Dir, File, Identity, Link, Node};
 use super::pack::Pack;
+use super::writers::{Batch, Writers, errno, set_mode, with_writers};
 use crate::kernel;
 
 /// How deep a tree may be: as deep as `unpack` takes one.
 pub(crate) const DEEPEST: usize = 512;
 
-/// A tree being restored.
-pub(crate) struct Restore<'a> {
-    /// Where the contents are.
-    pub(crate) pack: &'a Pack,
-    /// Whether an unchanged identity is taken for an unchanged content.
-    pub(crate) trust: bool,
-    /// The root, for what has to be moved before it can be removed.
-    pub(crate) top: BorrowedFd<'a>,
-    /// How many files were written or removed.
-    pub(crate) count: u64,
+/// Makes a directory hold this tree and nothing else, and remembers how its files are seen then. Answers how many files were written or removed.
+///
+/// With `trust`, an unchanged identity is taken for an unchanged content.
+pub(crate) fn restore(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    tree: &mut Dir,
+    pack: &Pack,
+    trust: bool,
+) -> Result<u64, TreeError> {
+    with_writers(pack, |writers| {
+        let mut restore = Restore { writers, trust, top: dir, count: 0 };
+        restore.dir(dir, path, tree)?;
+        Ok(restore.count)
+    })
 }
 
-impl Restore<'_> {
-    /// Makes the directory hold this tree and nothing else, and remembers how its files are seen then.
-    pub(crate) fn dir(&mut self, dir: BorrowedFd<'_>, path: &Path, tree: &mut Dir) -> Result<(), TreeError> {
+/// A tree being restored.
+struct Restore<'a, 'scope, 'tree> {
+    writers: &'a mut Writers<'scope, 'tree>,
+    trust: bool,
+    /// The root, for what has to be moved before it can be removed.
+    top: BorrowedFd<'a>,
+    count: u64,
+}
+
+impl<'tree> Restore<'_, '_, 'tree> {
+    fn dir(&mut self, dir: BorrowedFd<'_>, path: &Path, tree: &'tree mut Dir) -> Result<(), TreeError> {
         disk::make_usable(dir).map_err(TreeError::disk("use", path))?;
         self.count += kernel::clear_attributes(dir).map_err(TreeError::disk("clear the attributes of", path))?;
-        for name in disk::names(dir).map_err(TreeError::disk("list", path))? {
-            if !tree.children.contains_key(&name) {
-                self.remove(dir, &name, path)?;
-            }
+        let mut there = disk::names(dir).map_err(TreeError::disk("list", path))?;
+        there.sort_unstable();
+        for name in there.iter().filter(|name| !tree.children.contains_key(*name)) {
+            self.remove(dir, name, path)?;
         }
+        let mut files = Vec::new();
         for (name, node) in &mut tree.children {
-            let path = path.join(name);
+            let (path, is_there) = (path.join(name), there.binary_search(name).is_ok());
             match node {
-                Node::Dir(below) => self.below(dir, name, &path, below)?,
-                Node::File(file) => self.file(dir, name, &path, file)?,
+                Node::Dir(below) => self.below(dir, name, &path, is_there, below)?,
+                Node::File(file) => {
+                    if !is_there || !self.is_as_it_was(dir, name, &path, file)? {
+                        files.push((name.as_os_str(), file));
+                    }
+                }
                 Node::Link(link) => self.link(dir, name, &path, link)?,
             }
         }
-        let mode = fstat(dir).map_err(TreeError::disk("look at", path))?.st_mode & 0o7777;
-        if mode != tree.mode {
-            fchmod(dir, Mode::from_bits_truncate(tree.mode)).map_err(TreeError::disk("set the mode of", path))?;
+        let mode = tree.mode;
+        if files.is_empty() {
+            return set_mode(dir, mode).map_err(TreeError::disk("set the mode of", path));
         }
-        Ok(())
+        self.count += files.len() as u64;
+        let dir = dir.try_clone_to_owned().map_err(|error| TreeError::disk("use", path)(errno(&error)))?;
+        self.writers.write(Batch { dir, path: path.to_owned(), mode, files })
     }
 
     fn remove(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), TreeError> {
@@ -63,10 +82,20 @@ impl Restore<'_> {
         disk::remove(self.top, dir, name).map_err(TreeError::disk("remove", path.join(name)))
     }
 
-    fn below(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path, tree: &mut Dir) -> Result<(), TreeError> {
-        let opened = match disk::open_dir_anyway(dir, name) {
+    fn below(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        is_there: bool,
+        tree: &'tree mut Dir,
+    ) -> Result<(), TreeError> {
+        let there = if is_there { disk::open_dir_anyway(dir, name) } else { Err(Errno::ENOENT) };
+        let opened = match there {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
-                disk::remove(self.top, dir, name).map_err(TreeError::disk("remove", path))?;
+                if is_there {
+                    disk::remove(self.top, dir, name).map_err(TreeError::disk("remove", path))?;
+                }
                 mkdirat(dir, name, Mode::S_IRWXU).map_err(TreeError::disk("make", path))?;
                 disk::open_dir(dir, name)
             }
@@ -75,32 +104,26 @@ impl Restore<'_> {
         self.dir(opened.map_err(TreeError::disk("open", path))?.as_fd(), path, tree)
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path, file: &mut File) -> Result<(), TreeError> {
+    /// Whether a file need not be written; if it must be, nothing is in its place then.
+    fn is_as_it_was(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        file: &mut File,
+    ) -> Result<bool, TreeError> {
         match disk::stat(dir, name) {
             Ok(stat) if self.trust && file.seen == Some(Identity::from(&stat)) => {
                 // The same file of another tree: only its time is another.
                 if (stat.st_mtime, stat.st_mtime_nsec) != file.modified {
                     file.seen = Some(date(dir, name, file.modified).map_err(TreeError::disk("date", path))?);
                 }
-                return Ok(());
+                Ok(true)
             }
-            Ok(_) => disk::remove(self.top, dir, name).map_err(TreeError::disk("remove", path))?,
-            Err(Errno::ENOENT) => {}
-            Err(error) => return Err(TreeError::disk("look at", path)(error)),
+            Ok(_) => disk::remove(self.top, dir, name).map_err(TreeError::disk("remove", path)).map(|()| false),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(TreeError::disk("look at", path)(error)),
         }
-        self.count += 1;
-        file.seen = Some(self.write(dir, name, file).map_err(TreeError::disk("write", path))?);
-        Ok(())
-    }
-
-    fn write(&self, dir: BorrowedFd<'_>, name: &OsStr, file: &File) -> Result<Identity, Errno> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut opened = fs::File::from(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-        self.pack.copy(&file.content, &mut opened).and_then(|()| opened.flush()).map_err(|error| errno(&error))?;
-        fchmod(&opened, Mode::from_bits_truncate(file.mode & PERMISSIONS))?;
-        let modified = TimeSpec::new(file.modified.0, file.modified.1);
-        futimens(&opened, &modified, &modified)?;
-        Ok(Identity::from(&fstat(&opened)?))
     }
 
     fn link(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path, link: &mut Link) -> Result<(), TreeError> {
@@ -129,8 +152,4 @@ fn date(dir: BorrowedFd<'_>, name: &OsStr, modified: (i64, i64)) -> Result<Ident
     let modified = TimeSpec::new(modified.0, modified.1);
     utimensat(dir, name, &modified, &modified, UtimensatFlags::NoFollowSymlink)?;
     Ok(Identity::from(&disk::stat(dir, name)?))
-}
-
-fn errno(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -41,6 +41,35 @@ fn a_syntax_error_ends_the_command_and_not_the_shell() {
 }
 
 #[test]
+fn the_shells_errors_are_told_behind_its_name() {
+    let mut sandbox = Sandbox::new();
+    let executed = sandbox.exec("no-such-program; cd /no-such-directory");
+    let shell = if sandbox.shell.ends_with("bash") { "bash: line " } else { "sh: " };
+    let lines: Vec<&str> = executed.output.lines().collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.starts_with(shell)), "{lines:?}");
+}
+
+#[test]
+fn what_comes_and_goes_beside_a_slot_keeps_no_shell_from_starting() {
+    let mut sandbox = Sandbox::new();
+    let beside = sandbox.path("");
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let churn = std::thread::spawn(move || {
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let paths: Vec<_> = (0..100).map(|at| beside.join(format!("other slot {at}"))).collect();
+            paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+            paths.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+        }
+    });
+    for _ in 0..20 {
+        assert_eq!(sandbox.exec("exit").end, CommandEnd::ShellEnded);
+        assert_eq!(sandbox.run("echo alive"), "alive\n");
+    }
+    drop(stop);
+    churn.join().unwrap();
+}
+
+#[test]
 fn the_shell_that_exits_is_followed_by_a_new_one() {
     let mut sandbox = Sandbox::new();
     sandbox.run("cd /; export GONE=1");

@@ -11,6 +11,7 @@ fn the_program_is_told_what_to_take_and_which_fields_to_name() {
             "snapshot",
             "--url=https://git.example/a.git",
             "--revision=main",
+            "--submodules",
             "--commits=4",
             "--lookback-days=30",
             "--git-credentials=/etc/sera/git",

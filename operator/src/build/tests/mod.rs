@@ -55,6 +55,7 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
         snapshot: Some(SnapshotParts {
             url: "https://git.example/a.git".into(),
             revision: "main".into(),
+            submodules: true,
             commits: Commits { count: 4, lookback_days: 30 },
             credentials: secret("git-secret", "spec.source.git.credentialsSecretRef"),
             functions: FunctionSelection {

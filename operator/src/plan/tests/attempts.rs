@@ -57,6 +57,19 @@ fn a_job_made_by_a_leader_that_died_is_taken_up_and_written_down() {
 }
 
 #[test]
+fn a_snapshot_of_one_commit_is_told_as_one() {
+    let mut scene = Scene::with_job_made();
+    let mut told = success();
+    let sera_crds::contract::Outcome::Succeeded(StageResult::Snapshot { commits, .. }) = &mut told.outcome else {
+        panic!("{told:?}")
+    };
+    *commits = 1;
+    scene.have(ended(job(1), None), vec![pod(PodPhase::Succeeded, Some(&told))]);
+    let plan = scene.pass();
+    assert_eq!(message_of(&plan, ConditionType::Snapshotted), "the commit c0ffee00 is in the store");
+}
+
+#[test]
 fn a_success_is_recorded_once_with_its_artifact_and_the_run_says_what_comes_next() {
     let mut scene = Scene::with_job_made();
     scene.now = at(9);
