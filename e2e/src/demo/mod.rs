@@ -92,8 +92,10 @@ fn where_things_are(status: &RunStatus) -> String {
     let artifacts = status.artifacts.clone().unwrap_or_default();
     let mut lines: Vec<(&str, String)> = Vec::new();
     if let Some(snapshot) = artifacts.snapshot {
-        lines
-            .push(("snapshot", format!("{} (commits: {}, newest {})", snapshot.uri, snapshot.commits, snapshot.commit)));
+        lines.push((
+            "snapshot",
+            format!("{} (commits: {}, newest {})", snapshot.uri, snapshot.commits, snapshot.commit),
+        ));
     }
     let others = [("dataset", artifacts.dataset), ("model", artifacts.model), ("report", artifacts.report)];
     lines.extend(others.into_iter().filter_map(|(what, artifact)| Some((what, artifact?.uri))));
