@@ -55,10 +55,18 @@ pub(super) fn add(total: &Tensor, part: &Tensor) -> Result<()> {
     read([part], |[part]| {
         change(total, |total| {
             total.par_chunks_mut(PIECE).zip(part.par_chunks(PIECE)).for_each(|(total, part)| {
-                simd::vectorised(|| total.iter_mut().zip(part).for_each(|(total, part)| *total += part));
+                add_piece(total, part);
             });
         })
     })?
+}
+
+simd::wide! {
+    fn add_piece(total: &'w mut [f32], part: &'w [f32]) -> () {
+        for (total, part) in total.iter_mut().zip(part) {
+            *total += part;
+        }
+    }
 }
 
 struct Change<F>(F);

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::simd::{dot, sum, vectorised};
+use super::simd::{dot, sum, wide};
 use super::{read, rows_of};
 
 /// As [`rms_norm_fwd`](super::super::rms_norm_fwd).
@@ -12,16 +12,7 @@ pub(in super::super) fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result
     let mut y = vec![0.0; x.elem_count()];
     read([x, weight], |[x, weight]| {
         let pieces = y.par_chunks_mut(rows_of(width) * width).zip(x.par_chunks(rows_of(width) * width));
-        pieces.for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let scale = scale(x, eps);
-                    for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-                        *y = x * scale * weight;
-                    }
-                }
-            });
-        });
+        pieces.for_each(|(y, x)| forward_rows(y, x, weight, eps));
     })?;
     Tensor::from_vec(y, x.shape(), x.device())
 }
@@ -41,7 +32,7 @@ pub(in super::super) fn backward(
     read([x, gy, weight], |[x, gy, weight]| {
         let pieces = gx.par_chunks_mut(piece).zip(x.par_chunks(piece)).zip(gy.par_chunks(piece));
         let each = |((gx, x), gy): ((&mut [f32], &[f32]), &[f32]), g_weight: &mut [f32]| {
-            vectorised(|| rows_back(x, gy, weight, eps, gx, g_weight));
+            backward_rows(gx, g_weight, x, gy, weight, eps);
         };
         if trained {
             pieces.zip(g_weights.par_chunks_mut(width)).for_each(|(rows, g_weight)| each(rows, g_weight));
@@ -53,22 +44,41 @@ pub(in super::super) fn backward(
     Ok((Tensor::from_vec(gx, x.shape(), x.device())?, g_weight))
 }
 
-/// The gradients of some rows; that of the weight is added to `g_weight`, unless that is empty.
-#[inline(always)]
-fn rows_back(x: &[f32], gy: &[f32], weight: &[f32], eps: f64, gx: &mut [f32], g_weight: &mut [f32]) {
-    let width = weight.len();
-    let rows = gx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gy.chunks_exact(width));
-    for ((gx, x), gy) in rows {
-        let scale = scale(x, eps);
-        for ((gx, gy), weight) in gx.iter_mut().zip(gy).zip(weight) {
-            *gx = gy * weight;
+wide! {
+    fn forward_rows(y: &'w mut [f32], x: &'w [f32], weight: &'w [f32], eps: f64) -> () {
+        for (y, x) in y.chunks_exact_mut(weight.len()).zip(x.chunks_exact(weight.len())) {
+            let scale = scale(x, eps);
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * scale * weight;
+            }
         }
-        let along = dot(gx, x) * scale * scale / length(width);
-        for (gx, x) in gx.iter_mut().zip(x) {
-            *gx = (*gx - x * along) * scale;
-        }
-        for ((g_weight, gy), x) in g_weight.iter_mut().zip(gy).zip(x) {
-            *g_weight += gy * (x * scale);
+    }
+}
+
+// The gradients of some rows; that of the weight is added to `g_weight`, unless that is empty.
+wide! {
+    fn backward_rows(
+        gx: &'w mut [f32],
+        g_weight: &'w mut [f32],
+        x: &'w [f32],
+        gy: &'w [f32],
+        weight: &'w [f32],
+        eps: f64,
+    ) -> () {
+        let width = weight.len();
+        let rows = gx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gy.chunks_exact(width));
+        for ((gx, x), gy) in rows {
+            let scale = scale(x, eps);
+            for ((gx, gy), weight) in gx.iter_mut().zip(gy).zip(weight) {
+                *gx = gy * weight;
+            }
+            let along = dot(gx, x) * scale * scale / length(width);
+            for (gx, x) in gx.iter_mut().zip(x) {
+                *gx = (*gx - x * along) * scale;
+            }
+            for ((g_weight, gy), x) in g_weight.iter_mut().zip(gy).zip(x) {
+                *g_weight += gy * (x * scale);
+            }
         }
     }
 }

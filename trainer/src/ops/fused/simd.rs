@@ -5,10 +5,29 @@
 /// Sums are kept in this many lanes: two registers of AVX2, one of AVX-512.
 const LANES: usize = 16;
 
-/// Runs `work`, compiled once more for the widest instructions that the processor has. What it calls has to be `inline(always)` to have part in that.
-pub(super) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+/// Makes a function whose body is compiled once more for the widest instructions that the processor has; references among its arguments live for `'w`.
+/// What the body calls has to be `inline(always)` to have part in that, and so do closures in it: hence no function takes one, since whether the
+/// compiler puts a closure's body where those instructions are is its own decision, and where it does not, each multiply-add is a call.
+macro_rules! wide {
+    ($visibility:vis fn $name:ident($($argument:ident: $type:ty),+ $(,)?) -> $output:ty $body:block) => {
+        $visibility fn $name<'w>($($argument: $type),+) -> $output {
+            struct Work<'w> {
+                $($argument: $type),+
+            }
+            impl<'w> pulp::NullaryFnOnce for Work<'w> {
+                type Output = $output;
+
+                #[inline(always)]
+                fn call(self) -> $output {
+                    let Self { $($argument),+ } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Work { $($argument),+ })
+        }
+    };
 }
+pub(super) use wide;
 
 /// Below this `exp` is smaller than what f32 holds in full, and zero is near enough.
 const LOWEST: f32 = -87.0;
@@ -120,6 +139,18 @@ fn halved(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
 mod tests {
     use super::*;
 
+    wide! {
+        fn wide_exponentials(row: &'w mut [f32]) -> f32 {
+            exponentials(row, 2.0, 0.5)
+        }
+    }
+
+    fn raised(row: &[f32]) -> Vec<f32> {
+        let mut raised = row.to_vec();
+        wide_exponentials(&mut raised);
+        raised
+    }
+
     #[test]
     fn the_exponential_is_right_to_two_units_of_the_last_place() {
         for step in -86_999..=87_999 {
@@ -138,7 +169,7 @@ mod tests {
     fn what_f32_does_not_hold_is_finite_and_nan_stays_nan() {
         assert!(exp(f32::NEG_INFINITY) < 1e-37 && exp(-1e30) > 0.0);
         assert!(exp(1e30).is_finite() && exp(1e30) > 1e38);
-        assert!(exp(f32::NAN).is_nan() && vectorised(|| exp(f32::NAN)).is_nan());
+        assert!(exp(f32::NAN).is_nan() && raised(&[f32::NAN])[0].is_nan());
         assert!(sigmoid(-2000.0) < 1e-37 && (sigmoid(2000.0) - 1.0).abs() < 1e-7);
     }
 
@@ -150,7 +181,7 @@ mod tests {
             assert!((f64::from(dot(&row, &row)) - wide(&|x| x * x)).abs() < 1e-5);
             assert_eq!(largest(&row).to_bits(), row.iter().copied().fold(f32::NEG_INFINITY, f32::max).to_bits());
             let mut raised = row.clone();
-            let total = vectorised(|| exponentials(&mut raised, 2.0, 0.5));
+            let total = wide_exponentials(&mut raised);
             assert!((f64::from(total) - wide(&|x| (2.0 * x - 0.5).exp())).abs() < 1e-5);
             assert!(raised.iter().zip(&row).all(|(y, x)| (y - (2.0 * x - 0.5).exp()).abs() < 1e-6));
         }
