@@ -14,10 +14,16 @@ use nix::unistd::Pid;
 /// Ample: the longest that is waited for are the 10 s that ranks have to end.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A launcher whose environment says nothing of ranks.
+/// A launcher whose environment says nothing of ranks, and that hears SIGINT: a shell has what it starts in the background ignore it, and so would what
+/// these tests start.
 fn launcher(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sera-trainer"));
-    command.arg("launch").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_sera-trainer"), "launch"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     for variable in ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "JOB_COMPLETION_INDEX", "SERA_RENDEZVOUS_ID"] {
         command.env_remove(variable);
     }

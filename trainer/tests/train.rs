@@ -212,8 +212,6 @@ fn what_is_wrong_is_said_in_a_line_with_a_code_and_nothing_is_lost() {
     assert!(code == 10 && text.contains("train.jsonl, line 7, instance_id broken-one"), "{code} {text}");
     let (code, text, _) = refusal(place.command("train", "out", &json!({"epoch": 1})), &place);
     assert!(code == 10 && text.contains("`epoch`"), "{code} {text}");
-    let (code, text, _) = refusal(place.command("train", "out", &json!({"packing": true})), &place);
-    assert!(code == 10 && text.contains("`packing`"), "{code} {text}");
 
     place.write_lines("train.jsonl", 0..6);
     let output = place.run("train", "out", &plan(&full, 1));
