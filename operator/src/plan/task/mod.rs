@@ -30,11 +30,6 @@ pub(super) fn is_under_way(record: &Record, stage: Stage) -> bool {
     record.attempts.get(&stage).is_some_and(|attempt| attempt.end.is_none())
 }
 
-/// Whether this very attempt of a stage is under way.
-fn is_under_way_at(record: &Record, stage: Stage, number: u32) -> bool {
-    record.attempts.get(&stage).is_some_and(|attempt| attempt.number == number && attempt.end.is_none())
-}
-
 /// Gets a stage done by a Job; none once it is, in this very pass. `accept` writes down what it made, and says so in a sentence; none where the
 /// result makes no sense. A Job that is due is not made while something is `awaited`.
 pub(super) fn drive(
@@ -96,7 +91,7 @@ fn begin(plan: &mut Plan, given: Given<'_>, task: &Task, previous: Option<&Attem
             return after_end(task, previous, due);
         }
     }
-    if previous.is_some_and(|previous| is_under_way_at(&observed.record, task.stage, previous.number)) {
+    if is_under_way(&observed.record, task.stage) {
         // It has ended in this very pass. Its end is written down first; that it was is another reason to look.
         return Standing::Reconciling(starting_at(task, &task.next(previous, observed.generation, pen.now)));
     }
