@@ -18,10 +18,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+/// What is rendered.
 #[derive(Deserialize)]
-struct Case {
-    name: String,
-    template: String,
+struct Asked {
     messages: Vec<Value>,
     tools: Option<Vec<Value>>,
     #[serde(default)]
@@ -30,15 +29,19 @@ struct Case {
     variables: BTreeMap<String, Value>,
 }
 
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    template: String,
+    #[serde(flatten)]
+    asked: Asked,
+}
+
 /// A conversation that was drawn at random, and what became of it.
 #[derive(Deserialize)]
 struct Drawn {
-    messages: Vec<Value>,
-    tools: Option<Vec<Value>>,
-    #[serde(default)]
-    generation_prompt: bool,
-    #[serde(default)]
-    variables: BTreeMap<String, Value>,
+    #[serde(flatten)]
+    asked: Asked,
     /// The sha256 of the text.
     text: String,
     /// Qwen3's tokens.
@@ -66,12 +69,13 @@ fn read<T: for<'a> Deserialize<'a>>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(folder("oracle").join(name)).unwrap()).unwrap()
 }
 
-fn conversation(messages: &[Value], tools: Option<&[Value]>, variables: &BTreeMap<String, Value>) -> Conversation {
-    let mut conversation = Conversation::new(messages);
-    if let Some(tools) = tools {
+fn rendered(template: &ChatTemplate, asked: &Asked) -> String {
+    let mut conversation = Conversation::new(&asked.messages);
+    if let Some(tools) = &asked.tools {
         conversation = conversation.with_tools(tools);
     }
-    variables.iter().fold(conversation, |conversation, (name, value)| conversation.with_variable(name, value))
+    let set = |conversation: Conversation, (name, value): (&String, &Value)| conversation.with_variable(name, value);
+    template.render(&asked.variables.iter().fold(conversation, set), asked.generation_prompt).unwrap()
 }
 
 fn sha256(bytes: impl AsRef<[u8]>) -> String {
@@ -83,14 +87,13 @@ fn drawn() -> Vec<(String, ExpectedTokens)> {
     let source = std::fs::read_to_string(folder("oracle/templates/qwen3.jinja")).unwrap();
     let template = ChatTemplate::new(&source, None, &BTreeMap::new()).unwrap();
     let lines = std::fs::read_to_string(folder("oracle/drawn.jsonl")).unwrap();
-    let rendered = lines.split_terminator('\n').enumerate().map(|(number, line)| {
+    let texts = lines.split_terminator('\n').enumerate().map(|(number, line)| {
         let drawn: Drawn = serde_json::from_str(line).unwrap();
-        let conversation = conversation(&drawn.messages, drawn.tools.as_deref(), &drawn.variables);
-        let text = template.render(&conversation, drawn.generation_prompt).unwrap();
+        let text = rendered(&template, &drawn.asked);
         assert_eq!(sha256(&text), drawn.text, "conversation {number} is rendered otherwise:\n{text}");
         (text, drawn.tokens)
     });
-    rendered.collect()
+    texts.collect()
 }
 
 #[test]
@@ -107,9 +110,7 @@ fn every_case_is_rendered_to_the_bytes_that_transformers_renders() {
     for case in cases {
         let source = std::fs::read_to_string(folder("oracle/templates").join(&case.template)).unwrap();
         let template = ChatTemplate::new(&source, None, &tokens).unwrap();
-        let text = template
-            .render(&conversation(&case.messages, case.tools.as_deref(), &case.variables), case.generation_prompt)
-            .unwrap();
+        let text = rendered(&template, &case.asked);
         assert_eq!(text, expected[&case.name].text, "{}", case.name);
     }
 }
