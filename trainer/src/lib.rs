@@ -15,3 +15,4 @@ pub mod ops;
 pub mod optim;
 pub mod ranks;
 pub mod training;
+mod wide;

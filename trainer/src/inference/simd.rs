@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::wide::wide;
+
 /// What the processor has.
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
@@ -127,11 +129,13 @@ impl WithSimd for AddWeighted<'_> {
     }
 }
 
-/// Widens bf16 values, each the upper half of an f32's bits.
-pub(super) fn widen(halves: &[u16], wide: &mut [f32]) {
-    ARCH.dispatch(|| {
-        wide.iter_mut().zip(halves).for_each(|(wide, half)| *wide = f32::from_bits(u32::from(*half) << 16));
-    });
+// Widens bf16 values, each the upper half of an f32's bits.
+wide! {
+    pub(super) fn widen(halves: &'w [u16], values: &'w mut [f32]) -> () {
+        for (value, half) in values.iter_mut().zip(halves) {
+            *value = f32::from_bits(u32::from(*half) << 16);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::simd::{dot, exponentials, largest, wide};
+use super::simd::{dot, exponentials, largest};
 use super::{change, read, rows_of};
+use crate::wide::wide;
 
 /// Makes probabilities of `scores` (kv heads, group · `queries`, keys) in their place: each query, the first of which stands at `begin`, sees the keys
 /// up to its own, and the others are zero.

@@ -6,7 +6,8 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::change;
-use super::simd::{exponentials, largest, wide};
+use super::simd::{exponentials, largest};
+use crate::wide::wide;
 
 /// Makes e^(logit − the row's largest) of `logits` (rows, vocabulary) in their place; gives their sum a row, and Σ −log p(target).
 pub(in super::super) fn exponentiate(logits: &Tensor, targets: &[u32]) -> Result<(Vec<f32>, f64)> {

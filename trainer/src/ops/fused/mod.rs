@@ -15,6 +15,8 @@ pub(super) mod swiglu;
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+use crate::wide::wide;
+
 /// How many values a piece of parallel work has at least: about 10 µs of it, beside which handing it to another thread is nothing.
 const PIECE: usize = 1 << 14;
 
@@ -61,7 +63,7 @@ pub(super) fn add(total: &Tensor, part: &Tensor) -> Result<()> {
     })?
 }
 
-simd::wide! {
+wide! {
     fn add_piece(total: &'w mut [f32], part: &'w [f32]) -> () {
         for (total, part) in total.iter_mut().zip(part) {
             *total += part;

@@ -3,8 +3,9 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::simd::{dot, sum, wide};
+use super::simd::{dot, sum};
 use super::{read, rows_of};
+use crate::wide::wide;
 
 /// As [`rms_norm_fwd`](super::super::rms_norm_fwd).
 pub(in super::super) fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

@@ -3,8 +3,8 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::simd::wide;
 use super::{read, rows_of};
+use crate::wide::wide;
 
 /// Rotates `x` (T, heads, `head_dim`) by angles of which `cos` and `sin`, (T, 1, `head_dim` / 2), are given; back by them where `back`.
 pub(in super::super) fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor, back: bool) -> Result<Tensor> {

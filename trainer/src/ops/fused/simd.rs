@@ -5,30 +5,6 @@
 /// Sums are kept in this many lanes: two registers of AVX2, one of AVX-512.
 const LANES: usize = 16;
 
-/// Makes a function whose body is compiled once more for the widest instructions that the processor has; references among its arguments live for `'w`.
-/// What the body calls has to be `inline(always)` to have part in that, and so do closures in it: hence no function takes one, since whether the
-/// compiler puts a closure's body where those instructions are is its own decision, and where it does not, each multiply-add is a call.
-macro_rules! wide {
-    ($visibility:vis fn $name:ident($($argument:ident: $type:ty),+ $(,)?) -> $output:ty $body:block) => {
-        $visibility fn $name<'w>($($argument: $type),+) -> $output {
-            struct Work<'w> {
-                $($argument: $type),+
-            }
-            impl<'w> pulp::NullaryFnOnce for Work<'w> {
-                type Output = $output;
-
-                #[inline(always)]
-                fn call(self) -> $output {
-                    let Self { $($argument),+ } = self;
-                    $body
-                }
-            }
-            pulp::Arch::new().dispatch(Work { $($argument),+ })
-        }
-    };
-}
-pub(super) use wide;
-
 /// Below this `exp` is smaller than what f32 holds in full, and zero is near enough.
 const LOWEST: f32 = -87.0;
 /// Above this it is larger than f32 holds.
@@ -138,6 +114,7 @@ fn halved(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wide::wide;
 
     wide! {
         fn wide_exponentials(row: &'w mut [f32]) -> f32 {

@@ -3,8 +3,9 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::simd::{sigmoid, wide};
+use super::simd::sigmoid;
 use super::{PIECE, read};
+use crate::wide::wide;
 
 /// As [`swiglu_fwd`](super::super::swiglu_fwd).
 pub(in super::super) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
