@@ -8,10 +8,8 @@ use std::error::Error;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use sera_crds::values::Sharding;
-use sera_trainer::engine::{Engine, Line, Method, Normalise, Settings};
+use sera_trainer::engine::{Engine, Line, Method, Settings};
 use sera_trainer::model::{Config, Model};
-use sera_trainer::optim::{AdamW, DecayRule};
 use sera_trainer::ranks::Alone;
 use serde_json::json;
 
@@ -45,18 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn settings() -> Settings {
-    Settings {
-        method: Method::Full,
-        sharding: Sharding::None,
-        optimizer: AdamW::default(),
-        decay: DecayRule::default(),
-        clip_norm: 1.0,
-        compute: DType::F32,
-        normalise: Normalise::PerToken,
-        seed: 0,
-        offload: false,
-        packing: None,
-    }
+    Settings::of(Method::Full)
 }
 
 fn line(at: u32) -> Line {

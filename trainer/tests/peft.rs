@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sera_crds::values::Sharding;
-use sera_trainer::engine::{Engine, EngineError, Line, Method, Normalise, Settings};
+use sera_trainer::engine::{Engine, EngineError, Line, Method, Settings};
 use sera_trainer::model::{Config, LoraSettings, Model};
-use sera_trainer::optim::{AdamW, DecayRule, Decline, Schedule};
+use sera_trainer::optim::{Decline, Schedule};
 use sera_trainer::ranks::Alone;
 
 type Tensors = HashMap<String, Tensor>;
@@ -50,18 +49,7 @@ fn engine(golden: &Tensors) -> Engine {
     let config = Config::parse(&std::fs::read_to_string(config).unwrap()).unwrap();
     let model = Model::from_tensors(config, under(golden, "weight/"), true).unwrap();
     let lora = LoraSettings { rank: 4, alpha: 8, dropout: 0.0, target_modules: Vec::new(), seed: 0 };
-    let settings = Settings {
-        method: Method::Lora(lora),
-        sharding: Sharding::None,
-        optimizer: AdamW::default(),
-        decay: DecayRule::default(),
-        clip_norm: 1.0,
-        compute: DType::F32,
-        normalise: Normalise::PerToken,
-        seed: 0,
-        offload: false,
-        packing: None,
-    };
+    let settings = Settings::of(Method::Lora(lora));
     Engine::new(model, settings, Box::new(Alone)).unwrap()
 }
 

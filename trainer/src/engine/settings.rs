@@ -71,6 +71,24 @@ pub struct Settings {
     pub packing: Option<usize>,
 }
 
+impl Settings {
+    /// The usual: undivided, in f32, clipped at a norm of one, every token counting the same, each line in a sequence of its own.
+    pub fn of(method: Method) -> Self {
+        Self {
+            method,
+            sharding: Sharding::None,
+            optimizer: AdamW::default(),
+            decay: DecayRule::default(),
+            clip_norm: 1.0,
+            compute: DType::F32,
+            normalise: Normalise::PerToken,
+            seed: 0,
+            offload: false,
+            packing: None,
+        }
+    }
+}
+
 /// What a step did, the same on every rank.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {

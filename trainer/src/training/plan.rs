@@ -5,9 +5,9 @@ use sera_crds::contract::{MethodPlan, TrainingPlan};
 use sera_crds::values::{self, Precision, Sharding};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Method, Normalise, Settings};
+use crate::engine::{Method, Settings};
 use crate::model::LoraSettings;
-use crate::optim::{AdamW, DecayRule, Decline, Schedule};
+use crate::optim::{AdamW, Decline, Schedule};
 
 /// A plan that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -36,16 +36,14 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
     };
     let weight_decay = number("weightDecay", plan.weight_decay.as_str())?;
     Ok(Settings {
-        method,
         sharding: plan.sharding,
         optimizer: AdamW { weight_decay, ..AdamW::default() },
-        decay: DecayRule::default(),
         clip_norm: number("clipNorm", plan.clip_norm.as_str())?,
         compute: compute(plan, device),
-        normalise: Normalise::PerToken,
         seed: plan.seed,
         offload: plan.offload,
         packing: plan.packing.then_some(plan.context_length as usize),
+        ..Settings::of(method)
     })
 }
 

@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use sera_crds::values::Sharding;
-use sera_trainer::engine::{Line, Method, Normalise, Settings};
+use sera_trainer::engine::{Line, Method, Settings};
 use sera_trainer::model::{Config, LoraSettings, Model};
-use sera_trainer::optim::{AdamW, DecayRule};
 use serde_json::json;
 
 /// Rows of the embedding.
@@ -115,18 +113,7 @@ pub(crate) fn dealt(lines: &[Line], rank: usize, world: usize) -> Vec<Line> {
 
 /// In f32, undivided, clipped at one.
 pub(crate) fn settings(method: Method) -> Settings {
-    Settings {
-        method,
-        sharding: Sharding::None,
-        optimizer: AdamW::default(),
-        decay: DecayRule::default(),
-        clip_norm: 1.0,
-        compute: DType::F32,
-        normalise: Normalise::PerToken,
-        seed: 11,
-        offload: false,
-        packing: None,
-    }
+    Settings { seed: 11, ..Settings::of(method) }
 }
 
 /// Adapters of rank 3 beside every linear layer, with dropout.
