@@ -78,6 +78,10 @@ choice! {
         Suspended = "Suspended",
         /// It is done.
         Succeeded = "Succeeded",
+        /// Every copy that is wanted answers.
+        Available = "Available",
+        /// No copy is wanted.
+        ScaledToZero = "ScaledToZero",
         /// It has failed for good; `spec.retry` tries it again.
         Failed = "Failed",
         /// It was taken over from the run that `spec.from` names.

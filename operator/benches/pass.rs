@@ -104,7 +104,7 @@ impl Scene {
             let (plan, observed) = self.plan().await;
             let made = plan.make.iter().filter_map(|make| match make {
                 Make::Job { stage, .. } => Some(settle::Made::Job { stage: *stage, uid: job_of(&self.run).uid }),
-                Make::Defaults | Make::Teacher | Make::Batch { .. } => None,
+                Make::Defaults | Make::Teacher | Make::Student | Make::Batch { .. } => None,
             });
             let plan = settle::settle(plan.clone(), made.collect(), &observed, Timestamp::UNIX_EPOCH);
             self.run = self.run.with_record(&plan.record);

@@ -1,5 +1,5 @@
-//! The fourth step: making what the plan asks for, and removing what it no longer wants. A child is sent once and never changed, but for a teacher,
-//! which is applied; one that exists already is ours only if our object controls it.
+//! The fourth step: making what the plan asks for, and removing what it no longer wants. A child is sent once and never changed, but for what
+//! serves, which is applied; one that exists already is ours only if our object controls it.
 
 use std::sync::Arc;
 
@@ -91,6 +91,7 @@ impl Applier {
             made.extend(match *make {
                 Make::Defaults => Some(self.fix_defaults(owner).await?),
                 Make::Teacher => self.make_teacher(&site).await?,
+                Make::Student => self.make_student(&site).await?,
                 Make::Job { stage, attempt } => self.make_job(&site, stage, attempt).await?,
                 Make::Batch { number, from, count } => {
                     Box::pin(self.make_batch(&site, number, SampleRange { from, count })).await?
@@ -165,13 +166,32 @@ impl Applier {
         let Site { owner, blueprint, .. } = *site;
         let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.rehearsal.as_ref()?)));
         let Some((blueprint, parts)) = parts else { return Ok(None) };
-        self.preflight(site.subject, owner).await?;
-        let service = self.apply_child(owner, &build::teacher_service(owner), "Service").await?;
-        if service != Made::Applied {
-            return Ok(Some(service));
-        }
         let deployment = build::teacher(owner, parts, blueprint, &self.images);
-        Ok(Some(self.apply_child(owner, &deployment, "Deployment").await?))
+        Ok(Some(self.make_server(site, &build::teacher_service(owner), &deployment).await?))
+    }
+
+    /// Applies the Deployment of the student, and its Service.
+    async fn make_student<S: Subject>(&self, site: &Site<'_, S>) -> Result<Option<Made>, Error> {
+        let Site { owner, blueprint, .. } = *site;
+        let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.serving.as_ref()?)));
+        let Some((blueprint, parts)) = parts else { return Ok(None) };
+        let generation = site.subject.meta().generation.unwrap_or_default();
+        let deployment = build::student(owner, generation, parts, blueprint, &self.images);
+        Ok(Some(self.make_server(site, &build::student_service(owner), &deployment).await?))
+    }
+
+    async fn make_server<S: Subject>(
+        &self,
+        site: &Site<'_, S>,
+        service: &Service,
+        deployment: &Deployment,
+    ) -> Result<Made, Error> {
+        self.preflight(site.subject, site.owner).await?;
+        let service = self.apply_child(site.owner, service, "Service").await?;
+        if service != Made::Applied {
+            return Ok(service);
+        }
+        self.apply_child(site.owner, deployment, "Deployment").await
     }
 
     /// Applies a child server-side, unless somebody else has one by its name.
@@ -287,9 +307,9 @@ impl Applier {
         match removal.kind {
             Removable::Job => self.delete::<WatchedJob>(owner, removal, "Job").await,
             Removable::Batch => self.delete::<RolloutBatch>(owner, removal, "RolloutBatch").await,
-            Removable::Teacher => {
+            Removable::Teacher | Removable::Student => {
                 // First the Service: once the Deployment is gone, nobody asks for it any more.
-                self.delete_service(owner, &removal.name).await?;
+                self.delete_service(owner, removal).await?;
                 self.delete::<Deployment>(owner, removal, "Deployment").await
             }
         }
@@ -314,14 +334,15 @@ impl Applier {
         }
     }
 
-    /// Removes the Service of a teacher, if it is ours.
-    async fn delete_service(&self, owner: &Owner, name: &str) -> Result<(), Error> {
+    /// Removes the Service of a server, if it is ours.
+    async fn delete_service(&self, owner: &Owner, server: &Removal) -> Result<(), Error> {
+        let name = &*server.name;
         let api = Api::<Service>::namespaced(self.client.clone(), &owner.namespace);
         let failed = |source| Error::Request { verb: "read", what: "Service", name: name.to_owned(), source };
         let there = api.get_metadata_opt(name).await.map_err(failed)?;
         let ours = there.filter(|there| is_controlled_by(&there.metadata, &owner.uid));
         let Some(uid) = ours.and_then(|there| there.uid()) else { return Ok(()) };
-        let removal = Removal { kind: Removable::Teacher, name: name.into(), uid: uid.into() };
+        let removal = Removal { uid: uid.into(), ..server.clone() };
         self.delete::<Service>(owner, &removal, "Service").await
     }
 }

@@ -109,7 +109,7 @@ pub struct Images {
     /// The image that an agent's commands run in where spec.generation.environment.image names none [default: that of --sandbox-image].
     #[arg(long, env = "SERA_ENVIRONMENT_IMAGE", value_name = "IMAGE")]
     pub environment_image: Option<ImageRef>,
-    /// The image of the rehearsal teacher (images/teacher).
+    /// The image of the rehearsal teacher and of the server of small students (images/teacher).
     #[arg(long, env = "SERA_TEACHER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-teacher:", env!("CARGO_PKG_VERSION")))]
     pub teacher_image: ImageRef,
     /// The image that trains the student (images/trainer).

@@ -172,19 +172,36 @@ pub enum PodPhase {
     Unknown,
 }
 
-/// The Deployment of a teacher that we made.
+/// A Deployment that we made: it serves a model, or what stands in for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TeacherFacts {
+pub struct ServerFacts {
     /// Its name.
     pub name: Box<str>,
     /// Its own uid.
     pub uid: Uid,
     /// The uid of the object that controls it.
     pub controller: Option<Uid>,
+    /// What it serves.
+    pub role: ServerRole,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// How many of its pods answer.
+    /// The generation of its owner's spec that it was applied from.
+    pub generation: Option<i64>,
+    /// How many pods answer.
     pub ready: u32,
+    /// Whether every pod is of the newest template, answers, and is one that is wanted.
+    pub complete: bool,
+    /// Why Kubernetes says that it makes no progress.
+    pub trouble: Option<Trouble>,
+}
+
+/// What a Deployment of ours serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerRole {
+    /// The teacher of rollouts.
+    Teacher,
+    /// The student of a run that has its model.
+    Student,
 }
 
 /// A batch that a run has made.

@@ -24,6 +24,10 @@ pub const STAGE: &str = "sera.dev/stage";
 pub const ATTEMPT: &str = "sera.dev/attempt";
 /// That an object belongs to a teacher, and to which.
 pub const TEACHER: &str = "sera.dev/teacher";
+/// That an object belongs to a student that is served.
+pub const STUDENT: &str = "sera.dev/student";
+/// The generation of its owner's spec that a child was applied from.
+pub const GENERATION: &str = "sera.dev/generation";
 /// Kueue's label: the queue that admits a Job.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
@@ -104,6 +108,11 @@ impl Owner {
     /// The name of the Deployment and the Service of the teacher that the operator runs for this owner.
     pub fn teacher_name(&self) -> String {
         format!("{}-{}-teacher", self.name, self.uid.short())
+    }
+
+    /// The name of the Deployment and the Service of the student that is served.
+    pub fn student_name(&self) -> String {
+        format!("{}-{}-student", self.name, self.uid.short())
     }
 
     /// The name of the headless Service of the pods that drive a batch's rollouts.
@@ -214,7 +223,7 @@ mod tests {
             let host = format!("{}-{}", owner.job_name(Stage::Snapshot, 9_999), 999);
             assert!(host.len() <= 63, "{host} has {} characters", host.len());
             assert!(owner.defaults_name().len() <= 63, "{}", owner.defaults_name());
-            for name in [owner.teacher_name(), owner.drivers_name(), owner.ranks_name()] {
+            for name in [owner.teacher_name(), owner.student_name(), owner.drivers_name(), owner.ranks_name()] {
                 assert!(name.len() <= 63, "{name}");
             }
         }

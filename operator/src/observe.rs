@@ -1,23 +1,23 @@
 //! The first step: gathering. From memory where memory can know, and by a few reads of the API server in the odd cases where it cannot: an absence
 //! that would make us act, a last word that is missing, a pod that does not come.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+mod asked;
 
-use jiff::{SignedDuration, Timestamp};
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, Client, api::ListParams};
 use sera_crds::{RolloutBatch, SpecializationRun, defaults::RunDefaults, values::Stage};
 
+use self::asked::Asked;
 use crate::{
     build::Blueprint,
     cache::{Children, Family, WatchedJob, WatchedPod},
     collector::Board,
     defaults::{self, FixedDefaults},
-    facts::{BatchFacts, JobFacts, PodFacts, TeacherFacts, Uid},
-    names::Owner,
+    facts::{BatchFacts, JobFacts, PodFacts, ServerFacts, ServerRole, Trouble, Uid},
+    names::{OWNER_UID, Owner, STUDENT},
     plan::{
         Observed, crew,
         record::{Attempt, Record},
@@ -26,11 +26,6 @@ use crate::{
     runtime::advice,
     subject::{Guide, Subject, batch_facts},
 };
-
-/// How often the API server is asked again why a pod is refused; the Job controller itself tries again after seconds, and backs off to minutes.
-const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
-/// How many such answers are remembered; beyond it all are forgotten, which costs a read each.
-const REMEMBERED: usize = 4096;
 
 /// Why observing failed; the pass is made again.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +51,8 @@ pub struct Observer {
     caches: Caches,
     board: Board,
     defaults: Arc<FixedDefaults>,
-    refused: Arc<Mutex<HashMap<Uid, Answer>>>,
+    refused: Asked<Option<String>>,
+    holdups: Asked<Option<Trouble>>,
 }
 
 /// What the watches have brought of children, by their controllers.
@@ -66,8 +62,8 @@ pub struct Caches {
     pub jobs: Children<JobFacts>,
     /// The pods of Jobs, but for those that run.
     pub pods: Children<PodFacts>,
-    /// The teachers of runs and batches.
-    pub teachers: Children<TeacherFacts>,
+    /// What serves teachers and students.
+    pub servers: Children<ServerFacts>,
     /// The batches of runs.
     pub batches: Children<BatchFacts>,
 }
@@ -81,17 +77,10 @@ pub struct Gathered {
     pub blueprint: Option<Blueprint>,
 }
 
-/// What was last heard about a Job that gets no pod.
-#[derive(Debug, Clone)]
-struct Answer {
-    asked: Timestamp,
-    message: Option<String>,
-}
-
 impl Observer {
     /// An observer that reads these caches and what drivers say, and asks `client` where they cannot know.
     pub fn new(client: Client, caches: Caches, board: Board, defaults: Arc<FixedDefaults>) -> Self {
-        Self { client, caches, board, defaults, refused: Arc::default() }
+        Self { client, caches, board, defaults, refused: Asked::default(), holdups: Asked::default() }
     }
 
     /// Gathers all that a plan for `subject` is made from; `run` is the one that it takes its word from, where there is one.
@@ -120,11 +109,14 @@ impl Observer {
         let asked_of = subject.controller().unwrap_or_else(|| owner.uid.clone());
         let talkative = [Stage::Rollouts, Stage::Training].into_iter().find_map(|stage| evidence.get(&stage));
         let at_work = talkative.and_then(|evidence| evidence.job.as_ref());
+        let student = self.server(&owner.uid, ServerRole::Student);
         let observed = Observed {
             live: at_work.and_then(|job| self.board.of(&job.uid)),
             generation: subject.meta().generation.unwrap_or_default(),
             deleting: subject.meta().deletion_timestamp.is_some(),
-            teacher: self.caches.teachers.of(&asked_of).into_iter().next(),
+            teacher: self.server(&asked_of, ServerRole::Teacher),
+            holdup: self.holdup(&owner, student.as_deref(), now).await?,
+            student,
             jobs,
             owner,
             record,
@@ -210,6 +202,29 @@ impl Observer {
         Ok(evidence)
     }
 
+    fn server(&self, owner: &Uid, role: ServerRole) -> Option<Arc<ServerFacts>> {
+        self.caches.servers.of(owner).into_iter().find(|server| server.role == role)
+    }
+
+    /// What keeps a student's pod from answering, in the words of the first that says so; asked at most every so often, and only where one does not.
+    async fn holdup(
+        &self,
+        owner: &Owner,
+        student: Option<&ServerFacts>,
+        now: Timestamp,
+    ) -> Result<Option<Trouble>, Error> {
+        let Some(student) = student.filter(|student| !student.complete && !student.deleting) else { return Ok(None) };
+        if let Some(holdup) = self.holdups.recent(&student.uid, now) {
+            return Ok(holdup);
+        }
+        let api = Api::<WatchedPod>::namespaced(self.client.clone(), &owner.namespace);
+        let of_student = ListParams::default().labels(&format!("{OWNER_UID}={},{STUDENT}", owner.uid));
+        let pods =
+            api.list(&of_student).await.map_err(|source| Error::Read { what: "the pods of the student", source })?;
+        let holdup = pods.items.iter().find_map(WatchedPod::holdup);
+        Ok(self.holdups.keep(&student.uid, now, holdup))
+    }
+
     async fn live_job(&self, owner: &Owner, name: &str) -> Result<Option<Arc<JobFacts>>, Error> {
         let api = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
         let job = api.get_opt(name).await.map_err(|source| Error::Read { what: "a Job", source })?;
@@ -225,24 +240,14 @@ impl Observer {
 
     /// The newest Event that says why the API server refuses this Job's pods; asked at most every so often.
     async fn refused_pod(&self, owner: &Owner, job: &JobFacts, now: Timestamp) -> Result<Option<String>, Error> {
-        if let Some(answer) = self.answers().get(&job.uid).filter(|answer| now.duration_since(answer.asked) < ASK_AGAIN)
-        {
-            return Ok(answer.message.clone());
+        if let Some(answer) = self.refused.recent(&job.uid, now) {
+            return Ok(answer);
         }
         let api = Api::<Event>::namespaced(self.client.clone(), &owner.namespace);
         let of_job = ListParams::default().fields(&format!("regarding.uid={},reason=FailedCreate", job.uid));
         let events = api.list(&of_job).await.map_err(|source| Error::Read { what: "the Events of a Job", source })?;
         let message = events.items.into_iter().max_by_key(heard_at).and_then(|event| event.note);
-        let mut answers = self.answers();
-        if answers.len() >= REMEMBERED {
-            answers.clear();
-        }
-        answers.insert(job.uid.clone(), Answer { asked: now, message: message.clone() });
-        Ok(message)
-    }
-
-    fn answers(&self) -> MutexGuard<'_, HashMap<Uid, Answer>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(self.refused.keep(&job.uid, now, message))
     }
 }
 

@@ -76,7 +76,7 @@ app.kubernetes.io/part-of: sera
 - apiGroups: [sera.dev]
   resources: [rolloutbatches]
   verbs: [create, delete]
-# The rehearsal teacher of a run: applied, which creates or patches.
+# The rehearsal teacher and the student of a run: applied, which creates or patches.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [create, get, list, watch, patch, delete]

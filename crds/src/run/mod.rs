@@ -26,7 +26,7 @@ pub use output::{Evaluation, Output, Serve, Ttl};
 pub use pods::{PodRole, PodSettings, Pods, Proxy};
 pub use results::{
     Artifacts, BatchRecord, DryRun, EvaluationStatus, Folded, Forecast, GenerationStatus, GenerationTotals, Score,
-    SnapshotArtifact, StoredArtifact, TrainingStatus,
+    ServingStatus, SnapshotArtifact, StoredArtifact, TrainingStatus,
 };
 pub use sandbox::{Agent, Environment, Sandbox, User};
 pub use source::{Adoption, Commits, GitHubSource, GitSource, Source};

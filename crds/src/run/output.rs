@@ -1,6 +1,7 @@
 //! `spec.{evaluation,output,serve,ttl}`: how the student is judged, where everything is kept and for how long, and
 //! whether the student is served.
 
+use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +49,12 @@ pub struct Output {
 /// Whether and how the student is served when it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [short_arguments("args")]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    Rule::new("self.engine != 'builtin' || !has(self.gpusPerReplica) || self.gpusPerReplica == 0")
+        .message("the engine builtin computes on CPUs: leave gpusPerReplica out, or choose vLLM or SGLang")
+        .field_path(".gpusPerReplica"),
+    short_arguments("args"),
+]))]
 pub struct Serve {
     /// Whether the student is served. Default: false.
     pub enabled: bool,
@@ -60,9 +66,10 @@ pub struct Serve {
     /// How many copies are served, 0 to 256. Default: 1.
     #[schemars(range(min = 0, max = 256))]
     pub replicas: u32,
-    /// How many GPUs one copy is spread over, 0 (CPU) to 16. Default: 1.
+    /// How many GPUs one copy is spread over, 0 (CPU) to 16. Absent: 1, and 0 with the engine builtin.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 16))]
-    pub gpus_per_replica: u32,
+    pub gpus_per_replica: Option<u32>,
     /// The protocols that are spoken: OpenAI, Anthropic (by which Claude Code can drive the model), or both. Default:
     /// OpenAI.
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
@@ -104,7 +111,7 @@ impl Default for Serve {
             engine: ServingEngine::Vllm,
             image: None,
             replicas: 1,
-            gpus_per_replica: 1,
+            gpus_per_replica: None,
             api: vec![ServingApi::OpenAi],
             args: Vec::new(),
         }

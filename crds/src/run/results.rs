@@ -245,6 +245,24 @@ pub struct Score {
     pub high: Ratio,
 }
 
+/// The student that is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServingStatus {
+    /// The API's base address within the cluster, as OpenAI's clients take it.
+    #[schemars(length(max = 256))]
+    pub url: String,
+    /// What clients call the model.
+    #[schemars(length(max = 63))]
+    pub model: String,
+    /// How many copies are wanted; 0 while the run is suspended.
+    #[schemars(range(min = 0, max = 256))]
+    pub replicas: u32,
+    /// How many copies answer.
+    #[schemars(range(min = 0, max = 1_024))]
+    pub ready_replicas: u32,
+}
+
 /// What the stages have left in the store. Each is written once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -8,7 +8,7 @@ use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Artifacts, EvaluationStatus, GenerationStatus, TrainingStatus};
+use super::{Artifacts, EvaluationStatus, GenerationStatus, ServingStatus, TrainingStatus};
 use crate::{
     contract::FailureClass,
     values::{Sha256, Stage, choice},
@@ -94,6 +94,9 @@ pub struct RunStatus {
     /// What evaluation has found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationStatus>,
+    /// Where the student is served. Absent: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<ServingStatus>,
     /// What the stages have left in the store. Each is written once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,

@@ -18,7 +18,7 @@ pub struct Images {
     pub sandbox: ImageRef,
     /// What an agent's commands find around them.
     pub environment: ImageRef,
-    /// The rehearsal teacher.
+    /// The rehearsal teacher, and the server of small models.
     pub teacher: ImageRef,
     /// The trainer.
     pub trainer: ImageRef,
@@ -45,6 +45,8 @@ pub struct Blueprint {
     pub counting: Option<CountingParts>,
     /// How the student is trained.
     pub training: Option<TrainingParts>,
+    /// How the student is served.
+    pub serving: Option<ServingParts>,
 }
 
 /// A Secret by the field that names it, so that a program can say which field to put right.
@@ -159,6 +161,19 @@ pub struct TrainingParts {
     pub gpus_per_node: u32,
     /// How long all ranks may take to find each other.
     pub start_deadline: Timeout,
+}
+
+/// How a student is served.
+#[derive(Debug, Clone)]
+pub struct ServingParts {
+    /// The engine's image, where the spec names one.
+    pub image: Option<ImageRef>,
+    /// What clients call the model.
+    pub model: String,
+    /// How many pods serve it.
+    pub replicas: u32,
+    /// What the owner adds to the command line.
+    pub arguments: Vec<String>,
 }
 
 impl Blueprint {

@@ -106,6 +106,7 @@ pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
             .and_then(|place| place.claim())
             .filter(|_| stage == Stage::Rollouts),
         student_claim: student.and_then(ModelUri::claim).map(|(claim, _)| claim),
+        model_claim: None,
     }
 }
 

@@ -8,7 +8,9 @@ mod job;
 mod pod;
 mod program;
 mod sandboxes;
+mod server;
 mod service;
+mod student;
 mod teacher;
 #[cfg(test)]
 mod tests;
@@ -17,13 +19,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use batch::batch;
 pub use blueprint::{
-    Blueprint, CountingParts, GitHubParts, Images, RehearsalParts, SampleParts, SecretField, SnapshotParts,
-    TeacherParts, TrainingParts,
+    Blueprint, CountingParts, GitHubParts, Images, RehearsalParts, SampleParts, SecretField, ServingParts,
+    SnapshotParts, TeacherParts, TrainingParts,
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
 pub use job::job;
 pub use program::PROGRESS_PORT;
 pub use service::service_of;
+pub use student::{student, student_service, student_url};
 pub use teacher::{MODEL as REHEARSAL_MODEL, teacher, teacher_service, teacher_url};
 
 use crate::names::Owner;

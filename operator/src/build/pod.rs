@@ -33,6 +33,8 @@ pub(super) const STORE_MOUNT: &str = "/mnt/store";
 pub(super) const SNAPSHOT_MOUNT: &str = "/mnt/snapshot";
 /// Where the claim is mounted that the student lies on.
 pub(super) const STUDENT_MOUNT: &str = "/mnt/student";
+/// Where the store's claim is mounted for who serves the model; nothing is written there.
+pub(super) const MODEL_MOUNT: &str = "/mnt/model";
 /// Where programs work; nothing else of the root file system can be written.
 pub(super) const SCRATCH_MOUNT: &str = "/tmp/work";
 /// Where the driver finds a directory for each slot, with the slot's socket.
@@ -64,6 +66,9 @@ pub(super) const SLOT_RESOURCES: DefaultResources =
 /// The rehearsal teacher is no model, and keeps the conversations of its clients.
 pub(super) const TEACHER_RESOURCES: DefaultResources =
     DefaultResources { cpu: "100m", memory: "64Mi", memory_limit: "1Gi" };
+/// A server of small models computes all the time that it is asked; its memory is that of the weights and of the conversations it holds.
+pub(super) const SERVER_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "500m", memory: "1Gi", memory_limit: "32Gi" };
 /// What copies files needs next to nothing, but for the index of a large tree.
 pub(super) const SMALL_RESOURCES: DefaultResources =
     DefaultResources { cpu: "10m", memory: "16Mi", memory_limit: "256Mi" };
@@ -115,6 +120,8 @@ pub(super) struct Mounts<'a> {
     pub snapshot_claim: Option<&'a str>,
     /// The claim that the student lies on; it is not written to.
     pub student_claim: Option<&'a str>,
+    /// The claim that the model lies on; it is not written to.
+    pub model_claim: Option<&'a str>,
 }
 
 impl<'a> Program<'a> {
@@ -184,6 +191,8 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
     let resources = settings.resources.clone().filter(|resources| !resources.is_empty());
     let mut variables = environment(settings);
     variables.extend(program.variables.clone());
+    // A stage's program leaves its last words itself; a server's are the end of its log.
+    let words = if program.is_asked_whether_ready { "FallbackToLogsOnError" } else { "File" };
     Container {
         name: PROGRAM_CONTAINER.to_owned(),
         image: Some(program.image.to_owned()),
@@ -201,7 +210,7 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
         resources: Some(resources.map_or_else(|| program.resources.requirements(), Into::into)),
         security_context: Some(container_security()),
         termination_message_path: Some(TERMINATION_MESSAGE.to_owned()),
-        termination_message_policy: Some("File".to_owned()),
+        termination_message_policy: Some(words.to_owned()),
         volume_mounts: Some(mounts),
         ..Container::default()
     }
@@ -235,6 +244,7 @@ fn storage(program: &Program<'_>, settings: &PodSettings) -> Vec<(Volume, Volume
         ("store", mounts.claim, STORE_MOUNT, false),
         ("snapshot", mounts.snapshot_claim, SNAPSHOT_MOUNT, true),
         ("student", mounts.student_claim, STUDENT_MOUNT, true),
+        ("model", mounts.model_claim, MODEL_MOUNT, true),
     ] {
         storage.extend(claim.map(|claim| claimed(name, claim, path, read_only)));
     }

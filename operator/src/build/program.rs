@@ -66,11 +66,11 @@ pub(super) fn training(owner: &Owner, attempt: u32, parts: &TrainingParts, bluep
 }
 
 impl Told {
-    fn of(command: &str) -> Self {
+    pub(super) fn of(command: &str) -> Self {
         Self { arguments: vec![command.to_owned()], variables: Vec::new() }
     }
 
-    fn say(&mut self, argument: String) {
+    pub(super) fn say(&mut self, argument: String) {
         self.arguments.push(argument);
     }
 

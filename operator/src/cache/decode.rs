@@ -10,8 +10,8 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, TeacherFacts, Trouble, Uid},
-    names::PROGRAM_CONTAINER,
+    facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, ServerFacts, ServerRole, Trouble, Uid},
+    names::{GENERATION, PROGRAM_CONTAINER, STUDENT},
 };
 
 /// How much of Kubernetes' own sentences is kept, in bytes: an image reference and the registry's answer fit.
@@ -107,12 +107,21 @@ struct ContainerStatus {
     image_id: Box<str>,
     #[serde(default)]
     state: ContainerState,
+    #[serde(default, rename = "lastState")]
+    last_state: ContainerState,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct ContainerState {
     waiting: Option<Waiting>,
     terminated: Option<Terminated>,
+}
+
+impl ContainerState {
+    /// What a program said when it ended, where it has.
+    fn last_words(&self) -> Option<&str> {
+        self.terminated.as_ref().and_then(|end| end.message.as_deref()).filter(|words| !words.is_empty())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -133,33 +142,67 @@ struct Terminated {
     finished_at: Option<Timestamp>,
 }
 
-/// A teacher's Deployment, as far as we read it.
+/// The Deployment of a teacher or a student, as far as we read it.
 #[derive(Debug, Clone, Deserialize, Resource)]
 #[resource(inherit = Deployment)]
-pub struct WatchedTeacher {
+pub struct WatchedServer {
     #[serde(deserialize_with = "light_metadata")]
     metadata: ObjectMeta,
     #[serde(default)]
-    status: TeacherStatus,
+    spec: ServerSpec,
+    #[serde(default)]
+    status: ServerStatus,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TeacherStatus {
+struct ServerSpec {
     #[serde(default)]
-    ready_replicas: u32,
+    replicas: u32,
 }
 
-impl WatchedTeacher {
-    /// The facts of this teacher.
-    pub fn facts(self) -> TeacherFacts {
-        TeacherFacts {
-            controller: controller(&self.metadata),
-            deleting: self.metadata.deletion_timestamp.is_some(),
-            ready: self.status.ready_replicas,
-            name: self.metadata.name.unwrap_or_default().into(),
-            uid: self.metadata.uid.unwrap_or_default().into(),
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServerStatus {
+    observed_generation: i64,
+    replicas: u32,
+    updated_replicas: u32,
+    ready_replicas: u32,
+    available_replicas: u32,
+    conditions: Vec<JobCondition>,
+}
+
+impl WatchedServer {
+    /// The facts of this server.
+    pub fn facts(self) -> ServerFacts {
+        let Self { metadata, spec, status } = self;
+        let labels = metadata.labels.as_ref();
+        let is_complete = status.observed_generation >= metadata.generation.unwrap_or_default()
+            && [status.replicas, status.updated_replicas, status.available_replicas] == [spec.replicas; 3];
+        ServerFacts {
+            controller: controller(&metadata),
+            role: match labels.and_then(|labels| labels.get(STUDENT)) {
+                Some(_) => ServerRole::Student,
+                None => ServerRole::Teacher,
+            },
+            deleting: metadata.deletion_timestamp.is_some(),
+            generation: labels.and_then(|labels| labels.get(GENERATION)).and_then(|number| number.parse().ok()),
+            ready: status.ready_replicas,
+            complete: is_complete,
+            trouble: status.trouble(),
+            name: metadata.name.unwrap_or_default().into(),
+            uid: metadata.uid.unwrap_or_default().into(),
         }
+    }
+}
+
+impl ServerStatus {
+    /// That pods are refused, which says why; or else that none of them has become ready for too long.
+    fn trouble(&self) -> Option<Trouble> {
+        let found = |kind: &str, status: &str| {
+            self.conditions.iter().find(|condition| &*condition.kind == kind && &*condition.status == status)
+        };
+        let condition = found("ReplicaFailure", "True").or_else(|| found("Progressing", "False"))?;
+        Some(Trouble { reason: condition.reason.clone(), message: cut(&condition.message) })
     }
 }
 
@@ -171,6 +214,7 @@ fn light_metadata<'de, D: Deserializer<'de>>(input: D) -> Result<ObjectMeta, D::
         name: Option<String>,
         namespace: Option<String>,
         uid: Option<String>,
+        generation: Option<i64>,
         resource_version: Option<String>,
         creation_timestamp: Option<Time>,
         deletion_timestamp: Option<Time>,
@@ -182,6 +226,7 @@ fn light_metadata<'de, D: Deserializer<'de>>(input: D) -> Result<ObjectMeta, D::
         name: light.name,
         namespace: light.namespace,
         uid: light.uid,
+        generation: light.generation,
         resource_version: light.resource_version,
         creation_timestamp: light.creation_timestamp,
         deletion_timestamp: light.deletion_timestamp,
@@ -249,6 +294,15 @@ impl WatchedPod {
             name: self.metadata.name.unwrap_or_default().into(),
             uid: self.metadata.uid.unwrap_or_default().into(),
         })
+    }
+
+    /// What keeps the pod of a server from answering, and what its program said when it ended last.
+    pub fn holdup(&self) -> Option<Trouble> {
+        let program = self.status.container_statuses.iter().find(|container| &*container.name == PROGRAM_CONTAINER);
+        let trouble = self.status.trouble(program)?;
+        let said = program.and_then(|program| program.state.last_words().or_else(|| program.last_state.last_words()));
+        let message = said.map_or(trouble.message, |said| cut(said.trim()));
+        Some(Trouble { reason: trouble.reason, message })
     }
 
     fn index(&self) -> u32 {

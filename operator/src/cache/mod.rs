@@ -6,5 +6,5 @@ mod decode;
 mod watch;
 
 pub use children::{Children, Family, Sighting};
-pub use decode::{WatchedJob, WatchedPod, WatchedTeacher};
+pub use decode::{WatchedJob, WatchedPod, WatchedServer};
 pub use watch::{Wake, WatchedChild, watch_children, watch_owners};

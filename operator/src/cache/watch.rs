@@ -14,9 +14,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::{Children, Sighting, WatchedJob, WatchedPod, WatchedTeacher};
+use super::{Children, Sighting, WatchedJob, WatchedPod, WatchedServer};
 use crate::{
-    facts::{JobFacts, PodFacts, TeacherFacts, Uid},
+    facts::{JobFacts, PodFacts, ServerFacts, Uid},
     names::{self, KIND, Kind, OWNER},
     runtime::advice,
     subject::Subject,
@@ -67,10 +67,10 @@ impl WatchedChild for WatchedPod {
     }
 }
 
-impl WatchedChild for WatchedTeacher {
-    type Facts = TeacherFacts;
+impl WatchedChild for WatchedServer {
+    type Facts = ServerFacts;
 
-    fn sighting(self) -> Option<Sighting<TeacherFacts>> {
+    fn sighting(self) -> Option<Sighting<ServerFacts>> {
         let child = self.facts();
         Some(Sighting { uid: child.uid.clone(), controller: child.controller.clone()?, child })
     }

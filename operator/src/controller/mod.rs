@@ -28,7 +28,7 @@ use self::{
 use crate::{
     apply::Applier,
     build::Images,
-    cache::{Sighting, Wake, WatchedJob, WatchedPod, WatchedTeacher, watch_children, watch_owners},
+    cache::{Sighting, Wake, WatchedJob, WatchedPod, WatchedServer, watch_children, watch_owners},
     collector::Board,
     defaults::FixedDefaults,
     facts::{BatchFacts, Uid},
@@ -209,10 +209,10 @@ impl Scope {
             wake(),
             signal(),
         ));
-        watches.spawn(watch_children::<WatchedTeacher>(
+        watches.spawn(watch_children::<WatchedServer>(
             api(client, namespace),
             None,
-            caches.teachers.clone(),
+            caches.servers.clone(),
             wake_followers(),
             signal(),
         ));

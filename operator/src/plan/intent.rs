@@ -134,8 +134,21 @@ pub struct RunWork {
     pub training: TrainingWork,
     /// Whether it is to be compared with its base and its teacher.
     pub evaluates: bool,
-    /// Whether it is to be served.
-    pub serves: bool,
+    /// How it is to be served, where it is.
+    pub serving: Option<ServingWork>,
+}
+
+/// What planning needs to know of serving the student.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServingWork {
+    /// Where it answers.
+    pub url: String,
+    /// What clients call the model.
+    pub model: String,
+    /// How many copies are wanted; 0 while the run is suspended.
+    pub replicas: u32,
+    /// What of it this release cannot do, in words.
+    pub unsupported: Option<String>,
 }
 
 /// What planning needs to know of a training.

@@ -10,6 +10,7 @@ pub mod events;
 mod generation;
 mod intent;
 pub mod record;
+mod serving;
 pub mod settle;
 pub mod sight;
 mod snapshot;
@@ -30,7 +31,8 @@ use jiff::Timestamp;
 use sera_crds::{contract::Failure, run::Phase, values::Stage};
 
 pub use self::intent::{
-    BatchWork, Finding, Intent, Policy, Rehearsal, RunSnapshot, RunWork, SnapshotIntent, TrainingWork, Work,
+    BatchWork, Finding, Intent, Policy, Rehearsal, RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork,
+    Work,
 };
 pub use self::task::{crew, role};
 use self::{
@@ -39,7 +41,7 @@ use self::{
     sight::Evidence,
 };
 use crate::{
-    facts::{BatchFacts, JobFacts, Live, TeacherFacts, Uid},
+    facts::{BatchFacts, JobFacts, Live, ServerFacts, Trouble, Uid},
     names::Owner,
 };
 
@@ -65,7 +67,11 @@ pub struct Observed {
     /// What the programs of the Job at work said when they were asked last, where they were.
     pub live: Option<Live>,
     /// The teacher that the operator runs for this object, or for the run that made it.
-    pub teacher: Option<Arc<TeacherFacts>>,
+    pub teacher: Option<Arc<ServerFacts>>,
+    /// The student that is served for this object.
+    pub student: Option<Arc<ServerFacts>>,
+    /// What keeps a pod of it from answering, where one does not.
+    pub holdup: Option<Trouble>,
     /// Every batch that this object controls.
     pub batches: Vec<Arc<BatchFacts>>,
     /// The batches that are gone and whose Jobs are not, by their uids.
@@ -92,6 +98,8 @@ pub enum Make {
     Defaults,
     /// The rehearsal teacher: a Deployment and its Service.
     Teacher,
+    /// The student that is served: a Deployment and its Service, made or changed.
+    Student,
     /// The Job of an attempt that status has named before.
     Job {
         /// The stage.
@@ -130,6 +138,8 @@ pub enum Removable {
     Batch,
     /// A teacher's Deployment, and its Service.
     Teacher,
+    /// A student's Deployment, and its Service.
+    Student,
 }
 
 /// What all of a plan's parts look at.
@@ -160,10 +170,11 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
             task::clear_away(&mut plan, given);
             generation::clear_away(&mut plan, observed);
             teacher::look_after(&mut plan, given);
+            serving::look_after(&mut plan, given);
             standing
         }
     };
-    plan.stand(pen, &standing);
+    plan.stand(pen, &standing, &observed.record);
     plan
 }
 
@@ -183,10 +194,14 @@ fn advance(plan: &mut Plan, given: Given<'_>) -> Standing {
 }
 
 impl Plan {
-    /// Writes what the object as a whole is doing.
-    fn stand(&mut self, pen: Pen, standing: &Standing) {
+    /// Writes what the object as a whole is doing, after what its status said `before`.
+    fn stand(&mut self, pen: Pen, standing: &Standing, before: &Record) {
         self.record.conditions.stand(pen, standing);
+        // What has succeeded has, until its owner changes it: where it is served, that may break and mend again, and `Ready` tells.
+        let has_succeeded =
+            before.phase == Some(Phase::Succeeded) && before.observed_generation == Some(pen.generation);
         self.record.phase = Some(match standing {
+            _ if has_succeeded => Phase::Succeeded,
             Standing::Done(_) => Phase::Succeeded,
             Standing::Stalled(_) => Phase::Stalled,
             Standing::Failed(_) => Phase::Failed,

@@ -79,18 +79,18 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
                 let message = format!(
                     "there is a {kind} '{name}' that this object does not control: delete it, nothing of it is touched"
                 );
-                plan.stand(pen, &Standing::Stalled(Why::new(Reason::NameConflict, message)));
+                plan.stand(pen, &Standing::Stalled(Why::new(Reason::NameConflict, message)), &observed.record);
                 plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }
             Made::JobRefused { stage, failure } => {
                 if let (Some(attempt), Some(intent)) = (plan.record.attempts.get(&stage).cloned(), &observed.intent) {
                     let standing = refuse(&mut plan, Given { observed, intent, pen }, stage, attempt, failure);
-                    plan.stand(pen, &standing);
+                    plan.stand(pen, &standing, &observed.record);
                 }
             }
             Made::Refused { what, message } => {
                 let why = Why::new(Reason::ConfigurationError, format!("{what} cannot be made: {message}"));
-                plan.stand(pen, &Standing::Stalled(why));
+                plan.stand(pen, &Standing::Stalled(why), &observed.record);
                 plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }
         }

@@ -163,6 +163,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
             batches: Vec::new(),
         }),
         training: None,
+        serving: None,
     })
 }
 
@@ -235,6 +236,7 @@ fn joined(
         samples: samples(batch, rollouts, &spec.teacher, teacher_of, &slice),
         counting: Some(run::counting(spec)),
         training: None,
+        serving: None,
     }))
 }
 

@@ -37,6 +37,7 @@ impl Subject for SpecializationRun {
             dataset: artifacts.and_then(|artifacts| artifacts.dataset.as_ref()).map(stored),
             model: artifacts.and_then(|artifacts| artifacts.model.as_ref()).map(stored),
             training: status.training.clone(),
+            serving: status.serving.clone(),
             ..status.read()
         }
     }
@@ -56,6 +57,7 @@ impl Subject for SpecializationRun {
             status.artifacts.get_or_insert_default().model = Some(StoredArtifact { uri, sha256 });
         }
         status.training.clone_from(&record.training);
+        status.serving.clone_from(&record.serving);
         changed
     }
 
@@ -92,7 +94,7 @@ impl Subject for SpecializationRun {
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
                 student_claim: blueprint.as_ref().and_then(settings::student_claim),
-                work: Some(Work::Run(Box::new(work(spec, blueprint.as_ref())))),
+                work: Some(Work::Run(Box::new(work(spec, &owner, blueprint.as_ref())))),
             },
             blueprint,
         }
@@ -103,7 +105,7 @@ impl Subject for SpecializationRun {
     }
 }
 
-fn work(spec: &RunSpec, blueprint: Option<&Blueprint>) -> RunWork {
+fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork {
     let (generation, student) = (&spec.generation, &spec.training.student);
     let verification = settings::verification_plan(&generation.rollouts, Some(&spec.dataset));
     let policy = settings::policy(&verification, Some(student.uri.as_str()));
@@ -131,7 +133,7 @@ fn work(spec: &RunSpec, blueprint: Option<&Blueprint>) -> RunWork {
             unsupported: settings::unsupported_training(&spec.training, blueprint),
         },
         evaluates: spec.evaluation.enabled,
-        serves: spec.serve.enabled,
+        serving: settings::serving_work(spec, owner, blueprint),
     }
 }
 
@@ -149,6 +151,7 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
         samples: None,
         counting: Some(CountingParts { batches, ..counting(spec) }),
         training: Some(settings::training_parts(&spec.training, &spec.dataset)),
+        serving: settings::serving_parts(spec, owner),
     })
 }
 

@@ -5,16 +5,22 @@ use sera_crds::{
         AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
         TokenPrice, VerificationPlan,
     },
-    run::{Agent, Budget, Dataset, Generation, ModelSource, Price, RolloutSettings, Teacher, TeacherBackend, Training},
-    values::{ModelScheme, Sha256, StoreScheme},
+    run::{
+        Agent, Budget, Dataset, Generation, ModelSource, Price, RolloutSettings, RunSpec, Serve, Teacher,
+        TeacherBackend, Training,
+    },
+    values::{ModelScheme, ServingApi, ServingEngine, Sha256, StoreScheme},
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
-    build::{Blueprint, REHEARSAL_MODEL, RehearsalParts, SecretField, TeacherParts, TrainingParts, teacher_url},
+    build::{
+        Blueprint, REHEARSAL_MODEL, RehearsalParts, SecretField, ServingParts, TeacherParts, TrainingParts,
+        student_url, teacher_url,
+    },
     names::Owner,
-    plan::{Policy, record::Slice},
+    plan::{Policy, ServingWork, record::Slice},
 };
 
 /// How rollouts are made, by processes of which each may spend `budget`.
@@ -181,6 +187,46 @@ pub(super) fn training_parts(training: &Training, dataset: &Dataset) -> Training
         gpus_per_node: training.gpus_per_node,
         start_deadline: training.start_deadline.clone(),
     }
+}
+
+/// How the student is served, where it is: by the name of its run.
+pub(super) fn serving_parts(spec: &RunSpec, owner: &Owner) -> Option<ServingParts> {
+    spec.serve.enabled.then(|| ServingParts {
+        image: spec.serve.image.clone(),
+        model: owner.name.clone(),
+        replicas: replicas(spec),
+        arguments: spec.serve.args.clone(),
+    })
+}
+
+/// What planning needs to know of that.
+pub(super) fn serving_work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> Option<ServingWork> {
+    spec.serve.enabled.then(|| ServingWork {
+        url: student_url(owner),
+        model: owner.name.clone(),
+        replicas: replicas(spec),
+        unsupported: unsupported_serving(&spec.serve, blueprint),
+    })
+}
+
+/// How many copies are served: none while the run is held.
+fn replicas(spec: &RunSpec) -> u32 {
+    if spec.suspend { 0 } else { spec.serve.replicas }
+}
+
+/// What of serving this release cannot do.
+fn unsupported_serving(serve: &Serve, blueprint: Option<&Blueprint>) -> Option<String> {
+    if serve.engine != ServingEngine::Builtin {
+        let engine = serve.engine;
+        return Some(format!(
+            "spec.serve.engine: serving it by {engine} is not part of this release: choose builtin, which is for small models, or serve it yourself"
+        ));
+    }
+    if serve.api.contains(&ServingApi::Anthropic) {
+        return Some("spec.serve.api: the engine builtin speaks OpenAI alone".to_owned());
+    }
+    let is_in_a_bucket = blueprint.is_some_and(|blueprint| blueprint.home.claim().is_none());
+    is_in_a_bucket.then(|| "spec.output.store: serving a model from a bucket is not part of this release".to_owned())
 }
 
 /// The claim that the student lies on, where that is not the store's too.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::{
-    Rehearsal, RunSnapshot, SnapshotIntent, Work,
+    Rehearsal, RunSnapshot, ServingWork, SnapshotIntent, Work,
     conditions::{ConditionType, Pen, Reason, Truth, Why},
     record::{
         Attempt, AttemptOutcome, Batch, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot, StageTime,
@@ -208,7 +208,7 @@ fn a_run_trains_as_its_spec_says_and_what_it_leaves_open_follows_from_the_method
     assert_eq!((work.training.max_attempts, work.training.start_deadline), (7, SignedDuration::from_secs(90)));
     assert_eq!(work.training.learning_rate.as_str(), "1e-5");
     assert_eq!(work.training.precision, sera_crds::values::Precision::Fp32);
-    assert_eq!((work.evaluates, work.serves), (false, false));
+    assert_eq!((work.evaluates, work.serving), (false, None));
     assert_eq!(wish.intent.student_claim.as_deref(), Some("models"), "beside the store, which is no claim");
     let parts = wish.blueprint.unwrap().training.unwrap();
     assert_eq!((parts.nodes, parts.ranks_per_node, parts.gpus_per_node), (3, 2, 0));
@@ -217,6 +217,30 @@ fn a_run_trains_as_its_spec_says_and_what_it_leaves_open_follows_from_the_method
     shared.spec.training.student.uri = "pvc://models/tiny".parse().unwrap();
     let wish = shared.wish(&RunDefaults::default(), &Guide::Nobody);
     assert_eq!(wish.intent.student_claim, None, "it is the store's");
+}
+
+#[test]
+fn a_student_is_served_where_that_is_asked_for_and_not_while_the_run_is_held() {
+    let served = |spec: &Value| -> (ServingWork, Option<u32>) {
+        let wish = run(spec).wish(&RunDefaults::default(), &Guide::Nobody);
+        let Some(Work::Run(work)) = wish.intent.work else { panic!("it is a run") };
+        (work.serving.unwrap(), wish.blueprint.and_then(|blueprint| blueprint.serving).map(|parts| parts.replicas))
+    };
+    let serve = |serve: Value, suspend: bool| {
+        served(&json!({"output": {"store": "pvc://data"}, "suspend": suspend, "serve": serve}))
+    };
+    let (work, replicas) = serve(json!({"enabled": true, "engine": "builtin", "replicas": 3}), false);
+    assert_eq!((work.replicas, replicas, work.unsupported), (3, Some(3), None));
+    assert_eq!((work.url.as_str(), work.model.as_str()), ("http://billing-3f2c9-student.ml.svc:8000/v1", "billing"));
+    let (work, replicas) = serve(json!({"enabled": true, "engine": "builtin", "replicas": 3}), true);
+    assert_eq!((work.replicas, replicas), (0, Some(0)));
+    for (spec, field) in [
+        (json!({"enabled": true}), "spec.serve.engine: serving it by vLLM"),
+        (json!({"enabled": true, "engine": "builtin", "api": ["OpenAI", "Anthropic"]}), "spec.serve.api: "),
+    ] {
+        let unsupported = serve(spec, false).0.unsupported.unwrap();
+        assert!(unsupported.starts_with(field), "{unsupported}");
+    }
 }
 
 #[test]

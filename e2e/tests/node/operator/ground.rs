@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::Resource;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -188,6 +188,18 @@ impl Ground {
         let left = objects.list(&ListParams::default()).await?.items.len();
         ensure!(left == 0, "{left} are left of kind {}", K::kind(&()));
         Ok(())
+    }
+
+    /// Waits until none of these pods is there any more.
+    pub(super) async fn until_no_pod(&self, these: &ListParams) -> Result<()> {
+        let pods = self.space.api::<Pod>();
+        for _ in 0..300 {
+            if pods.list(these).await?.items.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        bail!("there is still a pod of {:?}", these.label_selector);
     }
 
     /// Every Job of the namespace, by uid.

@@ -6,6 +6,7 @@ mod identity;
 mod killed;
 mod repair;
 mod run;
+mod serving;
 mod snapshot;
 mod student;
 mod training;

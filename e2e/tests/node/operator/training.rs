@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 
 use super::ground::{Ground, is_true, made_for, status};
 use super::killed::kill_operators;
+use super::serving;
 use super::student::{STUDENT, lay_student};
 use crate::house::{Company, Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Alone;
-    a_run_trains_its_student_and_is_ready,
+    a_run_trains_its_student_serves_it_and_is_ready,
     whatever_befalls_a_training_the_model_is_the_same,
 ];
 
@@ -45,9 +46,11 @@ fn changes(training: Value) -> Value {
     changes
 }
 
-async fn a_run_trains_its_student_and_is_ready(space: Space) -> Result<()> {
+async fn a_run_trains_its_student_serves_it_and_is_ready(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?.patient(TRAINING);
-    ground.apply_run("billing", changes(json!({"ranksPerNode": 2}))).await?;
+    let mut spec = changes(json!({"ranksPerNode": 2}));
+    spec["serve"] = json!({"enabled": true, "engine": "builtin", "args": ["--max-model-len=512"]});
+    ground.apply_run("billing", spec).await?;
     let run = ground.until("billing", |status| is_true(status, ConditionType::Ready)).await?;
     let said = status(&run)?;
     ensure!(said.locked_stages.contains(&Stage::Training), "{:?}", said.locked_stages);
@@ -65,7 +68,9 @@ async fn a_run_trains_its_student_and_is_ready(space: Space) -> Result<()> {
     }
     let events = ground.events_about("billing").await?;
     ensure!(events.contains("TrainingSucceeded"), "no Event TrainingSucceeded among {events:?}");
-    Ok(())
+    serving::answers(&ground, &run).await?;
+    Box::pin(serving::comes_back(&ground)).await?;
+    Box::pin(serving::goes_and_comes_as_its_owner_says(&ground)).await
 }
 
 /// How often the two lines are seen: long enough for all that happens to the training where a step takes half a second.
@@ -101,7 +106,7 @@ async fn whatever_befalls_a_training_the_model_is_the_same(space: Space) -> Resu
     kill_operators(&ground, true).await?;
     ground.change_run("shaken", json!({"suspend": true})).await?;
     ground.until("shaken", |status| status.phase == Some(Phase::Suspended)).await?;
-    frees_its_pods(&ground).await?;
+    ground.until_no_pod(&made_for(Stage::Training)).await?;
     ground.change_run("shaken", json!({"suspend": false})).await?;
     let shaken = ground.until("shaken", |status| is_true(status, ConditionType::Ready)).await?;
 
@@ -168,17 +173,6 @@ async fn delete_a_pod(ground: &Ground) -> Result<()> {
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     ground.space.api::<Pod>().delete(&a_pod_of_the_gang(ground).await?, &now).await?;
     Ok(())
-}
-
-/// Waits until no pod of the gang is there any more.
-async fn frees_its_pods(ground: &Ground) -> Result<()> {
-    for _ in 0..300 {
-        if a_pod_of_the_gang(ground).await.is_err() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    bail!("the gang of a suspended run still has a pod");
 }
 
 async fn a_pod_of_the_gang(ground: &Ground) -> Result<String> {

@@ -59,6 +59,54 @@ fn the_rehearsal_teacher_is_found_by_the_name_that_drivers_are_told() {
 }
 
 #[test]
+fn a_student_is_served_from_the_store_by_the_name_of_its_run_and_as_its_owner_says() {
+    let blueprint = blueprint("pvc://data/sera", PodSettings::default());
+    let parts = blueprint.serving.clone().unwrap();
+    let deployment = serde_json::to_value(student(&owner(), 7, &parts, &blueprint, &images())).unwrap();
+    let container = &pod(&deployment)["containers"][0];
+    assert_eq!(
+        container["args"],
+        json!([
+            "serve",
+            "--model=/mnt/model/sera/ml/billing/3f2c9a10-0000/model",
+            "--served-model-name=billing",
+            "--listen=0.0.0.0:8000",
+            "--log-format=json",
+            "--max-batch=4",
+        ])
+    );
+    let mount = json!({"name": "model", "mountPath": "/mnt/model", "readOnly": true});
+    assert!(container["volumeMounts"].as_array().unwrap().contains(&mount), "{container}");
+    assert_eq!(
+        (&container["image"], &deployment["spec"]["replicas"]),
+        (&json!("registry.example/teacher:1"), &json!(3))
+    );
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/health");
+    assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError", "its last words say why it broke");
+    assert_eq!(deployment["metadata"]["labels"]["sera.dev/generation"], "7");
+    assert!(
+        deployment["spec"]["template"]["metadata"]["labels"].get("sera.dev/generation").is_none(),
+        "an edit of something else restarts no server"
+    );
+    let other = ServingParts { image: Some("engine.example/own:2".parse().unwrap()), ..parts };
+    let other = serde_json::to_value(student(&owner(), 7, &other, &blueprint, &images())).unwrap();
+    assert_eq!(pod(&other)["containers"][0]["image"], "engine.example/own:2");
+}
+
+#[test]
+fn clients_find_the_student_by_one_address() {
+    let service = serde_json::to_value(student_service(&owner())).unwrap();
+    assert_eq!(student_url(&owner()), "http://billing-3f2c9-student.ml.svc:8000/v1");
+    assert_eq!(service["metadata"]["name"], "billing-3f2c9-student");
+    assert!(service["spec"].get("clusterIP").is_none(), "any copy answers, and nobody has to choose");
+    assert_ne!(
+        service["spec"]["selector"],
+        serde_json::to_value(teacher_service(&owner())).unwrap()["spec"]["selector"],
+        "a teacher's pods are none of a student's"
+    );
+}
+
+#[test]
 fn every_driver_is_found_by_its_pods_name_below_the_service() {
     let service = serde_json::to_value(service_of(&owner(), Stage::Rollouts).unwrap()).unwrap();
     let job = built_of(Stage::Rollouts, &blueprint("s3://acme/sera", PodSettings::default()));

@@ -92,6 +92,12 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             gpus_per_node: 8,
             start_deadline: "9m".parse().unwrap(),
         }),
+        serving: Some(ServingParts {
+            image: None,
+            model: "billing".into(),
+            replicas: 3,
+            arguments: vec!["--max-batch=4".into()],
+        }),
     }
 }
 
@@ -136,13 +142,19 @@ fn every_pod() -> Vec<(Stage, Value)> {
     [Stage::Snapshot, Stage::Rollouts, Stage::Verification, Stage::Generation, Stage::Dataset, Stage::Training]
         .into_iter()
         .map(|stage| (stage, pod(&built_of(stage, &blueprint)).clone()))
-        .chain([(Stage::Serving, teacher_pod())])
+        .chain([(Stage::Serving, teacher_pod()), (Stage::Serving, student_pod())])
         .collect()
 }
 
 fn teacher_pod() -> Value {
     let blueprint = blueprint("s3://acme/sera", PodSettings::default());
     let deployment = teacher(&owner(), blueprint.rehearsal.as_ref().unwrap(), &blueprint, &images());
+    serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"].clone()
+}
+
+fn student_pod() -> Value {
+    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    let deployment = student(&owner(), 7, blueprint.serving.as_ref().unwrap(), &blueprint, &images());
     serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"].clone()
 }
 

@@ -102,3 +102,71 @@ fn a_jobs_end_is_read_from_its_conditions_and_only_where_they_are_true() {
     assert_eq!(failed.end.unwrap().failure.unwrap().reason.as_ref(), "PodFailurePolicy");
     assert!(failed.suspended && failed.active == 1);
 }
+
+#[test]
+fn a_deployment_is_complete_when_every_pod_is_new_answers_and_is_wanted() {
+    let facts = |spec: u32, status: serde_json::Value| {
+        let mut metadata = metadata();
+        metadata["generation"] = json!(4);
+        metadata["labels"] = json!({"sera.dev/student": "served", "sera.dev/generation": "9"});
+        let deployment = json!({"metadata": metadata, "spec": {"replicas": spec}, "status": status});
+        serde_json::from_value::<WatchedServer>(deployment).unwrap().facts()
+    };
+    let status = |of_generation: u32, all: u32, updated: u32, available: u32| {
+        json!({
+            "observedGeneration": of_generation, "replicas": all, "updatedReplicas": updated,
+            "readyReplicas": available, "availableReplicas": available,
+        })
+    };
+    let whole = facts(2, status(4, 2, 2, 2));
+    assert_eq!((whole.complete, whole.ready, whole.role, whole.generation), (true, 2, ServerRole::Student, Some(9)));
+    for (wanted, unfinished) in [
+        (2, status(3, 2, 2, 2)),
+        (2, status(4, 3, 2, 3)),
+        (2, status(4, 2, 1, 2)),
+        (2, status(4, 2, 2, 1)),
+        (1, status(4, 2, 2, 2)),
+        (1, json!({})),
+    ] {
+        assert!(!facts(wanted, unfinished.clone()).complete, "{wanted} of {unfinished}");
+    }
+    let gone = facts(0, json!({"observedGeneration": 4}));
+    assert_eq!((gone.complete, gone.ready), (true, 0), "none is wanted, and none is there");
+}
+
+#[test]
+fn a_deployment_says_why_it_gets_no_further() {
+    let trouble = |conditions: serde_json::Value| {
+        let deployment = json!({"metadata": metadata(), "status": {"conditions": conditions}});
+        let facts = serde_json::from_value::<WatchedServer>(deployment).unwrap().facts();
+        assert_eq!(facts.role, ServerRole::Teacher, "nothing says that it is a student");
+        facts.trouble.map(|trouble| trouble.reason.to_string())
+    };
+    let late = json!({"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"});
+    let quota = json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"});
+    let well = json!({"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": ""});
+    assert_eq!(
+        trouble(json!([late, quota])).as_deref(),
+        Some("FailedCreate"),
+        "the cause, rather than its consequence"
+    );
+    assert_eq!(trouble(json!([late])).as_deref(), Some("ProgressDeadlineExceeded"));
+    assert_eq!(trouble(json!([well])), None);
+}
+
+#[test]
+fn a_server_that_crashes_is_told_of_in_its_own_last_words() {
+    let holdup = |state: serde_json::Value, last: serde_json::Value| {
+        let container = json!({"name": "sera", "imageID": "x", "state": state, "lastState": last});
+        let pod = json!({"metadata": metadata(), "status": {"phase": "Running", "containerStatuses": [container]}});
+        let trouble = serde_json::from_value::<WatchedPod>(pod).unwrap().holdup();
+        trouble.map(|trouble| (trouble.reason.to_string(), trouble.message.to_string()))
+    };
+    let backing_off = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}});
+    let ended =
+        json!({"terminated": {"exitCode": 10, "reason": "Error", "message": "model/config.json: no such file\n"}});
+    let said = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
+    assert_eq!(holdup(backing_off.clone(), ended), said("CrashLoopBackOff", "model/config.json: no such file"));
+    assert_eq!(holdup(backing_off, json!({})), said("CrashLoopBackOff", "back-off 40s restarting"));
+    assert_eq!(holdup(json!({"running": {}}), json!({})), None, "it is still being loaded");
+}

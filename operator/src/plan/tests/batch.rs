@@ -81,7 +81,7 @@ fn rollouts_wait_for_the_teacher_which_goes_only_when_their_end_was_read_back() 
     assert!(done.record.conditions.holds(ConditionType::RolledOut) && done.remove.is_empty());
     let removed = scene.pass().remove;
     assert_eq!((removed.len(), removed[0].kind, &*removed[0].uid.to_string()), (1, Removable::Teacher, "teacher-1"));
-    scene.observed.teacher = Some(Arc::new(TeacherFacts { deleting: true, ..teacher(1) }));
+    scene.observed.teacher = Some(Arc::new(ServerFacts { deleting: true, ..teacher(1) }));
     assert!(scene.pass().remove.is_empty());
 }
 

@@ -6,6 +6,7 @@ mod batch;
 mod failures;
 mod generation;
 mod owner;
+mod serving;
 mod starting;
 mod training;
 
@@ -19,8 +20,8 @@ use sera_crds::{
 };
 
 use super::{
-    BatchWork, Finding, Intent, Make, Observed, Plan, Policy, Rehearsal, Removable, RunSnapshot, RunWork,
-    SnapshotIntent, TrainingWork, Work,
+    BatchWork, Finding, Intent, Make, Observed, Plan, Policy, Rehearsal, Removable, Removal, RunSnapshot, RunWork,
+    ServingWork, SnapshotIntent, TrainingWork, Work,
     conditions::{ConditionType, Truth},
     plan,
     record::{AttemptOutcome, Record},
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     facts::{
         BatchFacts, BatchResult, JobEnd, JobFacts, JobFailure, Live, LiveRollouts, LiveTraining, PodFacts, PodPhase,
-        TeacherFacts, Trouble, Uid,
+        ServerFacts, ServerRole, Trouble, Uid,
     },
     names::{Kind, Owner},
 };
@@ -73,7 +74,7 @@ pub(super) fn intent() -> Intent {
                 precision: Precision::Fp32,
             },
             evaluates: false,
-            serves: false,
+            serving: None,
         }))),
     }
 }
@@ -82,6 +83,16 @@ pub(super) fn intent() -> Intent {
 pub(super) fn batch_intent() -> Intent {
     let work = BatchWork { samples: 10, shards: 3, policy: policy('1'), price: None, of_run: false };
     Intent { work: Some(Work::Batch(work)), ..intent() }
+}
+
+/// One copy of the student, served by the builtin engine.
+pub(super) fn serving() -> ServingWork {
+    ServingWork {
+        url: "http://billing-3f2c9-student.ml.svc:8000/v1".into(),
+        model: "billing".into(),
+        replicas: 1,
+        unsupported: None,
+    }
 }
 
 /// A policy that is told from others by this digit.
@@ -157,9 +168,27 @@ pub(super) fn totals(first: u64, second: u64) -> GenerationTotals {
     super::totals::counted(&counts(first, second), None, &GenerationTotals::default())
 }
 
-pub(super) fn teacher(ready: u32) -> TeacherFacts {
-    let name = owner().teacher_name().into();
-    TeacherFacts { name, uid: "teacher-1".into(), controller: Some(owner().uid), deleting: false, ready }
+pub(super) fn teacher(ready: u32) -> ServerFacts {
+    server(owner().teacher_name(), ServerRole::Teacher, ready)
+}
+
+/// A student of one copy, as the first generation of its owner's spec asks for it.
+pub(super) fn student(ready: u32) -> ServerFacts {
+    ServerFacts { generation: Some(1), ..server(owner().student_name(), ServerRole::Student, ready) }
+}
+
+fn server(name: String, role: ServerRole, ready: u32) -> ServerFacts {
+    ServerFacts {
+        uid: format!("{role:?}-1").to_lowercase().into(),
+        name: name.into(),
+        controller: Some(owner().uid),
+        role,
+        deleting: false,
+        generation: None,
+        ready,
+        complete: ready == 1,
+        trouble: None,
+    }
 }
 
 pub(super) fn child(number: u32) -> BatchFacts {
@@ -253,6 +282,8 @@ impl Scene {
             evidence: BTreeMap::new(),
             live: None,
             teacher: None,
+            student: None,
+            holdup: None,
             batches: Vec::new(),
             lingering: Vec::new(),
         };
@@ -286,7 +317,7 @@ impl Scene {
         let plan = self.plan();
         let made = plan.make.iter().map(|make| match make {
             Make::Defaults => Made::Defaults,
-            Make::Teacher => Made::Applied,
+            Make::Teacher | Make::Student => Made::Applied,
             Make::Job { stage, attempt } => Made::Job { stage: *stage, uid: format!("job-{attempt}").into() },
             Make::Batch { number, .. } => Made::Batch { number: *number, uid: format!("batch-{number}").into() },
         });

@@ -17,7 +17,7 @@ fn trainable() -> Scene {
 }
 
 /// A run whose first gang is made: two pods, both at work.
-fn at_work() -> Scene {
+pub(super) fn at_work() -> Scene {
     let mut scene = trainable();
     scene.pass();
     scene.pass();
@@ -26,11 +26,11 @@ fn at_work() -> Scene {
 }
 
 /// The Job of an attempt, both of whose pods are at work.
-fn gang(attempt: u32) -> JobFacts {
+pub(super) fn gang(attempt: u32) -> JobFacts {
     JobFacts { active: 2, ready: 2, completions: 2, ..job_of(STAGE, attempt) }
 }
 
-fn rank(index: u32, phase: PodPhase, exit_code: Option<i32>, said: Option<&Termination>) -> PodFacts {
+pub(super) fn rank(index: u32, phase: PodPhase, exit_code: Option<i32>, said: Option<&Termination>) -> PodFacts {
     PodFacts { index, uid: format!("pod-{index}").into(), exit_code, ..pod(phase, said) }
 }
 
@@ -86,7 +86,7 @@ fn what_this_release_cannot_train_is_said_once_the_dataset_is_there_and_locks_no
 #[test]
 fn training_begins_only_when_the_teacher_is_gone_and_until_then_its_section_can_be_edited() {
     let mut scene = trainable();
-    scene.observed.teacher = Some(Arc::new(TeacherFacts { deleting: true, ..teacher(0) }));
+    scene.observed.teacher = Some(Arc::new(ServerFacts { deleting: true, ..teacher(0) }));
     let waiting = scene.pass();
     assert_eq!((number(&waiting), reason_of(&waiting, ConditionType::Reconciling)), (0, Some("Waiting")));
     assert!(!waiting.record.locked.contains(&STAGE));
@@ -163,7 +163,8 @@ fn the_words_of_any_rank_publish_the_model_and_the_run_is_ready() {
 #[test]
 fn what_follows_the_model_and_is_asked_for_stalls_in_words_until_it_is_no_more() {
     let mut scene = at_work();
-    (scene.run().evaluates, scene.run().serves) = (true, true);
+    scene.run().evaluates = true;
+    scene.run().serving = Some(ServingWork { unsupported: Some("spec.serve.engine: no vLLM".into()), ..serving() });
     let said = trained(96, 0.25);
     scene.have(ended(gang(1), None), vec![rank(0, PodPhase::Succeeded, Some(0), Some(&said))]);
     let plan = scene.pass();
@@ -177,9 +178,9 @@ fn what_follows_the_model_and_is_asked_for_stalls_in_words_until_it_is_no_more()
     scene.edit(|_| ());
     scene.run().evaluates = false;
     let plan = scene.pass();
-    assert!(message_of(&plan, ConditionType::Stalled).contains("spec.serve.enabled"));
+    assert!(message_of(&plan, ConditionType::Stalled).contains("spec.serve.engine: no vLLM"));
     scene.edit(|_| ());
-    scene.run().serves = false;
+    scene.run().serving = None;
     let plan = scene.pass();
     assert_eq!(
         (plan.record.phase, reason_of(&plan, ConditionType::Serving)),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use sera_crds::{contract::Termination, values::Stage};
 
 use crate::{
-    facts::{BatchFacts, JobEnd, JobFacts, PodFacts, PodPhase, TeacherFacts},
+    facts::{BatchFacts, JobEnd, JobFacts, PodFacts, PodPhase, ServerFacts},
     plan::tests::{ended, owner, pod},
 };
 
@@ -14,7 +14,8 @@ use crate::{
 pub(super) struct Children {
     pub(super) jobs: BTreeMap<Box<str>, JobAndPods>,
     pub(super) batches: BTreeMap<Box<str>, BatchFacts>,
-    pub(super) teacher: Option<TeacherFacts>,
+    pub(super) teacher: Option<ServerFacts>,
+    pub(super) student: Option<ServerFacts>,
 }
 
 /// A Job, and its pods that do not run.
@@ -75,5 +76,6 @@ impl Children {
         self.jobs.retain(|_, (job, _)| !job.deleting);
         self.batches.retain(|_, batch| !batch.deleting);
         self.teacher = self.teacher.take().filter(|teacher| !teacher.deleting);
+        self.student = self.student.take().filter(|student| !student.deleting);
     }
 }

@@ -42,6 +42,12 @@ pub(super) enum Happening {
     TeacherAnswers,
     /// Somebody deletes the teacher.
     TeacherIsDeleted,
+    /// The student answers, or does not any more.
+    StudentAnswers(bool),
+    /// Somebody deletes the student.
+    StudentIsDeleted,
+    /// The owner wants the student served, or no longer.
+    TogglesServing,
     /// The owner suspends or resumes.
     TogglesSuspend,
     /// The owner breaks or repairs the spec.
@@ -111,5 +117,26 @@ pub(super) fn happening_to_a_training() -> impl Strategy<Value = Happening> {
             (0..96_u32).prop_map(Tells),
         ],
         8 => (1_i64..400).prop_map(Waits),
+    ]
+}
+
+/// What happens to a run that has its model.
+pub(super) fn happening_to_a_student() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let leader = 0..2_usize;
+    prop_oneof![
+        8 => leader.clone().prop_map(SeesObject),
+        8 => leader.clone().prop_map(SeesChildren),
+        12 => leader.clone().prop_map(Plans),
+        12 => leader.clone().prop_map(Acts),
+        2 => leader.prop_map(Dies),
+        4 => any::<bool>().prop_map(StudentAnswers),
+        2 => Just(StudentIsDeleted),
+        2 => Just(TogglesServing),
+        2 => Just(TogglesSuspend),
+        1 => Just(TogglesMistake),
+        1 => Just(Retries),
+        4 => Just(Vanishes),
+        4 => (1_i64..400).prop_map(Waits),
     ]
 }

@@ -11,10 +11,14 @@ mod world;
 use proptest::prelude::*;
 
 use self::{
-    happening::{happening, happening_to_a_training},
+    happening::{happening, happening_to_a_student, happening_to_a_training},
     world::World,
 };
-use super::tests::{batch_intent, intent};
+use super::{
+    Work,
+    conditions::ConditionType,
+    tests::{batch_intent, intent},
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
@@ -42,6 +46,25 @@ proptest! {
             world.assert_invariants();
         }
         world.calms_down();
+    }
+
+    #[test]
+    fn whatever_happens_to_a_student_it_is_served_in_the_end_where_that_is_wanted(
+        happenings in proptest::collection::vec(happening_to_a_student(), 1..240)
+    ) {
+        let mut world = World::of(intent());
+        world.calms_down();
+        for happening in happenings {
+            world.happens(happening);
+            world.assert_invariants();
+        }
+        world.calms_down_until(|_| true);
+        let generation = Some(world.object.generation);
+        world.calms_down_until(|record| {
+            record.conditions.holds(ConditionType::Ready) && record.observed_generation == generation
+        });
+        let wanted = matches!(&world.object.intent.work, Some(Work::Run(work)) if work.serving.is_some());
+        prop_assert_eq!(world.object.record.conditions.holds(ConditionType::Serving), wanted);
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl World {
             }
             let is_at_work = self.children.at_work().next().is_some()
                 || self.children.batches.values().any(|batch| batch.result.is_none())
-                || self.children.teacher.as_ref().is_some_and(|teacher| teacher.ready == 0 || teacher.deleting);
+                || self.children.teacher.as_ref().is_some_and(|teacher| teacher.ready == 0 || teacher.deleting)
+                || self.children.student.as_ref().is_some_and(|student| !student.complete || student.deleting);
             if !has_work && !is_at_work {
                 let look = look_again
                     .expect("nothing to do, nothing at work, and no time to look again: it would sleep for ever");
@@ -53,6 +54,7 @@ impl World {
             for happening in [
                 Happening::Vanishes,
                 Happening::TeacherAnswers,
+                Happening::StudentAnswers(true),
                 Happening::Starts,
                 Happening::Succeeds { silently: false },
                 Happening::BatchIsDone(0),

@@ -5,15 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use sera_crds::{contract::Termination, run::Phase, values::Stage};
 
 use super::{children::Children, happening::Happening, invariants::assert_history};
-use crate::facts::{BatchFacts, BatchResult, JobFacts, Live, LiveTraining, PodFacts, PodPhase, Trouble, Uid};
+use crate::facts::{
+    BatchFacts, BatchResult, JobFacts, Live, LiveTraining, PodFacts, PodPhase, ServerFacts, Trouble, Uid,
+};
 use crate::plan::{
     Finding, Intent, Make, Observed, Plan, Removable, Work, plan,
     record::{AttemptOutcome, Record},
     settle::{Made, settle},
     sight::Evidence,
     tests::{
-        at, child, counts, dataset, digest, failure, job_of, owner, pod, policy, success, teacher, totals, trained,
-        verified,
+        at, child, counts, dataset, digest, failure, job_of, owner, pod, policy, serving, student, success, teacher,
+        totals, trained, verified,
     },
 };
 
@@ -125,6 +127,18 @@ impl World {
                 }
             }
             Happening::TeacherIsDeleted => self.children.teacher = None,
+            Happening::StudentAnswers(answers) => {
+                let is_held = self.object.intent.suspend;
+                if let Some(student) = self.children.student.as_mut().filter(|_| !is_held) {
+                    (student.ready, student.complete) = (u32::from(answers), answers);
+                }
+            }
+            Happening::StudentIsDeleted => self.children.student = None,
+            Happening::TogglesServing => self.edit(|intent| {
+                if let Some(Work::Run(work)) = &mut intent.work {
+                    work.serving = if work.serving.is_none() { Some(serving()) } else { None };
+                }
+            }),
             Happening::TogglesSuspend => {
                 self.was_held = true;
                 self.edit(|intent| intent.suspend = !intent.suspend);
@@ -251,6 +265,8 @@ impl World {
             evidence,
             live: self.live.filter(|_| self.trains()),
             teacher: children.teacher.clone().map(Arc::new),
+            student: children.student.clone().map(Arc::new),
+            holdup: None,
             batches: batches.into_values().map(Arc::new).collect(),
             lingering: Vec::new(),
         };
@@ -271,6 +287,14 @@ impl World {
             }
             made.push(match *make {
                 Make::Defaults => Made::Defaults,
+                Make::Student => {
+                    assert!(self.object.record.model.is_some(), "a student is served before it is there");
+                    let generation = Some(self.object.generation);
+                    let held = self.object.intent.suspend;
+                    let student = self.children.student.get_or_insert_with(|| student(0));
+                    *student = ServerFacts { generation, complete: held, ready: 0, ..student.clone() };
+                    Made::Applied
+                }
                 Make::Teacher => {
                     self.children.teacher.get_or_insert_with(|| teacher(0));
                     Made::Applied
@@ -340,6 +364,11 @@ impl World {
                 assert!(number + 2 <= through, "batch {number} is removed, and {through} are folded in");
                 if let Some(batch) = self.children.batches.get_mut(name).filter(|batch| batch.uid == *uid) {
                     batch.deleting = true;
+                }
+            }
+            Removable::Student => {
+                if let Some(student) = self.children.student.as_mut().filter(|student| student.uid == *uid) {
+                    student.deleting = true;
                 }
             }
             Removable::Teacher => {

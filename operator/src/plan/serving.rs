@@ -1,0 +1,120 @@
+//! The student that is served once a run has its model: there for as long as its owner asks for it, whatever else becomes of the run.
+
+use jiff::SignedDuration;
+use sera_crds::run::ServingStatus;
+
+use super::{
+    Given, Make, Plan, Removable, Removal, ServingWork, Work,
+    conditions::{ConditionType, Reason, Standing, Truth, Why},
+    record::Record,
+    task::held,
+};
+use crate::facts::ServerFacts;
+
+/// How soon a student that does not answer is looked at again: what holds its pods up is told by no watch of ours.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is said of serving, and where the run stands for it; none where that is no matter of serving.
+pub(super) fn judge(plan: &mut Plan, given: Given<'_>, work: Option<&ServingWork>) -> Option<Standing> {
+    let Some(work) = work else {
+        plan.record.serving = None;
+        // Nothing, where serving was never asked for, which is the default.
+        if plan.record.conditions.contains(ConditionType::Serving) {
+            say(plan, given, Truth::False, Why::new(Reason::Disabled, "spec.serve.enabled is false"));
+        }
+        return None;
+    };
+    if let Some(lacking) = &work.unsupported {
+        plan.record.serving = None;
+        let why = Why::new(Reason::NotImplemented, format!("the model is in the store; {lacking}"));
+        say(plan, given, Truth::False, why.clone());
+        return Some(held(given.intent).unwrap_or(Standing::Stalled(why)));
+    }
+    let student = applied(given);
+    let ready = student.map_or(0, |student| student.ready);
+    plan.record.serving = Some(ServingStatus {
+        url: work.url.clone(),
+        model: work.model.clone(),
+        replicas: work.replicas,
+        ready_replicas: ready,
+    });
+    if given.intent.suspend {
+        say(plan, given, Truth::False, Why::new(Reason::Suspended, "spec.suspend is set: no copy is served"));
+        return None;
+    }
+    if work.replicas == 0 {
+        say(plan, given, Truth::False, Why::new(Reason::ScaledToZero, "spec.serve.replicas is 0"));
+        return None;
+    }
+    if student.is_some_and(|student| student.complete && ready >= work.replicas) {
+        let message = format!("{} copies answer at {} as '{}'", work.replicas, work.url, work.model);
+        let message = if work.replicas == 1 { message.replacen("1 copies answer", "it answers", 1) } else { message };
+        say(plan, given, Truth::True, Why::new(Reason::Available, message));
+        return None;
+    }
+    Some(awaits(plan, given, work, student))
+}
+
+/// The student is not there yet, not whole, or not any more.
+fn awaits(plan: &mut Plan, given: Given<'_>, work: &ServingWork, student: Option<&ServerFacts>) -> Standing {
+    let far =
+        format!("{} of {} copies of the student answer", student.map_or(0, |student| student.ready), work.replicas);
+    let told = given.observed.holdup.as_ref();
+    let gave_up = student.and_then(|student| student.trouble.as_ref());
+    if let Ok(time) = given.pen.now.saturating_add(LOOK_AGAIN) {
+        plan.look_again_at(time);
+    }
+    let why = match told.or(gave_up) {
+        Some(trouble) => {
+            let said = if trouble.message.is_empty() { &trouble.reason } else { &trouble.message };
+            Why::said(&trouble.reason, format!("{far}: {said}"))
+        }
+        None => Why::new(Reason::Progressing, far),
+    };
+    say(plan, given, Truth::False, why.clone());
+    if gave_up.is_some() { Standing::Stalled(why) } else { Standing::Reconciling(why) }
+}
+
+/// Has the student made where it is asked for, changed where its owner has, and removed where it is not wanted any more. What counts is the status
+/// that was read: nothing is served before the word about the model is safely written.
+pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
+    if !given.intent.findings.is_empty() {
+        // Nobody knows what is wanted; what serves goes on.
+        return;
+    }
+    let student = given.observed.student.as_ref();
+    match (student, is_wanted(given)) {
+        (None, true) if !given.intent.suspend => plan.make.push(Make::Student),
+        (Some(_), true) if applied(given).is_none() => plan.make.push(Make::Student),
+        (Some(student), false) if !student.deleting => {
+            plan.remove.push(Removal {
+                kind: Removable::Student,
+                name: student.name.clone(),
+                uid: student.uid.clone(),
+            });
+        }
+        _ => {}
+    }
+}
+
+fn is_wanted(given: Given<'_>) -> bool {
+    let is_there = |record: &Record| record.conditions.holds(ConditionType::Trained) && record.model.is_some();
+    work(given).is_some_and(|work| work.unsupported.is_none()) && is_there(&given.observed.record)
+}
+
+fn work(given: Given<'_>) -> Option<&ServingWork> {
+    match &given.intent.work {
+        Some(Work::Run(work)) => work.serving.as_ref(),
+        _ => None,
+    }
+}
+
+/// The student as far as it is what its owner asks for now.
+fn applied(given: Given<'_>) -> Option<&ServerFacts> {
+    let student = given.observed.student.as_deref()?;
+    (!student.deleting && student.generation == Some(given.observed.generation)).then_some(student)
+}
+
+fn say(plan: &mut Plan, given: Given<'_>, truth: Truth, why: Why) {
+    plan.record.conditions.set(given.pen, ConditionType::Serving, truth, why);
+}
