@@ -164,10 +164,11 @@ impl Applier {
     /// Applies the Deployment of a teacher, and its Service, unless somebody else has one of those by its name.
     async fn make_teacher<S: Subject>(&self, site: &Site<'_, S>) -> Result<Option<Made>, Error> {
         let Site { owner, blueprint, .. } = *site;
-        let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.rehearsal.as_ref()?)));
-        let Some((blueprint, parts)) = parts else { return Ok(None) };
-        let deployment = build::teacher(owner, parts, blueprint, &self.images);
-        Ok(Some(self.make_server(site, &build::teacher_service(owner), &deployment).await?))
+        let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.teacher.as_ref()?)));
+        let Some((blueprint, teacher)) = parts else { return Ok(None) };
+        let generation = site.subject.meta().generation.unwrap_or_default();
+        let deployment = build::teacher(owner, generation, teacher, blueprint, &self.images);
+        Ok(Some(self.make_server(site, &build::teacher_service(owner, teacher), &deployment).await?))
     }
 
     /// Applies the Deployment of the student, and its Service.

@@ -115,6 +115,12 @@ pub struct Images {
     /// The image that trains the student (images/trainer).
     #[arg(long, env = "SERA_TRAINER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-trainer:", env!("CARGO_PKG_VERSION")))]
     pub trainer_image: ImageRef,
+    /// The image of vLLM, for models that are served by it.
+    #[arg(long, env = "SERA_VLLM_IMAGE", value_name = "IMAGE", default_value = "docker.io/vllm/vllm-openai:v0.11.2")]
+    pub vllm_image: ImageRef,
+    /// The image of SGLang, for models that are served by it.
+    #[arg(long, env = "SERA_SGLANG_IMAGE", value_name = "IMAGE", default_value = "docker.io/lmsysorg/sglang:v0.5.5")]
+    pub sglang_image: ImageRef,
 }
 
 impl Images {
@@ -126,6 +132,8 @@ impl Images {
             environment: self.environment_image.clone().unwrap_or_else(|| self.sandbox_image.clone()),
             teacher: self.teacher_image.clone(),
             trainer: self.trainer_image.clone(),
+            vllm: self.vllm_image.clone(),
+            sglang: self.sglang_image.clone(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     collector::Board,
     defaults::{self, FixedDefaults},
     facts::{BatchFacts, JobFacts, PodFacts, ServerFacts, ServerRole, Trouble, Uid},
-    names::{OWNER_UID, Owner, STUDENT},
+    names::{OWNER_UID, Owner, STUDENT, TEACHER},
     plan::{
         Observed, crew,
         record::{Attempt, Record},
@@ -109,13 +109,14 @@ impl Observer {
         let asked_of = subject.controller().unwrap_or_else(|| owner.uid.clone());
         let talkative = [Stage::Rollouts, Stage::Training].into_iter().find_map(|stage| evidence.get(&stage));
         let at_work = talkative.and_then(|evidence| evidence.job.as_ref());
+        let teacher = self.server(&asked_of, ServerRole::Teacher);
         let student = self.server(&owner.uid, ServerRole::Student);
         let observed = Observed {
             live: at_work.and_then(|job| self.board.of(&job.uid)),
             generation: subject.meta().generation.unwrap_or_default(),
             deleting: subject.meta().deletion_timestamp.is_some(),
-            teacher: self.server(&asked_of, ServerRole::Teacher),
-            holdup: self.holdup(&owner, student.as_deref(), now).await?,
+            holdup: self.holdup(&owner.namespace, [teacher.as_deref(), student.as_deref()], now).await?,
+            teacher,
             student,
             jobs,
             owner,
@@ -206,23 +207,29 @@ impl Observer {
         self.caches.servers.of(owner).into_iter().find(|server| server.role == role)
     }
 
-    /// What keeps a student's pod from answering, in the words of the first that says so; asked at most every so often, and only where one does not.
+    /// What keeps a server's pod from answering, in the words of the first that says so; asked at most every so often, and only where one does not.
     async fn holdup(
         &self,
-        owner: &Owner,
-        student: Option<&ServerFacts>,
+        namespace: &str,
+        servers: [Option<&ServerFacts>; 2],
         now: Timestamp,
     ) -> Result<Option<Trouble>, Error> {
-        let Some(student) = student.filter(|student| !student.complete && !student.deleting) else { return Ok(None) };
-        if let Some(holdup) = self.holdups.recent(&student.uid, now) {
+        let unfinished = servers.into_iter().flatten().find(|server| !server.complete && !server.deleting);
+        let Some((server, owner)) = unfinished.and_then(|server| Some((server, server.controller.as_ref()?))) else {
+            return Ok(None);
+        };
+        if let Some(holdup) = self.holdups.recent(&server.uid, now) {
             return Ok(holdup);
         }
-        let api = Api::<WatchedPod>::namespaced(self.client.clone(), &owner.namespace);
-        let of_student = ListParams::default().labels(&format!("{OWNER_UID}={},{STUDENT}", owner.uid));
-        let pods =
-            api.list(&of_student).await.map_err(|source| Error::Read { what: "the pods of the student", source })?;
+        let role = match server.role {
+            ServerRole::Teacher => TEACHER,
+            ServerRole::Student => STUDENT,
+        };
+        let api = Api::<WatchedPod>::namespaced(self.client.clone(), namespace);
+        let of_server = ListParams::default().labels(&format!("{OWNER_UID}={owner},{role}"));
+        let pods = api.list(&of_server).await.map_err(|source| Error::Read { what: "the pods of a server", source })?;
         let holdup = pods.items.iter().find_map(WatchedPod::holdup);
-        Ok(self.holdups.keep(&student.uid, now, holdup))
+        Ok(self.holdups.keep(&server.uid, now, holdup))
     }
 
     async fn live_job(&self, owner: &Owner, name: &str) -> Result<Option<Arc<JobFacts>>, Error> {

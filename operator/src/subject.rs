@@ -16,7 +16,7 @@ use sera_crds::{
     SpecializationRun,
     contract::FunctionSelection,
     defaults::{DefaultsError, RunDefaults},
-    run::{GitSource, Output, Source, Teacher, TeacherBackend},
+    run::{GitSource, Output, Source},
     validate::FieldError,
     values::{Duration, ReclaimPolicy, StoreUri},
 };
@@ -159,13 +159,6 @@ fn finding(error: &DefaultsError) -> Finding {
 fn unsupported_output(output: &Output) -> Option<String> {
     (output.reclaim_policy == ReclaimPolicy::Delete).then(|| {
         "spec.output.reclaimPolicy: deleting the data along with the object is not part of this release; use Retain"
-            .to_owned()
-    })
-}
-
-fn unsupported_teacher(teacher: &Teacher) -> Option<String> {
-    matches!(teacher.backend, TeacherBackend::Serve(_)).then(|| {
-        "spec.teacher.serve: serving the teacher is not part of this release; serve it yourself and name it in spec.teacher.endpoint"
             .to_owned()
     })
 }

@@ -92,6 +92,13 @@ pub struct Ttl {
     pub after_failed: Duration,
 }
 
+impl Serve {
+    /// How many GPUs one copy is spread over: those that are named, or what the engine takes.
+    pub fn effective_gpus(&self) -> u32 {
+        self.gpus_per_replica.unwrap_or(u32::from(self.engine != ServingEngine::Builtin))
+    }
+}
+
 impl Default for Evaluation {
     fn default() -> Self {
         Self { enabled: true, samples: 200, seeds: 3, min_effect: literal("0.05") }

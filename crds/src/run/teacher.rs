@@ -84,8 +84,11 @@ pub struct TeacherEndpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("self.nodesPerReplica < 1 || self.gpusPerReplica % self.nodesPerReplica == 0")
+    Rule::new("!has(self.gpusPerReplica) || self.nodesPerReplica < 1 || self.gpusPerReplica % self.nodesPerReplica == 0")
         .message("gpusPerReplica must be a multiple of nodesPerReplica: every node of a replica has the same number of GPUs")
+        .field_path(".gpusPerReplica"),
+    Rule::new("self.engine != 'builtin' || !has(self.gpusPerReplica) || self.gpusPerReplica == 0")
+        .message("the engine builtin computes on CPUs: leave gpusPerReplica out, or choose vLLM or SGLang")
         .field_path(".gpusPerReplica"),
     Rule::new("!self.model.uri.startsWith('builtin://') || self.engine == 'builtin'")
         .message("a builtin:// model is served by the engine builtin alone")
@@ -106,10 +109,10 @@ pub struct TeacherService {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub replicas: u32,
-    /// How many GPUs one copy is spread over, 0 (CPU) to 128. Default: 1.
-    #[serde(default = "one")]
+    /// How many GPUs one copy is spread over, 0 (CPU) to 128. Absent: nodesPerReplica, and 0 with the engine builtin.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 128))]
-    pub gpus_per_replica: u32,
+    pub gpus_per_replica: Option<u32>,
     /// How many nodes one copy is spread over, 1 to 16. More than one needs LeaderWorkerSet in the cluster. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
@@ -196,6 +199,14 @@ pub struct Price {
     pub cached_input_per_million: Option<Usd>,
     /// US dollars for a million output tokens. A decimal string.
     pub output_per_million: Usd,
+}
+
+impl TeacherService {
+    /// How many GPUs one copy is spread over: those that are named, or what the engine takes.
+    pub fn effective_gpus(&self) -> u32 {
+        let least = if self.engine == ServingEngine::Builtin { 0 } else { self.nodes_per_replica };
+        self.gpus_per_replica.unwrap_or(least)
+    }
 }
 
 impl Teacher {

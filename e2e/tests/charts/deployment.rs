@@ -142,6 +142,11 @@ async fn one_registry(house: &House) -> Result<()> {
         let image = image.context("an image")?;
         ensure!(image.starts_with("registry.acme.internal:5000/mirror/sera-dev/sera-"), "{image} comes from elsewhere");
     }
+    for (flag, expected) in [("--vllm-image=", "vllm/vllm-openai:v"), ("--sglang-image=", "lmsysorg/sglang:v")] {
+        let image = image_of(&container, flag).context("an engine's image")?;
+        let from = format!("registry.acme.internal:5000/mirror/{expected}");
+        ensure!(image.starts_with(&from), "{image} comes from elsewhere, or is of no release");
+    }
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! What the children of one object are made from: its effective spec, sorted by what the programs need. How it follows from the API's types is the
 //! business of [`crate::subject`].
 
+use k8s_openapi::api::core::v1::EnvVar;
 use sera_crds::{
     batch::SampleRange,
     common::Resources,
     contract::{DatasetPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
     run::{Commits, Environment, PodRole, PodSettings, Pods, RehearsalShares},
-    values::{ImageRef, ModelUri, StoreUri, Timeout},
+    values::{ImageRef, ModelUri, ServingEngine, StoreUri, Timeout, ToolCallFormat},
 };
 
 /// The images that pods run where a spec names none.
@@ -22,6 +23,10 @@ pub struct Images {
     pub teacher: ImageRef,
     /// The trainer.
     pub trainer: ImageRef,
+    /// vLLM.
+    pub vllm: ImageRef,
+    /// `SGLang`.
+    pub sglang: ImageRef,
 }
 
 /// All that the children of one object are made from.
@@ -38,7 +43,7 @@ pub struct Blueprint {
     /// The folder that the snapshot lies in, where that is another.
     pub snapshot_at: Option<StoreUri>,
     /// The teacher that the operator runs for this object.
-    pub rehearsal: Option<RehearsalParts>,
+    pub teacher: Option<HostedTeacher>,
     /// The samples of a batch.
     pub samples: Option<SampleParts>,
     /// How samples are counted.
@@ -46,7 +51,7 @@ pub struct Blueprint {
     /// How the student is trained.
     pub training: Option<TrainingParts>,
     /// How the student is served.
-    pub serving: Option<ServingParts>,
+    pub serving: Option<ServedModel>,
 }
 
 /// A Secret by the field that names it, so that a program can say which field to put right.
@@ -88,7 +93,16 @@ pub struct GitHubParts {
     pub credentials: Option<String>,
 }
 
-/// A rehearsal teacher that the operator runs.
+/// A teacher that the operator runs.
+#[derive(Debug, Clone)]
+pub enum HostedTeacher {
+    /// What stands in for one.
+    Rehearsal(RehearsalParts),
+    /// A model.
+    Model(ServedModel),
+}
+
+/// A rehearsal teacher.
 #[derive(Debug, Clone)]
 pub struct RehearsalParts {
     /// What it draws from.
@@ -163,17 +177,29 @@ pub struct TrainingParts {
     pub start_deadline: Timeout,
 }
 
-/// How a student is served.
+/// A model that the operator serves.
 #[derive(Debug, Clone)]
-pub struct ServingParts {
+pub struct ServedModel {
+    /// What serves it.
+    pub engine: ServingEngine,
     /// The engine's image, where the spec names one.
     pub image: Option<ImageRef>,
-    /// What clients call the model.
-    pub model: String,
-    /// How many pods serve it.
+    /// Where its files lie; none of a student, whose files are the run's own.
+    pub at: Option<ModelUri>,
+    /// What clients call it.
+    pub name: String,
+    /// The most tokens of a conversation, where that is not the model's own limit.
+    pub context: Option<u32>,
+    /// How it writes calls of tools.
+    pub tool_calls: ToolCallFormat,
+    /// How many copies there are.
     pub replicas: u32,
-    /// What the owner adds to the command line.
+    /// How many GPUs each of them is spread over.
+    pub gpus: u32,
+    /// What its owner adds to the engine's command line.
     pub arguments: Vec<String>,
+    /// What its owner adds to the engine's variables.
+    pub variables: Vec<EnvVar>,
 }
 
 impl Blueprint {

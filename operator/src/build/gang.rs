@@ -1,33 +1,17 @@
 //! The Job of an attempt of the training: pods that start together, find each other by name, and end together. What they cannot finish the next
 //! attempt goes on with, from the newest checkpoint.
 
-use k8s_openapi::{
-    api::{
-        batch::v1::{Job, JobSpec, PodFailurePolicy},
-        core::v1::ResourceRequirements,
-    },
-    apimachinery::pkg::api::resource::Quantity,
-};
-use sera_crds::{
-    contract::ExitCode,
-    run::{PodRole, PodSettings},
-    values::Stage,
-};
+use k8s_openapi::api::batch::v1::{Job, JobSpec, PodFailurePolicy};
+use sera_crds::{contract::ExitCode, run::PodRole, values::Stage};
 
 use super::{
-    Blueprint, Images, TrainingParts,
+    Blueprint, Images, gpus,
     job::{mounts, on_disruption, on_exit_codes},
     metadata,
     pod::{self, Program},
     program::{PROGRESS_PORT, Told, training},
 };
 use crate::names::{Owner, QUEUE};
-
-/// The resource that a node offers GPUs by where nobody says otherwise.
-const GPU: &str = "nvidia.com/gpu";
-
-/// The size of /dev/shm that the API promises to pods with more than one GPU: NCCL's ranks hand each other tensors there.
-const SHARED_MEMORY: &str = "16Gi";
 
 /// How long a pod has between SIGTERM and its end: a step of a large model takes minutes, and is finished; then hundreds of gigabytes of state go to
 /// the store at about one a second. The cluster autoscaler waits no longer than this by default.
@@ -38,7 +22,7 @@ pub(super) fn job(owner: &Owner, attempt: u32, blueprint: &Blueprint, images: &I
     let parts = blueprint.training.as_ref()?;
     let name = owner.job_name(Stage::Training, attempt);
     let Told { arguments, variables } = training(owner, attempt, parts, blueprint);
-    let settings = settings(blueprint.settings(PodRole::Train), parts);
+    let settings = gpus::settings(blueprint.settings(PodRole::Train), parts.gpus_per_node);
     let mut labels = owner.job_labels(Stage::Training, attempt);
     let program = Program {
         image: images.trainer.as_str(),
@@ -51,9 +35,7 @@ pub(super) fn job(owner: &Owner, attempt: u32, blueprint: &Blueprint, images: &I
     if let Some(spec) = &mut template.spec {
         spec.subdomain = Some(owner.ranks_name());
         spec.termination_grace_period_seconds = Some(GRACE_SECONDS);
-        for container in &mut spec.containers {
-            container.resources = container.resources.take().map(|resources| with_gpus(resources, parts.gpus_per_node));
-        }
+        gpus::give(spec, parts.gpus_per_node);
     }
     if let Some(queue) = &settings.queue_name {
         labels.insert(QUEUE.to_owned(), queue.to_string());
@@ -75,22 +57,6 @@ pub(super) fn job(owner: &Owner, attempt: u32, blueprint: &Blueprint, images: &I
         }),
         status: None,
     })
-}
-
-/// What is said about the pods, and what follows for GPUs where nothing is said of it.
-fn settings(said: PodSettings, parts: &TrainingParts) -> PodSettings {
-    let needed = (parts.gpus_per_node > 1).then(|| Quantity(SHARED_MEMORY.to_owned()));
-    PodSettings { shm_size: said.shm_size.clone().or(needed), ..said }
-}
-
-/// The resources with so many GPUs, unless they have devices of some kind already: a vendor's own, or parts of one. Such resources, and only they,
-/// are named below a domain.
-fn with_gpus(mut resources: ResourceRequirements, gpus: u32) -> ResourceRequirements {
-    let named = resources.limits.iter().chain(&resources.requests).flat_map(|amounts| amounts.keys());
-    if gpus > 0 && !named.into_iter().any(|name| name.contains('/')) {
-        resources.limits.get_or_insert_default().insert(GPU.to_owned(), Quantity(gpus.to_string()));
-    }
-    resources
 }
 
 /// Any pod that fails ends the Job by itself. The rules are there so that the Job's own condition says where that was nobody's failure: the pod that

@@ -3,7 +3,9 @@
 mod batch;
 mod blueprint;
 mod defaults;
+mod engine;
 mod gang;
+mod gpus;
 mod job;
 mod pod;
 mod program;
@@ -19,8 +21,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use batch::batch;
 pub use blueprint::{
-    Blueprint, CountingParts, GitHubParts, Images, RehearsalParts, SampleParts, SecretField, ServingParts,
-    SnapshotParts, TeacherParts, TrainingParts,
+    Blueprint, CountingParts, GitHubParts, HostedTeacher, Images, RehearsalParts, SampleParts, SecretField,
+    ServedModel, SnapshotParts, TeacherParts, TrainingParts,
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
 pub use job::job;

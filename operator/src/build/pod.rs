@@ -69,6 +69,9 @@ pub(super) const TEACHER_RESOURCES: DefaultResources =
 /// A server of small models computes all the time that it is asked; its memory is that of the weights and of the conversations it holds.
 pub(super) const SERVER_RESOURCES: DefaultResources =
     DefaultResources { cpu: "500m", memory: "1Gi", memory_limit: "32Gi" };
+/// An engine on GPUs holds in the memory of its node what it reads of a model's files, and what its processes share; how much depends on the model.
+pub(super) const ENGINE_RESOURCES: DefaultResources =
+    DefaultResources { cpu: "2", memory: "8Gi", memory_limit: "512Gi" };
 /// What copies files needs next to nothing, but for the index of a large tree.
 pub(super) const SMALL_RESOURCES: DefaultResources =
     DefaultResources { cpu: "10m", memory: "16Mi", memory_limit: "256Mi" };
@@ -85,6 +88,8 @@ pub(super) struct DefaultResources {
 pub(super) struct Program<'a> {
     /// Its image.
     pub image: &'a str,
+    /// What is executed, where that is not the image's own entry.
+    pub command: Option<Vec<String>>,
     /// Its arguments, without secrets.
     pub arguments: Vec<String>,
     /// Its variables, without secrets.
@@ -95,10 +100,21 @@ pub(super) struct Program<'a> {
     pub resources: DefaultResources,
     /// Where it listens, where it does.
     pub port: Option<u16>,
-    /// Whether it answers `/health` there once it can be asked.
-    pub is_asked_whether_ready: bool,
+    /// How it is known when it can be asked.
+    pub readiness: Readiness,
     /// The sandboxes beside it.
     pub sandboxes: Option<Sandboxes>,
+}
+
+/// How it is known that a program answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// It is not: a stage's program ends, and says what came of it.
+    Unasked,
+    /// By `/health`.
+    Asked,
+    /// By `/health` too, which may take an hour at first, while a large model is loaded and compiled; afterwards one that does not answer is restarted.
+    LoadsLong,
 }
 
 /// The Secrets and the claims that a program sees, by name.
@@ -129,12 +145,13 @@ impl<'a> Program<'a> {
     pub(super) fn new(mounts: Mounts<'a>, resources: DefaultResources) -> Self {
         Self {
             image: "",
+            command: None,
             arguments: Vec::new(),
             variables: Vec::new(),
             mounts,
             resources,
             port: None,
-            is_asked_whether_ready: false,
+            readiness: Readiness::Unasked,
             sandboxes: None,
         }
     }
@@ -192,10 +209,12 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
     let mut variables = environment(settings);
     variables.extend(program.variables.clone());
     // A stage's program leaves its last words itself; a server's are the end of its log.
-    let words = if program.is_asked_whether_ready { "FallbackToLogsOnError" } else { "File" };
+    let words = if program.readiness == Readiness::Unasked { "File" } else { "FallbackToLogsOnError" };
+    let loads_long = program.port.filter(|_| program.readiness == Readiness::LoadsLong);
     Container {
         name: PROGRAM_CONTAINER.to_owned(),
         image: Some(program.image.to_owned()),
+        command: program.command.clone(),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(program.arguments.clone()),
         env: Some(variables),
@@ -206,7 +225,12 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
                 ..ContainerPort::default()
             }]
         }),
-        readiness_probe: program.port.filter(|_| program.is_asked_whether_ready).map(health),
+        readiness_probe: program
+            .port
+            .filter(|_| program.readiness != Readiness::Unasked)
+            .map(|port| health(port, 2, 3)),
+        startup_probe: loads_long.map(|port| health(port, 10, 360)),
+        liveness_probe: loads_long.map(|port| health(port, 10, 6)),
         resources: Some(resources.map_or_else(|| program.resources.requirements(), Into::into)),
         security_context: Some(container_security()),
         termination_message_path: Some(TERMINATION_MESSAGE.to_owned()),
@@ -216,13 +240,20 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
     }
 }
 
-fn health(port: u16) -> Probe {
+/// Asked every so many seconds, and believed after so many failures in a row.
+fn health(port: u16, period: i32, failures: i32) -> Probe {
     let get = HTTPGetAction {
         path: Some("/health".to_owned()),
         port: IntOrString::Int(port.into()),
         ..HTTPGetAction::default()
     };
-    Probe { http_get: Some(get), period_seconds: Some(2), ..Probe::default() }
+    Probe {
+        http_get: Some(get),
+        period_seconds: Some(period),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(period),
+        ..Probe::default()
+    }
 }
 
 /// Every volume and where it is mounted. Secrets are optional: a pod whose Secret is missing starts all the same, and its program says which field

@@ -1,27 +1,67 @@
-//! The rehearsal teacher of an object: a Deployment, and the Service by whose name drivers find it.
+//! The teacher that the operator runs for an object: a model or a rehearsal, as a Deployment, and the Service by whose name drivers find it.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use sera_crds::run::PodRole;
 
 use super::{
-    Blueprint, Images, RehearsalParts,
-    pod::{self, Mounts, Program},
-    server::{PORT, Server},
+    Blueprint, HostedTeacher, Images, RehearsalParts,
+    pod::{self, MODEL_MOUNT, Mounts, Program, Readiness},
+    server::{self, PORT, Server},
 };
 use crate::names::{Owner, TEACHER};
 
-/// What drivers call the model, which is none.
+/// What drivers call a rehearsal, which is no model.
 pub const MODEL: &str = "rehearsal";
 
 /// The base address of the teacher of `owner`, as the pods of its namespace reach it.
 pub fn teacher_url(owner: &Owner) -> String {
-    server(owner).url()
+    server::url(&owner.teacher_name(), owner)
 }
 
-/// The Deployment.
-pub fn teacher(owner: &Owner, parts: &RehearsalParts, blueprint: &Blueprint, images: &Images) -> Deployment {
+/// The Deployment, as this generation of the spec asks for it.
+pub fn teacher(
+    owner: &Owner,
+    generation: i64,
+    teacher: &HostedTeacher,
+    blueprint: &Blueprint,
+    images: &Images,
+) -> Deployment {
+    let settings = blueprint.settings(PodRole::Teacher);
+    match teacher {
+        HostedTeacher::Rehearsal(parts) => {
+            server(owner, teacher).deployment(&rehearsal(parts, images), &settings, 1, generation)
+        }
+        HostedTeacher::Model(model) => {
+            let (claim, path) = model.at.as_ref().and_then(|at| at.claim()).unwrap_or_default();
+            let mounts = Mounts { model_claim: Some(claim), ..Mounts::default() };
+            server(owner, teacher).of_model(
+                model,
+                &format!("{MODEL_MOUNT}/{path}"),
+                mounts,
+                settings,
+                images,
+                generation,
+            )
+        }
+    }
+}
+
+/// The Service: headless, so that a driver sees every replica and stays with one.
+pub fn teacher_service(owner: &Owner, teacher: &HostedTeacher) -> Service {
+    server(owner, teacher).service(true)
+}
+
+fn server<'a>(owner: &'a Owner, teacher: &HostedTeacher) -> Server<'a> {
+    let kind = match teacher {
+        HostedTeacher::Rehearsal(_) => MODEL,
+        HostedTeacher::Model(_) => "model",
+    };
+    Server { owner, name: owner.teacher_name(), label: (TEACHER, kind) }
+}
+
+fn rehearsal<'a>(parts: &RehearsalParts, images: &'a Images) -> Program<'a> {
     let shares = &parts.shares;
-    let program = Program {
+    Program {
         image: images.teacher.as_str(),
         arguments: vec![
             "rehearse".to_owned(),
@@ -30,17 +70,7 @@ pub fn teacher(owner: &Owner, parts: &RehearsalParts, blueprint: &Blueprint, ima
             format!("--shares=full={},partial={},miss={}", shares.full, shares.partial, shares.miss),
         ],
         port: Some(PORT),
-        is_asked_whether_ready: true,
+        readiness: Readiness::Asked,
         ..Program::new(Mounts::default(), pod::TEACHER_RESOURCES)
-    };
-    server(owner).deployment(&program, &blueprint.settings(PodRole::Teacher), 1)
-}
-
-/// The Service: headless, so that a driver sees every replica and stays with one.
-pub fn teacher_service(owner: &Owner) -> Service {
-    server(owner).service(true)
-}
-
-fn server(owner: &Owner) -> Server<'_> {
-    Server { owner, name: owner.teacher_name(), label: (TEACHER, MODEL) }
+    }
 }

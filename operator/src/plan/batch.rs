@@ -31,7 +31,7 @@ fn roll_out(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Option<Stand
     if plan.record.conditions.holds(ConditionType::RolledOut) {
         return None;
     }
-    let awaited = teacher::awaited(given);
+    let awaited = teacher::awaited(plan, given);
     let task = Task::of(Stage::Rollouts, given.intent);
     task::drive(plan, given, &task, awaited, |_, _| Some(format!("{} samples have their rollouts", work.samples)))
 }

@@ -24,7 +24,7 @@ pub struct Intent {
     /// The teacher, in a word, for status.
     pub teacher: Option<String>,
     /// Who has to see to it that the teacher runs, where it is one that the operator runs.
-    pub rehearsal: Option<Rehearsal>,
+    pub hosted: Option<Hosted>,
     /// How long a pod that drives rollouts may take to start.
     pub start_deadline: SignedDuration,
     /// How long the Job of a stage that is done is kept.
@@ -76,9 +76,9 @@ pub enum RunSnapshot {
     Ready(String),
 }
 
-/// Whose rehearsal teacher is asked.
+/// Whose teacher is asked, where the operator runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rehearsal {
+pub enum Hosted {
     /// The object's own: it is made when rollouts are due, and goes when there are none any more.
     Own,
     /// That of the run that made the batch.

@@ -31,8 +31,7 @@ use jiff::Timestamp;
 use sera_crds::{contract::Failure, run::Phase, values::Stage};
 
 pub use self::intent::{
-    BatchWork, Finding, Intent, Policy, Rehearsal, RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork,
-    Work,
+    BatchWork, Finding, Hosted, Intent, Policy, RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
 };
 pub use self::task::{crew, role};
 use self::{
@@ -70,7 +69,7 @@ pub struct Observed {
     pub teacher: Option<Arc<ServerFacts>>,
     /// The student that is served for this object.
     pub student: Option<Arc<ServerFacts>>,
-    /// What keeps a pod of it from answering, where one does not.
+    /// What keeps a pod of the one or the other from answering, where one does not.
     pub holdup: Option<Trouble>,
     /// Every batch that this object controls.
     pub batches: Vec<Arc<BatchFacts>>,
@@ -96,7 +95,7 @@ pub struct Plan {
 pub enum Make {
     /// The ConfigMap with the platform's defaults.
     Defaults,
-    /// The rehearsal teacher: a Deployment and its Service.
+    /// The teacher: a Deployment and its Service, made or changed.
     Teacher,
     /// The student that is served: a Deployment and its Service, made or changed.
     Student,

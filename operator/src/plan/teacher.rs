@@ -1,39 +1,56 @@
 //! The teacher that the operator runs itself: there while rollouts are due, and gone when they are not.
 
+use jiff::SignedDuration;
 use sera_crds::values::Stage;
 
 use super::{
-    Given, Make, Plan, Rehearsal, Removable, Removal, Work,
+    Given, Hosted, Make, Plan, Removable, Removal, Work,
     conditions::{ConditionType, Reason, Why},
     record::Record,
     task::{held, is_under_way},
 };
+use crate::facts::ServerFacts;
+
+/// How soon a teacher that does not answer is looked at again: what holds its pods up is told by no watch of ours.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What rollouts wait for before their Job is made: a driver without a teacher would spend its samples on errors.
-pub(super) fn awaited(given: Given<'_>) -> Option<Why> {
-    let rehearsal = given.intent.rehearsal?;
-    let is_ready = given.observed.teacher.as_ref().is_some_and(|teacher| !teacher.deleting && teacher.ready > 0);
-    let whose = match rehearsal {
-        Rehearsal::Own => "the rehearsal teacher",
-        Rehearsal::OfRun => "the run's rehearsal teacher",
+pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Why> {
+    let hosted = given.intent.hosted?;
+    let teacher = given.observed.teacher.as_ref();
+    if teacher.is_some_and(|teacher| !teacher.deleting && teacher.ready > 0) {
+        return None;
+    }
+    if let Ok(time) = given.pen.now.saturating_add(LOOK_AGAIN) {
+        plan.look_again_at(time);
+    }
+    let whose = match hosted {
+        Hosted::Own => "the teacher",
+        Hosted::OfRun => "the run's teacher",
     };
-    (!is_ready).then(|| Why::new(Reason::Waiting, format!("waiting until {whose} answers")))
+    let gave_up = teacher.and_then(|teacher| teacher.trouble.as_ref());
+    let cause = given.observed.holdup.as_ref().or(gave_up).map(|trouble| {
+        let said = if trouble.message.is_empty() { &trouble.reason } else { &trouble.message };
+        format!(": {said}")
+    });
+    Some(Why::new(Reason::Waiting, format!("waiting until {whose} answers{}", cause.unwrap_or_default())))
 }
 
 /// What the training waits for: the teacher's place may be the one that it needs.
 pub(super) fn leaving(given: Given<'_>) -> Option<Why> {
-    let is_there = given.observed.teacher.is_some() && given.intent.rehearsal == Some(Rehearsal::Own);
+    let is_there = given.observed.teacher.is_some() && given.intent.hosted == Some(Hosted::Own);
     is_there.then(|| Why::new(Reason::Waiting, "waiting until the teacher is gone, whose place the training may need"))
 }
 
-/// Has the teacher made where it is needed, and removed where it is not any more. What counts is the status that was read: a teacher goes only when
-/// the word about the last rollout is safely written.
+/// Has the teacher made where it is needed, changed where its owner has, and removed where it is not needed any more. What counts is the status that
+/// was read: a teacher goes only when the word about the last rollout is safely written.
 pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
-    if given.intent.rehearsal != Some(Rehearsal::Own) {
+    if given.intent.hosted != Some(Hosted::Own) {
         return;
     }
-    match (&given.observed.teacher, is_needed(&given.observed.record, given)) {
+    match (given.observed.teacher.as_deref(), is_needed(&given.observed.record, given)) {
         (None, true) => plan.make.push(Make::Teacher),
+        (Some(teacher), true) if is_out_of_date(teacher, given) => plan.make.push(Make::Teacher),
         (Some(teacher), false) if !teacher.deleting => {
             plan.remove.push(Removal {
                 kind: Removable::Teacher,
@@ -43,6 +60,11 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
         }
         _ => {}
     }
+}
+
+/// Whether its owner may have said something else of it since, such as how many copies there shall be.
+fn is_out_of_date(teacher: &ServerFacts, given: Given<'_>) -> bool {
+    !teacher.deleting && teacher.generation != Some(given.observed.generation) && given.intent.findings.is_empty()
 }
 
 fn is_needed(record: &Record, given: Given<'_>) -> bool {

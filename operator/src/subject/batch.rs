@@ -7,7 +7,7 @@ use sera_crds::{
     batch::{BatchSpec, BatchStatus, VerificationRecord},
     conditions::{self, ConditionType},
     defaults::{EffectiveBatch, EffectiveRun, RunDefaults, effective_batch, effective_run},
-    run::{Phase, RolloutSettings, Teacher, TeacherBackend},
+    run::{Phase, RolloutSettings, Teacher},
     validate::validate_batch,
     values::{ModelUri, StoreUri},
 };
@@ -21,7 +21,7 @@ use crate::{
     facts::{BatchFacts, BatchResult, Trouble},
     names::{Kind, Owner},
     plan::{
-        BatchWork, Finding, Intent, Rehearsal, RunSnapshot, SnapshotIntent, Work,
+        BatchWork, Finding, Hosted, Intent, RunSnapshot, SnapshotIntent, Work,
         record::{Record, Slice, Verification},
     },
 };
@@ -121,7 +121,7 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
     let (teacher, rollouts) = (spec.teacher.as_ref(), spec.generation.as_ref());
     let unsupported = output
         .and_then(super::unsupported_output)
-        .or_else(|| teacher.and_then(super::unsupported_teacher))
+        .or_else(|| teacher.and_then(settings::unsupported_teacher))
         .or_else(|| rollouts.and_then(settings::unsupported_limit));
     Wish {
         intent: Intent {
@@ -130,7 +130,7 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             folder: blueprint.as_ref().map(|blueprint| blueprint.home.to_string()).unwrap_or_default(),
             snapshot: snapshot.unwrap_or(SnapshotIntent::Take),
             teacher: teacher.map(|teacher| teacher.display_name().to_owned()),
-            rehearsal: teacher.filter(|teacher| is_rehearsal(teacher)).map(|_| Rehearsal::Own),
+            hosted: teacher.filter(|teacher| settings::is_hosted(teacher)).map(|_| Hosted::Own),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
             work: blueprint.as_ref().zip(teacher).and_then(|(blueprint, teacher)| work(blueprint, teacher, false)),
             ..bare_intent(batch)
@@ -152,10 +152,10 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
         pods: spec.pods.clone().unwrap_or_default(),
         snapshot: spec.source.as_ref().zip(git.as_ref()).map(|(source, git)| super::snapshot_parts(source, git)),
         snapshot_at: spec.snapshot.as_ref().map(|snapshot| snapshot.uri.clone()),
-        rehearsal: teacher.zip(rollouts).and_then(|(teacher, rollouts)| settings::rehearsal_parts(teacher, rollouts)),
+        teacher: teacher.zip(rollouts).and_then(|(teacher, rollouts)| settings::hosted_teacher(teacher, rollouts)),
         samples: teacher
             .zip(rollouts)
-            .and_then(|(teacher, rollouts)| samples(batch, rollouts, teacher, &owner, &slice.unwrap_or_default())),
+            .map(|(teacher, rollouts)| samples(batch, rollouts, teacher, &owner, &slice.unwrap_or_default())),
         counting: rollouts.map(|rollouts| CountingParts {
             verification: settings::verification_plan(rollouts, None),
             dataset: None,
@@ -190,8 +190,8 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     // A run's own word holds all that it has made.
     intent.suspend |= is_the_runs && run.spec.suspend;
     intent.teacher = Some(teacher.display_name().to_owned());
-    let whose = if is_the_runs { Rehearsal::OfRun } else { Rehearsal::Own };
-    intent.rehearsal = is_rehearsal(teacher).then_some(whose);
+    let whose = if is_the_runs { Hosted::OfRun } else { Hosted::Own };
+    intent.hosted = settings::is_hosted(teacher).then_some(whose);
     intent.start_deadline = start_deadline(&effective.spec.generation.rollouts);
     let blueprint = match joined(batch, run, &effective, is_the_runs) {
         Ok(blueprint) => blueprint,
@@ -232,8 +232,8 @@ fn joined(
         pods: batch.spec.pods.clone().unwrap_or_default().over(spec.pods.clone().unwrap_or_default()),
         snapshot: None,
         snapshot_at,
-        rehearsal: settings::rehearsal_parts(&spec.teacher, rollouts).filter(|_| !is_the_runs),
-        samples: samples(batch, rollouts, &spec.teacher, teacher_of, &slice),
+        teacher: settings::hosted_teacher(&spec.teacher, rollouts).filter(|_| !is_the_runs),
+        samples: Some(samples(batch, rollouts, &spec.teacher, teacher_of, &slice)),
         counting: Some(run::counting(spec)),
         training: None,
         serving: None,
@@ -253,9 +253,9 @@ fn samples(
     teacher: &Teacher,
     teacher_of: &Owner,
     slice: &Slice,
-) -> Option<SampleParts> {
+) -> SampleParts {
     let shards = batch.spec.samples.count.div_ceil(rollouts.shard_size.max(1));
-    Some(SampleParts {
+    SampleParts {
         batch: batch.name_any(),
         range: batch.spec.samples,
         shard_size: rollouts.shard_size,
@@ -263,8 +263,8 @@ fn samples(
         slots: rollouts.sandbox.slots,
         environment: rollouts.environment.clone(),
         slot_resources: rollouts.sandbox.resources.clone(),
-        teacher: settings::teacher_parts(teacher, teacher_of)?,
-    })
+        teacher: settings::teacher_parts(teacher, teacher_of),
+    }
 }
 
 fn work(blueprint: &Blueprint, teacher: &Teacher, of_run: bool) -> Option<Work> {
@@ -289,17 +289,13 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         folder: String::new(),
         snapshot: SnapshotIntent::Take,
         teacher: None,
-        rehearsal: None,
+        hosted: None,
         start_deadline: SignedDuration::ZERO,
         keep_succeeded: KEEP_SUCCEEDED,
         keep_failed: KEEP_FAILED,
         student_claim: None,
         work: None,
     }
-}
-
-fn is_rehearsal(teacher: &Teacher) -> bool {
-    matches!(teacher.backend, TeacherBackend::Rehearsal(_))
 }
 
 fn start_deadline(rollouts: &RolloutSettings) -> SignedDuration {

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use sera_crds::{
     SpecializationRun,
     defaults::{EffectiveRun, RunDefaults, effective_run},
-    run::{RunSpec, RunStatus, StoredArtifact, TeacherBackend},
+    run::{RunSpec, RunStatus, StoredArtifact},
     validate::validate_run,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     build::{Blueprint, CountingParts},
     names::{Kind, Owner},
     plan::{
-        Finding, Intent, Rehearsal, RunWork, SnapshotIntent, TrainingWork, Work,
+        Finding, Hosted, Intent, RunWork, SnapshotIntent, TrainingWork, Work,
         record::{Record, Stored},
     },
 };
@@ -78,7 +78,6 @@ impl Subject for SpecializationRun {
             Err(error) => (None, vec![super::finding(&error)]),
         };
         let spec = &self.spec;
-        let is_rehearsal = matches!(spec.teacher.backend, TeacherBackend::Rehearsal(_));
         let start_deadline = SignedDuration::try_from(spec.generation.rollouts.start_deadline.span());
         Wish {
             intent: Intent {
@@ -89,7 +88,7 @@ impl Subject for SpecializationRun {
                 folder: blueprint.as_ref().map(|blueprint| blueprint.home.to_string()).unwrap_or_default(),
                 snapshot: SnapshotIntent::Take,
                 teacher: Some(spec.teacher.display_name().to_owned()),
-                rehearsal: is_rehearsal.then_some(Rehearsal::Own),
+                hosted: settings::is_hosted(&spec.teacher).then_some(Hosted::Own),
                 start_deadline: start_deadline.unwrap_or(SignedDuration::MAX),
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
@@ -147,11 +146,11 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
         pods: spec.pods.clone().unwrap_or_default(),
         snapshot: Some(super::snapshot_parts(&spec.source, git)),
         snapshot_at: None,
-        rehearsal: settings::rehearsal_parts(&spec.teacher, &spec.generation.rollouts),
+        teacher: settings::hosted_teacher(&spec.teacher, &spec.generation.rollouts),
         samples: None,
         counting: Some(CountingParts { batches, ..counting(spec) }),
         training: Some(settings::training_parts(&spec.training, &spec.dataset)),
-        serving: settings::serving_parts(spec, owner),
+        serving: settings::served_student(spec, owner),
     })
 }
 
@@ -171,6 +170,6 @@ pub(super) fn unsupported(spec: &RunSpec) -> Option<String> {
         return Some("spec.from: adopting an earlier run's stages is not part of this release".to_owned());
     }
     super::unsupported_output(&spec.output)
-        .or_else(|| super::unsupported_teacher(&spec.teacher))
+        .or_else(|| settings::unsupported_teacher(&spec.teacher))
         .or_else(|| settings::unsupported_student(&spec.training.student))
 }

@@ -1,5 +1,6 @@
 //! How rollouts, verification and the dataset are asked for, in the words of the contract: what of the spec the programs are handed, and digests of it.
 
+use k8s_openapi::api::core::v1::EnvVar;
 use sera_crds::{
     contract::{
         AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
@@ -9,15 +10,15 @@ use sera_crds::{
         Agent, Budget, Dataset, Generation, ModelSource, Price, RolloutSettings, RunSpec, Serve, Teacher,
         TeacherBackend, Training,
     },
-    values::{ModelScheme, ServingApi, ServingEngine, Sha256, StoreScheme},
+    values::{ModelScheme, ServingApi, ServingEngine, Sha256, StoreScheme, ToolCallFormat},
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
     build::{
-        Blueprint, REHEARSAL_MODEL, RehearsalParts, SecretField, ServingParts, TeacherParts, TrainingParts,
-        student_url, teacher_url,
+        Blueprint, HostedTeacher, REHEARSAL_MODEL, RehearsalParts, SecretField, ServedModel, TeacherParts,
+        TrainingParts, student_url, teacher_url,
     },
     names::Owner,
     plan::{Policy, ServingWork, record::Slice},
@@ -143,11 +144,11 @@ pub(super) fn budget_of(slice: &Slice, parts: u32, teacher: &Teacher) -> BudgetS
     }
 }
 
-/// Whom drivers ask: an endpoint, or the rehearsal teacher of `owner`.
-pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> Option<TeacherParts> {
+/// Whom drivers ask: an endpoint, or the teacher that the operator runs for `owner`.
+pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> TeacherParts {
     let secret = |name: String, field| SecretField { name, field };
     match &teacher.backend {
-        TeacherBackend::Endpoint(endpoint) => Some(TeacherParts {
+        TeacherBackend::Endpoint(endpoint) => TeacherParts {
             url: endpoint.url.to_string(),
             model: endpoint.model.clone(),
             is_rehearsal: false,
@@ -159,22 +160,59 @@ pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> Option<TeacherP
                 .ca_secret_ref
                 .as_ref()
                 .map(|known| secret(known.name.to_string(), "spec.teacher.endpoint.caSecretRef")),
-        }),
-        TeacherBackend::Rehearsal(_) => Some(TeacherParts {
+        },
+        TeacherBackend::Rehearsal(_) => TeacherParts {
             url: teacher_url(owner),
             model: REHEARSAL_MODEL.to_owned(),
             is_rehearsal: true,
             credentials: None,
             authority: None,
-        }),
-        TeacherBackend::Serve(_) => None,
+        },
+        TeacherBackend::Serve(service) => TeacherParts {
+            url: teacher_url(owner),
+            model: model_name(service.model.uri.as_str()),
+            is_rehearsal: false,
+            credentials: None,
+            authority: None,
+        },
     }
 }
 
-/// The rehearsal teacher, where that is asked for.
-pub(super) fn rehearsal_parts(teacher: &Teacher, settings: &RolloutSettings) -> Option<RehearsalParts> {
-    let TeacherBackend::Rehearsal(rehearsal) = &teacher.backend else { return None };
-    Some(RehearsalParts { seed: settings.seed, shares: rehearsal.shares.clone() })
+/// The teacher that the operator runs, where it is one.
+pub(super) fn hosted_teacher(teacher: &Teacher, settings: &RolloutSettings) -> Option<HostedTeacher> {
+    match &teacher.backend {
+        TeacherBackend::Endpoint(_) => None,
+        TeacherBackend::Rehearsal(rehearsal) => {
+            Some(HostedTeacher::Rehearsal(RehearsalParts { seed: settings.seed, shares: rehearsal.shares.clone() }))
+        }
+        TeacherBackend::Serve(service) => Some(HostedTeacher::Model(ServedModel {
+            engine: service.engine,
+            image: service.image.clone(),
+            at: Some(service.model.uri.clone()),
+            name: model_name(service.model.uri.as_str()),
+            context: Some(teacher.context_length),
+            // What most models write; `args` may say another.
+            tool_calls: ToolCallFormat::Hermes,
+            replicas: service.replicas,
+            gpus: service.effective_gpus(),
+            arguments: service.args.clone(),
+            variables: service.env.iter().map(variable).collect(),
+        })),
+    }
+}
+
+/// Whether the operator runs the teacher.
+pub(super) fn is_hosted(teacher: &Teacher) -> bool {
+    !matches!(teacher.backend, TeacherBackend::Endpoint(_))
+}
+
+/// What drivers call a model: the last part of its address.
+fn model_name(uri: &str) -> String {
+    uri.trim_end_matches('/').rsplit('/').next().unwrap_or(uri).to_owned()
+}
+
+fn variable(said: &sera_crds::common::EnvVar) -> EnvVar {
+    EnvVar { name: said.name.to_string(), value: Some(said.value.clone()), value_from: None }
 }
 
 /// How the student is trained, and by how many pods of what kind.
@@ -190,12 +228,19 @@ pub(super) fn training_parts(training: &Training, dataset: &Dataset) -> Training
 }
 
 /// How the student is served, where it is: by the name of its run.
-pub(super) fn serving_parts(spec: &RunSpec, owner: &Owner) -> Option<ServingParts> {
-    spec.serve.enabled.then(|| ServingParts {
-        image: spec.serve.image.clone(),
-        model: owner.name.clone(),
+pub(super) fn served_student(spec: &RunSpec, owner: &Owner) -> Option<ServedModel> {
+    let Serve { enabled, engine, image, args, .. } = &spec.serve;
+    enabled.then(|| ServedModel {
+        engine: *engine,
+        image: image.clone(),
+        at: None,
+        name: owner.name.clone(),
+        context: None,
+        tool_calls: spec.dataset.tool_call_format,
         replicas: replicas(spec),
-        arguments: spec.serve.args.clone(),
+        gpus: spec.serve.effective_gpus(),
+        arguments: args.clone(),
+        variables: Vec::new(),
     })
 }
 
@@ -216,17 +261,28 @@ fn replicas(spec: &RunSpec) -> u32 {
 
 /// What of serving this release cannot do.
 fn unsupported_serving(serve: &Serve, blueprint: Option<&Blueprint>) -> Option<String> {
-    if serve.engine != ServingEngine::Builtin {
-        let engine = serve.engine;
-        return Some(format!(
-            "spec.serve.engine: serving it by {engine} is not part of this release: choose builtin, which is for small models, or serve it yourself"
-        ));
-    }
-    if serve.api.contains(&ServingApi::Anthropic) {
-        return Some("spec.serve.api: the engine builtin speaks OpenAI alone".to_owned());
+    // Of SGLang it is not known here.
+    if serve.api.contains(&ServingApi::Anthropic) && serve.engine != ServingEngine::Vllm {
+        return Some(format!("spec.serve.api: of the engines vLLM speaks Anthropic's protocol, not {}", serve.engine));
     }
     let is_in_a_bucket = blueprint.is_some_and(|blueprint| blueprint.home.claim().is_none());
     is_in_a_bucket.then(|| "spec.output.store: serving a model from a bucket is not part of this release".to_owned())
+}
+
+/// What of a teacher that the operator serves it cannot do.
+pub(super) fn unsupported_teacher(teacher: &Teacher) -> Option<String> {
+    let TeacherBackend::Serve(service) = &teacher.backend else { return None };
+    if service.nodes_per_replica > 1 {
+        return Some(
+            "spec.teacher.serve.nodesPerReplica: a copy over several nodes is not part of this release; serve it yourself and name it in \
+             spec.teacher.endpoint"
+                .to_owned(),
+        );
+    }
+    service.model.uri.claim().is_none().then(|| {
+        "spec.teacher.serve.model.uri: a model is served from a claim alone (pvc://claim/path); copy it to one"
+            .to_owned()
+    })
 }
 
 /// The claim that the student lies on, where that is not the store's too.

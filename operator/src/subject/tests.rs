@@ -10,8 +10,9 @@ use sera_crds::{
 use serde_json::{Value, json};
 
 use super::*;
+use crate::build::HostedTeacher;
 use crate::plan::{
-    Rehearsal, RunSnapshot, ServingWork, SnapshotIntent, Work,
+    Hosted, RunSnapshot, ServingWork, SnapshotIntent, Work,
     conditions::{ConditionType, Pen, Reason, Truth, Why},
     record::{
         Attempt, AttemptOutcome, Batch, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot, StageTime,
@@ -220,6 +221,28 @@ fn a_run_trains_as_its_spec_says_and_what_it_leaves_open_follows_from_the_method
 }
 
 #[test]
+fn a_teacher_that_the_operator_serves_is_asked_by_its_service_and_the_models_name() {
+    let serve = json!({
+        "engine": "vLLM", "model": {"uri": "pvc://models/zai/GLM-4.5-Air"}, "replicas": 2, "gpusPerReplica": 8,
+        "args": ["--tool-call-parser=glm45"], "env": [{"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}],
+    });
+    let spec = json!({"teacher": {"serve": serve, "contextLength": 65536}});
+    let wish = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody);
+    assert_eq!((wish.intent.unsupported, wish.intent.hosted), (None, Some(Hosted::Own)));
+    let Some(HostedTeacher::Model(model)) = wish.blueprint.unwrap().teacher else { panic!("it is a model") };
+    assert_eq!((model.name.as_str(), model.replicas, model.gpus, model.context), ("GLM-4.5-Air", 2, 8, Some(65_536)));
+    assert_eq!((model.arguments.len(), model.variables[0].name.as_str()), (1, "VLLM_LOGGING_LEVEL"));
+    let parts = settings::teacher_parts(&run(&spec).spec.teacher, &run(&spec).owner());
+    assert_eq!(
+        (parts.url.as_str(), parts.model.as_str(), parts.is_rehearsal),
+        ("http://billing-3f2c9-teacher.ml.svc:8000/v1", "GLM-4.5-Air", false)
+    );
+    let over_nodes = json!({"engine": "vLLM", "model": {"uri": "pvc://models/GLM"}, "nodesPerReplica": 2});
+    let wish = run(&json!({"teacher": {"serve": over_nodes}})).wish(&RunDefaults::default(), &Guide::Nobody);
+    assert!(wish.intent.unsupported.unwrap().starts_with("spec.teacher.serve.nodesPerReplica: "));
+}
+
+#[test]
 fn a_student_is_served_where_that_is_asked_for_and_not_while_the_run_is_held() {
     let served = |spec: &Value| -> (ServingWork, Option<u32>) {
         let wish = run(spec).wish(&RunDefaults::default(), &Guide::Nobody);
@@ -234,13 +257,9 @@ fn a_student_is_served_where_that_is_asked_for_and_not_while_the_run_is_held() {
     assert_eq!((work.url.as_str(), work.model.as_str()), ("http://billing-3f2c9-student.ml.svc:8000/v1", "billing"));
     let (work, replicas) = serve(json!({"enabled": true, "engine": "builtin", "replicas": 3}), true);
     assert_eq!((work.replicas, replicas), (0, Some(0)));
-    for (spec, field) in [
-        (json!({"enabled": true}), "spec.serve.engine: serving it by vLLM"),
-        (json!({"enabled": true, "engine": "builtin", "api": ["OpenAI", "Anthropic"]}), "spec.serve.api: "),
-    ] {
-        let unsupported = serve(spec, false).0.unsupported.unwrap();
-        assert!(unsupported.starts_with(field), "{unsupported}");
-    }
+    let both = json!({"enabled": true, "engine": "builtin", "api": ["OpenAI", "Anthropic"]});
+    assert!(serve(both, false).0.unsupported.unwrap().starts_with("spec.serve.api: "));
+    assert_eq!(serve(json!({"enabled": true, "api": ["OpenAI", "Anthropic"]}), false).0.unsupported, None, "vLLM does");
 }
 
 #[test]
@@ -276,7 +295,10 @@ fn what_is_not_part_of_this_release_is_said_by_its_field() {
     for (spec, field) in [
         (json!({"output": {"store": "s3://acme/sera", "reclaimPolicy": "Delete"}}), "spec.output.reclaimPolicy"),
         (json!({"from": {"uri": "s3://acme/sera/ml/old/1", "through": "Snapshot"}}), "spec.from"),
-        (json!({"teacher": {"serve": {"engine": "vLLM", "model": {"uri": "pvc://models/GLM"}}}}), "spec.teacher.serve"),
+        (
+            json!({"teacher": {"serve": {"engine": "vLLM", "model": {"uri": "s3://models/GLM"}}}}),
+            "spec.teacher.serve.model.uri",
+        ),
         (json!({"training": {"student": {"uri": "oci://registry/models/q:1"}}}), "spec.training.student.uri"),
         (json!({"training": {"student": {"uri": "s3://models/Qwen3-8B"}}}), "spec.training.student.uri"),
     ] {
@@ -310,11 +332,11 @@ fn a_batch_takes_adopts_or_waits_for_its_snapshot() {
     });
     let wish = batch(&own).wish(&RunDefaults::default(), &Guide::Nobody);
     assert_eq!(wish.intent.folder, "pvc://data/sera/ml/try-out/77777777-0000");
-    assert_eq!((wish.intent.snapshot, wish.intent.rehearsal), (SnapshotIntent::Take, Some(Rehearsal::Own)));
+    assert_eq!((wish.intent.snapshot, wish.intent.hosted), (SnapshotIntent::Take, Some(Hosted::Own)));
     let Some(Work::Batch(work)) = wish.intent.work else { panic!("it has nothing to do") };
     assert_eq!((work.samples, work.shards, work.of_run), (4, 2, false));
     let blueprint = wish.blueprint.unwrap();
-    assert!(blueprint.snapshot.is_some() && blueprint.rehearsal.is_some());
+    assert!(blueprint.snapshot.is_some() && blueprint.teacher.is_some());
     assert!(blueprint.counting.unwrap().student.is_none(), "a batch alone trains nobody");
 
     let mut timed = own.clone();
@@ -361,7 +383,7 @@ fn a_batch_that_a_run_made_works_in_its_folder_asks_its_teacher_and_spends_its_s
     let wish = child("3f2c9a10-0000").wish(&RunDefaults::default(), &guide(&spec));
     assert_eq!(wish.intent.folder, "s3://acme/sera/ml/billing/3f2c9a10-0000");
     assert!(wish.intent.suspend, "a run's own word holds all that it has made");
-    assert_eq!(wish.intent.rehearsal, Some(Rehearsal::OfRun));
+    assert_eq!(wish.intent.hosted, Some(Hosted::OfRun));
     let ready = RunSnapshot::Ready("s3://acme/sera/snapshot/manifest.json".into());
     assert_eq!(wish.intent.snapshot, SnapshotIntent::OfRun { run: "billing".into(), progress: ready });
     let blueprint = wish.blueprint.unwrap();
@@ -372,7 +394,7 @@ fn a_batch_that_a_run_made_works_in_its_folder_asks_its_teacher_and_spends_its_s
         (Some(300), "0.5")
     );
     assert_eq!(samples.teacher.url, "http://billing-3f2c9-teacher.ml.svc:8000/v1");
-    assert!(blueprint.snapshot_at.is_none() && blueprint.rehearsal.is_none());
+    assert!(blueprint.snapshot_at.is_none() && blueprint.teacher.is_none());
     let Some(Work::Batch(work)) = wish.intent.work else { panic!("it has nothing to do") };
     let Some(Work::Run(of_run)) = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody).intent.work else {
         panic!("a run has work")
@@ -386,7 +408,7 @@ fn a_batch_that_somebody_else_hangs_on_a_run_leaves_what_it_makes_in_a_folder_of
     joined.metadata.name = Some("try-out".into());
     let wish = joined.wish(&RunDefaults::default(), &guide(&json!({})));
     assert_eq!(wish.intent.folder, "s3://acme/sera/ml/try-out/77777777-0000");
-    assert_eq!(wish.intent.rehearsal, Some(Rehearsal::Own));
+    assert_eq!(wish.intent.hosted, Some(Hosted::Own));
     let blueprint = wish.blueprint.unwrap();
     assert_eq!(blueprint.snapshot_at.unwrap().as_str(), "s3://acme/sera/ml/billing/3f2c9a10-0000");
     assert_eq!(blueprint.samples.unwrap().teacher.url, "http://try-out-77777-teacher.ml.svc:8000/v1");

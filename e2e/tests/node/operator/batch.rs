@@ -1,4 +1,4 @@
-//! A batch on its own, from a repository to verdicts, by the rehearsal teacher: what is made, what is counted, and what a new threshold costs.
+//! A batch on its own, from a repository to verdicts: what is made, what is counted, what a new threshold costs, and who is asked.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -13,10 +13,12 @@ use sera_crds::values::Stage;
 use serde_json::{Value, json};
 
 use super::ground::{Ground, STORE, made_for};
+use super::student::{STUDENT, lay_student};
 use crate::house::{Company, Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_call,
+    a_teacher_that_the_operator_serves_is_asked_and_goes_when_nobody_asks_any_more,
     sandboxes_hold_no_secret_and_no_token,
 ];
 
@@ -83,6 +85,27 @@ async fn a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_c
     let verdicts = ground.in_store("look", &listing).await?;
     ensure!(verdicts.trim() == "2", "{verdicts} files of verdicts lie in the store");
     Ok(())
+}
+
+/// The model has random weights: it is asked, and what it says is of no use to anybody.
+async fn a_teacher_that_the_operator_serves_is_asked_and_goes_when_nobody_asks_any_more(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?.patient(std::time::Duration::from_mins(6));
+    lay_student(&ground).await?;
+    let mut wanted = manifest(&ground, "served");
+    wanted["spec"]["samples"]["count"] = json!(1);
+    wanted["spec"]["teacher"] = json!({
+        "serve": {"engine": "builtin", "model": {"uri": STUDENT}, "args": ["--max-batch=2"]},
+        "contextLength": 8192, "sampling": {"maxOutputTokens": 256},
+    });
+    wanted["spec"]["generation"]["agent"] = json!({"maxSteps": 2, "maxOutputTokens": 64});
+    ground.space.apply(&wanted.to_string()).await?;
+    let batch = ground.until_batch("served", is_done).await?;
+    let said = batch.status.context("no status")?;
+    let totals = said.generation.context("nothing was counted")?.totals;
+    ensure!((totals.attempted, totals.accepted) == (1, 0), "{totals:?}");
+    ensure!(totals.tokens > 0, "nobody asked it: {totals:?}");
+    ensure!(said.teacher.as_deref() == Some(STUDENT), "{:?}", said.teacher);
+    ground.until_none::<Deployment>().await.context("the teacher stays")
 }
 
 async fn sandboxes_hold_no_secret_and_no_token(space: Space) -> Result<()> {

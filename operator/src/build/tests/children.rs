@@ -36,15 +36,16 @@ fn a_job_fails_at_once_where_another_try_would_end_the_same_and_disruptions_do_n
 
 #[test]
 fn the_rehearsal_teacher_is_found_by_the_name_that_drivers_are_told() {
-    let service = serde_json::to_value(teacher_service(&owner())).unwrap();
+    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    let rehearsal = blueprint.teacher.as_ref().unwrap();
+    let service = serde_json::to_value(teacher_service(&owner(), rehearsal)).unwrap();
     assert_eq!(teacher_url(&owner()), "http://billing-3f2c9-teacher.ml.svc:8000/v1");
     assert_eq!(
         (&service["metadata"]["name"], &service["spec"]["clusterIP"]),
         (&json!("billing-3f2c9-teacher"), &json!("None"))
     );
     assert_eq!(service["spec"]["ports"][0]["port"], json!(8000));
-    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    let deployment = teacher(&owner(), blueprint.rehearsal.as_ref().unwrap(), &blueprint, &images());
+    let deployment = teacher(&owner(), 7, rehearsal, &blueprint, &images());
     let deployment = serde_json::to_value(deployment).unwrap();
     assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]);
     let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
@@ -88,7 +89,7 @@ fn a_student_is_served_from_the_store_by_the_name_of_its_run_and_as_its_owner_sa
         deployment["spec"]["template"]["metadata"]["labels"].get("sera.dev/generation").is_none(),
         "an edit of something else restarts no server"
     );
-    let other = ServingParts { image: Some("engine.example/own:2".parse().unwrap()), ..parts };
+    let other = ServedModel { image: Some("engine.example/own:2".parse().unwrap()), ..parts };
     let other = serde_json::to_value(student(&owner(), 7, &other, &blueprint, &images())).unwrap();
     assert_eq!(pod(&other)["containers"][0]["image"], "engine.example/own:2");
 }
@@ -99,11 +100,9 @@ fn clients_find_the_student_by_one_address() {
     assert_eq!(student_url(&owner()), "http://billing-3f2c9-student.ml.svc:8000/v1");
     assert_eq!(service["metadata"]["name"], "billing-3f2c9-student");
     assert!(service["spec"].get("clusterIP").is_none(), "any copy answers, and nobody has to choose");
-    assert_ne!(
-        service["spec"]["selector"],
-        serde_json::to_value(teacher_service(&owner())).unwrap()["spec"]["selector"],
-        "a teacher's pods are none of a student's"
-    );
+    let rehearsal = blueprint("s3://acme/sera", PodSettings::default()).teacher.unwrap();
+    let of_teacher = serde_json::to_value(teacher_service(&owner(), &rehearsal)).unwrap();
+    assert_ne!(service["spec"]["selector"], of_teacher["spec"]["selector"], "a teacher's pods are none of a student's");
 }
 
 #[test]

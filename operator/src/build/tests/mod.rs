@@ -2,6 +2,7 @@
 
 mod children;
 mod commands;
+mod engines;
 mod gang;
 mod security;
 mod wishes;
@@ -10,7 +11,7 @@ use sera_crds::{
     batch::SampleRange,
     contract::{DatasetPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
     run::{Commits, PodSettings, Pods, RehearsalShares},
-    values::{Language, Stage, StoreUri},
+    values::{Language, ServingEngine, Stage, StoreUri, ToolCallFormat},
 };
 use serde_json::{Value, json};
 
@@ -41,6 +42,8 @@ fn images() -> Images {
         environment: image("environment"),
         teacher: image("teacher"),
         trainer: image("trainer"),
+        vllm: image("vllm"),
+        sglang: image("sglang"),
     }
 }
 
@@ -72,7 +75,7 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             }),
         }),
         snapshot_at: None,
-        rehearsal: Some(RehearsalParts { seed: 7, shares: RehearsalShares::default() }),
+        teacher: Some(HostedTeacher::Rehearsal(RehearsalParts { seed: 7, shares: RehearsalShares::default() })),
         samples: Some(samples(json!({}))),
         counting: Some(CountingParts {
             verification,
@@ -92,11 +95,17 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             gpus_per_node: 8,
             start_deadline: "9m".parse().unwrap(),
         }),
-        serving: Some(ServingParts {
+        serving: Some(ServedModel {
+            engine: ServingEngine::Builtin,
             image: None,
-            model: "billing".into(),
+            at: None,
+            name: "billing".into(),
+            context: None,
+            tool_calls: ToolCallFormat::Hermes,
             replicas: 3,
+            gpus: 0,
             arguments: vec!["--max-batch=4".into()],
+            variables: Vec::new(),
         }),
     }
 }
@@ -148,7 +157,7 @@ fn every_pod() -> Vec<(Stage, Value)> {
 
 fn teacher_pod() -> Value {
     let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    let deployment = teacher(&owner(), blueprint.rehearsal.as_ref().unwrap(), &blueprint, &images());
+    let deployment = teacher(&owner(), 7, blueprint.teacher.as_ref().unwrap(), &blueprint, &images());
     serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"].clone()
 }
 

@@ -86,6 +86,37 @@ fn rollouts_wait_for_the_teacher_which_goes_only_when_their_end_was_read_back() 
 }
 
 #[test]
+fn a_teacher_that_does_not_come_up_is_waited_for_in_its_own_words() {
+    let mut scene = Scene::of(batch_intent());
+    scene.pass();
+    scene.work(Stage::Snapshot, &success());
+    scene.have_nothing();
+    scene.observed.teacher = Some(Arc::new(teacher(0)));
+    scene.observed.holdup = Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into() });
+    let plan = scene.pass();
+    assert_eq!(message_of(&plan, ConditionType::Reconciling), "waiting until the teacher answers: no such image");
+    assert_eq!(plan.look_again, Some(at(30)), "no watch of ours tells when that changes");
+    let late = Trouble { reason: "ProgressDeadlineExceeded".into(), message: Box::default() };
+    scene.observed.holdup = None;
+    scene.observed.teacher = Some(Arc::new(ServerFacts { trouble: Some(late), ..teacher(0) }));
+    let said = scene.pass();
+    assert!(message_of(&said, ConditionType::Reconciling).ends_with(": ProgressDeadlineExceeded"));
+}
+
+#[test]
+fn a_teachers_owner_may_change_how_many_copies_there_are_while_it_is_asked() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.pass();
+    scene.have(shards(1, 3), Vec::new());
+    assert_eq!(scene.pass().make, []);
+    scene.edit(|_| ());
+    assert_eq!(scene.pass().make, [Make::Teacher], "it is applied as the spec has it now");
+    let generation = Some(scene.observed.generation);
+    scene.observed.teacher = Some(Arc::new(ServerFacts { generation, ..teacher(1) }));
+    assert_eq!(scene.pass().make, []);
+}
+
+#[test]
 fn an_edited_policy_is_one_more_verification_and_asks_no_teacher() {
     let mut scene = verified_batch();
     scene.observed.teacher = None;

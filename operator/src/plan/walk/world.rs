@@ -296,7 +296,8 @@ impl World {
                     Made::Applied
                 }
                 Make::Teacher => {
-                    self.children.teacher.get_or_insert_with(|| teacher(0));
+                    let generation = Some(self.object.generation);
+                    self.children.teacher.get_or_insert_with(|| teacher(0)).generation = generation;
                     Made::Applied
                 }
                 Make::Job { stage, attempt } => {

@@ -1,0 +1,149 @@
+//! The engines that serve a model: how each is told what to serve, where and by which name, and what it needs to run as nobody in a container whose
+//! root cannot be written. What vLLM and SGLang are told is their documentation's word; neither has been run here.
+
+use k8s_openapi::api::core::v1::EnvVar;
+use sera_crds::values::{ImageRef, ServingEngine, ToolCallFormat};
+
+use super::{
+    Images, ServedModel,
+    pod::{self, DefaultResources, Readiness},
+    program::Told,
+    server::PORT,
+};
+
+/// An engine's way of saying things.
+struct Dialect {
+    /// What is executed, where that is not the image's own entry.
+    command: &'static [&'static str],
+    model: &'static str,
+    address: &'static [&'static str],
+    context: &'static str,
+    /// How it is told over how many GPUs a copy is spread.
+    gpus: &'static str,
+    /// What it is told in any case: that it counts the tokens which its cache held, since they cost less and are the sign of its health.
+    always: &'static [&'static str],
+    /// What it needs to be told beside a parser, to find calls of tools at all.
+    calls: &'static [&'static str],
+    /// Its parsers of calls in tags (Hermes), and in Qwen3-Coder's XML.
+    parsers: [&'static str; 2],
+}
+
+const VLLM: Dialect = Dialect {
+    command: &["vllm", "serve"],
+    model: "--model",
+    address: &["--host=0.0.0.0", "--port=8000"],
+    context: "--max-model-len",
+    gpus: "--tensor-parallel-size",
+    always: &["--enable-prompt-tokens-details"],
+    calls: &["--enable-auto-tool-choice"],
+    parsers: ["hermes", "qwen3_coder"],
+};
+
+const SGLANG: Dialect = Dialect {
+    command: &["python3", "-m", "sglang.launch_server"],
+    model: "--model-path",
+    address: &["--host=0.0.0.0", "--port=8000"],
+    context: "--context-length",
+    gpus: "--tp-size",
+    always: &["--enable-cache-report", "--enable-metrics"],
+    calls: &[],
+    parsers: ["qwen25", "qwen3_coder"],
+};
+
+/// What serves a model that lies at `place`.
+pub(super) struct Engine {
+    pub image: ImageRef,
+    pub command: Option<Vec<String>>,
+    pub told: Told,
+    pub resources: DefaultResources,
+    pub readiness: Readiness,
+}
+
+impl Engine {
+    /// The engine that the model's owner has chosen.
+    pub(super) fn of(model: &ServedModel, place: &str, images: &Images) -> Self {
+        let (image, dialect) = match model.engine {
+            ServingEngine::Builtin => (&images.teacher, None),
+            ServingEngine::Vllm => (&images.vllm, Some(VLLM)),
+            ServingEngine::Sglang => (&images.sglang, Some(SGLANG)),
+        };
+        let image = model.image.as_ref().unwrap_or(image).clone();
+        let Some(dialect) = dialect else {
+            let (resources, readiness) = (pod::SERVER_RESOURCES, Readiness::Asked);
+            return Self { image, command: None, told: builtin(model, place), resources, readiness };
+        };
+        Self {
+            image,
+            command: Some(dialect.command.iter().map(|word| (*word).to_owned()).collect()),
+            told: dialect.tell(model, place),
+            resources: pod::ENGINE_RESOURCES,
+            readiness: Readiness::LoadsLong,
+        }
+    }
+}
+
+/// The project's own server; what context it keeps is the model's own, or what its owner says.
+fn builtin(model: &ServedModel, place: &str) -> Told {
+    let mut told = Told::of("serve");
+    told.say(format!("--model={place}"));
+    told.say(format!("--served-model-name={}", model.name));
+    told.say(format!("--listen=0.0.0.0:{PORT}"));
+    told.say("--log-format=json".to_owned());
+    model.arguments.iter().for_each(|argument| told.say(argument.clone()));
+    told.variables.extend(model.variables.clone());
+    told
+}
+
+impl Dialect {
+    /// The owner's own arguments come last, and a flag among them is not said twice.
+    fn tell(&self, model: &ServedModel, place: &str) -> Told {
+        let mut told = Told::default();
+        let mut say = |flag: &str, value: &str| {
+            let is_said = |argument: &String| {
+                argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            };
+            if !model.arguments.iter().any(is_said) {
+                told.say(if value.is_empty() { flag.to_owned() } else { format!("{flag}={value}") });
+            }
+        };
+        say(self.model, place);
+        say("--served-model-name", &model.name);
+        for flag in self.address.iter().chain(self.always) {
+            let (flag, value) = flag.split_once('=').unwrap_or((flag, ""));
+            say(flag, value);
+        }
+        if model.gpus > 1 {
+            say(self.gpus, &model.gpus.to_string());
+        }
+        if let Some(context) = model.context {
+            say(self.context, &context.to_string());
+        }
+        let [hermes, xml] = self.parsers;
+        let parser = match model.tool_calls {
+            ToolCallFormat::Hermes => Some(hermes),
+            ToolCallFormat::Xml => Some(xml),
+            ToolCallFormat::Raw => None,
+        };
+        if let Some(parser) = parser {
+            self.calls.iter().for_each(|flag| say(flag, ""));
+            say("--tool-call-parser", parser);
+        }
+        model.arguments.iter().for_each(|argument| told.say(argument.clone()));
+        told.variables = surroundings();
+        told.variables.extend(model.variables.clone());
+        told
+    }
+}
+
+/// A place for what they compile and cache, a name for the uid that has none, and no word to anybody outside.
+fn surroundings() -> Vec<EnvVar> {
+    [
+        ("HOME", pod::SCRATCH_MOUNT),
+        ("TMPDIR", pod::SCRATCH_MOUNT),
+        ("USER", "sera"),
+        ("HF_HUB_OFFLINE", "1"),
+        ("DO_NOT_TRACK", "1"),
+    ]
+    .map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None })
+    .into()
+}

@@ -1,0 +1,132 @@
+//! The engines that serve models: what each is told, and what its pods need.
+
+use super::*;
+
+/// A teacher of two copies over eight GPUs each, on a claim.
+fn served(engine: ServingEngine) -> ServedModel {
+    ServedModel {
+        engine,
+        image: None,
+        at: Some("pvc://models/zai/GLM-4.5-Air".parse().unwrap()),
+        name: "GLM-4.5-Air".into(),
+        context: Some(131_072),
+        tool_calls: ToolCallFormat::Hermes,
+        replicas: 2,
+        gpus: 8,
+        arguments: Vec::new(),
+        variables: Vec::new(),
+    }
+}
+
+fn deployed(model: ServedModel) -> Value {
+    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    let deployment = teacher(&owner(), 7, &HostedTeacher::Model(model), &blueprint, &images());
+    serde_json::to_value(deployment).unwrap()
+}
+
+fn container(deployment: &Value) -> &Value {
+    &pod(deployment)["containers"][0]
+}
+
+#[test]
+fn vllm_is_told_the_model_its_name_its_context_and_how_it_calls_tools() {
+    let deployment = deployed(served(ServingEngine::Vllm));
+    let container = container(&deployment);
+    assert_eq!(
+        (&container["image"], &container["command"]),
+        (&json!("registry.example/vllm:1"), &json!(["vllm", "serve"]))
+    );
+    assert_eq!(
+        container["args"],
+        json!([
+            "--model=/mnt/model/zai/GLM-4.5-Air",
+            "--served-model-name=GLM-4.5-Air",
+            "--host=0.0.0.0",
+            "--port=8000",
+            "--enable-prompt-tokens-details",
+            "--tensor-parallel-size=8",
+            "--max-model-len=131072",
+            "--enable-auto-tool-choice",
+            "--tool-call-parser=hermes",
+        ])
+    );
+    let mount = json!({"name": "model", "mountPath": "/mnt/model", "readOnly": true});
+    assert!(container["volumeMounts"].as_array().unwrap().contains(&mount), "{container}");
+}
+
+#[test]
+fn sglang_is_told_the_same_in_its_own_words() {
+    let deployment = deployed(ServedModel { tool_calls: ToolCallFormat::Xml, ..served(ServingEngine::Sglang) });
+    let container = container(&deployment);
+    assert_eq!(
+        (&container["image"], &container["command"]),
+        (&json!("registry.example/sglang:1"), &json!(["python3", "-m", "sglang.launch_server"]))
+    );
+    assert_eq!(
+        container["args"],
+        json!([
+            "--model-path=/mnt/model/zai/GLM-4.5-Air",
+            "--served-model-name=GLM-4.5-Air",
+            "--host=0.0.0.0",
+            "--port=8000",
+            "--enable-cache-report",
+            "--enable-metrics",
+            "--tp-size=8",
+            "--context-length=131072",
+            "--tool-call-parser=qwen3_coder",
+        ])
+    );
+}
+
+#[test]
+fn what_the_owner_says_is_not_said_twice_and_comes_last() {
+    let arguments = vec!["--tool-call-parser=glm45".to_owned(), "--max-model-len".to_owned(), "65536".to_owned()];
+    let deployment = deployed(ServedModel { arguments, gpus: 1, ..served(ServingEngine::Vllm) });
+    let told = container(&deployment)["args"].as_array().unwrap().clone();
+    let told: Vec<&str> = told.iter().filter_map(Value::as_str).collect();
+    assert_eq!(
+        told[told.len() - 4..],
+        ["--enable-auto-tool-choice", "--tool-call-parser=glm45", "--max-model-len", "65536"]
+    );
+    assert!(!told.contains(&"--tool-call-parser=hermes") && !told.contains(&"--max-model-len=131072"), "{told:?}");
+    assert!(!told.iter().any(|flag| flag.starts_with("--tensor-parallel-size")), "one GPU needs no word");
+}
+
+#[test]
+fn a_large_model_may_load_for_an_hour_and_is_restarted_when_it_hangs_afterwards() {
+    let deployment = deployed(served(ServingEngine::Vllm));
+    let container = container(&deployment);
+    let startup = &container["startupProbe"];
+    let patience = startup["periodSeconds"].as_i64().unwrap() * startup["failureThreshold"].as_i64().unwrap();
+    assert!(patience >= 3_600, "{startup}");
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/health");
+    assert!(deployment["spec"]["progressDeadlineSeconds"].as_i64().unwrap() > patience);
+    let small = deployed(ServedModel { gpus: 0, ..served(ServingEngine::Builtin) });
+    assert!(pod(&small)["containers"][0].get("livenessProbe").is_none(), "it answers while it computes");
+}
+
+#[test]
+fn a_copy_has_its_gpus_and_shared_memory_and_gives_them_up_before_the_next_one_asks() {
+    let deployment = deployed(served(ServingEngine::Vllm));
+    assert_eq!(container(&deployment)["resources"]["limits"]["nvidia.com/gpu"], "8");
+    let volumes = pod(&deployment)["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["emptyDir"]["medium"] == "Memory"), "{volumes:?}");
+    assert_eq!(
+        deployment["spec"]["strategy"]["rollingUpdate"],
+        json!({"maxSurge": 0, "maxUnavailable": 1}),
+        "a third set of GPUs may not be there"
+    );
+}
+
+#[test]
+fn an_engine_writes_to_its_scratch_alone_and_asks_nobody_outside() {
+    let variables = vec![serde_json::from_value(json!({"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"})).unwrap()];
+    let deployment = deployed(ServedModel { variables, ..served(ServingEngine::Vllm) });
+    let said = container(&deployment)["env"].as_array().unwrap();
+    for (name, value) in
+        [("HOME", "/tmp/work"), ("TMPDIR", "/tmp/work"), ("HF_HUB_OFFLINE", "1"), ("VLLM_LOGGING_LEVEL", "DEBUG")]
+    {
+        assert!(said.contains(&json!({"name": name, "value": value})), "{name}: {said:?}");
+    }
+    assert_eq!(container(&deployment)["securityContext"]["readOnlyRootFilesystem"], true);
+}
