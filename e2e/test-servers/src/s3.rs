@@ -46,6 +46,8 @@ pub enum Trouble {
     Nothing,
     /// Every so many requests, one is answered 503, as a store that is asked too much does.
     Busy(u64),
+    /// Every write takes so long, half of them before it is done and half after it: who goes away meanwhile does not know which.
+    Slow(Duration),
     /// Whoever writes to a name with this in it is answered with this status.
     Refuses(String, u16),
 }
@@ -54,6 +56,7 @@ pub enum Trouble {
 pub struct S3Server {
     served: Served,
     trouble: watch::Sender<Trouble>,
+    abandoned: Arc<AtomicU64>,
     folder: TempDir,
 }
 
@@ -63,7 +66,22 @@ struct Shared {
     conduct: Conduct,
     trouble: watch::Receiver<Trouble>,
     requests: AtomicU64,
+    abandoned: Arc<AtomicU64>,
     writing: Mutex<()>,
+}
+
+/// Counts a request whose client goes away before it is answered.
+struct Answering {
+    abandoned: Arc<AtomicU64>,
+    is_answered: bool,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl S3Server {
@@ -80,7 +98,9 @@ impl S3Server {
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let trouble = watch::Sender::new(Trouble::Nothing);
+        let abandoned = Arc::new(AtomicU64::new(0));
         let shared = Arc::new(Shared {
+            abandoned: Arc::clone(&abandoned),
             service: builder.build(),
             conduct,
             trouble: trouble.subscribe(),
@@ -89,7 +109,7 @@ impl S3Server {
         });
         let served = Served::start_at(address, tls, |_| Router::new().fallback(answer).with_state(shared))
             .context("the S3 server cannot be started")?;
-        Ok(Self { served, trouble, folder })
+        Ok(Self { served, trouble, abandoned, folder })
     }
 
     /// From now on it does this wrong.
@@ -100,6 +120,11 @@ impl S3Server {
     /// Where the bucket's objects lie on this machine, a file each by their names, for who wants to damage some.
     pub fn bucket(&self) -> PathBuf {
         self.folder.path().join(BUCKET)
+    }
+
+    /// How many writes lost their client before they were answered.
+    pub fn abandoned(&self) -> u64 {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// `http://host:port`.
@@ -130,7 +155,7 @@ impl S3Server {
     }
 }
 
-/// Hands a request to the server, a writer's in the way that was asked for.
+/// Answers a request, or does what trouble says.
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let number = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
     let trouble = shared.trouble.borrow().clone();
@@ -138,8 +163,26 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return refusal;
     }
     let writes = matches!(*request.method(), Method::PUT | Method::POST | Method::DELETE);
+    if !writes {
+        return serve(&shared.service, request).await;
+    }
+    let mut answering = Answering { abandoned: Arc::clone(&shared.abandoned), is_answered: false };
+    let [before, after] = match trouble {
+        Trouble::Slow(time) if number.is_multiple_of(2) => [time, Duration::ZERO],
+        Trouble::Slow(time) => [Duration::ZERO, time],
+        _ => [Duration::ZERO; 2],
+    };
+    tokio::time::sleep(before).await;
+    let answer = write(&shared, request).await;
+    tokio::time::sleep(after).await;
+    answering.is_answered = true;
+    answer
+}
+
+/// Hands a writer's request to the server, in the way that was asked for.
+async fn write(shared: &Shared, request: Request) -> Response {
     match shared.conduct {
-        Conduct::OneAtATime if writes => {
+        Conduct::OneAtATime => {
             // Whole before its turn comes, so that a client that stalls holds up nobody else.
             let (head, body) = request.into_parts();
             let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
@@ -148,8 +191,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             let _turn = shared.writing.lock().await;
             serve(&shared.service, Request::from_parts(head, Body::from(body))).await
         }
-        Conduct::AllAtOnce if writes => serve(&shared.service, request.map(slowly)).await,
-        Conduct::OneAtATime | Conduct::AllAtOnce => serve(&shared.service, request).await,
+        Conduct::AllAtOnce => serve(&shared.service, request.map(slowly)).await,
     }
 }
 
