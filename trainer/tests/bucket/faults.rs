@@ -107,14 +107,15 @@ fn what_is_wrong_with_a_bucket_or_a_student_is_said_by_its_field_before_anything
     huge.set_len(1 << 43).unwrap();
     let too_large = student(training.command("run", "scratch"), &training.server.uri("students/huge"));
     let nowhere = student(training.command("run", "scratch"), "s3://");
-    let mut conditional = training.command("run", "scratch");
-    conditional.args(["--out", "s3://no-such-bucket/run"]);
+    training.server.make(Trouble::Refuses("no-such-bucket".to_owned(), 404));
+    let mut unknown = training.command("run", "scratch");
+    unknown.args(["--out", "s3://no-such-bucket/run"]);
     for (command, code, reason, field, words) in [
         (denied, 10, "StoreAccessDenied", Some("spec.output.credentialsSecretRef"), "check the keys"),
         (missing, 10, "NothingToFetch", Some("spec.training.student"), "there is no model in s3://sera/students/none"),
         (too_large, 11, "ScratchTooSmall", None, "needs 8192.06 GiB in"),
         (nowhere, 10, "InvalidStore", Some("spec.output.store"), "the bucket is missing"),
-        (conditional, 10, "StoreNotFound", Some("spec.output.store"), "does not exist"),
+        (unknown, 10, "StoreNotFound", Some("spec.output.store"), "does not exist"),
     ] {
         let (found, text, failure) = refusal(command, &training.place);
         assert_eq!((found, failure.reason.as_str(), failure.field.as_deref()), (code, reason, field), "{text}");
