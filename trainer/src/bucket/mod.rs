@@ -25,7 +25,7 @@ pub enum BucketError {
     Threads(#[source] std::io::Error),
     /// It cannot be used at all.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     /// An object did not get there.
     #[error(
         "{object} cannot be put into the store: {source}; what is complete there is untouched, and a restart goes on from it"
@@ -34,7 +34,7 @@ pub enum BucketError {
         /// The object, within the run's folder.
         object: String,
         /// What is wrong.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// An object cannot be had.
     #[error("{object} cannot be read from the store: {source}")]
@@ -42,7 +42,7 @@ pub enum BucketError {
         /// The object.
         object: String,
         /// What is wrong.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// Somebody else has put something there meanwhile.
     #[error("{object} in the store is another process's: end the other training of this run, and run this again")]
@@ -56,7 +56,7 @@ pub enum BucketError {
         /// What it should have been.
         kind: Kind,
         /// What is wrong.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// A transfer failed, and no rank says why.
     #[error("a checkpoint did not come to the store, and no rank says why: a restart goes on from the one before it")]
@@ -64,6 +64,24 @@ pub enum BucketError {
     /// A transfer ended without a word.
     #[error("a transfer ended by a mistake in the program: {0}")]
     Broken(#[source] tokio::task::JoinError),
+}
+
+impl From<StoreError> for BucketError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl BucketError {
+    /// What keeps an object from being read.
+    fn get(object: &str) -> impl FnOnce(StoreError) -> Self + '_ {
+        |source| Self::Get { object: object.to_owned(), source: Box::new(source) }
+    }
+
+    /// What keeps one from being put there.
+    fn put(object: &str) -> impl FnOnce(StoreError) -> Self + '_ {
+        |source| Self::Put { object: object.to_owned(), source: Box::new(source) }
+    }
 }
 
 impl Explain for BucketError {
@@ -129,7 +147,7 @@ impl Bucket {
     /// A document, whole; none where there is none.
     pub fn read(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
         let read = self.runtime.block_on(self.shipper.store().read_data(name));
-        read.map_err(|source| BucketError::Get { object: name.to_owned(), source })
+        read.map_err(BucketError::get(name))
     }
 
     /// The names of all objects below a folder.
@@ -166,7 +184,7 @@ impl Bucket {
     /// Brings its files of a kind into a folder of their own in `scratch`; see [`sera_program::fetch::fetch`].
     pub fn fetch(&self, kind: Kind, scratch: &Path, progress: &Progress) -> Result<PathBuf, BucketError> {
         let fetched = self.runtime.block_on(fetch(self.shipper.store(), kind, scratch, progress));
-        fetched.map_err(|source| BucketError::Fetch { kind, source })
+        fetched.map_err(|source| BucketError::Fetch { kind, source: Box::new(source) })
     }
 }
 

@@ -67,50 +67,46 @@ impl Shipper {
     /// The names of all objects below a folder.
     pub async fn names(&self, folder: &str) -> Result<Vec<String>, BucketError> {
         let listed = self.store.list(folder).await;
-        let listed = listed.map_err(|source| BucketError::Get { object: folder.to_owned(), source })?;
+        let listed = listed.map_err(BucketError::get(folder))?;
         Ok(listed.into_iter().map(|(name, _)| name).collect())
     }
 
     /// A document, whole; none where there is none.
     pub async fn read(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
-        self.store.read(name).await.map_err(|source| BucketError::Get { object: name.to_owned(), source })
+        self.store.read(name).await.map_err(BucketError::get(name))
     }
 
     /// Writes an object to a file.
     pub async fn download(&self, name: &str, file: &Path) -> Result<Option<Digest>, BucketError> {
         let step = Step::unseen("downloading");
         let found = persist(name, || self.store.download(name, file, &step)).await;
-        found.map_err(|source| BucketError::Get { object: name.to_owned(), source })
+        found.map_err(BucketError::get(name))
     }
 
     /// Puts a file there, in place of what is there.
     pub async fn file(&self, name: &str, file: &Path) -> Result<(), BucketError> {
         let step = Step::unseen("uploading");
-        put(name, persist(name, || self.store.upload(name, file, &step)).await)
+        persist(name, || self.store.upload(name, file, &step)).await.map_err(BucketError::put(name))
     }
 
     /// Puts something small there, in place of what is there.
     pub async fn document(&self, name: &str, content: Bytes) -> Result<(), BucketError> {
-        put(name, persist(name, || self.store.put(name, content.clone())).await)
+        persist(name, || self.store.put(name, content.clone())).await.map_err(BucketError::put(name))
     }
 
     /// Takes an object away.
     pub async fn delete(&self, name: &str) -> Result<(), BucketError> {
-        put(name, persist(name, || self.store.delete(name)).await)
+        persist(name, || self.store.delete(name)).await.map_err(BucketError::put(name))
     }
 
     /// Creates a document. One of the same content may be there: the answer to the first of two tries may have been lost.
     pub async fn create(&self, name: &str, content: Bytes) -> Result<(), BucketError> {
-        match put(name, persist(name, || self.store.create(name, content.clone())).await)? {
+        match persist(name, || self.store.create(name, content.clone())).await.map_err(BucketError::put(name))? {
             Creation::Created => Ok(()),
             Creation::Existed if self.read(name).await?.as_ref() == Some(&content) => Ok(()),
             Creation::Existed => Err(BucketError::Occupied { object: name.to_owned() }),
         }
     }
-}
-
-fn put<T>(object: &str, outcome: Result<T, StoreError>) -> Result<T, BucketError> {
-    outcome.map_err(|source| BucketError::Put { object: object.to_owned(), source })
 }
 
 /// Tries again after a pause what failed, unless it is this machine that failed.

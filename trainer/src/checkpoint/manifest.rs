@@ -95,7 +95,8 @@ impl Manifest {
             // Written before manifests had them.
             return (0..self.world).collect();
         }
-        needed(self.units.values().copied(), self.world, rank, world)
+        let totals: Vec<usize> = self.units.values().copied().collect();
+        needed(&totals, self.world, rank, world)
     }
 
     /// Every file that has to be there.

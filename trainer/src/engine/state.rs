@@ -94,9 +94,9 @@ impl UnitState {
 
 /// Which ranks of a world of `from` have values that rank `rank` of a world of `world` needs, where units have so many values each. There is one
 /// at least, since every part names all units.
-pub fn needed(totals: impl Iterator<Item = usize> + Clone, from: usize, rank: usize, world: usize) -> Vec<usize> {
+pub fn needed(totals: &[usize], from: usize, rank: usize, world: usize) -> Vec<usize> {
     let has = |other: &usize| {
-        totals.clone().any(|total| !intersection(&own(total, from, *other), &own(total, world, rank)).is_empty())
+        totals.iter().any(|total| !intersection(&own(*total, from, *other), &own(*total, world, rank)).is_empty())
     };
     let found: Vec<usize> = (0..from).filter(has).collect();
     if found.is_empty() { vec![0] } else { found }
@@ -160,23 +160,23 @@ mod tests {
     }
 
     /// The state of all ranks of one world, in any order, as each rank of a world of `world` has it.
-    fn reshard(parts: Vec<UnitState>, world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
-        (0..world).map(|rank| share(parts.clone(), rank, world)).collect()
+    fn reshard(parts: &[UnitState], world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
+        (0..world).map(|rank| share(parts.to_vec(), rank, world)).collect()
     }
 
-    fn refusal(parts: Vec<UnitState>) -> StateError {
+    fn refusal(parts: &[UnitState]) -> StateError {
         reshard(parts, 2).unwrap_err()
     }
 
     #[test]
     fn four_ranks_to_two_and_back_to_four_changes_no_value() {
         let whole = vec![part("head", 0..5, 5), part("model.layers.0", 0..11, 11), part("model.layers.1", 0..2, 2)];
-        let four = reshard(whole, 4).unwrap();
+        let four = reshard(&whole, 4).unwrap();
         assert_eq!(four[1][1], part("model.layers.0", 3..6, 11));
         assert_eq!(four[3][2], part("model.layers.1", 2..2, 2), "a rank may have nothing of a unit");
-        let two = reshard(four.iter().rev().flatten().cloned().collect(), 2).unwrap();
+        let two = reshard(&four.iter().rev().flatten().cloned().collect::<Vec<_>>(), 2).unwrap();
         assert_eq!(two[0][1], part("model.layers.0", 0..6, 11));
-        assert_eq!(reshard(two.into_iter().flatten().collect(), 4).unwrap(), four);
+        assert_eq!(reshard(&two.into_iter().flatten().collect::<Vec<_>>(), 4).unwrap(), four);
     }
 
     #[test]
@@ -184,9 +184,9 @@ mod tests {
         let totals = [5, 11, 2, 0, 150];
         let whole = totals.map(|total| part(&format!("unit-{total}"), 0..total, total)).to_vec();
         for (from, world) in [(1, 4), (4, 1), (2, 4), (4, 2), (3, 4), (100, 2), (7, 7)] {
-            let (before, after) = (reshard(whole.clone(), from).unwrap(), reshard(whole.clone(), world).unwrap());
+            let (before, after) = (reshard(&whole, from).unwrap(), reshard(&whole, world).unwrap());
             for (rank, expected) in after.into_iter().enumerate() {
-                let needed = needed(totals.into_iter(), from, rank, world);
+                let needed = needed(&totals, from, rank, world);
                 let parts: Vec<UnitState> = needed.iter().flat_map(|other| before[*other].clone()).collect();
                 assert_eq!(share(parts, rank, world).unwrap(), expected, "rank {rank} of {world}, from {from}");
                 for other in &needed {
@@ -200,22 +200,22 @@ mod tests {
 
     #[test]
     fn a_gap_an_overlap_and_a_missing_end_are_refused() {
-        let joint = |parts| match refusal(parts) {
+        let joint = |parts: &[UnitState]| match refusal(parts) {
             StateError::Joint { at, .. } => at,
             other => panic!("{other}"),
         };
-        assert_eq!(joint(vec![part("a", 0..3, 8), part("a", 4..8, 8)]), 3);
-        assert_eq!(joint(vec![part("a", 0..5, 8), part("a", 4..8, 8)]), 4);
-        assert_eq!(joint(vec![part("a", 0..5, 8)]), 5);
-        assert_eq!(joint(vec![part("a", 0..9, 8)]), 0);
+        assert_eq!(joint(&[part("a", 0..3, 8), part("a", 4..8, 8)]), 3);
+        assert_eq!(joint(&[part("a", 0..5, 8), part("a", 4..8, 8)]), 4);
+        assert_eq!(joint(&[part("a", 0..5, 8)]), 5);
+        assert_eq!(joint(&[part("a", 0..9, 8)]), 0);
     }
 
     #[test]
     fn parts_of_another_total_and_vectors_of_another_length_are_refused() {
-        let other = refusal(vec![part("a", 0..3, 8), part("a", 3..8, 9)]);
+        let other = refusal(&[part("a", 0..3, 8), part("a", 3..8, 9)]);
         assert_eq!(other, StateError::Size { unit: "a".to_owned(), found: 9, expected: 8 });
         let mut short = part("a", 0..8, 8);
         short.square.pop();
-        assert!(matches!(refusal(vec![short]), StateError::Length { square: 7, .. }));
+        assert!(matches!(refusal(&[short]), StateError::Length { square: 7, .. }));
     }
 }

@@ -26,7 +26,7 @@ fn over_a_line_that_is_cut_and_to_a_server_that_is_busy_it_trains_to_the_same_we
     let host = training.server.origin().trim_start_matches("http://").to_owned();
     // Every third connection is cut within some requests.
     let line = Cutter::to(&host, |number| if number % 3 == 0 { 20_000 } else { 400_000 }).unwrap();
-    training.lay_secret("secret", None, Some(line.origin()));
+    training.lay_secret("secret", None, Some(&line.origin()));
     succeed(together((0..1).map(|_| training.command("run", "scratch"))));
     training.compare("run", "folder");
     assert!(line.cuts() > 0, "nothing was cut");

@@ -30,12 +30,12 @@ impl Training {
     }
 
     /// Lays down a folder with the server's keys, one of which is another one where that is asked for, and its address too.
-    pub(crate) fn lay_secret(&self, name: &str, other: Option<(&str, &str)>, origin: Option<String>) -> PathBuf {
+    pub(crate) fn lay_secret(&self, name: &str, other: Option<(&str, &str)>, origin: Option<&str>) -> PathBuf {
         let folder = self.place.path(name);
         std::fs::create_dir_all(&folder).unwrap();
         for (key, value) in self.server.keys() {
-            let value = match (&origin, other) {
-                (Some(origin), _) if key == "AWS_ENDPOINT_URL" => origin.clone(),
+            let value = match (origin, other) {
+                (Some(origin), _) if key == "AWS_ENDPOINT_URL" => origin.to_owned(),
                 (_, Some((other, value))) if key == other => value.to_owned(),
                 _ => value,
             };

@@ -20,7 +20,7 @@ impl Listing {
 
     /// The folders of those that have a manifest, the newest first.
     pub(super) fn complete(&self) -> impl Iterator<Item = String> {
-        self.0.values().rev().filter_map(|names| manifest_of(names)).filter_map(folder_of)
+        self.0.values().rev().filter_map(|names| manifest_of(names)).filter_map(|manifest| folder_of(manifest))
     }
 
     /// Removes those that are not needed any more, and what is left of those that were never complete.
@@ -78,7 +78,7 @@ fn is_manifest(name: &str) -> bool {
     name.rsplit('/').next() == Some(MANIFEST)
 }
 
-fn folder_of(manifest: &String) -> Option<String> {
+fn folder_of(manifest: &str) -> Option<String> {
     manifest.rsplit_once('/').map(|(folder, _)| folder.to_owned())
 }
 
