@@ -7,6 +7,7 @@ mod output;
 mod rollout;
 mod selection;
 mod sources;
+mod student;
 mod verify;
 
 use std::path::PathBuf;

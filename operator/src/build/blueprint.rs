@@ -140,6 +140,8 @@ pub struct CountingParts {
     pub dataset: Option<DatasetPlan>,
     /// The student, whose tokens are counted; none where there is none.
     pub student: Option<ModelUri>,
+    /// The Secret that it is read with, where it is in a bucket.
+    pub student_credentials: Option<String>,
     /// The batches of a run that are folded in, by name.
     pub batches: Vec<String>,
 }
@@ -149,6 +151,8 @@ pub struct CountingParts {
 pub struct TrainingParts {
     /// The student.
     pub student: ModelUri,
+    /// The Secret that it is read with, where it is in a bucket.
+    pub student_credentials: Option<String>,
     /// How it is trained.
     pub plan: TrainingPlan,
     /// How many pods train together, each on a node of its own or not, as their owner says.

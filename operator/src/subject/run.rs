@@ -92,7 +92,7 @@ impl Subject for SpecializationRun {
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
                 student_claim: blueprint.as_ref().and_then(settings::student_claim),
-                work: Some(Work::Run(Box::new(work(spec, blueprint.as_ref())))),
+                work: Some(Work::Run(Box::new(work(spec)))),
             },
             blueprint,
         }
@@ -103,7 +103,7 @@ impl Subject for SpecializationRun {
     }
 }
 
-fn work(spec: &RunSpec, blueprint: Option<&Blueprint>) -> RunWork {
+fn work(spec: &RunSpec) -> RunWork {
     let (generation, student) = (&spec.generation, &spec.training.student);
     let verification = settings::verification_plan(&generation.rollouts, Some(&spec.dataset));
     let policy = settings::policy(&verification, Some(student.uri.as_str()));
@@ -128,7 +128,7 @@ fn work(spec: &RunSpec, blueprint: Option<&Blueprint>) -> RunWork {
                 .unwrap_or(SignedDuration::MAX),
             learning_rate: spec.training.effective_learning_rate(),
             precision: spec.training.effective_precision(),
-            unsupported: settings::unsupported_training(&spec.training, blueprint),
+            unsupported: settings::unsupported_training(&spec.training),
         },
         evaluates: spec.evaluation.enabled,
         serves: spec.serve.enabled,
@@ -158,6 +158,7 @@ pub(super) fn counting(spec: &RunSpec) -> CountingParts {
         verification: settings::verification_plan(&spec.generation.rollouts, Some(&spec.dataset)),
         dataset: Some(settings::dataset_plan(&spec.generation, &spec.dataset)),
         student: Some(spec.training.student.uri.clone()),
+        student_credentials: settings::student_credentials(&spec.training.student),
         batches: Vec::new(),
     }
 }

@@ -175,12 +175,19 @@ pub(super) fn rehearsal_parts(teacher: &Teacher, settings: &RolloutSettings) -> 
 pub(super) fn training_parts(training: &Training, dataset: &Dataset) -> TrainingParts {
     TrainingParts {
         student: training.student.uri.clone(),
+        student_credentials: student_credentials(&training.student),
         plan: training.plan(dataset.context_length),
         nodes: training.nodes,
         ranks_per_node: training.world_size() / training.nodes.max(1),
         gpus_per_node: training.gpus_per_node,
         start_deadline: training.start_deadline.clone(),
     }
+}
+
+/// The Secret that a student in a bucket is read with.
+pub(super) fn student_credentials(student: &ModelSource) -> Option<String> {
+    let is_in_a_bucket = matches!(student.uri.scheme(), ModelScheme::Store(scheme) if scheme != StoreScheme::Pvc);
+    student.credentials_secret_ref.as_ref().filter(|_| is_in_a_bucket).map(|secret| secret.name.to_string())
 }
 
 /// The claim that the student lies on, where that is not the store's too.
@@ -190,27 +197,18 @@ pub(super) fn student_claim(blueprint: &Blueprint) -> Option<String> {
 }
 
 /// What of a training this release cannot do.
-pub(super) fn unsupported_training(training: &Training, blueprint: Option<&Blueprint>) -> Option<String> {
-    if training.gpus_per_node > 0 {
-        return Some(
-            "spec.training.gpusPerNode: training on GPUs is not part of this release; the dataset is in the store, and 0 trains on CPUs"
-                .to_owned(),
-        );
-    }
-    let is_in_a_bucket = blueprint.is_some_and(|blueprint| blueprint.home.claim().is_none());
-    is_in_a_bucket.then(|| {
-        "spec.output.store: training into a bucket is not part of this release; the dataset is in the store: copy it, or give a run a claim \
-         (pvc://claim/path)"
+pub(super) fn unsupported_training(training: &Training) -> Option<String> {
+    (training.gpus_per_node > 0).then(|| {
+        "spec.training.gpusPerNode: training on GPUs is not part of this release; the dataset is in the store, and 0 trains on CPUs"
             .to_owned()
     })
 }
 
 /// What of the student this release does not do.
 pub(super) fn unsupported_student(student: &ModelSource) -> Option<String> {
-    let is_readable = matches!(student.uri.scheme(), ModelScheme::Builtin | ModelScheme::Store(StoreScheme::Pvc));
-    (!is_readable).then(|| {
-        "spec.training.student.uri: reading a student's tokenizer from a bucket or a registry is not part of this release; put the model on a claim \
-         (pvc://claim/path)"
+    (student.uri.scheme() == ModelScheme::Oci).then(|| {
+        "spec.training.student.uri: reading a student from a registry is not part of this release; put the model into a bucket (s3://, gs://, az://) \
+         or on a claim (pvc://claim/path)"
             .to_owned()
     })
 }

@@ -73,6 +73,15 @@ impl From<StoreError> for BucketError {
 }
 
 impl BucketError {
+    /// The same, of a bucket that something of this kind is in: another field of a run names that.
+    #[must_use]
+    pub fn of(self, kind: Kind) -> Self {
+        match self {
+            Self::Store(error) => Self::Fetch { kind, source: Box::new(FetchError::Store(*error)) },
+            error => error,
+        }
+    }
+
     /// What keeps an object from being read.
     fn get(object: &str) -> impl FnOnce(StoreError) -> Self + '_ {
         |source| Self::Get { object: object.to_owned(), source: Box::new(source) }

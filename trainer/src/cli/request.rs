@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sera_crds::contract::{ExitCode, TrainingPlan};
 use sera_program::address::Address;
+use sera_program::fetch::Kind;
 
 use super::context::Context;
 use super::failure::Failure;
@@ -25,7 +26,7 @@ pub(super) struct TrainingArgs {
     /// The run's own folder, or that in a bucket: checkpoints, adapter, model and losses go there; all ranks see the same
     #[arg(long, env = "SERA_OUT", value_name = "URI")]
     out: Address,
-    /// The same as --store-credentials, for the bucket of the student [default: those of the store]
+    /// The same as --store-credentials, for the bucket of the student [default: what the environment has]
     #[arg(long, env = "SERA_STUDENT_CREDENTIALS", value_name = "DIR")]
     student_credentials: Option<PathBuf>,
     #[command(flatten)]
@@ -68,7 +69,7 @@ impl TrainingArgs {
         let plan = plan(self.plan.as_deref(), self.plan_json.as_deref())?;
         let opener = Opener::new()?;
         let of_store = self.places.store_credentials.as_deref();
-        let of_student = self.student_credentials.as_deref().or(of_store);
+        let of_student = self.student_credentials.as_deref();
         let open = |uri: &str, credentials| opener.open(uri, credentials, &context.redactor);
         let source = |address: &Address, credentials| match address {
             Address::Folder(folder) => Ok(Source::Folder(folder.clone())),
@@ -85,7 +86,7 @@ impl TrainingArgs {
         };
         let student = match &self.student {
             Address::Folder(folder) => Source::Folder(sera_chat::student_folder(folder)),
-            student @ Address::Store(_) => source(student, of_student)?,
+            student @ Address::Store(_) => source(student, of_student).map_err(|error| error.of(Kind::Model))?,
         };
         let dataset = self.dataset.clone().unwrap_or_else(|| self.out.join("dataset"));
         let cache = Some(self.cache.clone().unwrap_or_else(|| beside.join("cache")));

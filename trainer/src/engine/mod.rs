@@ -11,7 +11,7 @@ mod trained;
 mod unit;
 
 pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Settings, StepReport};
-pub use state::{StateError, UnitState, needed, share};
+pub use state::{StateError, UnitState, needed, reshard, share};
 
 use std::collections::HashMap;
 

@@ -92,6 +92,12 @@ impl UnitState {
     }
 }
 
+/// The state of all ranks of one world, in any order, as the ranks of a world of `world` have it: a list each, in which units are in the order of
+/// their names.
+pub fn reshard(parts: &[UnitState], world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
+    (0..world).map(|rank| share(parts.to_vec(), rank, world)).collect()
+}
+
 /// Which ranks of a world of `from` have values that rank `rank` of a world of `world` needs, where units have so many values each. There is one
 /// at least, since every part names all units.
 pub fn needed(totals: &[usize], from: usize, rank: usize, world: usize) -> Vec<usize> {
@@ -157,11 +163,6 @@ mod tests {
         let values = |offset: usize| range.clone().map(|at| (at + offset) as f32).collect::<Vec<_>>();
         let (weights, mean, square) = (values(0), values(100), values(200));
         UnitState { unit: unit.to_owned(), range, total, weights, mean, square }
-    }
-
-    /// The state of all ranks of one world, in any order, as each rank of a world of `world` has it.
-    fn reshard(parts: &[UnitState], world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
-        (0..world).map(|rank| share(parts.to_vec(), rank, world)).collect()
     }
 
     fn refusal(parts: &[UnitState]) -> StateError {

@@ -92,7 +92,7 @@ fn what_is_damaged_or_missing_is_passed_over_by_its_name() {
 fn what_is_wrong_with_a_bucket_or_a_student_is_said_by_its_field_before_anything_is_begun() {
     let training = Training::new(4, plan(&lora(), 1));
     let student = |mut command: Command, uri: &str| {
-        command.args(["--student", uri]);
+        command.args(["--student", uri]).arg("--student-credentials").arg(training.place.path("secret"));
         command
     };
     let mut denied = training.command("run", "scratch");
@@ -114,7 +114,7 @@ fn what_is_wrong_with_a_bucket_or_a_student_is_said_by_its_field_before_anything
         (denied, 10, "StoreAccessDenied", Some("spec.output.credentialsSecretRef"), "check the keys"),
         (missing, 10, "NothingToFetch", Some("spec.training.student"), "there is no model in s3://sera/students/none"),
         (too_large, 11, "ScratchTooSmall", None, "needs 8192.06 GiB in"),
-        (nowhere, 10, "InvalidStore", Some("spec.output.store"), "the bucket is missing"),
+        (nowhere, 10, "InvalidStore", Some("spec.training.student"), "the bucket is missing"),
         (unknown, 10, "StoreNotFound", Some("spec.output.store"), "does not exist"),
     ] {
         let (found, text, failure) = refusal(command, &training.place);

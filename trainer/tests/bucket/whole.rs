@@ -37,6 +37,7 @@ fn two_ranks_without_a_common_folder_train_to_the_folders_weights_to_the_bit() {
     let rank = |number: usize| {
         let mut command = training.command("run", &format!("scratch-{number}"));
         command.args(["--student", &training.server.uri("students/small")]);
+        command.arg("--student-credentials").arg(training.place.path("secret"));
         command.args(["--dataset", &training.server.uri("runs/run/dataset")]);
         command
     };

@@ -82,10 +82,12 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
                 eval_fraction: "0.02".parse().unwrap(),
             }),
             student: Some("pvc://models/q/Qwen3-8B".parse().unwrap()),
+            student_credentials: None,
             batches: vec!["billing-1".into(), "billing-2".into()],
         }),
         training: Some(TrainingParts {
             student: "pvc://models/q/Qwen3-8B".parse().unwrap(),
+            student_credentials: None,
             plan: TrainingPlan { epochs: 7, context_length: 4_096, ..TrainingPlan::default() },
             nodes: 2,
             ranks_per_node: 8,
