@@ -1,14 +1,15 @@
 //! The command line: which commands there are, and how they end. Each command has a file of its own.
 
 mod check;
+mod context;
 mod export;
 mod failure;
 mod generate;
 mod import;
 mod inspect;
 mod launch;
-mod logs;
 mod merge;
+mod places;
 mod request;
 mod ring;
 mod train;
@@ -17,13 +18,17 @@ mod weights;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use sera_crds::contract::ExitCode;
+use sera_program::logs::LogArgs;
+use sera_program::redact::Redactor;
+
+use context::Context;
 
 const EXIT_CODES: &str = "Exit codes:
     0  done
     1  internal error; worth another try
     2  the command line is wrong
    10  something given is wrong or missing: a file, a field of a configuration
-   11  something is not available for now: space on a disk; try again later
+   11  something is not available for now: space on a disk, a store; try again later
    12  what would be written is there already, or is another training's; nothing was touched
   143  stopped by SIGTERM or SIGINT; a training has written a checkpoint, and goes on when it is run again";
 
@@ -31,6 +36,8 @@ const EXIT_CODES: &str = "Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "sera-trainer", version, after_long_help = EXIT_CODES, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -68,29 +75,31 @@ enum Command {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
-    let ended = match Cli::try_parse() {
-        Ok(cli) => launch::follow_launcher().and_then(|()| run(cli.command)),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => return misused(&error).into(),
     };
-    match ended {
+    let context = Context { redactor: Redactor::default(), log: cli.log };
+    match launch::follow_launcher().and_then(|()| run(cli.command, &context)) {
         Ok(code) => code,
         Err(failure) => {
             // candle's errors go on with a backtrace where RUST_BACKTRACE asks for one: that is for who reads code.
-            eprintln!("error: {}", failure.message.lines().next().unwrap_or_default());
+            let line = context.redactor.apply(failure.message.lines().next().unwrap_or_default());
+            eprintln!("error: {line}");
             failure.code.into()
         }
     }
 }
 
-fn run(command: Command) -> Result<std::process::ExitCode, failure::Failure> {
+fn run(command: Command, context: &Context) -> Result<std::process::ExitCode, failure::Failure> {
     let done = match command {
-        Command::Train(arguments) => train::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments, context),
+        Command::Check(arguments) => check::run(&arguments, context),
         Command::Import(arguments) => import::run(&arguments),
-        Command::Export(arguments) => export::run(&arguments),
-        Command::Merge(arguments) => merge::run(&arguments),
-        Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments, context),
+        Command::Merge(arguments) => merge::run(&arguments, context),
+        Command::Inspect(arguments) => inspect::run(&arguments, context),
+        Command::Generate(arguments) => generate::run(&arguments, context),
         Command::Launch(arguments) => return launch::run(arguments),
         Command::Ring(arguments) => ring::run(&arguments),
     };

@@ -1,6 +1,6 @@
 //! A router that is served until it is dropped, over TLS where it is asked for.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use axum::Router;
@@ -18,13 +18,18 @@ pub(crate) struct Served {
 impl Served {
     /// Serves on a free loopback port, what `router` makes of the server's own address.
     pub(crate) fn start(tls: bool, router: impl FnOnce(&str) -> Router) -> anyhow::Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), tls, router)
+    }
+
+    /// The same at an address of this machine, which others reach.
+    pub(crate) fn start_at(at: IpAddr, tls: bool, router: impl FnOnce(&str) -> Router) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("test-server")
             .enable_all()
             .build()
             .context("cannot start the server's threads")?;
-        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
+        let socket = std::net::TcpListener::bind((at, 0)).context("cannot listen")?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         let identity = if tls { Some(Identity::for_address(address.ip())?) } else { None };

@@ -12,7 +12,7 @@ use sera_crds::contract::{ExitCode, Failure, FailureClass, Outcome, StageResult,
 use sera_crds::values::Timeout;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::logs::{LogFormat, LogLevel};
+use crate::logs::LogArgs;
 use crate::redact::Redactor;
 
 /// What the help of a stage says of its exit codes.
@@ -31,12 +31,9 @@ pub struct EndingArgs {
     /// Where the termination message goes: one line of JSON, also when the command fails
     #[arg(long, global = true, env = "SERA_TERMINATION_MESSAGE", value_name = "PATH")]
     pub termination_message: Option<PathBuf>,
-    /// How log lines look on standard error [default: text on a terminal, json elsewhere]
-    #[arg(long, global = true, env = "SERA_LOG_FORMAT", value_name = "FORMAT")]
-    pub log_format: Option<LogFormat>,
-    /// How much is logged
-    #[arg(long, global = true, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
-    pub log_level: LogLevel,
+    /// Its log.
+    #[command(flatten)]
+    pub log: LogArgs,
     /// When to give the whole command up, such as 90m [default: 2h; rollout: never]
     #[arg(long, global = true, env = "SERA_TIMEOUT", value_name = "DURATION")]
     pub timeout: Option<Timeout>,
@@ -121,8 +118,8 @@ pub fn end(ending: Ending, message: Option<&Path>, redactor: &Redactor) -> ExitC
     ending.code
 }
 
-/// Writes the termination message; losing it loses nothing that the store does not have.
-fn leave(path: Option<&Path>, json: &str) {
+/// Writes a termination message, in JSON; losing it loses nothing that the store does not have.
+pub fn leave(path: Option<&Path>, json: &str) {
     let Some(path) = path else { return };
     if let Err(error) = std::fs::write(path, json) {
         tracing::warn!(path = %path.display(), "the termination message cannot be written: {error}");

@@ -25,6 +25,8 @@ pub enum Field {
     Authorities,
     /// The model that is trained.
     Student,
+    /// The Secret for the model that is trained.
+    StudentCredentials,
 }
 
 /// The names of the fields in the spec; two of them depend on who called.
@@ -49,6 +51,7 @@ impl FieldNames {
             Field::StoreCredentials => self.store_credentials.clone(),
             Field::Authorities => "spec.pods.default.caSecretRef".to_owned(),
             Field::Student => "spec.training.student".to_owned(),
+            Field::StudentCredentials => "spec.training.student.credentialsSecretRef".to_owned(),
         }
     }
 

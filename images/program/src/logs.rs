@@ -2,12 +2,30 @@
 
 use std::io::{IsTerminal, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::redact::Redactor;
+
+/// What every command can be told of its log.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// How log lines look on standard error [default: text on a terminal, json elsewhere]
+    #[arg(long, global = true, env = "SERA_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// How much is logged
+    #[arg(long, global = true, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+impl LogArgs {
+    /// Starts logging as it was told.
+    pub fn start(&self, bars: MultiProgress, redactor: Redactor) {
+        start(self.log_format.unwrap_or_else(LogFormat::default_here), self.log_level, bars, redactor);
+    }
+}
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -41,19 +41,25 @@ impl Progress {
         if bar.is_none() {
             tracing::info!(step = name, "started");
         }
-        Step { name, bar, begun: Instant::now(), logged: Mutex::new(Instant::now()) }
+        Step { name, is_shown: true, bar, begun: Instant::now(), logged: Mutex::new(Instant::now()) }
     }
 }
 
 /// A step under way.
 pub struct Step {
     name: &'static str,
+    is_shown: bool,
     bar: Option<ProgressBar>,
     begun: Instant,
     logged: Mutex<Instant>,
 }
 
 impl Step {
+    /// A step that goes on beside others and shows nothing of itself.
+    pub fn unseen(name: &'static str) -> Self {
+        Self { name, is_shown: false, bar: None, begun: Instant::now(), logged: Mutex::new(Instant::now()) }
+    }
+
     /// Says how far the step's current phase ("Receiving objects") has come; `total` is 0 where nobody knows.
     pub fn update(&self, phase: &str, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
@@ -61,6 +67,9 @@ impl Step {
             bar.set_style(style(total));
             bar.set_length(total);
             bar.set_position(done);
+            return;
+        }
+        if !self.is_shown {
             return;
         }
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +84,7 @@ impl Drop for Step {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-        } else {
+        } else if self.is_shown {
             tracing::info!(step = self.name, seconds = self.begun.elapsed().as_secs_f32(), "ended");
         }
     }

@@ -7,6 +7,7 @@ mod output;
 mod rollout;
 mod selection;
 mod sources;
+mod student;
 mod verify;
 
 use std::path::PathBuf;
@@ -18,7 +19,6 @@ use sera_crds::values::Timeout;
 
 use crate::ending::{EXIT_CODES, Ending, EndingArgs, conduct, end, misused};
 use crate::failure::FieldNames;
-use crate::logs::{self, LogFormat};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::rollout::Ledger;
@@ -170,8 +170,7 @@ pub fn main() -> std::process::ExitCode {
 fn run(cli: Cli) -> ExitCode {
     let redactor = Redactor::default();
     let progress = Progress::detect();
-    let format = cli.ending.log_format.unwrap_or_else(LogFormat::default_here);
-    logs::start(format, cli.ending.log_level, progress.bars(), redactor.clone());
+    cli.ending.log.start(progress.bars(), redactor.clone());
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -26,4 +26,4 @@ mod testing;
 pub mod verify;
 
 // What all programs share, by the names that it has here.
-use sera_program::{ending, failure, logs, progress, redact, secrets, settings, store, trust};
+use sera_program::{ending, failure, progress, redact, secrets, settings, store, trust};

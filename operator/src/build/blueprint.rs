@@ -156,6 +156,8 @@ pub struct CountingParts {
     pub dataset: Option<DatasetPlan>,
     /// The student, whose tokens are counted; none where there is none.
     pub student: Option<ModelUri>,
+    /// The Secret that it is read with, where it is in a bucket.
+    pub student_credentials: Option<String>,
     /// The batches of a run that are folded in, by name.
     pub batches: Vec<String>,
 }
@@ -165,6 +167,8 @@ pub struct CountingParts {
 pub struct TrainingParts {
     /// The student.
     pub student: ModelUri,
+    /// The Secret that it is read with, where it is in a bucket.
+    pub student_credentials: Option<String>,
     /// How it is trained.
     pub plan: TrainingPlan,
     /// How many pods train together, each on a node of its own or not, as their owner says.
@@ -186,6 +190,8 @@ pub struct ServedModel {
     pub image: Option<ImageRef>,
     /// Where its files lie; none of a student, whose files are the run's own.
     pub at: Option<ModelUri>,
+    /// The Secret that they are read with, where they lie in a bucket.
+    pub credentials: Option<String>,
     /// What clients call it.
     pub name: String,
     /// The most tokens of a conversation, where that is not the model's own limit.

@@ -89,6 +89,12 @@ fn builtin(model: &ServedModel, place: &str) -> Told {
     told.say(format!("--served-model-name={}", model.name));
     told.say(format!("--listen=0.0.0.0:{PORT}"));
     told.say("--log-format=json".to_owned());
+    if place.contains("://") {
+        told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
+        if model.credentials.is_some() {
+            told.say(format!("--store-credentials={}", pod::STORE_CREDENTIALS_MOUNT));
+        }
+    }
     model.arguments.iter().for_each(|argument| told.say(argument.clone()));
     told.variables.extend(model.variables.clone());
     told

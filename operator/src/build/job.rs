@@ -77,12 +77,17 @@ pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, ima
 pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
     let is_snapshot = stage == Stage::Snapshot;
     let teacher = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts).map(|samples| &samples.teacher);
-    let student = match stage {
-        Stage::Verification | Stage::Generation | Stage::Dataset => {
-            blueprint.counting.as_ref().and_then(|counting| counting.student.as_ref())
-        }
-        Stage::Training => blueprint.training.as_ref().map(|training| &training.student),
-        _ => None,
+    let (counting, training) = (blueprint.counting.as_ref(), blueprint.training.as_ref());
+    let (student, student_credentials) = match stage {
+        Stage::Verification | Stage::Generation | Stage::Dataset => (
+            counting.and_then(|counting| counting.student.as_ref()),
+            counting.and_then(|counting| counting.student_credentials.as_deref()),
+        ),
+        Stage::Training => (
+            training.map(|training| &training.student),
+            training.and_then(|training| training.student_credentials.as_deref()),
+        ),
+        _ => (None, None),
     };
     Mounts {
         git: blueprint
@@ -97,6 +102,7 @@ pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
             .and_then(|snapshot| snapshot.github.as_ref()?.credentials.as_deref())
             .filter(|_| is_snapshot),
         store: blueprint.store_credentials.as_ref().map(|secret| secret.name.as_str()),
+        student: student_credentials,
         teacher_key: teacher.and_then(|teacher| teacher.credentials.as_ref()).map(|secret| secret.name.as_str()),
         teacher_authority: teacher.and_then(|teacher| teacher.authority.as_ref()).map(|secret| secret.name.as_str()),
         claim: blueprint.home.claim(),

@@ -23,6 +23,8 @@ pub(super) const GIT_MOUNT: &str = "/etc/sera/git";
 pub(super) const GITHUB_MOUNT: &str = "/etc/sera/github";
 /// Where the store's credentials are mounted.
 pub(super) const STORE_CREDENTIALS_MOUNT: &str = "/etc/sera/store";
+/// Where the credentials for the student's bucket are mounted.
+pub(super) const STUDENT_CREDENTIALS_MOUNT: &str = "/etc/sera/student";
 /// Where the teacher's key is mounted, and the authorities of its certificate.
 pub(super) const TEACHER_MOUNT: &str = "/etc/sera/teacher";
 /// Where further certificate authorities are mounted.
@@ -126,6 +128,8 @@ pub(super) struct Mounts<'a> {
     pub github: Option<&'a str>,
     /// The store's credentials.
     pub store: Option<&'a str>,
+    /// The credentials for the student's bucket.
+    pub student: Option<&'a str>,
     /// The teacher's key.
     pub teacher_key: Option<&'a str>,
     /// The authorities of the teacher's certificate.
@@ -266,6 +270,7 @@ fn storage(program: &Program<'_>, settings: &PodSettings) -> Vec<(Volume, Volume
         ("git-credentials", mounts.git, GIT_MOUNT),
         ("github-credentials", mounts.github, GITHUB_MOUNT),
         ("store-credentials", mounts.store, STORE_CREDENTIALS_MOUNT),
+        ("student-credentials", mounts.student, STUDENT_CREDENTIALS_MOUNT),
         ("authority", authority, CA_MOUNT),
     ] {
         storage.extend(secret.map(|secret| secret_files(name, secret, path)));

@@ -53,8 +53,12 @@ pub(super) fn training(owner: &Owner, attempt: u32, parts: &TrainingParts, bluep
     told.say(format!("--master-port={RENDEZVOUS_PORT}"));
     told.say("--".to_owned());
     told.say("train".to_owned());
-    told.student(Some(&parts.student));
-    told.say(format!("--out={}", in_pod(&blueprint.home, pod::STORE_MOUNT).trim_start_matches("file://")));
+    told.student(Some(&parts.student), parts.student_credentials.is_some());
+    told.say(format!("--out={}", in_pod(&blueprint.home, pod::STORE_MOUNT)));
+    if blueprint.store_credentials.is_some() {
+        told.say(format!("--store-credentials={}", pod::STORE_CREDENTIALS_MOUNT));
+    }
+    told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
     told.say(format!("--cache={}", pod::SCRATCH_MOUNT));
     told.say(format!("--attempt={attempt}"));
     told.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
@@ -144,7 +148,7 @@ fn verification(parts: &CountingParts, samples: Option<&SampleParts>) -> Told {
         Some(samples) => told.samples(&samples.batch, samples.range),
         None => told.say(format!("--batches={}", listed(&parts.batches))),
     }
-    told.student(parts.student.as_ref());
+    told.student(parts.student.as_ref(), parts.student_credentials.is_some());
     told.hand("SERA_VERIFICATION", &parts.verification);
     told
 }
@@ -152,7 +156,7 @@ fn verification(parts: &CountingParts, samples: Option<&SampleParts>) -> Told {
 fn dataset(parts: &CountingParts, dry: bool) -> Told {
     let mut told = Told::of("dataset");
     told.say(format!("--batches={}", listed(&parts.batches)));
-    told.student(parts.student.as_ref());
+    told.student(parts.student.as_ref(), parts.student_credentials.is_some());
     if dry {
         told.say("--dry-run".to_owned());
     }
@@ -176,13 +180,17 @@ impl Told {
         self.say(format!("--count={count}"));
     }
 
-    /// Where the student's tokenizer is: a folder, where a claim is mounted; what is built in has no place.
-    fn student(&mut self, student: Option<&ModelUri>) {
+    /// Where the student is: a folder, where a claim is mounted; what is in a bucket is fetched, with its own Secret or as who the pod is; what is built
+    /// in has no place.
+    fn student(&mut self, student: Option<&ModelUri>, has_credentials: bool) {
         if let Some(uri) = student {
             self.say(match uri.claim() {
                 Some((_, path)) => format!("--student={}/{path}", pod::STUDENT_MOUNT),
                 None => format!("--student={uri}"),
             });
+        }
+        if has_credentials {
+            self.say(format!("--student-credentials={}", pod::STUDENT_CREDENTIALS_MOUNT));
         }
     }
 }

@@ -32,16 +32,18 @@ pub fn teacher(
             server(owner, teacher).deployment(&rehearsal(parts, images), &settings, 1, generation)
         }
         HostedTeacher::Model(model) => {
-            let (claim, path) = model.at.as_ref().and_then(|at| at.claim()).unwrap_or_default();
-            let mounts = Mounts { model_claim: Some(claim), ..Mounts::default() };
-            server(owner, teacher).of_model(
-                model,
-                &format!("{MODEL_MOUNT}/{path}"),
-                mounts,
-                settings,
-                images,
-                generation,
-            )
+            let at = model.at.as_ref();
+            let claim = at.and_then(|at| at.claim());
+            let place = match claim {
+                Some((_, path)) => format!("{MODEL_MOUNT}/{path}"),
+                None => at.map(ToString::to_string).unwrap_or_default(),
+            };
+            let mounts = Mounts {
+                store: model.credentials.as_deref().filter(|_| claim.is_none()),
+                model_claim: claim.map(|(claim, _)| claim),
+                ..Mounts::default()
+            };
+            server(owner, teacher).of_model(model, &place, mounts, settings, images, generation)
         }
     }
 }

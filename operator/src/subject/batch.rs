@@ -160,6 +160,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
             verification: settings::verification_plan(rollouts, None),
             dataset: None,
             student: None,
+            student_credentials: None,
             batches: Vec::new(),
         }),
         training: None,

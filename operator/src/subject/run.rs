@@ -129,7 +129,7 @@ fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork
                 .unwrap_or(SignedDuration::MAX),
             learning_rate: spec.training.effective_learning_rate(),
             precision: spec.training.effective_precision(),
-            unsupported: settings::unsupported_training(&spec.training, blueprint),
+            unsupported: settings::unsupported_training(&spec.training),
         },
         evaluates: spec.evaluation.enabled,
         serving: settings::serving_work(spec, owner, blueprint),
@@ -160,6 +160,7 @@ pub(super) fn counting(spec: &RunSpec) -> CountingParts {
         verification: settings::verification_plan(&spec.generation.rollouts, Some(&spec.dataset)),
         dataset: Some(settings::dataset_plan(&spec.generation, &spec.dataset)),
         student: Some(spec.training.student.uri.clone()),
+        student_credentials: settings::bucket_credentials(&spec.training.student),
         batches: Vec::new(),
     }
 }

@@ -189,6 +189,7 @@ pub(super) fn hosted_teacher(teacher: &Teacher, settings: &RolloutSettings) -> O
             engine: service.engine,
             image: service.image.clone(),
             at: Some(service.model.uri.clone()),
+            credentials: bucket_credentials(&service.model),
             name: model_name(service.model.uri.as_str()),
             context: Some(teacher.context_length),
             // What most models write; `args` may say another.
@@ -219,6 +220,7 @@ fn variable(said: &sera_crds::common::EnvVar) -> EnvVar {
 pub(super) fn training_parts(training: &Training, dataset: &Dataset) -> TrainingParts {
     TrainingParts {
         student: training.student.uri.clone(),
+        student_credentials: bucket_credentials(&training.student),
         plan: training.plan(dataset.context_length),
         nodes: training.nodes,
         ranks_per_node: training.world_size() / training.nodes.max(1),
@@ -234,6 +236,7 @@ pub(super) fn served_student(spec: &RunSpec, owner: &Owner) -> Option<ServedMode
         engine: *engine,
         image: image.clone(),
         at: None,
+        credentials: super::store_credentials(&spec.output).map(|secret| secret.name),
         name: owner.name.clone(),
         context: None,
         tool_calls: spec.dataset.tool_call_format,
@@ -266,7 +269,8 @@ fn unsupported_serving(serve: &Serve, blueprint: Option<&Blueprint>) -> Option<S
         return Some(format!("spec.serve.api: of the engines vLLM speaks Anthropic's protocol, not {}", serve.engine));
     }
     let is_in_a_bucket = blueprint.is_some_and(|blueprint| blueprint.home.claim().is_none());
-    is_in_a_bucket.then(|| "spec.output.store: serving a model from a bucket is not part of this release".to_owned())
+    (is_in_a_bucket && serve.engine != ServingEngine::Builtin)
+        .then(|| format!("spec.serve.engine: {} serves from a claim, and the model is in a bucket", serve.engine))
 }
 
 /// What of a teacher that the operator serves it cannot do.
@@ -279,10 +283,21 @@ pub(super) fn unsupported_teacher(teacher: &Teacher) -> Option<String> {
                 .to_owned(),
         );
     }
-    service.model.uri.claim().is_none().then(|| {
-        "spec.teacher.serve.model.uri: a model is served from a claim alone (pvc://claim/path); copy it to one"
+    let is_served = match service.model.uri.scheme() {
+        ModelScheme::Store(StoreScheme::Pvc) => true,
+        ModelScheme::Store(_) => service.engine == ServingEngine::Builtin,
+        _ => false,
+    };
+    (!is_served).then(|| {
+        "spec.teacher.serve.model.uri: a model is served from a claim (pvc://claim/path), and by the engine builtin from a bucket too; copy it to one"
             .to_owned()
     })
+}
+
+/// The Secret that a model in a bucket is read with.
+pub(super) fn bucket_credentials(model: &ModelSource) -> Option<String> {
+    let is_in_a_bucket = matches!(model.uri.scheme(), ModelScheme::Store(scheme) if scheme != StoreScheme::Pvc);
+    model.credentials_secret_ref.as_ref().filter(|_| is_in_a_bucket).map(|secret| secret.name.to_string())
 }
 
 /// The claim that the student lies on, where that is not the store's too.
@@ -292,27 +307,18 @@ pub(super) fn student_claim(blueprint: &Blueprint) -> Option<String> {
 }
 
 /// What of a training this release cannot do.
-pub(super) fn unsupported_training(training: &Training, blueprint: Option<&Blueprint>) -> Option<String> {
-    if training.gpus_per_node > 0 {
-        return Some(
-            "spec.training.gpusPerNode: training on GPUs is not part of this release; the dataset is in the store, and 0 trains on CPUs"
-                .to_owned(),
-        );
-    }
-    let is_in_a_bucket = blueprint.is_some_and(|blueprint| blueprint.home.claim().is_none());
-    is_in_a_bucket.then(|| {
-        "spec.output.store: training into a bucket is not part of this release; the dataset is in the store: copy it, or give a run a claim \
-         (pvc://claim/path)"
+pub(super) fn unsupported_training(training: &Training) -> Option<String> {
+    (training.gpus_per_node > 0).then(|| {
+        "spec.training.gpusPerNode: training on GPUs is not part of this release; the dataset is in the store, and 0 trains on CPUs"
             .to_owned()
     })
 }
 
 /// What of the student this release does not do.
 pub(super) fn unsupported_student(student: &ModelSource) -> Option<String> {
-    let is_readable = matches!(student.uri.scheme(), ModelScheme::Builtin | ModelScheme::Store(StoreScheme::Pvc));
-    (!is_readable).then(|| {
-        "spec.training.student.uri: reading a student's tokenizer from a bucket or a registry is not part of this release; put the model on a claim \
-         (pvc://claim/path)"
+    (student.uri.scheme() == ModelScheme::Oci).then(|| {
+        "spec.training.student.uri: reading a student from a registry is not part of this release; put the model into a bucket (s3://, gs://, az://) \
+         or on a claim (pvc://claim/path)"
             .to_owned()
     })
 }

@@ -260,6 +260,9 @@ fn a_student_is_served_where_that_is_asked_for_and_not_while_the_run_is_held() {
     let both = json!({"enabled": true, "engine": "builtin", "api": ["OpenAI", "Anthropic"]});
     assert!(serve(both, false).0.unsupported.unwrap().starts_with("spec.serve.api: "));
     assert_eq!(serve(json!({"enabled": true, "api": ["OpenAI", "Anthropic"]}), false).0.unsupported, None, "vLLM does");
+    let bucket = |engine: &str| served(&json!({"serve": {"enabled": true, "engine": engine}})).0.unsupported;
+    assert_eq!(bucket("builtin"), None);
+    assert!(bucket("vLLM").unwrap().starts_with("spec.serve.engine: vLLM serves from a claim"));
 }
 
 #[test]
@@ -300,7 +303,6 @@ fn what_is_not_part_of_this_release_is_said_by_its_field() {
             "spec.teacher.serve.model.uri",
         ),
         (json!({"training": {"student": {"uri": "oci://registry/models/q:1"}}}), "spec.training.student.uri"),
-        (json!({"training": {"student": {"uri": "s3://models/Qwen3-8B"}}}), "spec.training.student.uri"),
     ] {
         let unsupported = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody).intent.unsupported.unwrap();
         assert!(unsupported.starts_with(field), "{unsupported}");
@@ -318,10 +320,24 @@ fn what_of_a_training_is_not_part_of_this_release_holds_up_nothing_before_it() {
     let (whole, training) = of(json!({"training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 2}}));
     assert!(whole.is_none() && training.starts_with("spec.training.gpusPerNode"), "{training}");
     let cpus = json!({"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0});
-    let (whole, training) = of(json!({"training": cpus, "output": {"store": "s3://acme/sera"}}));
-    assert!(whole.is_none() && training.starts_with("spec.output.store"), "{training}");
-    let (_, training) = of(json!({"training": cpus, "output": {"store": "pvc://data/sera"}}));
-    assert_eq!(training, "");
+    for store in ["s3://acme/sera", "pvc://data/sera"] {
+        assert_eq!(of(json!({"training": cpus, "output": {"store": store}})), (None, String::new()));
+    }
+}
+
+#[test]
+fn a_student_in_a_bucket_is_trained_and_counted_with_its_own_secret_and_one_elsewhere_with_none() {
+    let secrets = |uri: &str| {
+        let student = json!({"uri": uri, "credentialsSecretRef": {"name": "models"}});
+        let wish = run(&json!({"training": {"student": student}})).wish(&RunDefaults::default(), &Guide::Nobody);
+        assert_eq!(wish.intent.unsupported, None, "{uri}");
+        let blueprint = wish.blueprint.unwrap();
+        (blueprint.training.unwrap().student_credentials, blueprint.counting.unwrap().student_credentials)
+    };
+    for uri in ["s3://models/Qwen3-8B", "gs://models/Qwen3-8B", "az://models/Qwen3-8B"] {
+        assert_eq!(secrets(uri), (Some("models".to_owned()), Some("models".to_owned())), "{uri}");
+    }
+    assert_eq!(secrets("pvc://models/Qwen3-8B"), (None, None));
 }
 
 #[test]

@@ -19,6 +19,13 @@ pub(super) fn name(step: u32) -> String {
     format!("{STEP}{step:06}")
 }
 
+/// The step and the attempt of the checkpoint that a name such as `a1/step-000123/manifest.json` is in, and the rest of the name.
+pub(super) fn parsed(name: &str) -> Option<(u32, u32, &str)> {
+    let (attempt, rest) = name.strip_prefix(ATTEMPT)?.split_once('/')?;
+    let (step, file) = rest.strip_prefix(STEP)?.split_once('/')?;
+    Some((step.parse().ok()?, attempt.parse().ok()?, file))
+}
+
 /// The name of the folder that becomes it.
 pub(super) fn unfinished(step: u32) -> String {
     format!(".{}.tmp", name(step))

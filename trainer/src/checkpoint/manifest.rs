@@ -1,7 +1,11 @@
 //! A checkpoint's manifest: which training it is of, how far that has come, and the digests of its files.
 
+use std::collections::BTreeMap;
+
 use sera_crds::contract::FileDigest;
 use serde::{Deserialize, Serialize};
+
+use crate::engine::{UnitState, needed};
 
 /// The name of a checkpoint's manifest.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -58,6 +62,9 @@ pub struct Manifest {
     pub origin: Origin,
     /// What that has counted.
     pub sums: Sums,
+    /// The units that are trained, and how many values each has: where those of a rank lie follows from that.
+    #[serde(default)]
+    pub units: BTreeMap<String, usize>,
     /// The ranks' parts, by rank.
     pub parts: Vec<FileDigest>,
     /// The losses of all steps so far, a line each.
@@ -79,8 +86,26 @@ impl Origin {
 }
 
 impl Manifest {
+    /// Which parts rank `rank` of a world of `world` needs to go on.
+    pub fn needed(&self, rank: usize, world: usize) -> Vec<usize> {
+        if self.world == world {
+            return vec![rank];
+        }
+        if self.units.is_empty() {
+            // Written before manifests had them.
+            return (0..self.world).collect();
+        }
+        let totals: Vec<usize> = self.units.values().copied().collect();
+        needed(&totals, self.world, rank, world)
+    }
+
     /// Every file that has to be there.
     pub(super) fn files(&self) -> impl Iterator<Item = &FileDigest> {
         self.parts.iter().chain([&self.losses])
     }
+}
+
+/// The units of a rank's state, which are those of every rank's, with their sizes.
+pub(super) fn units(state: &[UnitState]) -> BTreeMap<String, usize> {
+    state.iter().map(|unit| (unit.unit.clone(), unit.total)).collect()
 }

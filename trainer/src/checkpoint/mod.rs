@@ -1,19 +1,25 @@
-//! Checkpoints of a training: `a<attempt>/step-000123/` with a part from each rank and `manifest.json` last. One is there whole or it does not count;
-//! the newest that counts is where a training goes on. What is in a part is the engine's business.
+//! Checkpoints of a training, in a folder or a bucket: `a<attempt>/step-000123/` with a part from each rank and `manifest.json` last. One is there whole
+//! or it does not count; the newest that counts is where a training goes on. What is in a part is the engine's business.
 
 mod folder;
+mod found;
+mod kept;
 mod manifest;
 mod part;
 mod prune;
 mod read;
+mod shipped;
 mod write;
 
 use std::path::{Path, PathBuf};
 
+use crate::bucket::BucketError;
 use crate::ranks::RankError;
 
+pub use kept::Kept;
 pub use manifest::{Manifest, Origin, Sums};
 pub use read::Checkpoint;
+pub use shipped::Shipped;
 pub use write::Moment;
 
 /// Why a checkpoint cannot be written, or no training can go on from one.
@@ -71,9 +77,30 @@ pub enum CheckpointError {
         /// What is asked for, by digest.
         expected: String,
     },
+    /// Another rank could not have its share.
+    #[error(
+        "another rank could not have its share of the checkpoint {name}: its own log says why; the checkpoint is untouched"
+    )]
+    NotBrought {
+        /// The checkpoint.
+        name: String,
+    },
+    /// A transfer to the bucket, or from it.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// The ranks lost each other.
     #[error(transparent)]
     Ranks(#[from] RankError),
+}
+
+impl CheckpointError {
+    /// What another rank is told of it.
+    fn reason(&self) -> String {
+        match self {
+            Self::Write { source, .. } => source.to_string(),
+            error => error.to_string(),
+        }
+    }
 }
 
 /// The checkpoints of one training, as one of its attempts sees them.

@@ -7,6 +7,13 @@ use super::{Checkpoint, CheckpointError, Checkpoints, folder};
 /// How many of the newest stay: the last, the one before it should that be torn, and one more.
 const KEPT: usize = 3;
 
+/// Which checkpoints stay, by their losses on the lines set aside, the newest first.
+pub(super) fn kept(losses: &[Option<f64>]) -> Vec<bool> {
+    let finite = losses.iter().enumerate().filter_map(|(at, loss)| Some((at, loss.filter(|loss| loss.is_finite())?)));
+    let best = finite.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at);
+    (0..losses.len()).map(|at| at < KEPT || best == Some(at)).collect()
+}
+
 impl Checkpoints {
     /// Removes what is not needed. What cannot be removed is left with a word: the training does not end for it.
     pub(super) fn prune(&self) {
@@ -18,10 +25,8 @@ impl Checkpoints {
     fn try_prune(&self) -> Result<(), CheckpointError> {
         let all: Vec<Checkpoint> =
             folder::all(&self.root)?.into_iter().filter_map(|(_, _, path)| Checkpoint::open(&path).ok()).collect();
-        let loss = |checkpoint: &Checkpoint| checkpoint.manifest.sums.eval_loss.filter(|loss| loss.is_finite());
-        let best = all.iter().filter(|checkpoint| loss(checkpoint).is_some());
-        let best = best.min_by(|a, b| loss(a).unwrap_or_default().total_cmp(&loss(b).unwrap_or_default()));
-        for old in all.iter().skip(KEPT).filter(|old| best.is_none_or(|best| best.folder != old.folder)) {
+        let losses: Vec<Option<f64>> = all.iter().map(|checkpoint| checkpoint.manifest.sums.eval_loss).collect();
+        for (old, _) in all.iter().zip(kept(&losses)).filter(|(_, kept)| !kept) {
             remove(&old.folder)?;
         }
         self.sweep()

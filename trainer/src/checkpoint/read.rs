@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::manifest::{MANIFEST, VERSION};
-use super::{CheckpointError, Checkpoints, Manifest, folder, part};
+use super::manifest::MANIFEST;
+use super::{CheckpointError, Checkpoints, Manifest, folder, found, part};
 use crate::durable;
 use crate::engine::UnitState;
 use crate::ranks::Collective;
@@ -11,7 +11,9 @@ use crate::ranks::Collective;
 /// A checkpoint that is whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Where it lies.
+    /// Where it is from, for people.
+    pub from: String,
+    /// Where it lies, or where what this rank needs of it was brought to.
     pub folder: PathBuf,
     /// What its manifest says.
     pub manifest: Manifest,
@@ -40,11 +42,8 @@ impl Checkpoints {
 
     fn whole(&self, folder: &Path, ranks: &mut dyn Collective) -> Result<Option<Checkpoint>, CheckpointError> {
         let found = Checkpoint::open(folder);
-        if let Ok(checkpoint) = &found
-            && let Some((what, found, expected)) = checkpoint.manifest.origin.difference(&self.origin)
-        {
-            let (found, expected) = (short(found), short(expected));
-            return Err(CheckpointError::Foreign { folder: folder.to_owned(), what, found, expected });
+        if let Ok(checkpoint) = &found {
+            found::belongs(&checkpoint.manifest, &self.origin, folder)?;
         }
         let (rank, world) = (ranks.rank(), ranks.world());
         let found = found.and_then(|checkpoint| checkpoint.verify(rank, world).map(|()| checkpoint));
@@ -62,12 +61,8 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(MANIFEST);
         let content = std::fs::read(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
-        let damaged = |problem: String| CheckpointError::Damaged { path: path.clone(), problem };
-        let manifest: Manifest = serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
-        if manifest.version != VERSION {
-            return Err(damaged(format!("its version is {}, and this program reads {VERSION}", manifest.version)));
-        }
-        Ok(Self { folder: folder.to_owned(), manifest })
+        let manifest = found::manifest(&content, &path)?;
+        Ok(Self { from: folder.display().to_string(), folder: folder.to_owned(), manifest })
     }
 
     /// Checks every `world`th file, from number `rank` on, against the manifest: alone, all of them.
@@ -76,16 +71,7 @@ impl Checkpoint {
             let path = self.folder.join(&expected.name);
             let found =
                 durable::digest(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
-            if found != *expected {
-                let problem = format!(
-                    "it has {} bytes and sha256 {}…, and not {} and {}…",
-                    found.bytes,
-                    short(&found.sha256),
-                    expected.bytes,
-                    short(&expected.sha256)
-                );
-                return Err(CheckpointError::Damaged { path, problem });
-            }
+            found::is_as_said(&found, expected, &path)?;
         }
         Ok(())
     }
@@ -100,9 +86,4 @@ impl Checkpoint {
         let path = self.folder.join(&self.manifest.losses.name);
         std::fs::read(&path).map_err(|source| CheckpointError::Read { path, source })
     }
-}
-
-/// Enough of a digest to tell two apart.
-fn short(digest: &str) -> String {
-    digest.chars().take(12).collect()
 }

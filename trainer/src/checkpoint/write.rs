@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use sera_crds::contract::FileDigest;
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{MANIFEST, VERSION};
-use super::{CheckpointError, Checkpoints, Manifest, Sums, folder, part};
+use super::manifest::{MANIFEST, VERSION, units};
+use super::{CheckpointError, Checkpoints, Manifest, Origin, Sums, folder, part};
 use crate::durable;
 use crate::engine::UnitState;
 use crate::ranks::{Collective, RankError};
 
 /// The losses' file.
-const LOSSES: &str = "losses.jsonl";
+pub(super) const LOSSES: &str = "losses.jsonl";
 
 /// How far a training has come: what is kept beside the state.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,29 @@ enum Word {
     Failed(String),
 }
 
+impl Moment<'_> {
+    /// The manifest of a checkpoint of this moment.
+    pub(super) fn manifest(
+        &self,
+        origin: &Origin,
+        state: &[UnitState],
+        parts: Vec<FileDigest>,
+        losses: FileDigest,
+    ) -> Manifest {
+        Manifest {
+            version: VERSION,
+            step: self.step,
+            total_steps: self.total_steps,
+            world: parts.len(),
+            origin: origin.clone(),
+            sums: self.sums.clone(),
+            units: units(state),
+            parts,
+            losses,
+        }
+    }
+}
+
 impl Checkpoints {
     /// Writes a checkpoint; all ranks call it together, each with its own state. Returns its folder.
     pub fn write(
@@ -48,13 +71,14 @@ impl Checkpoints {
         let target = attempt.join(folder::name(moment.step));
         let (rank, world) = (ranks.rank(), ranks.world());
 
+        let failed = |source| CheckpointError::Write { folder: target.clone(), source };
         let begun = if rank == 0 { begin(&unfinished) } else { Ok(nothing()) };
-        agree(begun, &target, &[0], ranks)?;
+        agree(begun.map_err(failed), &target, &[0], ranks)?;
         let own = part::write(&unfinished.join(folder::part(rank, world)), state);
         let everybody: Vec<usize> = (0..world).collect();
-        let parts = agree(own, &target, &everybody, ranks)?;
-        let finished = if rank == 0 { self.finish(moment, parts, &unfinished, &target) } else { Ok(nothing()) };
-        agree(finished, &target, &[0], ranks)?;
+        let parts = agree(own.map_err(failed), &target, &everybody, ranks)?;
+        let finished = if rank == 0 { self.finish(moment, state, parts, &unfinished, &target) } else { Ok(nothing()) };
+        agree(finished.map_err(failed), &target, &[0], ranks)?;
         if rank == 0 {
             self.prune();
         }
@@ -64,22 +88,14 @@ impl Checkpoints {
     fn finish(
         &self,
         moment: Moment<'_>,
+        state: &[UnitState],
         parts: Vec<FileDigest>,
         unfinished: &Path,
         target: &Path,
     ) -> std::io::Result<FileDigest> {
         let losses = unfinished.join(LOSSES);
         durable::write(&losses, moment.losses)?;
-        let manifest = Manifest {
-            version: VERSION,
-            step: moment.step,
-            total_steps: moment.total_steps,
-            world: parts.len(),
-            origin: self.origin.clone(),
-            sums: moment.sums.clone(),
-            parts,
-            losses: durable::digest(&losses)?,
-        };
+        let manifest = moment.manifest(&self.origin, state, parts, durable::digest(&losses)?);
         durable::write(&unfinished.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
         durable::sync_folder(unfinished)?;
         // One that is there already was passed over as torn: this is the step again.
@@ -102,20 +118,20 @@ fn begin(unfinished: &Path) -> std::io::Result<FileDigest> {
 }
 
 /// What a rank has to say that has nothing to say.
-fn nothing() -> FileDigest {
+pub(super) fn nothing() -> FileDigest {
     FileDigest { name: String::new(), bytes: 0, sha256: String::new() }
 }
 
 /// What the `speakers` did becomes known to all, so that all end, or none.
-fn agree(
-    own: std::io::Result<FileDigest>,
+pub(super) fn agree(
+    own: Result<FileDigest, CheckpointError>,
     folder: &Path,
     speakers: &[usize],
     ranks: &mut dyn Collective,
 ) -> Result<Vec<FileDigest>, CheckpointError> {
     let word = match &own {
         Ok(digest) => Word::Done(digest.clone()),
-        Err(error) => Word::Failed(error.to_string()),
+        Err(error) => Word::Failed(error.reason()),
     };
     let mut words = Vec::with_capacity(speakers.len());
     for speaker in speakers {
@@ -123,9 +139,7 @@ fn agree(
         ranks.broadcast(*speaker, &mut bytes)?;
         words.push((*speaker, bytes));
     }
-    if let Err(source) = own {
-        return Err(CheckpointError::Write { folder: folder.to_owned(), source });
-    }
+    own?;
     let rank = ranks.rank();
     words
         .into_iter()

@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
+use super::context::Context;
 use super::failure::{Failure, print};
-use super::logs;
 use super::request::{TrainingArgs, ranks};
-use crate::training::{Bytes, Display, Report, check, readable};
+use crate::training::{Bytes, Report, check, readable};
 
 pub(super) const EXAMPLES: &str = "Examples:
   Before the training itself, with the same flags:
@@ -30,13 +30,13 @@ pub(super) struct CheckArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &CheckArgs) -> Result<(), Failure> {
-    logs::start(Display::detect().bars());
-    let request = arguments.training.request()?;
+pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<(), Failure> {
+    context.display();
+    let request = arguments.training.request(context)?;
     let (place, ranks) = ranks()?;
     let failed =
         |error: crate::training::TrainingError| Failure { code: error.exit_code(), message: error.to_string() };
-    let report = check(&request.places, &request.plan, ranks, request.memory).map_err(failed)?;
+    let report = check(&request.sources, &request.plan, ranks, request.memory).map_err(failed)?;
     if place.rank != 0 {
         return Ok(());
     }

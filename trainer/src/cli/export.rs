@@ -1,10 +1,11 @@
 //! `sera-trainer export`: a model with its weights in one type.
 
-use std::path::PathBuf;
-
 use clap::Args;
+use sera_program::address::Address;
 
+use super::context::Context;
 use super::failure::Failure;
+use super::places::PlaceArgs;
 use super::weights::{OutArgs, WeightType, report};
 use crate::files::{self, ModelDir};
 
@@ -17,9 +18,11 @@ pub(super) const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The directory of the model, as Hugging Face lays it out
+    /// The directory of the model, as Hugging Face lays it out, here or in a bucket (s3://, gs://, az://)
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Address,
+    #[command(flatten)]
+    places: PlaceArgs,
     /// The type of all weights
     #[arg(long, value_enum)]
     dtype: WeightType,
@@ -28,8 +31,9 @@ pub(super) struct ExportArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &ExportArgs) -> Result<(), Failure> {
-    let ExportArgs { model, dtype, out } = arguments;
+pub(super) fn run(arguments: &ExportArgs, context: &Context) -> Result<(), Failure> {
+    let ExportArgs { model, places, dtype, out } = arguments;
     out.check()?;
-    report(&out.out, &files::export(&ModelDir::open(model)?, &out.out, (*dtype).into(), out.max_shard)?)
+    let model = ModelDir::open(&places.model(model, context)?)?;
+    report(&out.out, &files::export(&model, &out.out, (*dtype).into(), out.max_shard)?)
 }

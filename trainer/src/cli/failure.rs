@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Write};
 
 use sera_chat::ChatError;
 use sera_crds::contract::ExitCode;
+use sera_program::failure::Explain;
 
+use crate::bucket::BucketError;
 use crate::files::{AdapterError, FilesError, GgufError};
 use crate::generate::GenerateError;
 use crate::inference::SourceError;
@@ -26,6 +28,12 @@ impl Failure {
     /// Something that was given is wrong.
     pub(super) fn given(message: String) -> Self {
         Self { code: ExitCode::Configuration, message }
+    }
+}
+
+impl From<BucketError> for Failure {
+    fn from(error: BucketError) -> Self {
+        Self { code: error.explain().class.into(), message: error.to_string() }
     }
 }
 

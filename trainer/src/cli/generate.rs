@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sera_chat::{Chat, Conversation, student_folder};
+use sera_chat::{Chat, Conversation};
+use sera_program::address::Address;
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::failure::{Failure, print};
+use super::places::PlaceArgs;
 use super::weights::KeptType;
 use crate::generate::greedy;
 use crate::inference::Source;
@@ -18,14 +21,19 @@ pub(super) const EXAMPLES: &str = "Examples:
   A conversation from a file (a JSON list of messages), and the tokens of the answer:
     sera-trainer generate --model ./student --messages messages.json --max-tokens 200 --ids
 
+  A model that a training has put into a bucket:
+    sera-trainer generate --model s3://acme-ml/sera/ml/billing/3f2c/model --store-credentials ./s3 --prompt 'What is a monad?'
+
   A text to go on with, without template:
     sera-trainer generate --model ./student --raw --prompt 'def fibonacci(n):'";
 
 #[derive(Debug, Args)]
 pub(super) struct GenerateArgs {
-    /// The directory of the model, as Hugging Face lays it out, or a GGUF file
+    /// The directory of the model, as Hugging Face lays it out, here or in a bucket (s3://, gs://, az://), or a GGUF file
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Address,
+    #[command(flatten)]
+    places: PlaceArgs,
     /// What the user says
     #[arg(long, value_name = "TEXT", required_unless_present = "messages")]
     prompt: Option<String>,
@@ -47,8 +55,8 @@ pub(super) struct GenerateArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &GenerateArgs) -> Result<(), Failure> {
-    let source = Source::open(&student_folder(&arguments.model))?;
+pub(super) fn run(arguments: &GenerateArgs, context: &Context) -> Result<(), Failure> {
+    let source = Source::open(&arguments.places.model(&arguments.model, context)?)?;
     let prompt = source.chat().encode(&text(arguments, source.chat())?)?;
     let ends = source.generation().ends.clone();
     let (weights, chat) = source.load(arguments.dtype.into())?;

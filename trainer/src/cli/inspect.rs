@@ -1,10 +1,11 @@
 //! `sera-trainer inspect`: the tensors of a model or of a file.
 
-use std::path::PathBuf;
-
 use clap::Args;
+use sera_program::address::Address;
 
+use super::context::Context;
 use super::failure::{Failure, print};
+use super::places::PlaceArgs;
 use crate::files::{Inventory, TensorLine};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -16,17 +17,19 @@ pub(super) const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// The directory of a model, or a safetensors file
+    /// The directory of a model, here or in a bucket (s3://, gs://, az://), or a safetensors file; of a bucket all of it is fetched
     #[arg(value_name = "PATH")]
-    path: PathBuf,
+    path: Address,
+    #[command(flatten)]
+    places: PlaceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
-    let inventory = Inventory::of(&arguments.path)?;
+pub(super) fn run(arguments: &InspectArgs, context: &Context) -> Result<(), Failure> {
+    let inventory = Inventory::of(&arguments.places.model(&arguments.path, context)?)?;
     if arguments.json {
         let json = serde_json::to_string(&inventory).map_err(|error| Failure::given(error.to_string()))?;
         return print(&format!("{json}\n"));

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use clap::Args;
+use sera_program::address::Address;
 
+use super::context::Context;
 use super::failure::Failure;
+use super::places::PlaceArgs;
 use super::weights::{OutArgs, WeightType, report};
 use crate::files::{self, Adapter, ModelDir};
 
@@ -17,9 +20,11 @@ The adapter is one of PEFT's: adapter_config.json and adapter_model.safetensors.
 
 #[derive(Debug, Args)]
 pub(super) struct MergeArgs {
-    /// The directory of the model, as Hugging Face lays it out
+    /// The directory of the model, as Hugging Face lays it out, here or in a bucket (s3://, gs://, az://)
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Address,
+    #[command(flatten)]
+    places: PlaceArgs,
     /// The directory of the adapter
     #[arg(long, value_name = "DIR")]
     adapter: PathBuf,
@@ -31,10 +36,10 @@ pub(super) struct MergeArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &MergeArgs) -> Result<(), Failure> {
-    let MergeArgs { model, adapter, dtype, out } = arguments;
+pub(super) fn run(arguments: &MergeArgs, context: &Context) -> Result<(), Failure> {
+    let MergeArgs { model, places, adapter, dtype, out } = arguments;
     out.check()?;
-    let (model, adapter) = (ModelDir::open(model)?, Adapter::read(adapter)?);
+    let (model, adapter) = (ModelDir::open(&places.model(model, context)?)?, Adapter::read(adapter)?);
     let dtype = dtype.map_or(model.dtype(), DType::from);
     report(&out.out, &files::merge(&model, &adapter, &out.out, dtype, out.max_shard)?)
 }

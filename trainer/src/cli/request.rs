@@ -5,22 +5,32 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sera_crds::contract::{ExitCode, TrainingPlan};
+use sera_program::address::Address;
+use sera_program::fetch::Kind;
 
+use super::context::Context;
 use super::failure::Failure;
+use super::places::PlaceArgs;
+use crate::bucket::{BucketError, Opener};
 use crate::ranks::{Collective, Options, Place, RankError, join};
-use crate::training::{Places, Request, available_memory};
+use crate::training::{Out, Request, Source, Sources, available_memory};
 
 #[derive(Debug, Args)]
 pub(super) struct TrainingArgs {
-    /// The directory of the student, as Hugging Face lays a model out
-    #[arg(long, env = "SERA_STUDENT", value_name = "DIR")]
-    student: PathBuf,
-    /// The folder with train.jsonl, and eval.jsonl and manifest.json where there are such [default: dataset in --out]
-    #[arg(long, env = "SERA_DATASET", value_name = "DIR")]
-    dataset: Option<PathBuf>,
-    /// The run's own folder: checkpoints, adapter, model and losses go there; all ranks see the same
-    #[arg(long, env = "SERA_OUT", value_name = "DIR")]
-    out: PathBuf,
+    /// The directory of the student, as Hugging Face lays a model out, here or in a bucket (s3://, gs://, az://)
+    #[arg(long, env = "SERA_STUDENT", value_name = "URI")]
+    student: Address,
+    /// The folder with train.jsonl, and eval.jsonl and manifest.json where there are such, here or in a bucket [default: dataset in --out]
+    #[arg(long, env = "SERA_DATASET", value_name = "URI")]
+    dataset: Option<Address>,
+    /// The run's own folder, or that in a bucket: checkpoints, adapter, model and losses go there; all ranks see the same
+    #[arg(long, env = "SERA_OUT", value_name = "URI")]
+    out: Address,
+    /// The same as --store-credentials, for the bucket of the student [default: what the environment has]
+    #[arg(long, env = "SERA_STUDENT_CREDENTIALS", value_name = "DIR")]
+    student_credentials: Option<PathBuf>,
+    #[command(flatten)]
+    places: PlaceArgs,
     /// The plan, YAML or JSON: a section spec.training of a run, or any of its fields [default: the paper's recipe with LoRA]
     #[arg(long, value_name = "FILE", conflicts_with = "plan_json")]
     plan: Option<PathBuf>,
@@ -48,23 +58,44 @@ pub(super) struct TrainingArgs {
     /// What a rank may use of the memory, such as 80Gi [default: the machine's or its container's, divided among the ranks there]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
-    /// Where tokens are kept for the next start [default: cache in --out]
+    /// Where tokens are kept for the next start [default: cache in --out, or in --scratch where that is a bucket]
     #[arg(long, env = "SERA_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
 }
 
 impl TrainingArgs {
     /// What is to be trained.
-    pub(super) fn request(&self) -> Result<Request, Failure> {
-        let places = Places {
-            student: sera_chat::student_folder(&self.student),
-            dataset: self.dataset.clone().unwrap_or_else(|| self.out.join("dataset")),
-            cache: Some(self.cache.clone().unwrap_or_else(|| self.out.join("cache"))),
+    pub(super) fn request(&self, context: &Context) -> Result<Request, RequestError> {
+        let plan = plan(self.plan.as_deref(), self.plan_json.as_deref())?;
+        let opener = Opener::new()?;
+        let of_store = self.places.store_credentials.as_deref();
+        let of_student = self.student_credentials.as_deref();
+        let open = |uri: &str, credentials| opener.open(uri, credentials, &context.redactor);
+        let source = |address: &Address, credentials| match address {
+            Address::Folder(folder) => Ok(Source::Folder(folder.clone())),
+            Address::Store(uri) => open(uri, credentials).map(Source::Bucket),
         };
+        let scratch = self.places.scratch();
+        let out = match &self.out {
+            Address::Folder(folder) => Out::folder(folder.clone()),
+            Address::Store(uri) => Out::bucket(open(uri, of_store)?, &scratch),
+        };
+        let beside = match &self.out {
+            Address::Folder(folder) => folder,
+            Address::Store(_) => &scratch,
+        };
+        let student = match &self.student {
+            Address::Folder(folder) => Source::Folder(sera_chat::student_folder(folder)),
+            student @ Address::Store(_) => source(student, of_student).map_err(|error| error.of(Kind::Model))?,
+        };
+        let dataset = self.dataset.clone().unwrap_or_else(|| self.out.join("dataset"));
+        let cache = Some(self.cache.clone().unwrap_or_else(|| beside.join("cache")));
+        let sources =
+            Sources { student, dataset: source(&dataset, of_store)?, cache, scratch, local_rank: local_rank() };
         Ok(Request {
-            places,
-            out: self.out.clone(),
-            plan: plan(self.plan.as_deref(), self.plan_json.as_deref())?,
+            sources,
+            out,
+            plan,
             attempt: self.attempt,
             eval_every: self.eval_every,
             checkpoint_steps: self.checkpoint_steps,
@@ -74,12 +105,47 @@ impl TrainingArgs {
     }
 }
 
+/// Why it cannot be said what is to be trained.
+#[derive(Debug)]
+pub(super) enum RequestError {
+    /// The plan.
+    Plan(Failure),
+    /// A bucket.
+    Bucket(BucketError),
+}
+
+impl From<Failure> for RequestError {
+    fn from(failure: Failure) -> Self {
+        Self::Plan(failure)
+    }
+}
+
+impl From<BucketError> for RequestError {
+    fn from(error: BucketError) -> Self {
+        Self::Bucket(error)
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Plan(failure) => failure,
+            RequestError::Bucket(error) => error.into(),
+        }
+    }
+}
+
 /// A number of bytes, as Kubernetes writes them: `80Gi`, `512Mi`, `1073741824`.
 fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u32); 5] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("", 0)];
     let unit = UNITS.into_iter().find_map(|(unit, power)| Some((text.strip_suffix(unit)?, power)));
     let parsed = unit.and_then(|(number, power)| number.parse::<u64>().ok()?.checked_mul(1 << power));
     parsed.ok_or_else(|| "give a whole number of bytes, or of Ki, Mi, Gi or Ti, such as 80Gi".to_owned())
+}
+
+/// Which of the ranks that share the machine this is, as torchrun and `launch` say it.
+fn local_rank() -> usize {
+    std::env::var("LOCAL_RANK").ok().and_then(|rank| rank.parse().ok()).unwrap_or(0)
 }
 
 /// How many ranks share the machine, as torchrun and `launch` say it.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use sera_crds::contract::{self, ExitCode, FailureClass, StageResult, Termination};
+use sera_program::ending;
 
+use super::context::Context;
 use super::failure::{Failure, print};
-use super::logs;
-use super::request::{TrainingArgs, ranks};
+use super::request::{RequestError, TrainingArgs, ranks};
 use crate::training::{self, Around, Display, Meter, Published, Stop, TrainingError, start};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -17,6 +18,10 @@ pub(super) const EXAMPLES: &str = "Examples:
 
   As a section spec.training of a run says, watched by Prometheus:
     sera-trainer train --student ./Qwen3-8B --dataset ./run/dataset --out ./run --plan training.yaml --listen 127.0.0.1:8080
+
+  From buckets and into one; each Secret is a folder with a file a key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …, ca.crt):
+    sera-trainer train --student s3://models/Qwen3-8B --student-credentials ./models --out s3://acme-ml/sera/ml/billing/3f2c \\
+        --store-credentials ./s3 --scratch /mnt/nvme --plan training.yaml
 
 What it writes into --out:
   checkpoints/a<attempt>/step-…/  the last three, and the one with the lowest evaluation loss
@@ -34,17 +39,17 @@ pub(super) struct TrainArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &TrainArgs) -> Result<(), Failure> {
-    let display = Display::detect();
-    logs::start(display.bars());
+pub(super) fn run(arguments: &TrainArgs, context: &Context) -> Result<(), Failure> {
+    let display = context.display();
     let message = arguments.training.termination_message.as_deref();
-    match train(&arguments.training, display) {
+    match train(&arguments.training, display, context) {
         Ok(published) => {
             let json = Termination::succeeded(result(&published)).to_json();
             leave(message, &json);
             print(&format!("{json}\n"))
         }
-        Err((failure, code)) => {
+        Err((mut failure, code)) => {
+            failure.message = context.redactor.apply(&failure.message);
             tracing::error!(class = ?failure.class, reason = failure.reason, field = failure.field, "{}", failure.message);
             let text = failure.message.clone();
             leave(message, &Termination::failed(failure).to_json());
@@ -53,9 +58,18 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), Failure> {
     }
 }
 
-fn train(arguments: &TrainingArgs, display: Display) -> Result<Published, (contract::Failure, ExitCode)> {
+fn train(
+    arguments: &TrainingArgs,
+    display: Display,
+    context: &Context,
+) -> Result<Published, (contract::Failure, ExitCode)> {
     let told = |error: TrainingError| (error.failure(), error.exit_code());
-    let request = arguments.request().map_err(|failure| explained("PlanInvalid", failure))?;
+    let request = match arguments.request(context) {
+        Ok(request) => request,
+        Err(RequestError::Plan(failure)) => return Err(explained("PlanInvalid", failure)),
+        Err(RequestError::Bucket(error)) => return Err(told(error.into())),
+    };
+    request.out.probe().map_err(told)?;
     let stop = Stop::default();
     let meter = Meter::new().map(Arc::new);
     let meter = meter.map_err(|error| explained("MetricsUnavailable", Failure::internal(error.to_string())))?;
@@ -90,14 +104,9 @@ fn result(published: &Published) -> StageResult {
     }
 }
 
-/// Writes the termination message, unless another rank of this pod has: the first that fails knows why, and the others only that it is lost. Losing it
-/// loses nothing that the folder does not have.
+/// Writes the termination message, unless another rank of this pod has: the first that fails knows why, and the others only that it is lost.
 fn leave(path: Option<&Path>, json: &str) {
-    let Some(path) = path else { return };
-    if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
-        return;
-    }
-    if let Err(error) = std::fs::write(path, json) {
-        tracing::warn!(path = %path.display(), "the termination message cannot be written: {error}");
+    if !path.is_some_and(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0)) {
+        ending::leave(path, json);
     }
 }

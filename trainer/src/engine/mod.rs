@@ -11,7 +11,7 @@ mod trained;
 mod unit;
 
 pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Settings, StepReport};
-pub use state::{StateError, UnitState, reshard};
+pub use state::{StateError, UnitState, needed, reshard, share};
 
 use std::collections::HashMap;
 
@@ -138,7 +138,7 @@ impl Engine {
         Ok(Evaluation { loss_sum: sum[0], trained: whole(census.trained) })
     }
 
-    /// This rank's part of what is trained. All ranks' together are the state of the training, however it is divided; see [`reshard`].
+    /// This rank's part of what is trained. All ranks' together are the state of the training, however it is divided; see [`share`].
     pub fn state(&self) -> Vec<UnitState> {
         self.units.trained().into_iter().map(|unit| unit.state(&self.shared)).collect()
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::layout::bounds;
+use super::layout::{intersection, own};
 
 /// State that does not belong to this model, or is not whole.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -94,47 +94,63 @@ impl UnitState {
 
 /// The state of all ranks of one world, in any order, as the ranks of a world of `world` have it: a list each, in which units are in the order of
 /// their names.
-pub fn reshard(parts: Vec<UnitState>, world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
+pub fn reshard(parts: &[UnitState], world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
+    (0..world).map(|rank| share(parts.to_vec(), rank, world)).collect()
+}
+
+/// Which ranks of a world of `from` have values that rank `rank` of a world of `world` needs, where units have so many values each. There is one
+/// at least, since every part names all units.
+pub fn needed(totals: &[usize], from: usize, rank: usize, world: usize) -> Vec<usize> {
+    let has = |other: &usize| {
+        totals.iter().any(|total| !intersection(&own(*total, from, *other), &own(*total, world, rank)).is_empty())
+    };
+    let found: Vec<usize> = (0..from).filter(has).collect();
+    if found.is_empty() { vec![0] } else { found }
+}
+
+/// What rank `rank` of a world of `world` has of the state whose parts are given, in any order: all that it needs has to be among them, and may be
+/// more. Units are in the order of their names.
+pub fn share(parts: Vec<UnitState>, rank: usize, world: usize) -> Result<Vec<UnitState>, StateError> {
     let mut units: BTreeMap<String, Vec<UnitState>> = BTreeMap::new();
     for part in parts {
         part.check()?;
         units.entry(part.unit.clone()).or_default().push(part);
     }
-    let mut ranks = vec![Vec::with_capacity(units.len()); world];
-    for (unit, parts) in units {
-        let whole = joined(unit, parts)?;
-        let bounds = bounds(whole.total, world);
-        for (rank, pair) in ranks.iter_mut().zip(bounds.windows(2)) {
-            let range = pair[0]..pair[1];
-            let cut = |values: &[f32]| values[range.clone()].to_vec();
-            let (weights, mean, square) = (cut(&whole.weights), cut(&whole.mean), cut(&whole.square));
-            rank.push(UnitState { unit: whole.unit.clone(), range, total: whole.total, weights, mean, square });
-        }
-    }
-    Ok(ranks)
+    units.into_iter().map(|(unit, parts)| cut(unit, parts, rank, world)).collect()
 }
 
-/// One unit from its parts.
-fn joined(unit: String, mut parts: Vec<UnitState>) -> Result<UnitState, StateError> {
+/// A rank's part of one unit, from others' parts.
+fn cut(unit: String, mut parts: Vec<UnitState>, rank: usize, world: usize) -> Result<UnitState, StateError> {
     parts.sort_by_key(|part| (part.range.start, part.range.end));
     let total = parts.first().map_or(0, |part| part.total);
-    let mut whole =
-        UnitState { unit, range: 0..total, total, weights: Vec::new(), mean: Vec::new(), square: Vec::new() };
-    for mut part in parts {
+    let range = own(total, world, rank);
+    let (weights, mean, square) = (Vec::new(), Vec::new(), Vec::new());
+    let mut mine = UnitState { unit, range: range.clone(), total, weights, mean, square };
+    let mut end = 0;
+    for part in parts {
         if part.total != total {
-            return Err(StateError::Size { unit: whole.unit, found: part.total, expected: total });
+            return Err(StateError::Size { unit: mine.unit, found: part.total, expected: total });
         }
-        let at = whole.weights.len();
-        if part.range.start != at || part.range.end > total {
-            return Err(StateError::Joint { unit: whole.unit, at: at.min(part.range.start), total });
+        if part.range.start < end || part.range.end > total {
+            return Err(StateError::Joint { unit: mine.unit, at: part.range.start.min(total), total });
         }
-        whole.weights.append(&mut part.weights);
-        whole.mean.append(&mut part.mean);
-        whole.square.append(&mut part.square);
+        end = part.range.end;
+        let both = intersection(&part.range, &range);
+        if both.is_empty() {
+            continue;
+        }
+        let at = range.start + mine.weights.len();
+        if both.start != at {
+            return Err(StateError::Joint { unit: mine.unit, at, total });
+        }
+        let within = both.start - part.range.start..both.end - part.range.start;
+        mine.weights.extend_from_slice(&part.weights[within.clone()]);
+        mine.mean.extend_from_slice(&part.mean[within.clone()]);
+        mine.square.extend_from_slice(&part.square[within]);
     }
-    match whole.weights.len() {
-        at if at == total => Ok(whole),
-        at => Err(StateError::Joint { unit: whole.unit, at, total }),
+    match range.start + mine.weights.len() {
+        at if at == range.end => Ok(mine),
+        at => Err(StateError::Joint { unit: mine.unit, at, total }),
     }
 }
 
@@ -149,39 +165,58 @@ mod tests {
         UnitState { unit: unit.to_owned(), range, total, weights, mean, square }
     }
 
-    fn refusal(parts: Vec<UnitState>) -> StateError {
+    fn refusal(parts: &[UnitState]) -> StateError {
         reshard(parts, 2).unwrap_err()
     }
 
     #[test]
     fn four_ranks_to_two_and_back_to_four_changes_no_value() {
         let whole = vec![part("head", 0..5, 5), part("model.layers.0", 0..11, 11), part("model.layers.1", 0..2, 2)];
-        let four = reshard(whole, 4).unwrap();
+        let four = reshard(&whole, 4).unwrap();
         assert_eq!(four[1][1], part("model.layers.0", 3..6, 11));
         assert_eq!(four[3][2], part("model.layers.1", 2..2, 2), "a rank may have nothing of a unit");
-        let two = reshard(four.iter().rev().flatten().cloned().collect(), 2).unwrap();
+        let two = reshard(&four.iter().rev().flatten().cloned().collect::<Vec<_>>(), 2).unwrap();
         assert_eq!(two[0][1], part("model.layers.0", 0..6, 11));
-        assert_eq!(reshard(two.into_iter().flatten().collect(), 4).unwrap(), four);
+        assert_eq!(reshard(&two.into_iter().flatten().collect::<Vec<_>>(), 4).unwrap(), four);
+    }
+
+    #[test]
+    fn a_rank_needs_no_more_than_it_has_in_the_end_and_has_it_from_that_alone() {
+        let totals = [5, 11, 2, 0, 150];
+        let whole = totals.map(|total| part(&format!("unit-{total}"), 0..total, total)).to_vec();
+        for (from, world) in [(1, 4), (4, 1), (2, 4), (4, 2), (3, 4), (100, 2), (7, 7)] {
+            let (before, after) = (reshard(&whole, from).unwrap(), reshard(&whole, world).unwrap());
+            for (rank, expected) in after.into_iter().enumerate() {
+                let needed = needed(&totals, from, rank, world);
+                let parts: Vec<UnitState> = needed.iter().flat_map(|other| before[*other].clone()).collect();
+                assert_eq!(share(parts, rank, world).unwrap(), expected, "rank {rank} of {world}, from {from}");
+                for other in &needed {
+                    let others = needed.iter().filter(|kept| *kept != other).flat_map(|kept| before[*kept].clone());
+                    let without = share(others.collect(), rank, world);
+                    assert!(needed.len() == 1 || without.is_err(), "part {other} was not needed");
+                }
+            }
+        }
     }
 
     #[test]
     fn a_gap_an_overlap_and_a_missing_end_are_refused() {
-        let joint = |parts| match refusal(parts) {
+        let joint = |parts: &[UnitState]| match refusal(parts) {
             StateError::Joint { at, .. } => at,
             other => panic!("{other}"),
         };
-        assert_eq!(joint(vec![part("a", 0..3, 8), part("a", 4..8, 8)]), 3);
-        assert_eq!(joint(vec![part("a", 0..5, 8), part("a", 4..8, 8)]), 4);
-        assert_eq!(joint(vec![part("a", 0..5, 8)]), 5);
-        assert_eq!(joint(vec![part("a", 0..9, 8)]), 0);
+        assert_eq!(joint(&[part("a", 0..3, 8), part("a", 4..8, 8)]), 3);
+        assert_eq!(joint(&[part("a", 0..5, 8), part("a", 4..8, 8)]), 4);
+        assert_eq!(joint(&[part("a", 0..5, 8)]), 5);
+        assert_eq!(joint(&[part("a", 0..9, 8)]), 0);
     }
 
     #[test]
     fn parts_of_another_total_and_vectors_of_another_length_are_refused() {
-        let other = refusal(vec![part("a", 0..3, 8), part("a", 3..8, 9)]);
+        let other = refusal(&[part("a", 0..3, 8), part("a", 3..8, 9)]);
         assert_eq!(other, StateError::Size { unit: "a".to_owned(), found: 9, expected: 8 });
         let mut short = part("a", 0..8, 8);
         short.square.pop();
-        assert!(matches!(refusal(vec![short]), StateError::Length { square: 7, .. }));
+        assert!(matches!(refusal(&[short]), StateError::Length { square: 7, .. }));
     }
 }

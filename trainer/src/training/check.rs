@@ -7,8 +7,9 @@ use candle_core::{Device, Tensor};
 use sera_crds::contract::TrainingPlan;
 
 use super::error::TrainingError;
-use super::inputs::{Inputs, Places};
+use super::inputs::Inputs;
 use super::memory::Bytes;
+use super::sources::Sources;
 use super::{fit, plan as plans};
 use crate::data::{Order, Renderer};
 use crate::engine::{Engine, Evaluation, Line};
@@ -46,14 +47,15 @@ struct Learnt {
 
 /// Checks a training; every rank calls it. `available` is what this rank may use of the memory, in bytes.
 pub fn check(
-    places: &Places,
+    sources: &Sources,
     plan: &TrainingPlan,
-    ranks: Box<dyn Collective>,
+    mut ranks: Box<dyn Collective>,
     available: Option<u64>,
 ) -> Result<Report, TrainingError> {
     let device = Device::Cpu;
     let mut settings = plans::settings(plan, &device)?;
-    let inputs = Inputs::read(places, plan, &device)?;
+    let places = sources.bring(ranks.as_mut())?;
+    let inputs = Inputs::read(&places, plan, &device)?;
     let order = Order::new(inputs.train.lines.len(), plan.global_batch, plan.epochs, plan.seed)?;
     let world = ranks.world();
     let bytes = fit::into_memory(&inputs, plan, &settings, &device, world, available)?;

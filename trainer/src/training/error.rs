@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use sera_chat::ChatError;
 use sera_crds::contract::{ExitCode, Failure, FailureClass};
+use sera_program::failure::{Explain, FieldNames};
 
 use super::beside::BesideError;
 use super::plan::PlanError;
 use super::watch::Broken;
+use crate::bucket::BucketError;
 use crate::checkpoint::CheckpointError;
 use crate::data::{DataError, OrderError};
 use crate::engine::EngineError;
@@ -54,6 +56,12 @@ pub enum TrainingError {
     /// The adapter.
     #[error(transparent)]
     Adapter(Box<AdapterError>),
+    /// The bucket of the results, the student or the dataset.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// Another rank could not fetch the student or the dataset.
+    #[error("another rank could not fetch the student or the dataset: its own log says why")]
+    NotFetched,
     /// The ranks lost each other.
     #[error(transparent)]
     Ranks(#[from] RankError),
@@ -143,6 +151,9 @@ impl TrainingError {
 
     /// What a termination message says of it.
     pub fn failure(&self) -> Failure {
+        if let Self::Bucket(error) | Self::Checkpoint(CheckpointError::Bucket(error)) = self {
+            return bucket_failure(error);
+        }
         let (reason, field) = self.reason();
         Failure {
             class: self.class(),
@@ -178,8 +189,10 @@ impl TrainingError {
                 _ => FailureClass::Configuration,
             },
             Self::Checkpoint(CheckpointError::Foreign { .. }) | Self::Published { .. } => FailureClass::Conflict,
+            Self::Bucket(error) | Self::Checkpoint(CheckpointError::Bucket(error)) => error.explain().class,
             Self::Checkpoint(_)
             | Self::Ranks(_)
+            | Self::NotFetched
             | Self::Write { .. }
             | Self::Read { .. }
             | Self::Interrupted { .. } => FailureClass::Unavailable,
@@ -198,6 +211,8 @@ impl TrainingError {
             Self::Checkpoint(CheckpointError::Foreign { .. }) => ("CheckpointOfAnother", TRAINING),
             Self::Checkpoint(_) => ("CheckpointFailed", None),
             Self::Engine(EngineError::Ranks(_)) | Self::Ranks(_) => ("RankLost", None),
+            Self::Bucket(error) => (error.explain().reason, None),
+            Self::NotFetched => ("NotFetched", None),
             Self::Engine(_) | Self::Adapter(_) => ("TrainingFailed", TRAINING),
             Self::Beside(_) => ("CannotListen", None),
             Self::Broken(Broken::Skipped { .. }) | Self::NothingLearnt(_) => {
@@ -224,6 +239,12 @@ impl From<AdapterError> for TrainingError {
     fn from(error: AdapterError) -> Self {
         Self::Adapter(Box::new(error))
     }
+}
+
+/// What is said of a bucket, with the fields of a run that it stands in.
+pub(crate) fn bucket_failure(error: &BucketError) -> Failure {
+    let store_credentials = "spec.output.credentialsSecretRef".to_owned();
+    FieldNames { git_credentials: String::new(), store_credentials }.failure(error)
 }
 
 fn class_of(code: ExitCode) -> FailureClass {

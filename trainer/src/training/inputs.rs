@@ -20,11 +20,13 @@ const EVAL: &str = "eval.jsonl";
 /// The dataset's manifest, where it was made by `sera-rollout dataset`.
 const MANIFEST: &str = "manifest.json";
 
-/// Where everything lies, and how it is trained.
+/// Where everything lies on this machine.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// The student, as Hugging Face lays a model out.
     pub student: PathBuf,
+    /// What an adapter says that it belongs to.
+    pub base: String,
     /// `train.jsonl`, and `eval.jsonl` and `manifest.json` where there are such.
     pub dataset: PathBuf,
     /// Where tokens are kept for the next start; none: nowhere.
@@ -36,6 +38,8 @@ pub struct Places {
 pub struct Inputs {
     /// The student's files.
     pub student: ModelDir,
+    /// What an adapter says that it belongs to.
+    pub base_name: String,
     /// Its template and tokenizer.
     pub renderer: Renderer,
     /// The lines to train on.
@@ -71,7 +75,8 @@ impl Inputs {
         let plan = plan::digest(plan, device)
             .map_err(|error| TrainingError::Read { path: PathBuf::from("the plan"), problem: error.to_string() })?;
         let origin = Origin { plan, model: digest_of(&base), dataset: dataset.clone() };
-        Ok(Self { student, renderer, train, eval, rehearsal, dataset, base, origin })
+        let base_name = places.base.clone();
+        Ok(Self { student, base_name, renderer, train, eval, rehearsal, dataset, base, origin })
     }
 
     /// Lines that are left out because they are too long, to train on or to watch.

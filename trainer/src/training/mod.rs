@@ -1,4 +1,4 @@
-//! A training from a dataset on disk to a model on disk, around the engine: the plan, the inputs, the steps, the checkpoints, what it says of itself,
+//! A training from a dataset to a model, on disk or in a bucket, around the engine: the plan, the inputs, the steps, the checkpoints, what it says of itself,
 //! and what it publishes. No arithmetic.
 
 mod beside;
@@ -11,10 +11,12 @@ mod losses;
 mod machine;
 mod memory;
 mod meter;
+mod out;
 mod plan;
 mod publish;
 mod resume;
 mod run;
+mod sources;
 mod watch;
 
 pub use beside::{BesideError, Stop, start};
@@ -26,7 +28,9 @@ pub use losses::{Losses, Point};
 pub use machine::available_memory;
 pub use memory::{Bytes, Need, readable};
 pub use meter::{Meter, Standing};
+pub use out::Out;
 pub use plan::PlanError;
 pub use publish::Published;
 pub use run::{Around, Request, run};
+pub use sources::{Source, Sources};
 pub use watch::{Broken, Watch};

@@ -1,16 +1,17 @@
-//! The end of a training: the adapter and the merged model, and the manifest last. Run again, it finds that manifest and changes nothing.
+//! The end of a training: the adapter, the merged model and the losses, and the manifest last. Run again, it finds that manifest and changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use sera_crds::contract::{Artifact, CONTRACT_VERSION, FileDigest, MethodPlan, ModelManifest, TrainingPlan};
+use sha2::{Digest, Sha256};
 
 use super::error::TrainingError;
 use super::inputs::Inputs;
+use super::out::Out;
 use super::plan as plans;
 use crate::checkpoint::Sums;
-use crate::durable;
 use crate::engine::{Engine, EngineError};
 use crate::files::{self, Adapter, ModelWriter};
 
@@ -18,6 +19,9 @@ use crate::files::{self, Adapter, ModelWriter};
 const MAX_SHARD: u64 = 5_000_000_000;
 /// The manifest, relative to what is published.
 const MANIFEST: &str = "model/manifest.json";
+
+/// What is published beside the model.
+const BESIDE: [&str; 3] = ["losses.jsonl", "loss.svg", "progress.json"];
 
 /// A model that is published.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,16 +34,13 @@ pub struct Published {
 
 /// What was published at `out`, if anything was; something made in another way is refused.
 pub(super) fn find(
-    out: &Path,
+    out: &Out,
     plan: &TrainingPlan,
     dataset: Option<&str>,
     device: &Device,
 ) -> Result<Option<Published>, TrainingError> {
-    let path = out.join(MANIFEST);
-    let content = match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        content => content.map_err(|error| unreadable(&path, error.to_string()))?,
-    };
+    let path = out.named(MANIFEST);
+    let Some(content) = out.published(MANIFEST)? else { return Ok(None) };
     let manifest: ModelManifest =
         serde_json::from_slice(&content).map_err(|error| unreadable(&path, error.to_string()))?;
     let digest = |plan| plans::digest(plan, device).map_err(|error| unreadable(&path, error.to_string()));
@@ -49,14 +50,13 @@ pub(super) fn find(
     if dataset.is_some_and(|dataset| dataset != manifest.dataset) {
         return Err(TrainingError::Published { path, what: "dataset" });
     }
-    let digest = durable::digest(&path).map_err(|error| unreadable(&path, error.to_string()))?;
-    let artifact = Artifact { path: MANIFEST.to_owned(), sha256: digest.sha256 };
+    let artifact = Artifact { path: MANIFEST.to_owned(), sha256: hex::encode(Sha256::digest(&content)) };
     Ok(Some(Published { manifest, artifact }))
 }
 
 /// Publishes the engine's weights; all ranks call it together, and rank 0 writes.
 pub(super) fn publish(
-    out: &Path,
+    out: &Out,
     engine: &mut Engine,
     inputs: &Inputs,
     plan: &TrainingPlan,
@@ -71,6 +71,7 @@ pub(super) fn publish(
         }
     };
     if writes {
+        out.send(&objects(out, &adapter, &files))?;
         let manifest = ModelManifest {
             version: CONTRACT_VERSION,
             files,
@@ -85,25 +86,34 @@ pub(super) fn publish(
             too_long: inputs.too_long(),
             rehearsal: inputs.rehearsal,
         };
-        let path = out.join(MANIFEST);
-        let json = serde_json::to_vec_pretty(&manifest).map_err(|error| unreadable(&path, error.to_string()))?;
-        durable::write(&path, &json).map_err(|source| TrainingError::Write { path, source })?;
+        let json = serde_json::to_vec_pretty(&manifest);
+        out.publish(MANIFEST, json.map_err(|error| unreadable(&out.named(MANIFEST), error.to_string()))?)?;
+        out.release();
     }
     engine.ranks().barrier()?;
     let missing = || {
         unreadable(
-            &out.join(MANIFEST),
+            &out.named(MANIFEST),
             "rank 0 has written it, and it is not here: do all ranks share --out?".to_owned(),
         )
     };
     find(out, plan, Some(&inputs.dataset), &Device::Cpu)?.ok_or_else(missing)
 }
 
+/// What goes to where results are kept, before the manifest.
+fn objects(out: &Out, adapter: &[FileDigest], model: &[FileDigest]) -> Vec<String> {
+    let within = |folder: &str, files: &[FileDigest]| -> Vec<String> {
+        files.iter().map(|file| format!("{folder}/{}", file.name)).collect()
+    };
+    let beside = BESIDE.into_iter().filter(|name| out.path(name).exists()).map(str::to_owned);
+    beside.chain(within("adapter", adapter)).chain(within("model", model)).collect()
+}
+
 /// All weights, a tensor at a time.
-fn whole(out: &Path, engine: &mut Engine, inputs: &Inputs, writes: bool) -> Result<Vec<FileDigest>, TrainingError> {
+fn whole(out: &Out, engine: &mut Engine, inputs: &Inputs, writes: bool) -> Result<Vec<FileDigest>, TrainingError> {
     let dtype = inputs.student.dtype();
     let mut writer =
-        if writes { Some(ModelWriter::new(&out.join("model"), &inputs.student, dtype, MAX_SHARD)?) } else { None };
+        if writes { Some(ModelWriter::new(&out.path("model"), &inputs.student, dtype, MAX_SHARD)?) } else { None };
     engine.trained_tensors(&mut |name, tensor| match &mut writer {
         Some(writer) => writer.add(name, &tensor).map_err(|error| taken(name, &error)),
         None => Ok(()),
@@ -112,11 +122,10 @@ fn whole(out: &Path, engine: &mut Engine, inputs: &Inputs, writes: bool) -> Resu
 }
 
 /// The adapter, and the base with it added.
-fn merged(out: &Path, adapter: &Adapter, inputs: &Inputs) -> Result<(Vec<FileDigest>, Vec<FileDigest>), TrainingError> {
-    let base = inputs.student.folder().display().to_string();
-    let adapter_files = adapter.write(&out.join("adapter"), &base)?;
+fn merged(out: &Out, adapter: &Adapter, inputs: &Inputs) -> Result<(Vec<FileDigest>, Vec<FileDigest>), TrainingError> {
+    let adapter_files = adapter.write(&out.path("adapter"), &inputs.base_name)?;
     let dtype = inputs.student.dtype();
-    let model_files = files::merge(&inputs.student, adapter, &out.join("model"), dtype, MAX_SHARD)?;
+    let model_files = files::merge(&inputs.student, adapter, &out.path("model"), dtype, MAX_SHARD)?;
     Ok((adapter_files, model_files))
 }
 

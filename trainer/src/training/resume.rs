@@ -1,8 +1,8 @@
 //! Puts an engine where the newest checkpoint left it, whatever the number of ranks that wrote it.
 
 use super::error::TrainingError;
-use crate::checkpoint::{Checkpoint, CheckpointError, Checkpoints, Sums};
-use crate::engine::{Engine, EngineError, UnitState, reshard};
+use crate::checkpoint::{Checkpoint, CheckpointError, Kept, Sums};
+use crate::engine::{Engine, EngineError, UnitState, share};
 
 /// Where a training goes on.
 #[derive(Debug, Default)]
@@ -18,24 +18,23 @@ pub(super) struct Resumed {
 }
 
 /// Restores the newest checkpoint, if there is one. All ranks call it together.
-pub(super) fn newest(checkpoints: &Checkpoints, engine: &mut Engine) -> Result<Resumed, TrainingError> {
+pub(super) fn newest(checkpoints: &mut Kept, engine: &mut Engine) -> Result<Resumed, TrainingError> {
     let Some(checkpoint) = checkpoints.newest(engine.ranks())? else { return Ok(Resumed::default()) };
     let (rank, world) = (engine.ranks().rank(), engine.ranks().world());
-    let state = part(&checkpoint, rank, world)?;
-    engine.restore(state)?;
+    engine.restore(part(&checkpoint, rank, world)?)?;
     let losses = checkpoint.losses()?;
+    checkpoints.release();
     let step = checkpoint.manifest.step;
-    tracing::info!(step, from = %checkpoint.folder.display(), "goes on");
+    tracing::info!(step, from = checkpoint.from, "goes on");
     Ok(Resumed { step, sums: checkpoint.manifest.sums, losses, checkpoint: Some(step) })
 }
 
-/// What rank `rank` of `world` goes on with: what it wrote itself, or its share of what all of another number of ranks wrote.
+/// What rank `rank` of `world` goes on with: what it wrote itself, or its share of what some of another number of ranks wrote.
 fn part(checkpoint: &Checkpoint, rank: usize, world: usize) -> Result<Vec<UnitState>, TrainingError> {
     if checkpoint.manifest.world == world {
         return Ok(checkpoint.part(rank)?);
     }
-    let parts: Result<Vec<_>, CheckpointError> =
-        (0..checkpoint.manifest.world).map(|rank| checkpoint.part(rank)).collect();
-    let mut ranks = reshard(parts?.concat(), world).map_err(EngineError::State)?;
-    Ok(ranks.swap_remove(rank))
+    let needed = checkpoint.manifest.needed(rank, world);
+    let parts: Result<Vec<_>, CheckpointError> = needed.into_iter().map(|rank| checkpoint.part(rank)).collect();
+    Ok(share(parts?.concat(), rank, world).map_err(EngineError::State)?)
 }

@@ -1,6 +1,5 @@
 //! The steps of a training, from where the newest checkpoint left them to the model: one learning rate, one batch and one look at the clock each.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,20 +9,25 @@ use sera_crds::contract::{CONTRACT_VERSION, TrainingPlan, TrainingProgress};
 use super::beside::Stop;
 use super::display::Display;
 use super::error::TrainingError;
-use super::inputs::{Inputs, Places};
+use super::inputs::Inputs;
 use super::losses::{Losses, Point};
 use super::meter::Meter;
+use super::out::Out;
 use super::publish::{self, Published};
+use super::sources::Sources;
 use super::watch::Watch;
 use super::{fit, plan as plans, resume};
-use crate::checkpoint::{Checkpoints, Moment, Sums};
+use crate::bucket::Shipment;
+use crate::checkpoint::{Kept, Moment, Sums};
 use crate::data::{Order, share};
 use crate::durable;
 use crate::engine::{Engine, Line, StepReport};
 use crate::optim::Schedule;
 use crate::ranks::Collective;
 
-/// How often `progress.json` is written at most.
+/// How far it has come, for whoever looks into the folder.
+const PROGRESS: &str = "progress.json";
+/// How often it is written at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How many times the loss over the lines set aside is looked at, unless asked otherwise: each time costs a forward pass over a fiftieth of the data.
 const EVALUATIONS: u32 = 20;
@@ -34,9 +38,9 @@ const LATEST: f64 = 0.2;
 #[derive(Debug, Clone)]
 pub struct Request {
     /// What is read.
-    pub places: Places,
+    pub sources: Sources,
     /// Where `checkpoints`, `adapter`, `model` and the losses go.
-    pub out: PathBuf,
+    pub out: Out,
     /// How it is trained.
     pub plan: TrainingPlan,
     /// The number of this attempt.
@@ -70,7 +74,7 @@ struct Run<'a> {
     order: Order,
     schedule: Schedule,
     watch: Watch,
-    checkpoints: Checkpoints,
+    checkpoints: Kept,
     engine: Engine,
     losses: Losses,
     sums: Sums,
@@ -79,18 +83,23 @@ struct Run<'a> {
     first: bool,
     checkpoint: Option<u32>,
     checkpointed: Instant,
+    /// Whether one waits until the one before it is complete.
+    is_owed: bool,
     shown: Option<Instant>,
+    /// The progress on its way to a bucket.
+    told: Option<Shipment>,
 }
 
 /// Trains, or goes on with it, or finds that it is done. Every rank calls it with the same request.
-pub fn run(request: &Request, ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
+pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
     let device = Device::Cpu;
     if let Some(published) = publish::find(&request.out, &request.plan, None, &device)? {
         tracing::info!(manifest = published.artifact.path, "the model is there already");
         return Ok(published);
     }
     let settings = plans::settings(&request.plan, &device)?;
-    let inputs = Inputs::read(&request.places, &request.plan, &device)?;
+    let places = request.sources.bring(ranks.as_mut())?;
+    let inputs = Inputs::read(&places, &request.plan, &device)?;
     let order =
         Order::new(inputs.train.lines.len(), request.plan.global_batch, request.plan.epochs, request.plan.seed)?;
     fit::into_memory(&inputs, &request.plan, &settings, &device, ranks.world(), request.memory)?;
@@ -105,12 +114,14 @@ pub fn run(request: &Request, ranks: Box<dyn Collective>, around: &Around) -> Re
     );
     let model = inputs.student.model(inputs.student.dtype(), &device, false)?;
     let mut engine = Engine::new(model, settings, ranks)?;
-    let checkpoints = Checkpoints::new(&request.out.join("checkpoints"), request.attempt, inputs.origin.clone());
-    let resumed = resume::newest(&checkpoints, &mut engine)?;
-    let first = engine.ranks().rank() == 0;
-    let path = first.then(|| request.out.join("losses.jsonl"));
-    let write = |source| TrainingError::Write { path: request.out.clone(), source };
-    std::fs::create_dir_all(&request.out).map_err(write)?;
+    let rank = engine.ranks().rank();
+    let mut checkpoints = request.out.checkpoints(rank, request.attempt, inputs.origin.clone());
+    let resumed = resume::newest(&mut checkpoints, &mut engine)?;
+    let first = rank == 0;
+    let path = first.then(|| request.out.path("losses.jsonl"));
+    let folder = request.out.path("");
+    let write = |source| TrainingError::Write { path: folder.clone(), source };
+    std::fs::create_dir_all(&folder).map_err(write)?;
     let losses = Losses::from(resumed.losses, path).map_err(write)?;
     let schedule = plans::schedule(&request.plan, steps);
     let watch = Watch { skipped: request.skipped, warm_up: schedule.warm_up };
@@ -144,7 +155,9 @@ pub fn run(request: &Request, ranks: Box<dyn Collective>, around: &Around) -> Re
         first,
         checkpoint: resumed.checkpoint,
         checkpointed: Instant::now(),
+        is_owed: false,
         shown: None,
+        told: None,
     };
     for step in resumed.step + 1..=steps {
         run.step(step)?;
@@ -169,7 +182,7 @@ impl Run<'_> {
         let evaluated = step.is_multiple_of(self.eval_every) || step == steps;
         let point = point(step, rate, &report, self.sums.eval_loss.filter(|_| evaluated));
         let kept = self.losses.add(&point);
-        kept.map_err(|source| TrainingError::Write { path: self.request.out.join("losses.jsonl"), source })?;
+        kept.map_err(|source| TrainingError::Write { path: self.request.out.path("losses.jsonl"), source })?;
         self.show(&point, &report, begun.elapsed());
         let stops = self.keep(step)?;
         if stops && step < steps {
@@ -196,22 +209,50 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes a checkpoint if it is time for one, or if any rank was told to stop, and says whether one was: all ranks decide the same.
+    /// Writes a checkpoint if it is time for one, or if any rank was told to stop, and says whether one was: all ranks decide the same. While one is on
+    /// its way to a bucket, the next waits for it; only at the end the steps do.
     fn keep(&mut self, step: u32) -> Result<bool, TrainingError> {
         let due = self.first && self.checkpointed.elapsed() >= self.request.plan.checkpoint_every.span();
-        let mut votes = [self.around.stop.is_asked_for(), due].map(|vote| if vote { 1.0 } else { 0.0 });
+        let [stops, due] = [self.around.stop.is_asked_for(), due].map(|vote| if vote { 1.0 } else { 0.0 });
+        let [done, failed] = self.checkpoints.vote();
+        let mut votes = [stops, due, done, failed];
         self.engine.ranks().all_reduce_f64(&mut votes)?;
-        let [stops, due] = votes.map(|votes| votes > 0.0);
+        let [stops, due, done, failed] = votes;
+        let complete = self.checkpoints.turn([done, failed], self.engine.ranks())?;
+        self.completed(complete);
+        let (stops, ends) = (stops > 0.0, step == self.schedule.steps);
         let counted = self.request.checkpoint_steps.is_some_and(|every| step.is_multiple_of(every.max(1)));
-        if stops || due || counted || step == self.schedule.steps {
-            let (state, total_steps) = (self.engine.state(), self.schedule.steps);
-            let moment = Moment { step, total_steps, sums: &self.sums, losses: self.losses.text() };
-            let folder = self.checkpoints.write(moment, &state, self.engine.ranks())?;
-            tracing::debug!(step, folder = %folder.display(), "checkpoint");
-            (self.checkpoint, self.checkpointed) = (Some(step), Instant::now());
-            self.around.meter.update(|at| at.progress.checkpoint = Some(step));
+        self.is_owed |= due > 0.0 || counted;
+        if stops || ends || (self.is_owed && !self.checkpoints.is_under_way()) {
+            let complete = self.checkpoints.finish(self.engine.ranks())?;
+            self.completed(complete);
+            self.write_checkpoint(step)?;
+        }
+        if stops || ends {
+            let complete = self.checkpoints.finish(self.engine.ranks())?;
+            self.completed(complete);
         }
         Ok(stops)
+    }
+
+    fn write_checkpoint(&mut self, step: u32) -> Result<(), TrainingError> {
+        let (state, total_steps) = (self.engine.state(), self.schedule.steps);
+        let moment = Moment { step, total_steps, sums: &self.sums, losses: self.losses.text() };
+        let complete = self.checkpoints.write(moment, &state, self.engine.ranks())?;
+        (self.is_owed, self.checkpointed) = (false, Instant::now());
+        self.completed(complete);
+        Ok(())
+    }
+
+    /// Takes note of a checkpoint that is complete.
+    fn completed(&mut self, step: Option<u32>) {
+        let Some(step) = step else { return };
+        self.checkpoint = Some(step);
+        self.around.meter.update(|at| at.progress.checkpoint = Some(step));
+        if self.first && self.told.as_ref().is_none_or(Shipment::is_over) {
+            let progress = serde_json::to_vec(&self.around.meter.progress()).unwrap_or_default();
+            self.told = self.request.out.tell(PROGRESS, progress);
+        }
     }
 
     /// Tells whoever looks.
@@ -245,7 +286,7 @@ impl Run<'_> {
 
     /// Losing it loses nothing, so that it ends nothing either.
     fn write_progress(&self, progress: &TrainingProgress) {
-        let path = self.request.out.join("progress.json");
+        let path = self.request.out.path(PROGRESS);
         let written = serde_json::to_vec(progress).map_err(std::io::Error::from);
         if let Err(error) = written.and_then(|json| durable::write(&path, &json)) {
             tracing::warn!("{} cannot be written: {error}", path.display());
@@ -254,8 +295,11 @@ impl Run<'_> {
 
     fn finish(mut self) -> Result<Published, TrainingError> {
         self.around.display.finish();
+        if let Some(told) = &mut self.told {
+            self.request.out.wait(told);
+        }
         if self.first {
-            let path = self.request.out.join("loss.svg");
+            let path = self.request.out.path("loss.svg");
             self.losses.draw(&path).map_err(|source| TrainingError::Write { path, source })?;
             self.write_progress(&self.around.meter.progress());
         }

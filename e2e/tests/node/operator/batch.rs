@@ -97,7 +97,7 @@ async fn a_teacher_that_the_operator_serves_is_asked_and_goes_when_nobody_asks_a
         "serve": {"engine": "builtin", "model": {"uri": STUDENT}, "args": ["--max-batch=2"]},
         "contextLength": 8192, "sampling": {"maxOutputTokens": 256},
     });
-    wanted["spec"]["generation"]["agent"] = json!({"maxSteps": 2, "maxOutputTokens": 64});
+    wanted["spec"]["generation"]["agent"] = json!({"maxSteps": 2, "maxOutputTokens": 256});
     ground.space.apply(&wanted.to_string()).await?;
     let batch = ground.until_batch("served", is_done).await?;
     let said = batch.status.context("no status")?;

@@ -1,6 +1,7 @@
 //! The operator on a real node, as its chart installs it: what a user applies, sees, breaks and repairs.
 
 mod batch;
+mod bucket;
 mod ground;
 mod identity;
 mod killed;
@@ -14,5 +15,15 @@ mod training;
 use crate::house::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [snapshot::TESTS, repair::TESTS, identity::TESTS, killed::TESTS, batch::TESTS, run::TESTS, training::TESTS].concat()
+    [
+        snapshot::TESTS,
+        repair::TESTS,
+        identity::TESTS,
+        killed::TESTS,
+        batch::TESTS,
+        run::TESTS,
+        training::TESTS,
+        bucket::TESTS,
+    ]
+    .concat()
 }

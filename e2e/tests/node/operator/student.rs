@@ -23,8 +23,7 @@ const HEAD: usize = 16;
 
 /// Puts the student on the store's claim.
 pub(super) async fn lay_student(ground: &Ground) -> Result<()> {
-    let files = [("config.json", config().into_bytes()), ("model.safetensors", weights()?)];
-    let url = ground.serve("acme/student.git", &files).await?;
+    let url = ground.serve("acme/student.git", &student_files()?).await?;
     let script = format!(
         "mkdir -p /mnt/store/students
          git clone --quiet {url} /mnt/store/students/small
@@ -33,6 +32,11 @@ pub(super) async fn lay_student(ground: &Ground) -> Result<()> {
     );
     ground.in_store("lay-student", &script).await?;
     Ok(())
+}
+
+/// Its own files, beside those of the tokenizer.
+pub(super) fn student_files() -> Result<[(&'static str, Vec<u8>); 2]> {
+    Ok([("config.json", config().into_bytes()), ("model.safetensors", weights()?)])
 }
 
 fn config() -> String {

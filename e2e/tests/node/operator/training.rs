@@ -26,7 +26,7 @@ pub(crate) const TESTS: &[Test] = tests![Company::Alone;
 const TRAINING: Duration = Duration::from_mins(10);
 
 /// A run of two trajectories, which fill one step of an epoch, with `training` merged over how they are trained.
-fn changes(training: Value) -> Value {
+pub(super) fn changes(training: Value) -> Value {
     let mut changes = json!({
         "source": {"commits": {"count": 1}},
         "generation": {
@@ -169,7 +169,7 @@ async fn kill_a_rank(ground: &Ground) -> Result<()> {
     bail!("no process of a rank was found for pod {pod}");
 }
 
-async fn delete_a_pod(ground: &Ground) -> Result<()> {
+pub(super) async fn delete_a_pod(ground: &Ground) -> Result<()> {
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     ground.space.api::<Pod>().delete(&a_pod_of_the_gang(ground).await?, &now).await?;
     Ok(())

@@ -16,6 +16,17 @@ use crate::progress::Step;
 /// within the memory that a pod has. What is longer is downloaded to a file.
 const MAX_DATA: u64 = 256 << 20;
 
+/// A file as a listing has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its name, relative to the store.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What changes whenever its content does: the tag that the store gives it, or when it was written.
+    pub tag: String,
+}
+
 impl Store {
     /// Puts a small file, whole, in place of what is there.
     pub async fn put(&self, name: &str, content: Bytes) -> Result<(), StoreError> {
@@ -31,17 +42,46 @@ impl Store {
     /// The files below the folder `folder` (at any depth; empty: the whole store), by name and size in bytes, ordered by name. A folder that does not
     /// exist is empty. Names are relative to the store, as the other methods take them.
     pub async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let objects = self.objects(folder).await?;
+        Ok(objects.into_iter().map(|object| (object.name, object.bytes)).collect())
+    }
+
+    /// The same, with what tells whether a file is still the one that it was.
+    pub async fn objects(&self, folder: &str) -> Result<Vec<Object>, StoreError> {
         let within = if folder.is_empty() { self.root.clone() } else { self.path(folder) };
         let listed = self.objects.list(Some(&within));
         let found: Vec<_> = listed.try_collect().await.map_err(|error| self.explain(error))?;
-        let mut named: Vec<(String, u64)> =
-            found.into_iter().filter_map(|object| Some((self.name(&object.location)?, object.size))).collect();
-        named.sort_unstable();
-        Ok(named)
+        let mut objects: Vec<Object> = found
+            .into_iter()
+            .filter_map(|meta| {
+                let tag = meta.e_tag.unwrap_or_else(|| meta.last_modified.to_rfc3339());
+                Some(Object { name: self.name(&meta.location)?, bytes: meta.size, tag })
+            })
+            .collect();
+        objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(objects)
+    }
+
+    /// Deletes a file; one that is not there is as good as deleted.
+    pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        match self.objects.delete(&self.path(name)).await {
+            Err(Error::NotFound { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(error)),
+        }
     }
 
     /// Writes a file of the store, of any size, to `file`, and returns its digest; none (and no file) where there is none.
     pub async fn download(&self, name: &str, file: &FilePath, step: &Step) -> Result<Option<Digest>, StoreError> {
+        self.download_noting(name, file, |done, total| step.update("downloading", done, total)).await
+    }
+
+    /// The same, with every piece `note`d: how many bytes have come, and how many there are.
+    pub async fn download_noting(
+        &self,
+        name: &str,
+        file: &FilePath,
+        mut note: impl FnMut(u64, u64),
+    ) -> Result<Option<Digest>, StoreError> {
         let local = |source| StoreError::Local { path: file.to_owned(), source };
         let got = match self.objects.get(&self.path(name)).await {
             Err(Error::NotFound { .. }) => return Ok(None),
@@ -54,7 +94,7 @@ impl Store {
         while let Some(piece) = pieces.try_next().await.map_err(|error| self.explain(error))? {
             digester.update(&piece);
             output.write_all(&piece).await.map_err(local)?;
-            step.update("downloading", digester.bytes(), total);
+            note(digester.bytes(), total);
         }
         output.flush().await.map_err(local)?;
         Ok(Some(digester.finish()))

@@ -138,6 +138,11 @@ pub enum StoreError {
 const KEYS: &str = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (s3), GOOGLE_SERVICE_ACCOUNT_KEY (gs), or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (az)";
 
 impl StoreError {
+    /// Whether it may be gone in a moment.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
     /// The error that `object_store`'s stands for; `local` tells folders from servers.
     pub(super) fn from_object_store(source: Error, uri: &str, local: bool) -> Self {
         let uri = uri.to_owned();

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+pub use data::Object;
 pub use error::StoreError;
 pub use location::secret;
 pub use transfer::{Digest, Digester};
@@ -67,6 +68,11 @@ impl Store {
             Err(Error::AlreadyExists { .. }) => Ok(Creation::Existed),
             Err(error) => Err(self.explain(error)),
         }
+    }
+
+    /// The URI as it was given.
+    pub fn uri(&self) -> &str {
+        &self.uri
     }
 
     fn path(&self, name: &str) -> Path {

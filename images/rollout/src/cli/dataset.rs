@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sera_crds::contract::{Failure, StageResult};
+use sera_program::address::Address;
 
+use super::student::StudentArgs;
 use crate::dataset;
 use crate::failure::FieldNames;
 use crate::progress::Progress;
@@ -49,9 +51,11 @@ pub(super) struct DatasetArgs {
     /// The settings that the batches were verified with, as YAML or JSON [default: what SERA_VERIFICATION holds]
     #[arg(long, value_name = "FILE")]
     verification: Option<PathBuf>,
-    /// The directory of the model that is to be trained, as Hugging Face lays it out; only its tokenizer and chat template are read
-    #[arg(long, env = "SERA_STUDENT", value_name = "DIR")]
-    student: PathBuf,
+    /// The directory of the model that is to be trained, as Hugging Face lays it out, here or in a bucket; only its tokenizer and chat template are read
+    #[arg(long, env = "SERA_STUDENT", value_name = "URI")]
+    student: Address,
+    #[command(flatten)]
+    of_student: StudentArgs,
     /// Count, say why the others are left out, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -77,16 +81,18 @@ pub(super) async fn stage(
 ) -> Result<StageResult, Failure> {
     let names = FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field };
     let all = arguments.batches.iter().any(|batch| batch == "all");
+    let scratch = arguments.scratch.unwrap_or_else(std::env::temp_dir);
+    let student = arguments.of_student.folder(&arguments.student, &scratch, progress, redactor).await;
     let request = dataset::Request {
         store: arguments.store,
         store_credentials: arguments.store_credentials,
         batches: (!all).then_some(arguments.batches),
         plan: settings::required(arguments.plan.as_deref(), "--plan", "SERA_DATASET")?,
         verification: settings::required(arguments.verification.as_deref(), "--verification", "SERA_VERIFICATION")?,
-        student: sera_chat::student_folder(&arguments.student),
+        student: student.map_err(|error| names.failure(&error))?,
         dry_run: arguments.dry_run,
         fewer: arguments.fewer,
-        scratch: arguments.scratch.unwrap_or_else(std::env::temp_dir),
+        scratch,
     };
     dataset::run(&request, progress, redactor).await.map_err(|error| {
         tracing::debug!(?error, "the whole error");

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use sera_crds::contract::{Failure, RolloutKind, StudentPlan};
 use sera_crds::values::{Ratio, ToolCallFormat};
+use sera_program::address::Address;
 
 use super::output;
+use super::student::StudentArgs;
 use crate::failure::FieldNames;
 use crate::inspect::{self, InspectError, What};
+use crate::progress::Progress;
 use crate::redact::Redactor;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -43,9 +46,11 @@ pub(super) struct InspectArgs {
     /// A line of the dataset, from 1: those of train.jsonl, and then those of eval.jsonl
     #[arg(long, value_name = "K")]
     line: Option<usize>,
-    /// The directory of the model that is to be trained, as Hugging Face lays it out
-    #[arg(long, env = "SERA_STUDENT", value_name = "DIR")]
-    student: Option<PathBuf>,
+    /// The directory of the model that is to be trained, as Hugging Face lays it out, here or in a bucket
+    #[arg(long, env = "SERA_STUDENT", value_name = "URI")]
+    student: Option<Address>,
+    #[command(flatten)]
+    of_student: StudentArgs,
     /// How tool calls are written: Hermes, XML or Raw
     #[arg(long, value_name = "FORMAT", default_value = "Hermes")]
     tool_call_format: ToolCallFormat,
@@ -97,19 +102,27 @@ pub(super) async fn print(arguments: InspectArgs, redactor: &Redactor) -> Result
         // The command line's group leaves nothing else.
         (None, line) => What::Line(line.unwrap_or_default()),
     };
+    let names =
+        FieldNames { git_credentials: String::new(), store_credentials: "spec.output.credentialsSecretRef".to_owned() };
+    let student = match arguments.student {
+        Some(student) => {
+            let (scratch, of_student) = (std::env::temp_dir(), &arguments.of_student);
+            let folder = of_student.folder(&student, &scratch, &Progress::detect(), redactor).await;
+            Some((folder.map_err(|error| names.failure(&error))?, plan))
+        }
+        None => None,
+    };
     let request = inspect::Request {
         store: arguments.store,
         store_credentials: arguments.store_credentials,
         what,
-        student: arguments.student.map(|student| (sera_chat::student_folder(&student), plan)),
+        student,
         colours: match arguments.colour {
             Colour::Auto => std::io::stdout().is_terminal(),
             Colour::Always => true,
             Colour::Never => false,
         },
     };
-    let names =
-        FieldNames { git_credentials: String::new(), store_credentials: "spec.output.credentialsSecretRef".to_owned() };
     match inspect::run(&request, redactor, &mut BufWriter::new(std::io::stdout())).await {
         Err(InspectError::Output(cause)) if output::is_unread(&cause) => Ok(()),
         printed => printed.map_err(|error| names.failure(&error)),

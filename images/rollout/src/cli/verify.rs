@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use sera_crds::contract::{Failure, FailureClass, StageResult, VerificationPlan};
 use sera_crds::values::{Measure, Ratio};
+use sera_program::address::Address;
 
+use super::student::StudentArgs;
 use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -100,9 +102,11 @@ struct StageArgs {
     /// What decides, as YAML or JSON [default: what SERA_VERIFICATION holds, or the paper's settings]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["measure", "threshold"], help_heading = "Rollouts of a store")]
     settings: Option<PathBuf>,
-    /// The directory of the model that is to be trained, as Hugging Face lays it out; only its tokenizer and chat template are read
-    #[arg(long, env = "SERA_STUDENT", value_name = "DIR", help_heading = "Rollouts of a store")]
-    student: Option<PathBuf>,
+    /// The directory of the model that is to be trained, as Hugging Face lays it out, here or in a bucket; only its tokenizer and chat template are read
+    #[arg(long, env = "SERA_STUDENT", value_name = "URI", help_heading = "Rollouts of a store")]
+    student: Option<Address>,
+    #[command(flatten, next_help_heading = "Rollouts of a store")]
+    of_student: StudentArgs,
     /// A folder with a file for each key of the store's Secret: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
     #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR", help_heading = "Rollouts of a store")]
     store_credentials: Option<PathBuf>,
@@ -140,6 +144,7 @@ pub(super) async fn stage(
         count,
         store,
         student,
+        of_student,
         store_credentials,
         store_credentials_field,
         scratch,
@@ -152,7 +157,13 @@ pub(super) async fn stage(
         None => Scope::Batches(batches.into_iter().filter(|name| name != ALL).collect()),
     };
     let scratch = scratch.unwrap_or_else(std::env::temp_dir);
-    let student = student.map(|student| sera_chat::student_folder(&student));
+    let student = match student {
+        Some(student) => {
+            let folder = of_student.folder(&student, &scratch, progress, redactor).await;
+            Some(folder.map_err(|error| names.failure(&error))?)
+        }
+        None => None,
+    };
     let request = Request { store: store.unwrap_or_default(), store_credentials, scope, plan, student, scratch };
     verify::stage::run(&request, progress, redactor).await.map_err(|error| {
         tracing::debug!(?error, "the whole error");

@@ -7,13 +7,14 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sera_program::redact::Redactor;
 
 const EXIT_CODES: &str = "Exit codes:
     0  it was told to stop
     1  it cannot listen, or failed
     2  the command line is wrong
-   10  something given is wrong or missing: a file of the model, memory for its cache
-   11  something is not available for now: try again later";
+   10  something given is wrong or missing: a file of the model, a credential, memory for its cache
+   11  something is not available for now, such as a store: try again later";
 
 /// Servers for sera-operator: a small model, and the rehearsal teacher, which is none.
 #[derive(Debug, Parser)]
@@ -41,14 +42,15 @@ enum Command {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    let redactor = Redactor::default();
     let ended = match Cli::parse().command {
         Command::Rehearse(arguments) => {
-            running::start_log(&arguments.log);
+            running::start_log(&arguments.log, &redactor);
             rehearse::run(&arguments)
         }
         Command::Serve(arguments) => {
-            running::start_log(&arguments.log);
-            serve::run(&arguments)
+            running::start_log(&arguments.log, &redactor);
+            serve::run(*arguments, redactor)
         }
     };
     match ended {

@@ -5,7 +5,12 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use sera_program::failure::Explain;
+use sera_program::logs::{self, LogFormat, LogLevel};
+use sera_program::progress::Progress;
+use sera_program::redact::Redactor;
+use sera_trainer::bucket::BucketError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -26,15 +31,6 @@ pub(super) struct LogArgs {
     verbose: bool,
 }
 
-/// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// A JSON object a line.
-    Json,
-}
-
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServeError {
@@ -48,6 +44,8 @@ pub(super) enum ServeError {
     Serve(#[source] std::io::Error),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     #[error("the model could not be loaded: a mistake in the program")]
     Loading,
     #[error("the model has stopped to answer: a mistake in the program")]
@@ -60,6 +58,7 @@ impl ServeError {
         match self {
             Self::Usage(_) => ExitCode::from(2),
             Self::Model(error) => ExitCode::from(error.exit_code().code()),
+            Self::Bucket(error) => sera_crds::contract::ExitCode::from(error.explain().class).into(),
             _ => ExitCode::FAILURE,
         }
     }
@@ -121,23 +120,10 @@ async fn stopped() {
     }
 }
 
-/// Starts the log.
-pub(super) fn start_log(arguments: &LogArgs) {
-    let verbose = arguments.verbose;
-    let filter = tracing_subscriber::EnvFilter::new(if verbose { "warn,sera_=debug" } else { "warn,sera_=info" });
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false);
-    let started = match arguments.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-    };
-    if let Err(error) = started {
-        // There is no log to put it in.
-        let _ = writeln!(std::io::stderr(), "the log cannot be started: {error}");
-    }
+/// Starts the log, without what `redactor` hides.
+pub(super) fn start_log(arguments: &LogArgs, redactor: &Redactor) {
+    let level = if arguments.verbose { LogLevel::Debug } else { LogLevel::Info };
+    logs::start(arguments.log_format, level, Progress::detect().bars(), redactor.clone());
 }
 
 /// A time, such as 250ms, 5s or 2m.

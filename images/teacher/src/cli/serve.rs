@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use candle_core::DType;
 use clap::{Args, ValueEnum};
-use sera_chat::student_folder;
+use sera_program::address::Address;
+use sera_program::progress::Progress;
+use sera_program::redact::Redactor;
+use sera_trainer::bucket::fetch_model;
 
 use super::running::{self, LogArgs, ServeError, duration};
 use crate::serve::{self, Model, ModelSettings, Server};
@@ -23,13 +26,22 @@ pub(super) const EXAMPLES: &str = "Examples:
   A GGUF file, in a pod of 4 GiB:
     sera-teacher serve --model /models/SmolLM2-135M-Instruct.Q4_1.gguf --listen 0.0.0.0:8000 --max-model-len 4096 --kv-cache-memory 1GiB
 
+  What a run has put into its bucket:
+    sera-teacher serve --model s3://acme-ml/sera/ml/billing/3f2c/model --store-credentials ./s3 --scratch /mnt/nvme
+
 It listens at once, and /health says 200 when the model is loaded. SIGTERM lets answers under way be finished.";
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// The directory of a model as Hugging Face lays it out, a GGUF file, or `builtin://` and a name
-    #[arg(long, env = "SERA_MODEL", value_name = "PATH")]
-    model: PathBuf,
+    /// The directory of a model as Hugging Face lays it out, here or in a bucket (s3://, gs://, az://), a GGUF file, or `builtin://` and a name
+    #[arg(long, env = "SERA_MODEL", value_name = "URI")]
+    model: Address,
+    /// A folder with a file for each key of the bucket's Secret: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
+    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
+    store_credentials: Option<PathBuf>,
+    /// Where a model from a bucket goes; it stays there for the next start [default: the system's folder for such]
+    #[arg(long, env = "SERA_SCRATCH", value_name = "DIR")]
+    scratch: Option<PathBuf>,
     /// What clients call the model; by default the name of its directory or file
     #[arg(long, env = "SERA_SERVED_MODEL_NAME", value_name = "NAME")]
     served_model_name: Option<String>,
@@ -77,7 +89,7 @@ enum Dtype {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &ServeArgs) -> Result<(), ServeError> {
+pub(super) fn run(arguments: ServeArgs, redactor: Redactor) -> Result<(), ServeError> {
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let settings = ModelSettings {
         context: arguments.max_model_len,
@@ -92,14 +104,33 @@ pub(super) fn run(arguments: &ServeArgs) -> Result<(), ServeError> {
         threads: threads.unwrap_or(1),
         seed: arguments.seed,
     };
-    let name = arguments.served_model_name.clone().unwrap_or_else(|| name(&arguments.model));
-    running::block_on(listen(arguments.listen, arguments.drain, student_folder(&arguments.model), name, settings))
+    let name = arguments.served_model_name.unwrap_or_else(|| name(&arguments.model));
+    let scratch = arguments.scratch.unwrap_or_else(std::env::temp_dir);
+    let wanted = Wanted { address: arguments.model, credentials: arguments.store_credentials, scratch, redactor };
+    running::block_on(listen(arguments.listen, arguments.drain, wanted, name, settings))
+}
+
+/// A model, wherever it is.
+struct Wanted {
+    address: Address,
+    credentials: Option<PathBuf>,
+    scratch: PathBuf,
+    redactor: Redactor,
+}
+
+impl Wanted {
+    /// Brings it here, where it is in a bucket, and loads it.
+    fn load(&self, settings: &ModelSettings) -> Result<Model, ServeError> {
+        let Self { address, credentials, scratch, redactor } = self;
+        let path = fetch_model(address, credentials.as_deref(), scratch, &Progress::detect(), redactor)?;
+        Ok(Model::load(&path, settings)?)
+    }
 }
 
 async fn listen(
     address: SocketAddr,
     drain: Duration,
-    path: PathBuf,
+    wanted: Wanted,
     name: String,
     settings: ModelSettings,
 ) -> Result<(), ServeError> {
@@ -116,13 +147,13 @@ async fn listen(
     );
     tokio::select! {
         outcome = serving => outcome,
-        outcome = keep(Arc::clone(&server), path, settings) => outcome,
+        outcome = keep(Arc::clone(&server), wanted, settings) => outcome,
     }
 }
 
 /// Loads the model, and comes back if there is none or if it stops to answer.
-async fn keep(server: Arc<Server>, path: PathBuf, settings: ModelSettings) -> Result<(), ServeError> {
-    let loading = tokio::task::spawn_blocking(move || Model::load(&path, &settings));
+async fn keep(server: Arc<Server>, wanted: Wanted, settings: ModelSettings) -> Result<(), ServeError> {
+    let loading = tokio::task::spawn_blocking(move || wanted.load(&settings));
     let model = loading.await.map_err(|_| ServeError::Loading)??;
     server.ready(model);
     while !server.broken() {
@@ -131,9 +162,10 @@ async fn keep(server: Arc<Server>, path: PathBuf, settings: ModelSettings) -> Re
     Err(ServeError::Stopped)
 }
 
-/// The name of a model that is at `path`.
-fn name(path: &Path) -> String {
-    let name = path.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+/// The name of the model at `address`.
+fn name(address: &Address) -> String {
+    let path = address.to_string();
+    let name = Path::new(&path).file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     name.strip_suffix(".gguf").map_or(name.clone(), str::to_owned)
 }
 
@@ -164,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_model_is_called_as_its_directory_or_file() {
-        let names = ["/models/student", "./student/", "a/Smol.Q4_1.gguf", "builtin://tiny", "/"];
-        assert_eq!(names.map(|path| name(Path::new(path))), ["student", "student", "Smol.Q4_1", "tiny", "model"]);
+        let names = ["/models/student", "./student/", "a/Smol.Q4_1.gguf", "builtin://tiny", "/", "s3://b/x/model/"];
+        let names = names.map(|address| name(&address.parse().unwrap()));
+        assert_eq!(names, ["student", "student", "Smol.Q4_1", "tiny", "model", "model"]);
     }
 }

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod bucket;
 #[path = "../rehearsal/support/http.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod http;

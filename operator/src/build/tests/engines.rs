@@ -8,6 +8,7 @@ fn served(engine: ServingEngine) -> ServedModel {
         engine,
         image: None,
         at: Some("pvc://models/zai/GLM-4.5-Air".parse().unwrap()),
+        credentials: None,
         name: "GLM-4.5-Air".into(),
         context: Some(131_072),
         tool_calls: ToolCallFormat::Hermes,
@@ -52,6 +53,33 @@ fn vllm_is_told_the_model_its_name_its_context_and_how_it_calls_tools() {
     );
     let mount = json!({"name": "model", "mountPath": "/mnt/model", "readOnly": true});
     assert!(container["volumeMounts"].as_array().unwrap().contains(&mount), "{container}");
+}
+
+#[test]
+fn a_small_model_in_a_bucket_is_fetched_with_its_secret() {
+    let model = ServedModel {
+        at: Some("s3://models/small".parse().unwrap()),
+        credentials: Some("models-secret".into()),
+        gpus: 0,
+        ..served(ServingEngine::Builtin)
+    };
+    let deployment = deployed(model);
+    let container = container(&deployment);
+    assert_eq!(
+        container["args"],
+        json!([
+            "serve",
+            "--model=s3://models/small",
+            "--served-model-name=GLM-4.5-Air",
+            "--listen=0.0.0.0:8000",
+            "--log-format=json",
+            "--scratch=/tmp/work",
+            "--store-credentials=/etc/sera/store",
+        ])
+    );
+    let volumes = pod(&deployment)["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["secret"]["secretName"] == "models-secret"), "{volumes:?}");
+    assert!(volumes.iter().all(|volume| volume.get("persistentVolumeClaim").is_none()), "{volumes:?}");
 }
 
 #[test]

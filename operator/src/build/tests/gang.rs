@@ -32,7 +32,9 @@ fn a_trainer_is_told_its_gang_and_its_plan() {
             "--",
             "train",
             "--student=/mnt/student/q/Qwen3-8B",
-            "--out=/mnt/store/sera/ml/billing/3f2c9a10-0000",
+            "--out=file:///mnt/store/sera/ml/billing/3f2c9a10-0000",
+            "--store-credentials=/etc/sera/store",
+            "--scratch=/tmp/work",
             "--cache=/tmp/work",
             "--attempt=3",
             "--listen=0.0.0.0:8080",
@@ -54,10 +56,55 @@ fn a_student_that_is_built_in_needs_no_claim() {
     blueprint.training.as_mut().unwrap().student = "builtin://tiny".parse().unwrap();
     let job = built_of(Stage::Training, &blueprint);
     assert!(arguments(&job).contains(&"--student=builtin://tiny"));
-    assert!(arguments(&job).contains(&"--out=/mnt/store/sera/ml/billing/3f2c9a10-0000"));
+    assert!(arguments(&job).contains(&"--out=file:///mnt/store/sera/ml/billing/3f2c9a10-0000"));
     let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();
     assert!(mounts.contains(&json!({"name": "store", "mountPath": "/mnt/store"})), "it writes its checkpoints there");
     assert!(mounts.iter().all(|mount| mount["name"] != "student"));
+}
+
+/// A blueprint whose store and student are in buckets, each with a Secret of its own.
+fn in_buckets() -> Blueprint {
+    let mut blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    let (uri, secret) = ("gs://models/Qwen3-8B", Some("models-secret".to_owned()));
+    if let (Some(training), Some(counting)) = (&mut blueprint.training, &mut blueprint.counting) {
+        (training.student, training.student_credentials) = (uri.parse().unwrap(), secret.clone());
+        (counting.student, counting.student_credentials) = (Some(uri.parse().unwrap()), secret);
+    }
+    blueprint
+}
+
+#[test]
+fn a_store_and_a_student_in_buckets_are_named_with_a_secret_each_and_need_no_claim() {
+    let job = built_of(Stage::Training, &in_buckets());
+    for argument in [
+        "--student=gs://models/Qwen3-8B",
+        "--student-credentials=/etc/sera/student",
+        "--out=s3://acme/sera/ml/billing/3f2c9a10-0000",
+        "--store-credentials=/etc/sera/store",
+        "--scratch=/tmp/work",
+    ] {
+        assert!(arguments(&job).contains(&argument), "{argument} is not among {:?}", arguments(&job));
+    }
+    let volumes = pod(&job)["volumes"].as_array().unwrap();
+    let secrets: Vec<(&str, &str)> = volumes
+        .iter()
+        .filter_map(|volume| Some((volume["name"].as_str()?, volume["secret"]["secretName"].as_str()?)))
+        .collect();
+    assert_eq!(secrets, [("store-credentials", "s3-secret"), ("student-credentials", "models-secret")]);
+    assert!(volumes.contains(&json!({"name": "scratch", "emptyDir": {}})), "what is fetched goes there");
+    assert!(volumes.iter().all(|volume| volume.get("persistentVolumeClaim").is_none()), "{volumes:?}");
+}
+
+#[test]
+fn a_student_in_a_bucket_is_read_as_who_the_pod_is_where_no_secret_is_named() {
+    let mut blueprint = in_buckets();
+    blueprint.training.as_mut().unwrap().student_credentials = None;
+    let job = built_of(Stage::Training, &blueprint);
+    assert!(arguments(&job).iter().all(|argument| !argument.starts_with("--student-credentials")));
+    for stage in [Stage::Verification, Stage::Generation, Stage::Dataset] {
+        let job = built_of(stage, &blueprint);
+        assert!(arguments(&job).contains(&"--student-credentials=/etc/sera/student"), "{stage} counts its tokens");
+    }
 }
 
 #[test]

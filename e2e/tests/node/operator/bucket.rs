@@ -1,0 +1,107 @@
+//! A run whose store and student are in buckets of a real S3-compatible server with a certificate of its own: no pod shares a folder with another.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sera_crds::conditions::ConditionType;
+use sera_test_servers::{Conduct, S3Server};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::ground::{Ground, is_true, status};
+use super::student::student_files;
+use super::training::{changes, delete_a_pod};
+use crate::house::{Company, Space, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![Company::Alone; a_run_in_buckets_trains_on_after_a_pod_was_lost_and_is_ready];
+
+/// How long it may take in all on a machine that does much else.
+const PATIENCE: Duration = Duration::from_mins(8);
+/// How often the two lines are seen: long enough that a checkpoint arrives, and a pod is lost, before the end.
+const EPOCHS: u32 = 40;
+/// The tokenizer's files, as they are in the image of the stages.
+const TOKENIZER: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+
+/// A run like examples/s3.yaml: a Secret for both buckets, and two pods that train.
+fn in_buckets() -> Value {
+    let secret = json!({"name": "s3"});
+    let mut changes = changes(json!({
+        "student": {"uri": "s3://sera/models/small", "credentialsSecretRef": secret},
+        "epochs": EPOCHS, "nodes": 2, "learningRate": "1e-3", "checkpointEvery": "1s",
+    }));
+    changes["output"] = json!({"store": "s3://sera/runs", "credentialsSecretRef": secret});
+    changes["pods"] = json!({"train": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}}});
+    changes
+}
+
+async fn a_run_in_buckets_trains_on_after_a_pod_was_lost_and_is_ready(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?.patient(PATIENCE);
+    let host = ground.space.cluster().await?.host_ip().context("pods cannot reach this machine")?;
+    let server = S3Server::start_at(host, Conduct::OneAtATime, true)?;
+    let keys: serde_json::Map<String, Value> =
+        server.keys().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"}, "stringData": keys});
+    ground.space.apply(&secret.to_string()).await?;
+    lay_student(&ground, &server.bucket().join("models/small")).await?;
+
+    ground.apply_run("bucket", in_buckets()).await?;
+    let folder = until_checkpointed(&ground, &server).await?;
+    delete_a_pod(&ground).await?;
+    let run = ground.until("bucket", |status| is_true(status, ConditionType::Ready)).await?;
+
+    let said = status(&run)?;
+    let training = said.training.as_ref().context("no word on the training")?;
+    ensure!((training.step, training.total_steps, training.attempt) == (EPOCHS, EPOCHS, 2), "{training:?}");
+    let artifacts = said.artifacts.as_ref().context("no artifacts")?;
+    let (dataset, model) = (artifacts.dataset.as_ref().context("no dataset")?, artifacts.model.as_ref());
+    let model = model.context("no model")?;
+    ensure!(dataset.uri.starts_with("s3://sera/runs/") && model.uri.starts_with("s3://sera/runs/"), "{model:?}");
+    let manifest = tokio::fs::read(folder.join("model/manifest.json")).await?;
+    ensure!(hex::encode(Sha256::digest(&manifest)) == model.sha256.to_string(), "the manifest's digest is another one");
+    for file in ["model/model.safetensors", "model/tokenizer.json", "adapter/adapter_model.safetensors", "losses.jsonl"]
+    {
+        ensure!(folder.join(file).is_file(), "no {file} in the bucket");
+    }
+    let lines = tokio::fs::read_to_string(folder.join("losses.jsonl")).await?;
+    ensure!(lines.lines().count() == EPOCHS as usize, "{} steps are in the losses", lines.lines().count());
+    ensure!(folder.join("checkpoints/a2").is_dir(), "the second attempt has no checkpoint of its own");
+    Ok(())
+}
+
+/// Puts the small student into a bucket's folder, with the tokenizer that the images have.
+async fn lay_student(ground: &Ground, folder: &Path) -> Result<()> {
+    tokio::fs::create_dir_all(folder).await?;
+    for (name, content) in student_files()? {
+        tokio::fs::write(folder.join(name), content).await?;
+    }
+    let script =
+        format!("cd /opt/sera/students/tiny; for file in {}; do base64 -w0 $file; echo; done", TOKENIZER.join(" "));
+    let seen = ground.in_store("tokenizer", &script).await?;
+    for (name, line) in TOKENIZER.iter().zip(seen.lines()) {
+        tokio::fs::write(folder.join(name), STANDARD.decode(line.trim())?).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the first attempt has a complete checkpoint in the bucket; returns the run's folder there.
+async fn until_checkpointed(ground: &Ground, server: &S3Server) -> Result<PathBuf> {
+    let run =
+        ground.until("bucket", |status| status.training.as_ref().is_some_and(|training| training.step > 0)).await?;
+    let uid = run.metadata.uid.context("a run without a uid")?;
+    let folder = server.bucket().join("runs").join(&ground.space.namespace).join("bucket").join(uid);
+    for _ in 0..600 {
+        let mut found = tokio::fs::read_dir(folder.join("checkpoints/a1")).await.ok();
+        while let Some(entries) = &mut found {
+            let Some(entry) = entries.next_entry().await? else { break };
+            if entry.path().join("manifest.json").is_file() {
+                return Ok(folder);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    anyhow::bail!("no checkpoint came to {}", folder.display())
+}

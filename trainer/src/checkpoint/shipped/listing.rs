@@ -1,0 +1,106 @@
+//! What is in a bucket's folder of checkpoints: which of them are complete, and which are removed.
+
+use std::collections::BTreeMap;
+
+use super::super::manifest::MANIFEST;
+use super::super::prune::kept;
+use super::super::{Manifest, folder};
+use super::CHECKPOINTS;
+use crate::bucket::{BucketError, Shipper};
+
+/// The checkpoints by step and attempt, each with the names of its objects.
+#[derive(Debug, Default)]
+pub(super) struct Listing(BTreeMap<(u32, u32), Vec<String>>);
+
+impl Listing {
+    /// Asks for it.
+    pub(super) async fn of(shipper: &Shipper) -> Result<Self, BucketError> {
+        Ok(Self::from(shipper.names(CHECKPOINTS).await?))
+    }
+
+    /// The folders of those that have a manifest, the newest first.
+    pub(super) fn complete(&self) -> impl Iterator<Item = String> {
+        self.0.values().rev().filter_map(|names| manifest_of(names)).filter_map(|manifest| folder_of(manifest))
+    }
+
+    /// Removes those that are not needed any more, and what is left of those that were never complete.
+    pub(super) async fn prune(&self, shipper: &Shipper) -> Result<(), BucketError> {
+        let (mut manifests, mut removed) = (Vec::new(), Vec::new());
+        for names in self.0.values().rev() {
+            match manifest_of(names) {
+                Some(name) => manifests.push((names, shipper.read(name).await?)),
+                None => removed.push(names),
+            }
+        }
+        let loss = |content: Option<bytes::Bytes>| -> Option<f64> {
+            serde_json::from_slice::<Manifest>(&content?).ok()?.sums.eval_loss
+        };
+        let (names, losses): (Vec<_>, Vec<_>) =
+            manifests.into_iter().map(|(names, content)| (names, loss(content))).unzip();
+        let kept = kept(&losses);
+        removed.extend(names.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(names, _)| names));
+        for names in removed {
+            remove(shipper, names).await?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Vec<String>> for Listing {
+    fn from(names: Vec<String>) -> Self {
+        let mut found: BTreeMap<(u32, u32), Vec<String>> = BTreeMap::new();
+        for name in names {
+            let within = name.strip_prefix(CHECKPOINTS).and_then(|name| name.strip_prefix('/'));
+            if let Some((step, attempt, _)) = within.and_then(folder::parsed) {
+                found.entry((step, attempt)).or_default().push(name);
+            }
+        }
+        Self(found)
+    }
+}
+
+/// Takes a checkpoint's manifest away first, so that half of it never counts.
+async fn remove(shipper: &Shipper, names: &[String]) -> Result<(), BucketError> {
+    if let Some(manifest) = manifest_of(names) {
+        shipper.delete(manifest).await?;
+    }
+    for name in names.iter().filter(|name| !is_manifest(name)) {
+        shipper.delete(name).await?;
+    }
+    Ok(())
+}
+
+fn manifest_of(names: &[String]) -> Option<&String> {
+    names.iter().find(|name| is_manifest(name))
+}
+
+fn is_manifest(name: &str) -> bool {
+    name.rsplit('/').next() == Some(MANIFEST)
+}
+
+fn folder_of(manifest: &str) -> Option<String> {
+    manifest.rsplit_once('/').map(|(folder, _)| folder.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_a_manifest_is_complete_and_the_newest_step_of_the_newest_attempt_comes_first() {
+        let names = [
+            "checkpoints/a1/step-000007/manifest.json",
+            "checkpoints/a1/step-000007/losses.jsonl",
+            "checkpoints/a2/step-000007/manifest.json",
+            "checkpoints/a10/step-000009/rank-0000-of-0001.safetensors",
+            "checkpoints/a3/step-000008/manifest.json",
+            "checkpoints/notes.txt",
+        ];
+        let listing = Listing::from(names.map(str::to_owned).to_vec());
+        let complete: Vec<String> = listing.complete().collect();
+        assert_eq!(
+            complete,
+            ["checkpoints/a3/step-000008", "checkpoints/a2/step-000007", "checkpoints/a1/step-000007"]
+        );
+    }
+}
