@@ -8,7 +8,7 @@ mod watch;
 
 use kube::Api;
 use sera_crds::SpecializationRun;
-use sera_crds::run::RunStatus;
+use sera_crds::run::{RunStatus, ServingStatus};
 
 use crate::cluster::{Cluster, ClusterError, ClusterName, Shape, ToolError};
 use crate::images::{self, Image};
@@ -77,7 +77,12 @@ pub async fn run(progress: &Progress) -> Result<(), DemoError> {
 
     let runs: Api<SpecializationRun> = Api::namespaced(cluster.client(), NAMESPACE);
     match watch::until_the_end(&runs, &example.run).await? {
-        End::Ready(status) => println!("\nThe run is Ready.\n{}", where_things_are(&status)),
+        End::Ready(status) => {
+            println!("\nThe run is Ready.\n{}", where_things_are(&status));
+            if let Some(serving) = &status.serving {
+                println!("\n{}", how_to_ask(&cluster, serving));
+            }
+        }
         End::NotImplemented(status, message) => {
             println!("\nThis is as far as this release goes: {message}\n{}", where_things_are(&status));
         }
@@ -99,7 +104,23 @@ fn where_things_are(status: &RunStatus) -> String {
     }
     let others = [("dataset", artifacts.dataset), ("model", artifacts.model), ("report", artifacts.report)];
     lines.extend(others.into_iter().filter_map(|(what, artifact)| Some((what, artifact?.uri))));
+    if let Some(serving) = &status.serving {
+        lines.push(("served at", format!("{} as '{}'", serving.url, serving.model)));
+    }
     lines.iter().map(|(what, place)| format!("  {what:<9} {place}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A question to the student that can be pasted.
+fn how_to_ask(cluster: &Cluster, serving: &ServingStatus) -> String {
+    let service = serving.url.trim_start_matches("http://").split('.').next().unwrap_or_default();
+    let question = serde_json::json!({
+        "model": serving.model, "max_tokens": 32, "messages": [{"role": "user", "content": "What does a signer do?"}],
+    });
+    format!(
+        "Ask the student:\n  KUBECONFIG={} kubectl -n {NAMESPACE} port-forward svc/{service} 8000 &\n  curl -s http://127.0.0.1:8000/v1/chat/completions \
+         -H 'content-type: application/json' -d '{question}'",
+        cluster.kubeconfig_path().display()
+    )
 }
 
 fn afterwards(cluster: &Cluster, run: &str) -> String {

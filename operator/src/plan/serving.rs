@@ -1,12 +1,12 @@
 //! The student that is served once a run has its model: there for as long as its owner asks for it, whatever else becomes of the run.
 
-use jiff::SignedDuration;
-use sera_crds::run::ServingStatus;
+use jiff::{SignedDuration, Timestamp};
+use sera_crds::{run::ServingStatus, values::Stage};
 
 use super::{
     Given, Make, Plan, Removable, Removal, ServingWork, Work,
     conditions::{ConditionType, Reason, Standing, Truth, Why},
-    record::Record,
+    record::{Record, StageTime},
     task::held,
 };
 use crate::facts::ServerFacts;
@@ -49,6 +49,7 @@ pub(super) fn judge(plan: &mut Plan, given: Given<'_>, work: Option<&ServingWork
     if student.is_some_and(|student| student.complete && ready >= work.replicas) {
         let message = format!("{} copies answer at {} as '{}'", work.replicas, work.url, work.model);
         let message = if work.replicas == 1 { message.replacen("1 copies answer", "it answers", 1) } else { message };
+        note(&mut plan.record, given.pen.now, 100);
         say(plan, given, Truth::True, Why::new(Reason::Available, message));
         return None;
     }
@@ -72,6 +73,10 @@ fn awaits(plan: &mut Plan, given: Given<'_>, work: &ServingWork, student: Option
         None => Why::new(Reason::Progressing, far),
     };
     say(plan, given, Truth::False, why.clone());
+    let ready = u64::from(student.map_or(0, |student| student.ready).min(work.replicas));
+    let percent = (ready * 100).checked_div(work.replicas.into()).unwrap_or_default();
+    // Every copy may answer, and an old one still be there.
+    note(&mut plan.record, given.pen.now, u32::try_from(percent.min(99)).unwrap_or(99));
     if gave_up.is_some() { Standing::Stalled(why) } else { Standing::Reconciling(why) }
 }
 
@@ -113,6 +118,15 @@ fn work(given: Given<'_>) -> Option<&ServingWork> {
 fn applied(given: Given<'_>) -> Option<&ServerFacts> {
     let student = given.observed.student.as_deref()?;
     (!student.deleting && student.generation == Some(given.observed.generation)).then_some(student)
+}
+
+/// Writes down how far it is, and when the student was first served.
+fn note(record: &mut Record, now: Timestamp, percent: u32) {
+    record.progress = Some((Stage::Serving, percent));
+    let time = record.times.entry(Stage::Serving).or_insert(StageTime { began: now, ended: None });
+    if percent == 100 {
+        time.ended = time.ended.or(Some(now));
+    }
 }
 
 fn say(plan: &mut Plan, given: Given<'_>, truth: Truth, why: Why) {

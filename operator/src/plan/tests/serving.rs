@@ -40,6 +40,10 @@ fn a_student_is_made_once_there_is_a_model_and_the_run_is_done_when_it_answers()
     let status = plan.record.serving.clone().unwrap();
     assert_eq!((status.replicas, status.ready_replicas, status.url), (1, 1, serving().url));
     assert!(message_of(&plan, ConditionType::Ready).ends_with(&format!("served at {}", serving().url)));
+    assert_eq!(
+        (plan.record.progress, &plan.record.times[&Stage::Serving].ended),
+        (Some((Stage::Serving, 100)), &Some(at(0)))
+    );
     assert_eq!((scene.pass().make, scene.pass().look_again), (Vec::new(), None));
 }
 
