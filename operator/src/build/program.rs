@@ -53,6 +53,8 @@ pub(super) fn training(owner: &Owner, attempt: u32, parts: &TrainingParts, bluep
     told.say(format!("--master-port={RENDEZVOUS_PORT}"));
     told.say("--".to_owned());
     told.say("train".to_owned());
+    // Without a word it would take what it finds: a pod that lacks its GPUs is to say so, rather than to compute on processors for a year.
+    told.say(format!("--device={}", if parts.gpus_per_node > 0 { "cuda" } else { "cpu" }));
     told.student(Some(&parts.student), parts.student_credentials.is_some());
     told.say(format!("--out={}", in_pod(&blueprint.home, pod::STORE_MOUNT)));
     if blueprint.store_credentials.is_some() {

@@ -162,8 +162,6 @@ pub struct TrainingWork {
     pub learning_rate: Rate,
     /// The precision that applies.
     pub precision: Precision,
-    /// What of it this release cannot do, in words. The stages before it are not held up: what they make is there when another release can.
-    pub unsupported: Option<String>,
 }
 
 /// When a trajectory counts.

@@ -8,7 +8,7 @@ use sera_crds::{
 
 use super::{
     Given, Plan, TrainingWork,
-    conditions::{ConditionType, Reason, Standing, Truth, Why},
+    conditions::{ConditionType, Standing},
     record::{Record, Stored},
     task::{self, Task, held, is_under_way},
     teacher,
@@ -23,11 +23,6 @@ const MOST_WARMUP_STEPS: u32 = 1_000_000;
 pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &TrainingWork) -> Option<Standing> {
     if plan.record.conditions.holds(ConditionType::Trained) {
         return None;
-    }
-    if let Some(lacking) = work.unsupported.as_deref().filter(|_| !is_under_way(&plan.record, Stage::Training)) {
-        let why = Why::new(Reason::NotImplemented, lacking);
-        plan.record.conditions.set(given.pen, ConditionType::Trained, Truth::False, why.clone());
-        return Some(held(given.intent).unwrap_or(Standing::Stalled(why)));
     }
     let awaited = teacher::leaving(given);
     // Not even written down before: as long as nothing is, the section can still be edited.

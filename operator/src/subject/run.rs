@@ -129,7 +129,6 @@ fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork
                 .unwrap_or(SignedDuration::MAX),
             learning_rate: spec.training.effective_learning_rate(),
             precision: spec.training.effective_precision(),
-            unsupported: settings::unsupported_training(&spec.training),
         },
         evaluates: spec.evaluation.enabled,
         serving: settings::serving_work(spec, owner, blueprint),

@@ -306,14 +306,6 @@ pub(super) fn student_claim(blueprint: &Blueprint) -> Option<String> {
     (blueprint.home.claim() != Some(claim)).then(|| claim.to_owned())
 }
 
-/// What of a training this release cannot do.
-pub(super) fn unsupported_training(training: &Training) -> Option<String> {
-    (training.gpus_per_node > 0).then(|| {
-        "spec.training.gpusPerNode: training on GPUs is not part of this release; the dataset is in the store, and 0 trains on CPUs"
-            .to_owned()
-    })
-}
-
 /// What of the student this release does not do.
 pub(super) fn unsupported_student(student: &ModelSource) -> Option<String> {
     (student.uri.scheme() == ModelScheme::Oci).then(|| {

@@ -311,18 +311,12 @@ fn what_is_not_part_of_this_release_is_said_by_its_field() {
 }
 
 #[test]
-fn what_of_a_training_is_not_part_of_this_release_holds_up_nothing_before_it() {
-    let of = |spec: Value| {
-        let intent = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody).intent;
-        let Some(Work::Run(work)) = intent.work else { panic!("no work") };
-        (intent.unsupported, work.training.unsupported.unwrap_or_default())
-    };
-    let (whole, training) = of(json!({"training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 2}}));
-    assert!(whole.is_none() && training.starts_with("spec.training.gpusPerNode"), "{training}");
-    let cpus = json!({"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0});
-    for store in ["s3://acme/sera", "pvc://data/sera"] {
-        assert_eq!(of(json!({"training": cpus, "output": {"store": store}})), (None, String::new()));
-    }
+fn a_training_on_gpus_has_a_rank_for_each_of_them() {
+    let training = json!({"student": {"uri": "builtin://tiny"}, "nodes": 2, "gpusPerNode": 4});
+    let wish = run(&json!({"training": training})).wish(&RunDefaults::default(), &Guide::Nobody);
+    assert_eq!(wish.intent.unsupported, None);
+    let parts = wish.blueprint.unwrap().training.unwrap();
+    assert_eq!((parts.nodes, parts.ranks_per_node, parts.gpus_per_node), (2, 4, 4));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use sera_crds::run::{GenerationTotals, RunStatus};
 use sera_crds::values::Stage;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, is_true, made_for, reason, status};
+use super::ground::{Ground, is_true, made_for, message, reason, status};
 use super::killed::kill_operators;
 use crate::house::{Company, Space, Test, tests};
 
@@ -29,13 +29,13 @@ fn changes() -> Value {
             "budget": null,
             "sandbox": {"slots": 2, "landlock": "BestEffort"},
         },
-        // What this release cannot train ends with the dataset.
+        // This node has none, and so the run comes as far as its dataset, and waits.
         "training": {"gpusPerNode": 1},
     })
 }
 
 fn has_its_dataset(status: &RunStatus) -> bool {
-    is_true(status, ConditionType::DatasetBuilt) && reason(status, ConditionType::Stalled) == Some("NotImplemented")
+    is_true(status, ConditionType::DatasetBuilt) && reason(status, ConditionType::Trained) == Some("Unschedulable")
 }
 
 fn counts(run: &SpecializationRun) -> Result<GenerationTotals> {
@@ -49,7 +49,10 @@ async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches(sp
     let said = status(&run)?;
     let totals = counts(&run)?;
     ensure!((totals.accepted, totals.accepted_first, totals.accepted_second) == (8, 5, 3), "{totals:?}");
-    ensure!(said.locked_stages == [Stage::Snapshot, Stage::Generation, Stage::Dataset], "{:?}", said.locked_stages);
+    let locked = [Stage::Snapshot, Stage::Generation, Stage::Dataset, Stage::Training];
+    ensure!(said.locked_stages == locked, "{:?}", said.locked_stages);
+    let waits_for = message(said, ConditionType::Trained);
+    ensure!(waits_for.contains("nvidia.com/gpu"), "it does not say what it waits for: {waits_for}");
     let folded = said.generation.as_ref().and_then(|generation| generation.folded.clone()).context("no batch")?;
     ensure!(totals.attempted == u64::from(folded.samples), "{totals:?} of {folded:?}");
     let dataset = said.artifacts.as_ref().and_then(|artifacts| artifacts.dataset.clone()).context("no dataset")?;

@@ -31,6 +31,7 @@ fn a_trainer_is_told_its_gang_and_its_plan() {
             "--master-port=29500",
             "--",
             "train",
+            "--device=cuda",
             "--student=/mnt/student/q/Qwen3-8B",
             "--out=file:///mnt/store/sera/ml/billing/3f2c9a10-0000",
             "--store-credentials=/etc/sera/store",
@@ -53,8 +54,10 @@ fn a_trainer_is_told_its_gang_and_its_plan() {
 #[test]
 fn a_student_that_is_built_in_needs_no_claim() {
     let mut blueprint = blueprint("pvc://data/sera", PodSettings::default());
-    blueprint.training.as_mut().unwrap().student = "builtin://tiny".parse().unwrap();
+    let training = blueprint.training.as_mut().unwrap();
+    (training.student, training.gpus_per_node) = ("builtin://tiny".parse().unwrap(), 0);
     let job = built_of(Stage::Training, &blueprint);
+    assert!(arguments(&job).contains(&"--device=cpu"));
     assert!(arguments(&job).contains(&"--student=builtin://tiny"));
     assert!(arguments(&job).contains(&"--out=file:///mnt/store/sera/ml/billing/3f2c9a10-0000"));
     let mounts = pod(&job)["containers"][0]["volumeMounts"].as_array().unwrap();

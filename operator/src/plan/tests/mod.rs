@@ -67,7 +67,6 @@ pub(super) fn intent() -> Intent {
             budget: BudgetSlice::default(),
             max_duration: None,
             training: TrainingWork {
-                unsupported: None,
                 max_attempts: 3,
                 start_deadline: SignedDuration::from_mins(10),
                 learning_rate: "5e-5".parse().unwrap(),

@@ -72,18 +72,6 @@ fn try_again(scene: &mut Scene) {
 }
 
 #[test]
-fn what_this_release_cannot_train_is_said_once_the_dataset_is_there_and_locks_nothing() {
-    let mut scene = trainable();
-    scene.run().training.unsupported = Some("spec.training.gpusPerNode: not yet".into());
-    let plan = scene.pass();
-    assert_eq!((number(&plan), reason_of(&plan, ConditionType::Stalled)), (0, Some("NotImplemented")));
-    assert_eq!(reason_of(&plan, ConditionType::Trained), Some("NotImplemented"));
-    assert!(!plan.record.locked.contains(&STAGE) && plan.make.is_empty());
-    scene.run().training.unsupported = None;
-    assert_eq!(number(&scene.pass()), 1, "another release, or an edit, and it begins");
-}
-
-#[test]
 fn training_begins_only_when_the_teacher_is_gone_and_until_then_its_section_can_be_edited() {
     let mut scene = trainable();
     scene.observed.teacher = Some(Arc::new(ServerFacts { deleting: true, ..teacher(0) }));
