@@ -1,5 +1,6 @@
-//! Supervised fine-tuning of a student: the arithmetic of its model with every gradient written out, the optimizer, and the ranks that share the work;
-//! around them the data, the checkpoints (in a folder or a bucket) and the loop, and what answers with the model that comes of it. How conversations become tokens is `sera-chat`'s.
+//! Supervised fine-tuning of a student: the arithmetic of its model with every gradient written out, the optimizer, and the ranks that share the
+//! work; around them the data, the checkpoints (in a folder or a bucket) and the loop, and what answers with the model that comes of it. How
+//! conversations become tokens is `sera-chat`'s.
 
 pub mod bucket;
 pub mod checkpoint;

@@ -182,8 +182,8 @@ impl Told {
         self.say(format!("--count={count}"));
     }
 
-    /// Where the student is: a folder, where a claim is mounted; what is in a bucket is fetched, with its own Secret or as who the pod is; what is built
-    /// in has no place.
+    /// Where the student is: a folder, where a claim is mounted; what is in a bucket is fetched, with its own Secret or as who the pod is; what is
+    /// built in has no place.
     fn student(&mut self, student: Option<&ModelUri>, has_credentials: bool) {
         if let Some(uri) = student {
             self.say(match uri.claim() {

@@ -1,5 +1,5 @@
-//! A bucket as a training sees it: calls that wait, transfers that go on beside the steps, and folders brought to this machine. How a store is spoken to
-//! is `sera_program`'s business; what is put there, the checkpoints' and the training's.
+//! A bucket as a training sees it: calls that wait, transfers that go on beside the steps, and folders brought to this machine. How a store is spoken
+//! to is `sera_program`'s business; what is put there, the checkpoints' and the training's.
 
 mod shipping;
 
@@ -197,8 +197,8 @@ impl Bucket {
     }
 }
 
-/// The folder on this machine with the model at `address`: the folder itself, that of one that is built in, or one in `scratch` that it is fetched to,
-/// once for as long as it stays the same. `credentials` is where the Secret for its bucket is mounted.
+/// The folder on this machine with the model at `address`: the folder itself, that of one that is built in, or one in `scratch` that it is fetched
+/// to, once for as long as it stays the same. `credentials` is where the Secret for its bucket is mounted.
 pub fn fetch_model(
     address: &Address,
     credentials: Option<&Path>,

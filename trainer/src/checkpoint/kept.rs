@@ -1,4 +1,5 @@
-//! Where a training's checkpoints are kept, in one shape for both: those in a folder are complete when they are written, those in a bucket some steps later.
+//! Where a training's checkpoints are kept, in one shape for both: those in a folder are complete when they are written, those in a bucket some steps
+//! later.
 
 use super::{Checkpoint, CheckpointError, Checkpoints, Moment, Shipped};
 use crate::engine::UnitState;

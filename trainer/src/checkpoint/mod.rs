@@ -1,5 +1,5 @@
-//! Checkpoints of a training, in a folder or a bucket: `a<attempt>/step-000123/` with a part from each rank and `manifest.json` last. One is there whole
-//! or it does not count; the newest that counts is where a training goes on. What is in a part is the engine's business.
+//! Checkpoints of a training, in a folder or a bucket: `a<attempt>/step-000123/` with a part from each rank and `manifest.json` last. One is there
+//! whole or it does not count; the newest that counts is where a training goes on. What is in a part is the engine's business.
 
 mod folder;
 mod found;

@@ -1,4 +1,5 @@
-//! What commands that read a model or a dataset are told of where it may lie: credentials of a bucket, and a place on this machine for what is fetched.
+//! What commands that read a model or a dataset are told of where it may lie: credentials of a bucket, and a place on this machine for what is
+//! fetched.
 
 use std::path::PathBuf;
 

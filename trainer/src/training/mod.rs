@@ -1,5 +1,5 @@
-//! A training from a dataset to a model, on disk or in a bucket, around the engine: the plan, the inputs, the steps, the checkpoints, what it says of itself,
-//! and what it publishes. No arithmetic.
+//! A training from a dataset to a model, on disk or in a bucket, around the engine: the plan, the inputs, the steps, the checkpoints, what it says of
+//! itself, and what it publishes. No arithmetic.
 
 mod beside;
 mod check;

@@ -209,8 +209,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes a checkpoint if it is time for one, or if any rank was told to stop, and says whether one was: all ranks decide the same. While one is on
-    /// its way to a bucket, the next waits for it; only at the end the steps do.
+    /// Writes a checkpoint if it is time for one, or if any rank was told to stop, and says whether one was: all ranks decide the same. While one is
+    /// on its way to a bucket, the next waits for it; only at the end the steps do.
     fn keep(&mut self, step: u32) -> Result<bool, TrainingError> {
         let due = self.first && self.checkpointed.elapsed() >= self.request.plan.checkpoint_every.span();
         let [stops, due] = [self.around.stop.is_asked_for(), due].map(|vote| if vote { 1.0 } else { 0.0 });

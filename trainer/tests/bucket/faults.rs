@@ -1,5 +1,5 @@
-//! What is wrong with the server, the line or what is in the bucket: it is tried again, and what does not pass is said with its object, its field and a
-//! code.
+//! What is wrong with the server, the line or what is in the bucket: it is tried again, and what does not pass is said with its object, its field and
+//! a code.
 
 use std::process::Command;
 

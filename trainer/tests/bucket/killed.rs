@@ -1,5 +1,5 @@
-//! A training over a bucket is killed at random moments, in the middle of uploads among them, objects are damaged or missing now and then, and it always
-//! goes on, to the same weights to the bit.
+//! A training over a bucket is killed at random moments, in the middle of uploads among them, objects are damaged or missing now and then, and it
+//! always goes on, to the same weights to the bit.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Folders of a store brought to this machine: a model, its tokenizer, a dataset. Once, whoever asks at the same time; again only if the store's files are
-//! other ones; and not at all where there is no room for them.
+//! Folders of a store brought to this machine: a model, its tokenizer, a dataset. Once, whoever asks at the same time; again only if the store's
+//! files are other ones; and not at all where there is no room for them.
 
 mod kind;
 mod room;
@@ -115,8 +115,8 @@ impl FetchError {
     }
 }
 
-/// Brings the files of `kind` in `store` into a folder of their own in `scratch`, and returns it. What is there already and has the right length stays:
-/// the folder is named after the listing, and files get their names when they are whole.
+/// Brings the files of `kind` in `store` into a folder of their own in `scratch`, and returns it. What is there already and has the right length
+/// stays: the folder is named after the listing, and files get their names when they are whole.
 pub async fn fetch(store: &Store, kind: Kind, scratch: &Path, progress: &Progress) -> Result<PathBuf, FetchError> {
     let uri = store.uri();
     let objects = kind.of(store.objects("").await?);

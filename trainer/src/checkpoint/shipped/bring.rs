@@ -12,8 +12,8 @@ use super::{CHECKPOINTS, Listing, Shipped};
 use crate::ranks::Collective;
 
 impl Shipped {
-    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each brings its share here and verifies it. What is torn is
-    /// passed over with a word; what is whole and of another training is refused.
+    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each brings its share here and verifies it. What is torn
+    /// is passed over with a word; what is whole and of another training is refused.
     pub(in super::super) fn newest(
         &mut self,
         ranks: &mut dyn Collective,

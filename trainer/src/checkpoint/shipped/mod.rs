@@ -1,5 +1,5 @@
-//! The checkpoints of a training in a bucket: every rank's part goes there beside the steps, one checkpoint at a time, and the manifest when all parts are
-//! there. What is in the bucket without a manifest does not count.
+//! The checkpoints of a training in a bucket: every rank's part goes there beside the steps, one checkpoint at a time, and the manifest when all
+//! parts are there. What is in the bucket without a manifest does not count.
 
 mod bring;
 mod listing;
@@ -106,8 +106,8 @@ impl Shipped {
         }
     }
 
-    /// Goes on after all ranks' votes were added up: from the parts to the manifest, and from that to the end. Returns the step of a checkpoint that is
-    /// complete now.
+    /// Goes on after all ranks' votes were added up: from the parts to the manifest, and from that to the end. Returns the step of a checkpoint that
+    /// is complete now.
     pub(super) fn turn(
         &mut self,
         [done, failed]: [f64; 2],
