@@ -67,7 +67,7 @@ fn tensors(engine: &mut Engine) -> Vec<(String, Tensor)> {
 fn begin_from(engine: &mut Engine, adapters: &Tensors) {
     let names: Vec<_> = tensors(engine).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), adapters.len());
-    let mut state = engine.state();
+    let mut state = engine.state().unwrap();
     for unit in &mut state {
         let of_unit = names.iter().filter(|name| name.starts_with(&format!("{}.", unit.unit)));
         let flat = of_unit.flat_map(|name| adapters[name].flatten_all().unwrap().to_vec1::<f32>().unwrap());

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use sera_chat::ChatError;
 use sera_crds::contract::ExitCode;
 
+use crate::device::DeviceError;
 use crate::files::{AdapterError, FilesError, GgufError};
 use crate::generate::GenerateError;
 use crate::inference::SourceError;
@@ -50,6 +51,12 @@ impl From<GgufError> for Failure {
             GgufError::Files(error) => error.into(),
             error => Self::given(error.to_string()),
         }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        Self::given(error.to_string())
     }
 }
 

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use clap::Args;
 use sera_crds::contract::{ExitCode, TrainingPlan};
 
 use super::failure::Failure;
-use crate::ranks::{Collective, Options, Place, RankError, join};
+use crate::device::{self, Choice};
+use crate::ranks::{Collective, Options, Place, RankError, join_on};
 use crate::training::{Places, Request, available_memory};
 
 #[derive(Debug, Args)]
@@ -45,7 +47,11 @@ pub(super) struct TrainingArgs {
     /// How many steps may be left out because their gradients are no numbers
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_skipped: u32,
-    /// What a rank may use of the memory, such as 80Gi [default: the machine's or its container's, divided among the ranks there]
+    /// What is computed on: a GPU for each rank, or the processors
+    #[arg(long, env = "SERA_DEVICE", value_enum, default_value_t)]
+    device: Choice,
+    /// What a rank may use of the memory, such as 80Gi [default: what its GPU has free; on processors the machine's or its container's, divided among
+    /// the ranks there]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
     /// Where tokens are kept for the next start [default: cache in --out]
@@ -61,6 +67,7 @@ impl TrainingArgs {
             dataset: self.dataset.clone().unwrap_or_else(|| self.out.join("dataset")),
             cache: Some(self.cache.clone().unwrap_or_else(|| self.out.join("cache"))),
         };
+        let device = device::open(self.device, place()?.local_rank)?;
         Ok(Request {
             places,
             out: self.out.clone(),
@@ -69,7 +76,8 @@ impl TrainingArgs {
             eval_every: self.eval_every,
             checkpoint_steps: self.checkpoint_steps,
             skipped: self.max_skipped,
-            memory: self.memory.or_else(|| available_memory(sharing())),
+            memory: self.memory.or_else(|| device::memory(&device)).or_else(|| available_memory(sharing())),
+            device,
         })
     }
 }
@@ -105,13 +113,21 @@ fn plan(file: Option<&Path>, text: Option<&str>) -> Result<TrainingPlan, Failure
     TrainingPlan::from_section(section).map_err(|error| wrong(error.to_string()))
 }
 
-/// The other ranks, as the environment names them.
-pub(super) fn ranks() -> Result<(Place, Box<dyn Collective>), Failure> {
-    let lookup = |name: &str| std::env::var(name).ok();
-    let place = Place::from_env(lookup, None).map_err(|error| Failure::given(error.to_string()))?;
+fn lookup(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Which rank this is, as the environment says.
+fn place() -> Result<Place, Failure> {
+    Place::from_env(lookup, None).map_err(|error| Failure::given(error.to_string()))
+}
+
+/// The other ranks, as the environment names them; `device` is what this one computes on.
+pub(super) fn ranks(device: &Device) -> Result<(Place, Box<dyn Collective>), Failure> {
+    let place = place()?;
     let options = Options { abandon: Some(abandon), ..Options::from_env(lookup) };
-    let ranks =
-        join(&place, &options).map_err(|error| Failure { code: ExitCode::Unavailable, message: error.to_string() })?;
+    let unavailable = |message: String| Failure { code: ExitCode::Unavailable, message };
+    let ranks = join_on(&place, &options, device).map_err(|error| unavailable(error.to_string()))?;
     Ok((place, ranks))
 }
 

@@ -96,7 +96,7 @@ pub(super) fn publish(
             "rank 0 has written it, and it is not here: do all ranks share --out?".to_owned(),
         )
     };
-    find(out, plan, Some(&inputs.dataset), &Device::Cpu)?.ok_or_else(missing)
+    find(out, plan, Some(&inputs.dataset), engine.device())?.ok_or_else(missing)
 }
 
 /// All weights, a tensor at a time.

@@ -18,6 +18,7 @@ use super::watch::Watch;
 use super::{fit, plan as plans, resume};
 use crate::checkpoint::{Checkpoints, Moment, Sums};
 use crate::data::{Order, share};
+use crate::device;
 use crate::durable;
 use crate::engine::{Engine, Line, StepReport};
 use crate::optim::Schedule;
@@ -39,6 +40,8 @@ pub struct Request {
     pub out: PathBuf,
     /// How it is trained.
     pub plan: TrainingPlan,
+    /// What this rank computes on.
+    pub device: Device,
     /// The number of this attempt.
     pub attempt: u32,
     /// Every how many steps the loss over the lines set aside is looked at; none: twenty times in all.
@@ -84,16 +87,16 @@ struct Run<'a> {
 
 /// Trains, or goes on with it, or finds that it is done. Every rank calls it with the same request.
 pub fn run(request: &Request, ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
-    let device = Device::Cpu;
-    if let Some(published) = publish::find(&request.out, &request.plan, None, &device)? {
+    let device = &request.device;
+    if let Some(published) = publish::find(&request.out, &request.plan, None, device)? {
         tracing::info!(manifest = published.artifact.path, "the model is there already");
         return Ok(published);
     }
-    let settings = plans::settings(&request.plan, &device)?;
-    let inputs = Inputs::read(&request.places, &request.plan, &device)?;
+    let settings = plans::settings(&request.plan, device)?;
+    let inputs = Inputs::read(&request.places, &request.plan, device)?;
     let order =
         Order::new(inputs.train.lines.len(), request.plan.global_batch, request.plan.epochs, request.plan.seed)?;
-    fit::into_memory(&inputs, &request.plan, &settings, &device, ranks.world(), request.memory)?;
+    fit::into_memory(&inputs, &request.plan, &settings, device, ranks.world(), request.memory)?;
     let steps = order.steps();
     tracing::info!(
         lines = inputs.train.lines.len(),
@@ -101,9 +104,10 @@ pub fn run(request: &Request, ranks: Box<dyn Collective>, around: &Around) -> Re
         trained_tokens = inputs.train.trained_tokens(),
         steps,
         world = ranks.world(),
+        device = device::name(device),
         "begins"
     );
-    let model = inputs.student.model(inputs.student.dtype(), &device, false)?;
+    let model = inputs.student.model(inputs.student.dtype(), device, false)?;
     let mut engine = Engine::new(model, settings, ranks)?;
     let checkpoints = Checkpoints::new(&request.out.join("checkpoints"), request.attempt, inputs.origin.clone());
     let resumed = resume::newest(&checkpoints, &mut engine)?;
@@ -204,7 +208,7 @@ impl Run<'_> {
         let [stops, due] = votes.map(|votes| votes > 0.0);
         let counted = self.request.checkpoint_steps.is_some_and(|every| step.is_multiple_of(every.max(1)));
         if stops || due || counted || step == self.schedule.steps {
-            let (state, total_steps) = (self.engine.state(), self.schedule.steps);
+            let (state, total_steps) = (self.engine.state()?, self.schedule.steps);
             let moment = Moment { step, total_steps, sums: &self.sums, losses: self.losses.text() };
             let folder = self.checkpoints.write(moment, &state, self.engine.ranks())?;
             tracing::debug!(step, folder = %folder.display(), "checkpoint");
