@@ -73,12 +73,50 @@ build() {
   echo "built in $((SECONDS - from)) s: $(stat --format %s "$folder/sera-trainer") bytes"
 }
 
-# What the program says on this machine, which has no driver: a line and exit 10 where a GPU is asked for, and the CPU where none is.
+# A student of random weights and one line to train on: enough for a check.
+make_inputs() {
+  mkdir -p "$1/student" "$1/dataset"
+  cp trainer/chat/tests/tiny/{tokenizer.json,tokenizer_config.json,chat_template.jinja} "$1/student"
+  python3 - "$1" <<'PYTHON'
+import array, json, pathlib, random, sys
+
+random.seed(7)
+place = pathlib.Path(sys.argv[1])
+config = dict(architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=16, num_hidden_layers=1, num_attention_heads=4,
+              num_key_value_heads=2, head_dim=6, intermediate_size=24, vocab_size=416, rms_norm_eps=1e-6, rope_theta=10000.0,
+              tie_word_embeddings=True, torch_dtype="float32")
+shapes = {"model.embed_tokens.weight": (416, 16), "model.norm.weight": (16,)}
+block = {"input_layernorm": (16,), "post_attention_layernorm": (16,), "self_attn.q_norm": (6,), "self_attn.k_norm": (6,),
+         "self_attn.q_proj": (24, 16), "self_attn.k_proj": (12, 16), "self_attn.v_proj": (12, 16), "self_attn.o_proj": (16, 24),
+         "mlp.gate_proj": (24, 16), "mlp.up_proj": (24, 16), "mlp.down_proj": (16, 24)}
+shapes.update({f"model.layers.0.{name}.weight": shape for name, shape in block.items()})
+header, values = {}, array.array("f")
+for name, shape in shapes.items():
+    begin, count = 4 * len(values), shape[0] * (shape[1] if len(shape) > 1 else 1)
+    values.extend(1.0 if len(shape) == 1 else random.uniform(-0.15, 0.15) for _ in range(count))
+    header[name] = dict(dtype="F32", shape=shape, data_offsets=[begin, 4 * len(values)])
+text = json.dumps(header).encode()
+(place / "student/config.json").write_text(json.dumps(config))
+(place / "student/model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + values.tobytes())
+messages = [dict(role="user", content="Fix it.", train=False), dict(role="assistant", content="<think>\nNow.\n</think>\n\nDone.", train=True)]
+(place / "dataset/train.jsonl").write_text(json.dumps(dict(instance_id="x-1-t1", messages=messages)) + "\n")
+PYTHON
+}
+
+# What the program says on a machine without a driver: a line and exit 10 where a GPU is asked for, and a check on the CPU where it may choose.
 show() {
   local place said status=0
   place="$(mktemp -d)"
-  said="$("$folder/sera-trainer" generate --device cuda --model "$place" --prompt x 2>&1)" || status=$?
-  echo "--device cuda: exit $status: $said"
+  make_inputs "$place"
+  check() {
+    "$folder/sera-trainer" check --student "$place/student" --dataset "$place/dataset" --out "$place/out" "$@" 2>&1
+  }
+  said="$(check --device cuda)" || status=$?
+  echo "check --device cuda: exit $status: $said"
+  [[ "$status" == 10 && "$(wc -l <<<"$said")" == 1 ]]
+  said="$(SERA_TRAINING='{"learningRate": "1e-3"}' check --device auto)"
+  grep '^device' <<<"$said"
+  grep -q '^device *CPU' <<<"$said"
   rm -r "$place"
 }
 

@@ -16,7 +16,7 @@ pub enum Choice {
     Auto,
     /// The processors
     Cpu,
-    /// The GPU whose number is LOCAL_RANK
+    /// The GPU with this rank's number on its node
     Cuda,
 }
 
@@ -104,6 +104,8 @@ pub fn open(choice: Choice, local_rank: usize) -> Result<Device, DeviceError> {
 
 #[cfg(feature = "cuda")]
 use cuda::gpu;
+#[cfg(feature = "nccl")]
+pub(crate) use cuda::is_there;
 
 #[cfg(not(feature = "cuda"))]
 fn gpu(_: usize) -> Result<Device, DeviceError> {

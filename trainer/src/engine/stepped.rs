@@ -79,7 +79,7 @@ impl Stepped {
             let range = range.start - begin..range.end - begin;
             match run {
                 Run::Host(shard) => {
-                    gradient.read(&range, |gradient| shard.step(how, gradient, step, rate, factor))??
+                    gradient.read(&range, |gradient| shard.step(how, gradient, step, rate, factor))??;
                 }
                 Run::Device(shard) => {
                     let device = shard.weights().device();

@@ -108,8 +108,8 @@ impl Shard {
         if gradient.len() != self.weights.len() {
             return Err(ShardError::Length { gradient: gradient.len(), values: self.weights.len() });
         }
-        let Constants { stride, root, kept, fresh_mean, old_square, fresh_square, eps } =
-            how.constants(step, rate, self.decays);
+        let Numbers { stride, root, kept, fresh_mean, old_square, fresh_square, eps } =
+            how.numbers(step, rate, self.decays);
         let moments = self.mean.iter_mut().zip(&mut self.square);
         for ((weight, (mean, square)), gradient) in self.weights.iter_mut().zip(moments).zip(gradient) {
             let gradient = gradient * factor;
@@ -121,9 +121,9 @@ impl Shard {
     }
 }
 
-/// What one step multiplies with: combined in f64 and used in f32, as torch does.
+/// The numbers of one step, as they are computed with: combined in f64 and used in f32, as torch does.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Constants {
+pub(super) struct Numbers {
     /// The learning rate over the mean's bias correction.
     pub(super) stride: f32,
     /// The root of the mean square's bias correction.
@@ -138,9 +138,9 @@ pub(super) struct Constants {
 
 impl AdamW {
     #[allow(clippy::cast_possible_truncation, reason = "see the type")]
-    pub(super) fn constants(&self, step: u32, rate: f64, decays: bool) -> Constants {
+    pub(super) fn numbers(&self, step: u32, rate: f64, decays: bool) -> Numbers {
         let correction = |beta: f64| 1.0 - beta.powf(f64::from(step));
-        Constants {
+        Numbers {
             stride: (rate / correction(self.beta1)) as f32,
             root: correction(self.beta2).sqrt() as f32,
             kept: if decays { (1.0 - rate * self.weight_decay) as f32 } else { 1.0 },

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Error, Tensor};
 
-use super::adamw::{AdamW, Constants};
+use super::adamw::{AdamW, Numbers};
 
 /// How many values are worked on at once: 64 MiB of f32, of which some five are there at a time.
 const PIECE: usize = 1 << 24;
@@ -40,7 +40,7 @@ impl TensorShard {
 
     /// Takes step number `step`, counted from 1, at learning rate `rate`, along `gradient` times `factor` (what clipping leaves of it).
     pub fn step(&mut self, how: &AdamW, gradient: &Tensor, step: u32, rate: f64, factor: f32) -> Result<(), Error> {
-        let with = how.constants(step, rate, self.decays);
+        let with = how.numbers(step, rate, self.decays);
         for (begin, length) in pieces(self.weights.elem_count()) {
             let gradient = (gradient.narrow(0, begin, length)? * f64::from(factor))?;
             let cut = |tensor: &Tensor| tensor.narrow(0, begin, length);
@@ -55,7 +55,7 @@ impl TensorShard {
 }
 
 /// The moments after `gradient`.
-fn moments(mean: &Tensor, square: &Tensor, gradient: &Tensor, with: &Constants) -> Result<(Tensor, Tensor), Error> {
+fn moments(mean: &Tensor, square: &Tensor, gradient: &Tensor, with: &Numbers) -> Result<(Tensor, Tensor), Error> {
     let mean = (mean + ((gradient - mean)? * f64::from(with.fresh_mean))?)?;
     let fresh = ((gradient * f64::from(with.fresh_square))? * gradient)?;
     let square = ((square * f64::from(with.old_square))? + fresh)?;
@@ -63,7 +63,7 @@ fn moments(mean: &Tensor, square: &Tensor, gradient: &Tensor, with: &Constants) 
 }
 
 /// The weights after these moments.
-fn moved(weights: &Tensor, mean: &Tensor, square: &Tensor, with: &Constants) -> Result<Tensor, Error> {
+fn moved(weights: &Tensor, mean: &Tensor, square: &Tensor, with: &Numbers) -> Result<Tensor, Error> {
     let below = ((square.sqrt()? / f64::from(with.root))? + f64::from(with.eps))?;
     let by = ((mean * f64::from(with.stride))? / below)?;
     (weights * f64::from(with.kept))? - by

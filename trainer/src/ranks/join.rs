@@ -2,6 +2,8 @@
 
 use candle_core::Device;
 
+use crate::device::DeviceError;
+
 use super::{Alone, Collective, Options, Place, RankError, RendezvousError, rendezvous};
 
 /// Why ranks do not train together.
@@ -23,6 +25,12 @@ pub enum JoinError {
         /// How many ranks there are.
         world: usize,
     },
+    /// A library that is not there.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// NCCL does not let them.
+    #[error("the ranks' GPUs do not meet: {0}")]
+    Nccl(String),
 }
 
 /// Meets the others, and is one of them from then on; `device` is what this rank computes on. Between GPUs tensors go by NCCL, where this program has it,

@@ -3,6 +3,8 @@
 mod alone;
 mod join;
 pub mod launcher;
+#[cfg(any(feature = "nccl", test))]
+mod nccl;
 mod place;
 mod rendezvous;
 mod ring;
