@@ -54,6 +54,9 @@ pub(super) struct TrainingArgs {
     /// the ranks there]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
+    /// What a rank's device computes at most, in units of 10^12 operations a second, for the metric MFU [default: what is known of its GPU; processors none]
+    #[arg(long, value_name = "NUMBER", value_parser = positive)]
+    peak_tflops: Option<f64>,
     /// Where tokens are kept for the next start [default: cache in --out]
     #[arg(long, env = "SERA_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -78,6 +81,7 @@ impl TrainingArgs {
             skipped: self.max_skipped,
             memory: self.memory.or_else(|| device::memory(&device)).or_else(|| available_memory(sharing())),
             device,
+            peak: self.peak_tflops.map(|peak| peak * 1e12),
         })
     }
 }
@@ -88,6 +92,12 @@ fn bytes(text: &str) -> Result<u64, String> {
     let unit = UNITS.into_iter().find_map(|(unit, power)| Some((text.strip_suffix(unit)?, power)));
     let parsed = unit.and_then(|(number, power)| number.parse::<u64>().ok()?.checked_mul(1 << power));
     parsed.ok_or_else(|| "give a whole number of bytes, or of Ki, Mi, Gi or Ti, such as 80Gi".to_owned())
+}
+
+/// A number above zero.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "give a number above zero, such as 989".to_owned())
 }
 
 /// How many ranks share the machine, as torchrun and `launch` say it.
@@ -157,6 +167,12 @@ mod tests {
         for wrong in ["80GB", "Gi", "1.5Gi", "-1", "99999999999Ti"] {
             assert!(bytes(wrong).unwrap_err().contains("80Gi"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_peak_is_a_number_above_zero() {
+        assert_eq!(positive("989.4"), Ok(989.4));
+        assert!(["0", "-1", "NaN", "inf", "many"].into_iter().all(|text| positive(text).is_err()));
     }
 
     #[test]

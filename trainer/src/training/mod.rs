@@ -15,6 +15,7 @@ mod plan;
 mod publish;
 mod resume;
 mod run;
+mod utilisation;
 mod watch;
 
 pub use beside::{BesideError, Stop, start};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use sera_crds::contract::{CONTRACT_VERSION, TrainingPlan, TrainingProgress};
+use sera_crds::contract::{CONTRACT_VERSION, MethodPlan, TrainingPlan, TrainingProgress};
 
 use super::beside::Stop;
 use super::display::Display;
@@ -15,7 +15,7 @@ use super::losses::{Losses, Point};
 use super::meter::Meter;
 use super::publish::{self, Published};
 use super::watch::Watch;
-use super::{fit, plan as plans, resume};
+use super::{fit, plan as plans, resume, utilisation};
 use crate::checkpoint::{Checkpoints, Moment, Sums};
 use crate::data::{Order, share};
 use crate::device;
@@ -50,6 +50,8 @@ pub struct Request {
     pub checkpoint_steps: Option<u32>,
     /// How many steps may be left out because their gradients are no numbers.
     pub skipped: u32,
+    /// What a rank's device computes at most, in operations a second; none: what is known of a GPU of that name.
+    pub peak: Option<f64>,
     /// What this rank may use of the memory, in bytes; none where nobody knows.
     pub memory: Option<u64>,
 }
@@ -174,7 +176,9 @@ impl Run<'_> {
         let point = point(step, rate, &report, self.sums.eval_loss.filter(|_| evaluated));
         let kept = self.losses.add(&point);
         kept.map_err(|source| TrainingError::Write { path: self.request.out.join("losses.jsonl"), source })?;
-        self.show(&point, &report, begun.elapsed());
+        let took = begun.elapsed();
+        self.measure(&batch, took);
+        self.show(&point, &report, took);
         let stops = self.keep(step)?;
         if stops && step < steps {
             return Err(TrainingError::Interrupted { step, total: steps });
@@ -216,6 +220,19 @@ impl Run<'_> {
             self.around.meter.update(|at| at.progress.checkpoint = Some(step));
         }
         Ok(stops)
+    }
+
+    /// Which part of the ranks' peak a step over these lines used.
+    #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+    fn measure(&mut self, batch: &[usize], took: Duration) {
+        let request = self.request;
+        let known = || utilisation::peak(&device::name(&request.device));
+        let Some(peak) = request.peak.or_else(known) else { return };
+        let frozen = matches!(request.plan.method, MethodPlan::Lora(_));
+        let lines = batch.iter().map(|line| &self.inputs.train.lines[*line]);
+        let operations = utilisation::operations(self.inputs.student.config(), frozen, lines);
+        let could = peak * self.engine.ranks().world() as f64 * took.as_secs_f64();
+        self.around.meter.update(|at| at.mfu = Some(operations / could));
     }
 
     /// Tells whoever looks.
