@@ -1,6 +1,10 @@
 //! Greedy generation: the most likely token, again and again, until one that ends the answer. For smoke tests of what was trained.
 
+use candle_core::{DType, Error};
+
 use crate::inference::{Reader, Weights, most_likely};
+use crate::model::{Batch, BatchError, Model, hidden_states};
+use crate::ops::Segments;
 
 /// Why nothing is generated.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +23,17 @@ pub enum GenerateError {
     /// The weights are damaged.
     #[error("the model computes what is no number after {0} tokens; its weights are damaged")]
     NotFinite(usize),
+    /// The tokens make no batch.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// A tensor operation failed.
+    #[error("a token could not be computed: {0}")]
+    Tensor(#[from] Error),
 }
 
 /// The tokens after `prompt`, at most `limit` of them. One of `ends` is the last where it comes, and is part of the result.
 pub fn greedy(weights: Weights, prompt: &[u32], ends: &[u32], limit: usize) -> Result<Vec<u32>, GenerateError> {
-    let vocabulary = weights.config().vocabulary;
-    let foreign = |id: &&u32| usize::try_from(**id).is_ok_and(|id| id >= vocabulary);
-    if let Some(id) = prompt.iter().find(foreign) {
-        return Err(GenerateError::Token { id: *id, vocabulary });
-    }
+    known(prompt, weights.config().vocabulary)?;
     let mut reader = Reader::new(weights, prompt.len() + limit);
     let mut logits = reader.read(prompt).ok_or(GenerateError::Empty)?;
     let mut generated = Vec::new();
@@ -42,14 +48,42 @@ pub fn greedy(weights: Weights, prompt: &[u32], ends: &[u32], limit: usize) -> R
     Ok(generated)
 }
 
+/// The same by the forward pass of training, on the model's own device and in its own type: every token computes all before it again. It shows what a
+/// GPU computes, and is not meant for long answers.
+pub fn greedy_by_passes(model: &Model, prompt: &[u32], ends: &[u32], limit: usize) -> Result<Vec<u32>, GenerateError> {
+    known(prompt, model.config.vocabulary)?;
+    let mut ids = prompt.to_vec();
+    while ids.len() < prompt.len() + limit {
+        let next = most_likely(&last_logits(model, &ids)?).ok_or(GenerateError::NotFinite(ids.len()))?;
+        ids.push(next);
+        if ends.contains(&next) {
+            break;
+        }
+    }
+    Ok(ids.split_off(prompt.len()))
+}
+
+/// What the model says of the token after these.
+fn last_logits(model: &Model, ids: &[u32]) -> Result<Vec<f32>, GenerateError> {
+    let segments = Segments::new(&[ids.len()]).map_err(|_| GenerateError::Empty)?;
+    let weight = &model.embedding.value;
+    let loss = vec![true; ids.len()];
+    let batch = Batch::new(&model.config, ids, &loss, segments, weight.dtype(), weight.device())?;
+    let last = hidden_states(model, &batch)?.narrow(0, ids.len() - 1, 1)?;
+    let logits = last.matmul(&model.head().value.t()?)?.squeeze(0)?;
+    Ok(logits.to_dtype(DType::F32)?.to_vec1()?)
+}
+
+/// Refuses a token that the embedding has no row for.
+fn known(prompt: &[u32], vocabulary: usize) -> Result<(), GenerateError> {
+    let foreign = |id: &&u32| usize::try_from(**id).is_ok_and(|id| id >= vocabulary);
+    prompt.iter().find(foreign).map_or(Ok(()), |id| Err(GenerateError::Token { id: *id, vocabulary }))
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Error};
-
     use super::*;
     use crate::model::testing::{config, model, tensors};
-    use crate::model::{Batch, Model, hidden_states};
-    use crate::ops::Segments;
 
     fn weights(family: &str, tied: bool) -> Weights {
         let config = config(family, tied);
@@ -57,26 +91,15 @@ mod tests {
         Weights::load(&config, DType::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap()
     }
 
-    /// The most likely next token, from the forward pass that training uses.
-    fn next(model: &Model, ids: &[u32]) -> u32 {
-        let segments = Segments::new(&[ids.len()]).unwrap();
-        let batch = Batch::new(&model.config, ids, &vec![true; ids.len()], segments, DType::F64, &Device::Cpu).unwrap();
-        let hidden = hidden_states(model, &batch).unwrap().get(ids.len() - 1).unwrap().unsqueeze(0).unwrap();
-        let logits = hidden.matmul(&model.head().value.t().unwrap()).unwrap().squeeze(0).unwrap();
-        most_likely(&logits.to_dtype(DType::F32).unwrap().to_vec1().unwrap()).unwrap()
-    }
-
     #[test]
     fn every_token_is_the_most_likely_after_all_before_it() {
         for family in ["qwen3", "qwen2", "llama"] {
-            let model = model(family, false);
-            let mut ids = vec![3, 11];
-            let generated = greedy(weights(family, false), &ids, &[], 12).unwrap();
+            let generated = greedy(weights(family, false), &[3, 11], &[], 12).unwrap();
             assert_eq!(generated.len(), 12);
-            for id in generated {
-                assert_eq!(id, next(&model, &ids), "{family} after {} tokens", ids.len());
-                ids.push(id);
-            }
+            let by_passes = greedy_by_passes(&model(family, false), &[3, 11], &[], 12).unwrap();
+            assert_eq!(generated, by_passes, "{family}");
+            let ended = greedy_by_passes(&model(family, false), &[3, 11], &generated[..1], 12).unwrap();
+            assert_eq!(ended, generated[..1], "{family}");
         }
     }
 
@@ -96,6 +119,9 @@ mod tests {
         assert!(matches!(refusal(weights("qwen3", true), &[]), GenerateError::Empty));
         let foreign = refusal(weights("qwen3", true), &[1, 13]);
         assert!(matches!(foreign, GenerateError::Token { id: 13, vocabulary: 13 }));
+        let by_passes = |prompt: &[u32]| greedy_by_passes(&model("qwen3", true), prompt, &[], 1).unwrap_err();
+        assert!(matches!(by_passes(&[]), GenerateError::Empty));
+        assert!(matches!(by_passes(&[1, 13]), GenerateError::Token { id: 13, .. }));
         let config = config("qwen3", true);
         let damaged = |name: &str| {
             let tensor = tensors(&config)[name].clone();

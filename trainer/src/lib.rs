@@ -6,6 +6,7 @@ pub mod bucket;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;
+pub mod device;
 mod draw;
 mod durable;
 pub mod engine;

@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod device;
+
 use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sera_trainer::engine::{Engine, EngineError, Line, Method, Settings};
+use device::device;
+use sera_trainer::engine::{Engine, EngineError, Line, Method, Residence, Settings};
 use sera_trainer::model::{Config, LoraSettings, Model};
 use sera_trainer::optim::{Decline, Schedule};
 use sera_trainer::ranks::Alone;
@@ -44,12 +47,14 @@ fn lines(golden: &Tensors) -> Vec<Line> {
     lines
 }
 
-fn engine(golden: &Tensors) -> Engine {
+fn engine(golden: &Tensors, residence: Residence) -> Engine {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen3-tied.json");
     let config = Config::parse(&std::fs::read_to_string(config).unwrap()).unwrap();
-    let model = Model::from_tensors(config, under(golden, "weight/"), true).unwrap();
+    let weights =
+        under(golden, "weight/").into_iter().map(|(name, tensor)| (name, tensor.to_device(device()).unwrap()));
+    let model = Model::from_tensors(config, weights.collect(), true).unwrap();
     let lora = LoraSettings { rank: 4, alpha: 8, dropout: 0.0, target_modules: Vec::new(), seed: 0 };
-    let settings = Settings::of(Method::Lora(lora));
+    let settings = Settings { residence, ..Settings::of(Method::Lora(lora)) };
     Engine::new(model, settings, Box::new(Alone)).unwrap()
 }
 
@@ -67,7 +72,7 @@ fn tensors(engine: &mut Engine) -> Vec<(String, Tensor)> {
 fn begin_from(engine: &mut Engine, adapters: &Tensors) {
     let names: Vec<_> = tensors(engine).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), adapters.len());
-    let mut state = engine.state();
+    let mut state = engine.state().unwrap();
     for unit in &mut state {
         let of_unit = names.iter().filter(|name| name.starts_with(&format!("{}.", unit.unit)));
         let flat = of_unit.flat_map(|name| adapters[name].flatten_all().unwrap().to_vec1::<f32>().unwrap());
@@ -78,9 +83,15 @@ fn begin_from(engine: &mut Engine, adapters: &Tensors) {
 
 #[test]
 fn sixty_steps_of_adapters_lead_to_where_they_lead_peft() {
+    for residence in [Residence::Host, Residence::Device] {
+        sixty_steps(residence);
+    }
+}
+
+fn sixty_steps(residence: Residence) {
     let (golden, lora) = (read("qwen3-tied.safetensors"), read("lora.safetensors"));
     let (before, after) = (under(&lora, "before/"), under(&lora, "after/"));
-    let (mut engine, lines) = (engine(&golden), lines(&golden));
+    let (mut engine, lines) = (engine(&golden, residence), lines(&golden));
     begin_from(&mut engine, &before);
     let schedule = Schedule { peak: 1e-3, warm_up: 6, steps: 60, decline: Decline::Cosine };
     let expected = values(&lora["losses"]).into_iter().zip(values(&lora["norms"]));

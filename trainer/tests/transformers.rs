@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
 
+mod device;
+
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Error, Tensor};
+use candle_core::{DType, Error, Tensor};
+use device::device;
 use sera_trainer::model::{Batch, Config, Model, hidden_states, loss_and_gradients};
 use sera_trainer::ops::Segments;
 use sera_trainer::optim::{AdamW, DecayRule, Decline, Schedule, Shard, clip_factor, sum_of_squares};
@@ -24,7 +27,7 @@ struct Golden {
 impl Golden {
     fn read(case: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        let tensors = candle_core::safetensors::load(folder.join(format!("{case}.safetensors")), &Device::Cpu);
+        let tensors = candle_core::safetensors::load(folder.join(format!("{case}.safetensors")), device());
         let config = std::fs::read_to_string(folder.join(format!("{case}.json")));
         Self { config: config.unwrap(), tensors: tensors.unwrap() }
     }
@@ -57,7 +60,7 @@ impl Golden {
         for (of, part) in [("weight", "weight"), ("weight", "bias"), ("gradient", "weight"), ("gradient", "bias")] {
             let name = format!("{of}/model.layers.0.self_attn.{projection}.{part}");
             if let Some(tensor) = self.tensors.get_mut(&name) {
-                *tensor = tensor.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), 0).unwrap();
+                *tensor = tensor.index_select(&Tensor::new(rows, device()).unwrap(), 0).unwrap();
             }
         }
     }
@@ -74,7 +77,7 @@ impl Golden {
         let lengths: Vec<usize> = self.whole_numbers("lengths").into_iter().map(|length| length as usize).collect();
         let loss: Vec<bool> = self.whole_numbers("mask").into_iter().map(|mask| mask == 1).collect();
         let (ids, segments) = (self.whole_numbers("ids"), Segments::new(&lengths).unwrap());
-        Batch::new(&self.config(), &ids, &loss, segments, dtype, &Device::Cpu).unwrap()
+        Batch::new(&self.config(), &ids, &loss, segments, dtype, device()).unwrap()
     }
 
     /// How far the mean loss is from transformers', and the gradient that is farthest from its own, relative to it.
@@ -164,10 +167,10 @@ fn arithmetic_that_is_wrong_in_one_place_is_found_out() {
         ("a mask shifted by one", "qwen2", |golden| {
             let mut mask = golden.whole_numbers("mask");
             mask.rotate_right(1);
-            golden.tensors.insert("mask".to_owned(), Tensor::new(mask, &Device::Cpu).unwrap());
+            golden.tensors.insert("mask".to_owned(), Tensor::new(mask, device()).unwrap());
         }),
         ("sequences that see each other", "qwen3-tied", |golden| {
-            golden.tensors.insert("lengths".to_owned(), Tensor::new(&[30u32], &Device::Cpu).unwrap());
+            golden.tensors.insert("lengths".to_owned(), Tensor::new(&[30u32], device()).unwrap());
         }),
     ];
     for (what, case, change) in changes {
@@ -222,7 +225,7 @@ fn sixty_steps_lead_to_where_they_lead_torch() {
             let shard = shards.get_mut(&name).unwrap();
             let factor = clip_factor(norm, 1.0);
             shard.step(&AdamW::default(), &gradient, step, schedule.rate(step), factor).unwrap();
-            let moved = Tensor::from_slice(shard.weights(), tensors[&name].shape(), &Device::Cpu).unwrap();
+            let moved = Tensor::from_slice(shard.weights(), tensors[&name].shape(), device()).unwrap();
             tensors.insert(name, moved);
         }
     }

@@ -2,11 +2,13 @@
 
 use std::io::IsTerminal;
 
+use candle_core::Device;
 use clap::Args;
 
 use super::context::Context;
 use super::failure::{Failure, print};
 use super::request::{TrainingArgs, ranks};
+use crate::device;
 use crate::training::{Bytes, Report, check, readable};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -16,7 +18,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 It reads the model, the tokenizer, the template and every line of the data, adds up the memory that a rank needs, takes two
 steps on the shortest line, and prints the first line with what is trained in colour, or in ⟦ ⟧ where nobody looks. Nothing is
 trained and, but for the cache of tokens, nothing is written.
-On CPUs only, so far: it says nothing about kernels of a GPU.";
+No GPU has run it yet: what it says of one is unverified (docs/gpu.md).";
 
 /// Around what is trained, on a terminal: bold green.
 const COLOUR: [&str; 2] = ["\u{1b}[1;32m", "\u{1b}[0m"];
@@ -33,23 +35,23 @@ pub(super) struct CheckArgs {
 pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<(), Failure> {
     context.display();
     let request = arguments.training.request(context)?;
-    let (place, ranks) = ranks()?;
+    let (place, ranks) = ranks(&request.device)?;
     let failed =
         |error: crate::training::TrainingError| Failure { code: error.exit_code(), message: error.to_string() };
-    let report = check(&request.sources, &request.plan, ranks, request.memory).map_err(failed)?;
+    let report = check(&request.sources, &request.plan, &request.device, ranks, request.memory).map_err(failed)?;
     if place.rank != 0 {
         return Ok(());
     }
     let marks = if std::io::stdout().is_terminal() { COLOUR } else { BRACKETS };
     let sample: String = report.sample().map_err(failed)?.iter().map(|piece| marked(piece, marks)).collect();
-    print(&format!("{}\n{sample}\n", summary(&report, place.world)))
+    print(&format!("{}\n{sample}\n", summary(&report, &request.device, place.world)))
 }
 
 fn marked((text, trained): &(String, bool), [before, after]: [&str; 2]) -> String {
     if *trained { format!("{before}{text}{after}") } else { text.clone() }
 }
 
-fn summary(report: &Report, world: usize) -> String {
+fn summary(report: &Report, device: &Device, world: usize) -> String {
     let Bytes { weights, gradients, optimizer, activations, logits } = report.bytes;
     let parts = [
         ("weights", weights),
@@ -71,7 +73,7 @@ fn summary(report: &Report, world: usize) -> String {
          memory     {} a rank of {world}: {} ({available})\n\
          gradients  {tensors} tensors are trained, {values} values; every one of them moved\n\
          loss       {before:.6} → {after:.6} in two steps on `{}`\n\
-         GPU        not run on one: unverified there",
+         device     {}; no release of this program has run on a GPU yet: unverified there",
         inputs.train.lines.len(),
         inputs.too_long(),
         inputs.train.trained_tokens(),
@@ -79,5 +81,6 @@ fn summary(report: &Report, world: usize) -> String {
         readable(report.bytes.total()),
         parts.join(", "),
         report.tried,
+        device::name(device),
     )
 }

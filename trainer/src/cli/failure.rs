@@ -7,6 +7,7 @@ use sera_crds::contract::ExitCode;
 use sera_program::failure::Explain;
 
 use crate::bucket::BucketError;
+use crate::device::DeviceError;
 use crate::files::{AdapterError, FilesError, GgufError};
 use crate::generate::GenerateError;
 use crate::inference::SourceError;
@@ -58,6 +59,12 @@ impl From<GgufError> for Failure {
             GgufError::Files(error) => error.into(),
             error => Self::given(error.to_string()),
         }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        Self::given(error.to_string())
     }
 }
 

@@ -11,7 +11,9 @@ use super::context::Context;
 use super::failure::{Failure, print};
 use super::places::PlaceArgs;
 use super::weights::KeptType;
-use crate::generate::greedy;
+use crate::device::{self, Choice};
+use crate::files::ModelDir;
+use crate::generate::{greedy, greedy_by_passes};
 use crate::inference::Source;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -46,9 +48,12 @@ pub(super) struct GenerateArgs {
     /// How many tokens the answer has at most
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_tokens: usize,
-    /// What weights are rounded to and kept in; whatever it is, f32 is computed with
+    /// What weights are rounded to and kept in; processors compute in f32 whatever it is, and a GPU in this
     #[arg(long, value_enum, default_value = "f32")]
     dtype: KeptType,
+    /// What is computed on; a GPU computes all tokens again for each, since this is for smoke tests
+    #[arg(long, env = "SERA_DEVICE", value_enum, default_value_t)]
+    device: Choice,
     /// Print the numbers of the prompt's and of the answer's tokens as a line of JSON instead of text
     #[arg(long)]
     ids: bool,
@@ -56,11 +61,18 @@ pub(super) struct GenerateArgs {
 
 /// Runs the command.
 pub(super) fn run(arguments: &GenerateArgs, context: &Context) -> Result<(), Failure> {
-    let source = Source::open(&arguments.places.model(&arguments.model, context)?)?;
+    let device = device::open(arguments.device, 0)?;
+    let folder = arguments.places.model(&arguments.model, context)?;
+    let source = Source::open(&folder)?;
     let prompt = source.chat().encode(&text(arguments, source.chat())?)?;
     let ends = source.generation().ends.clone();
-    let (weights, chat) = source.load(arguments.dtype.into())?;
-    let generated = greedy(weights, &prompt, &ends, arguments.max_tokens)?;
+    let (generated, chat) = if device.is_cpu() {
+        let (weights, chat) = source.load(arguments.dtype.into())?;
+        (greedy(weights, &prompt, &ends, arguments.max_tokens)?, chat)
+    } else {
+        let model = ModelDir::open(&folder)?.model(arguments.dtype.into(), &device, false)?;
+        (greedy_by_passes(&model, &prompt, &ends, arguments.max_tokens)?, source.into_chat())
+    };
     if arguments.ids {
         return print(&format!("{}\n", json!({"prompt": prompt, "generated": generated})));
     }

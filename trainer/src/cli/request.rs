@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use clap::Args;
 use sera_crds::contract::{ExitCode, TrainingPlan};
 use sera_program::address::Address;
@@ -12,7 +13,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::places::PlaceArgs;
 use crate::bucket::{BucketError, Opener};
-use crate::ranks::{Collective, Options, Place, RankError, join};
+use crate::device::{self, Choice};
+use crate::ranks::{Collective, Options, Place, RankError, join_on};
 use crate::training::{Out, Request, Source, Sources, available_memory};
 
 #[derive(Debug, Args)]
@@ -55,9 +57,16 @@ pub(super) struct TrainingArgs {
     /// How many steps may be left out because their gradients are no numbers
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_skipped: u32,
-    /// What a rank may use of the memory, such as 80Gi [default: the machine's or its container's, divided among the ranks there]
+    /// What is computed on: a GPU for each rank, or the processors
+    #[arg(long, env = "SERA_DEVICE", value_enum, default_value_t)]
+    device: Choice,
+    /// What a rank may use of the memory, such as 80Gi [default: what its GPU has free; on processors the machine's or its container's, divided among
+    /// the ranks there]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
+    /// What a rank's device computes at most, in units of 10^12 operations a second, for the metric MFU [default: what is known of its GPU; processors none]
+    #[arg(long, value_name = "NUMBER", value_parser = positive)]
+    peak_tflops: Option<f64>,
     /// Where tokens are kept for the next start [default: cache in --out, or in --scratch where that is a bucket]
     #[arg(long, env = "SERA_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -92,6 +101,7 @@ impl TrainingArgs {
         let cache = Some(self.cache.clone().unwrap_or_else(|| beside.join("cache")));
         let sources =
             Sources { student, dataset: source(&dataset, of_store)?, cache, scratch, local_rank: local_rank() };
+        let device = device::open(self.device, local_rank()).map_err(Failure::from)?;
         Ok(Request {
             sources,
             out,
@@ -100,7 +110,9 @@ impl TrainingArgs {
             eval_every: self.eval_every,
             checkpoint_steps: self.checkpoint_steps,
             skipped: self.max_skipped,
-            memory: self.memory.or_else(|| available_memory(sharing())),
+            memory: self.memory.or_else(|| device::memory(&device)).or_else(|| available_memory(sharing())),
+            device,
+            peak: self.peak_tflops.map(|peak| peak * 1e12),
         })
     }
 }
@@ -148,6 +160,12 @@ fn local_rank() -> usize {
     std::env::var("LOCAL_RANK").ok().and_then(|rank| rank.parse().ok()).unwrap_or(0)
 }
 
+/// A number above zero.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "give a number above zero, such as 989".to_owned())
+}
+
 /// How many ranks share the machine, as torchrun and `launch` say it.
 fn sharing() -> u64 {
     std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|count| count.parse().ok()).unwrap_or(1)
@@ -171,13 +189,21 @@ fn plan(file: Option<&Path>, text: Option<&str>) -> Result<TrainingPlan, Failure
     TrainingPlan::from_section(section).map_err(|error| wrong(error.to_string()))
 }
 
-/// The other ranks, as the environment names them.
-pub(super) fn ranks() -> Result<(Place, Box<dyn Collective>), Failure> {
-    let lookup = |name: &str| std::env::var(name).ok();
-    let place = Place::from_env(lookup, None).map_err(|error| Failure::given(error.to_string()))?;
+fn lookup(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Which rank this is, as the environment says.
+fn place() -> Result<Place, Failure> {
+    Place::from_env(lookup, None).map_err(|error| Failure::given(error.to_string()))
+}
+
+/// The other ranks, as the environment names them; `device` is what this one computes on.
+pub(super) fn ranks(device: &Device) -> Result<(Place, Box<dyn Collective>), Failure> {
+    let place = place()?;
     let options = Options { abandon: Some(abandon), ..Options::from_env(lookup) };
-    let ranks =
-        join(&place, &options).map_err(|error| Failure { code: ExitCode::Unavailable, message: error.to_string() })?;
+    let unavailable = |message: String| Failure { code: ExitCode::Unavailable, message };
+    let ranks = join_on(&place, &options, device).map_err(|error| unavailable(error.to_string()))?;
     Ok((place, ranks))
 }
 
@@ -207,6 +233,12 @@ mod tests {
         for wrong in ["80GB", "Gi", "1.5Gi", "-1", "99999999999Ti"] {
             assert!(bytes(wrong).unwrap_err().contains("80Gi"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_peak_is_a_number_above_zero() {
+        assert_eq!(positive("989.4"), Ok(989.4));
+        assert!(["0", "-1", "NaN", "inf", "many"].into_iter().all(|text| positive(text).is_err()));
     }
 
     #[test]

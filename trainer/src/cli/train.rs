@@ -73,7 +73,7 @@ fn train(
     let stop = Stop::default();
     let meter = Meter::new().map(Arc::new);
     let meter = meter.map_err(|error| explained("MetricsUnavailable", Failure::internal(error.to_string())))?;
-    let (place, ranks) = ranks().map_err(|failure| explained("RanksNotTogether", failure))?;
+    let (place, ranks) = ranks(&request.device).map_err(|failure| explained("RanksNotTogether", failure))?;
     let listen = arguments.listen.filter(|_| place.rank == 0);
     if let Some(address) = start(listen, Arc::clone(&meter), stop.clone()).map_err(|error| told(error.into()))? {
         tracing::info!(%address, "serves /progress, /metrics and /healthz");

@@ -1,6 +1,7 @@
 //! The engine that takes optimizer steps: a model, its optimizer and what the ranks share of both (`ZeRO`, arXiv 1910.02054), in full or by adapters.
 //! It is given tokens and gives back numbers; no files, no conversations, no schedule.
 
+mod flat;
 mod layout;
 mod packs;
 mod pass;
@@ -10,17 +11,19 @@ mod stepped;
 mod trained;
 mod unit;
 
-pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Settings, StepReport};
+pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Residence, Settings, StepReport};
 pub use state::{StateError, UnitState, needed, reshard, share};
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
+use crate::device;
 use crate::model::{Batch, Config, Model, Unit as Id, evaluate, train};
 use crate::ops::Segments;
 use crate::optim::clip_factor;
 use crate::ranks::{Collective, RankError};
+use flat::{Finite, Home};
 use packs::Pack;
 use pass::{Dropping, Pass, Peak, Units};
 use trained::{Shared, Trained};
@@ -59,13 +62,18 @@ impl Engine {
         if let (Method::Lora(lora), Some(block)) = (&settings.method, model.layers.first()) {
             lora.check(block.clone())?;
         }
+        let device = model.embedding.value.device().clone();
         let shared = Shared {
+            home: match settings.residence {
+                Residence::Host => Home::Host,
+                Residence::Device => Home::Device(device.clone()),
+            },
             sharding: settings.sharding,
             world: ranks.world(),
             rank: ranks.rank(),
             decay: settings.decay,
             compute: settings.compute,
-            device: model.embedding.value.device().clone(),
+            device,
         };
         let mut layers = Vec::with_capacity(model.layers.len());
         for (index, mut layer) in model.layers.into_iter().enumerate() {
@@ -139,8 +147,8 @@ impl Engine {
     }
 
     /// This rank's part of what is trained. All ranks' together are the state of the training, however it is divided; see [`share`].
-    pub fn state(&self) -> Vec<UnitState> {
-        self.units.trained().into_iter().map(|unit| unit.state(&self.shared)).collect()
+    pub fn state(&self) -> Result<Vec<UnitState>, EngineError> {
+        Ok(self.units.trained().into_iter().map(|unit| unit.state(&self.shared)).collect::<Result<_, _>>()?)
     }
 
     /// Goes on from this rank's part of a state. Every rank calls it, each with its own; nothing is changed where one is refused.
@@ -190,6 +198,11 @@ impl Engine {
         Held { weights, gradients: self.peak.gradients, optimizer }
     }
 
+    /// What is computed on.
+    pub fn device(&self) -> &Device {
+        &self.shared.device
+    }
+
     /// The ranks, for what a training does together beside its steps.
     pub fn ranks(&mut self) -> &mut dyn Collective {
         &mut *self.ranks
@@ -197,7 +210,7 @@ impl Engine {
 
     fn pass<'a>(&'a mut self, dropping: Option<Dropping<'a>>) -> Pass<'a> {
         let Self { units, shared, ranks, peak, .. } = self;
-        Pass { units, shared, ranks: &mut **ranks, dropping, finite: true, peak }
+        Pass { units, shared, ranks: &mut **ranks, dropping, finite: Finite::from(true), peak }
     }
 
     /// The sequences that this rank's lines are made.
@@ -224,6 +237,7 @@ impl Engine {
     }
 
     fn batch(&self, pack: &Pack<'_>) -> Result<Batch, EngineError> {
+        device::hold_sequence(&self.shared.device, &self.config, pack.lengths().iter().sum())?;
         let segments =
             Segments::new(&pack.lengths()).map_err(|source| EngineError::Sequence { id: pack.names(), source })?;
         Batch::new(&self.config, &pack.ids(), &pack.loss(), segments, self.settings.compute, &self.shared.device)
@@ -251,7 +265,7 @@ impl Engine {
             };
             let mut pass = self.pass(dropping);
             let loss = train(&mut pass, &batch, scale, offload)?;
-            if !loss.is_finite() || !pass.finite {
+            if !loss.is_finite() || !pass.finite.known()? {
                 suspects.extend(lines.iter().map(|(id, _)| (*id).to_owned()));
             }
             sum += loss;

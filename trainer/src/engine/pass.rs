@@ -2,6 +2,7 @@
 //! none left while others still gather and reduce.
 
 use super::EngineError;
+use super::flat::Finite;
 use super::trained::{Shared, Trained};
 use super::unit::{AnyUnit, Tail, Unit};
 use crate::model::{BlockGradients, Head, Layer, LoraSettings, Source, Unit as Id};
@@ -55,7 +56,7 @@ pub(super) struct Pass<'a> {
     pub(super) ranks: &'a mut dyn Collective,
     pub(super) dropping: Option<Dropping<'a>>,
     /// Whether all gradients so far are finite.
-    pub(super) finite: bool,
+    pub(super) finite: Finite,
     pub(super) peak: &'a mut Peak,
 }
 
@@ -136,7 +137,8 @@ impl Source for Pass<'_> {
             Id::Layer(index) => self.units.layers[index].trained_mut(),
             Id::Head => self.units.head.trained_mut(),
         };
-        self.finite &= unit.add(&gradients, self.shared, self.ranks)?;
+        let finite = unit.add(&gradients, self.shared, self.ranks)?;
+        self.finite = self.finite.clone().and(finite)?;
         let passing = unit.passing_bytes(self.shared);
         let there: usize = self.units.trained().into_iter().map(Trained::gradient_bytes).sum();
         self.peak.gradients = self.peak.gradients.max(there + passing);

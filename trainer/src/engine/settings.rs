@@ -4,6 +4,7 @@ use candle_core::{DType, Error};
 use sera_crds::values::Sharding;
 
 use super::StateError;
+use crate::device::DeviceError;
 use crate::model::{BatchError, LoraError, LoraSettings};
 use crate::ops::SegmentsError;
 use crate::optim::{AdamW, DecayRule, ShardError};
@@ -45,6 +46,15 @@ pub enum Normalise {
     MeanOfMeans,
 }
 
+/// Where what is stepped, master weights and moments, and its gradients live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residence {
+    /// In the host's memory. The fastest for models that are computed there, to which it belongs.
+    Host,
+    /// On the model's device, as tensors. On a processor that is slower, and is there for tests.
+    Device,
+}
+
 /// How an engine trains. Every rank has the same.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -66,13 +76,15 @@ pub struct Settings {
     pub seed: u64,
     /// Whether blocks' inputs wait for the backward pass in the host's memory.
     pub offload: bool,
+    /// Where what is stepped lives.
+    pub residence: Residence,
     /// The most tokens of a sequence that short lines share, none of which sees another; none: each line has a sequence to itself, as it has wherever
     /// lines count the same ([`Normalise::MeanOfMeans`]).
     pub packing: Option<usize>,
 }
 
 impl Settings {
-    /// The usual: undivided, in f32, clipped at a norm of one, every token counting the same, each line in a sequence of its own.
+    /// The usual: undivided, in f32 and the host's memory, clipped at a norm of one, every token counting the same, each line in a sequence of its own.
     pub fn of(method: Method) -> Self {
         Self {
             method,
@@ -84,6 +96,7 @@ impl Settings {
             normalise: Normalise::PerToken,
             seed: 0,
             offload: false,
+            residence: Residence::Host,
             packing: None,
         }
     }
@@ -154,6 +167,9 @@ pub enum EngineError {
     /// Adapters that cannot be made.
     #[error(transparent)]
     Lora(#[from] LoraError),
+    /// What the device cannot hold.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// State that is not this engine's.
     #[error(transparent)]
     State(#[from] StateError),

@@ -2,14 +2,25 @@
 
 use std::ops::Range;
 
+use candle_core::{DType, Error, Tensor};
+
+use super::EngineError;
+use super::flat::{Flat, Home};
 use super::layout::{Layout, intersection};
-use crate::optim::{AdamW, Shard, ShardError};
+use crate::optim::{AdamW, Shard, TensorShard};
 
 /// Values `range` of a unit.
 #[derive(Debug)]
 pub(super) struct Stepped {
     range: Range<usize>,
-    runs: Vec<(Range<usize>, Shard)>,
+    runs: Vec<(Range<usize>, Run)>,
+}
+
+/// A stretch of values, where they live.
+#[derive(Debug)]
+enum Run {
+    Host(Shard),
+    Device(TensorShard),
 }
 
 /// Weights, mean and mean square of the same values.
@@ -21,14 +32,32 @@ pub(super) struct Values {
 }
 
 impl Stepped {
-    /// These values of `layout`, which are as many as `range`.
-    pub(super) fn new(layout: &Layout, range: Range<usize>, values: &Values) -> Self {
+    /// These values of `layout`, beginning with `weights`, which are as many as `range`, and with moments of zero.
+    pub(super) fn fresh(layout: &Layout, range: Range<usize>, weights: &Flat, home: &Home) -> Result<Self, Error> {
+        let zeros = |count| Flat::zeros(count, DType::F32, home);
+        Self::of(layout, range, |run| Ok([weights.cut(run)?, zeros(run.len())?, zeros(run.len())?]))
+    }
+
+    /// These values of `layout`, which are as many as `range`, brought home.
+    pub(super) fn new(layout: &Layout, range: Range<usize>, values: &Values, home: &Home) -> Result<Self, Error> {
+        let cut = |of: &[f32], run: &Range<usize>| Flat::from_host(of[run.clone()].to_vec(), home);
+        Self::of(layout, range, |run| {
+            Ok([cut(&values.weights, run)?, cut(&values.mean, run)?, cut(&values.square, run)?])
+        })
+    }
+
+    /// The stretches of `range`, of whose values `cut` gives weights and moments, counted from its beginning.
+    fn of(
+        layout: &Layout,
+        range: Range<usize>,
+        cut: impl Fn(&Range<usize>) -> Result<[Flat; 3], Error>,
+    ) -> Result<Self, Error> {
+        let begin = range.start;
         let runs = layout.runs(&range).into_iter().map(|(run, decays)| {
-            let cut = |of: &[f32]| of[run.start - range.start..run.end - range.start].to_vec();
-            let shard = Shard::with_moments(cut(&values.weights), cut(&values.mean), cut(&values.square), decays);
-            (run, shard)
+            let values = cut(&(run.start - begin..run.end - begin))?;
+            Ok((run, Run::new(values, decays)?))
         });
-        Self { runs: runs.collect(), range }
+        Ok(Self { runs: runs.collect::<Result<_, Error>>()?, range })
     }
 
     /// Which of the unit's values these are.
@@ -40,37 +69,78 @@ impl Stepped {
     pub(super) fn step(
         &mut self,
         how: &AdamW,
-        gradient: &[f32],
+        gradient: &Flat,
         step: u32,
         rate: f64,
         factor: f32,
-    ) -> Result<(), ShardError> {
+    ) -> Result<(), EngineError> {
         let begin = self.range.start;
-        let each = |(run, shard): &mut (Range<usize>, Shard)| {
-            shard.step(how, &gradient[run.start - begin..run.end - begin], step, rate, factor)
-        };
-        self.runs.iter_mut().try_for_each(each)
+        for (range, run) in &mut self.runs {
+            let range = range.start - begin..range.end - begin;
+            match run {
+                Run::Host(shard) => {
+                    gradient.read(&range, |gradient| shard.step(how, gradient, step, rate, factor))??;
+                }
+                Run::Device(shard) => {
+                    let device = shard.weights().device();
+                    let gradient = gradient.tensor(&range, &[range.len()], DType::F32, device)?;
+                    shard.step(how, &gradient, step, rate, factor)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts the weights into their places among all values of the unit.
-    pub(super) fn write(&self, flat: &mut [f32]) {
-        for (run, shard) in &self.runs {
-            flat[run.clone()].copy_from_slice(shard.weights());
+    pub(super) fn write(&self, flat: &mut Flat) -> Result<(), Error> {
+        for (range, run) in &self.runs {
+            match run {
+                Run::Host(shard) => flat.put_slice(range.start, shard.weights())?,
+                Run::Device(shard) => flat.put(range.start, shard.weights())?,
+            }
         }
+        Ok(())
     }
 
-    /// A part of the values, with their moments.
-    pub(super) fn cut(&self, range: &Range<usize>) -> Values {
+    /// A part of the values, with their moments, in the host's memory.
+    pub(super) fn cut(&self, range: &Range<usize>) -> Result<Values, Error> {
         let mut values = Values::default();
         for (run, shard) in &self.runs {
             let cut = intersection(run, range);
-            let within = cut.start - run.start..cut.end - run.start;
             if !cut.is_empty() {
-                values.weights.extend_from_slice(&shard.weights()[within.clone()]);
-                values.mean.extend_from_slice(&shard.mean()[within.clone()]);
-                values.square.extend_from_slice(&shard.square()[within]);
+                let [weights, mean, square] = shard.cut(&(cut.start - run.start..cut.end - run.start))?;
+                values.weights.extend(weights);
+                values.mean.extend(mean);
+                values.square.extend(square);
             }
         }
-        values
+        Ok(values)
+    }
+}
+
+impl Run {
+    fn new(values: [Flat; 3], decays: bool) -> Result<Self, Error> {
+        match values {
+            [Flat::Device(weights), Flat::Device(mean), Flat::Device(square)] => {
+                Ok(Self::Device(TensorShard::with_moments(weights, mean, square, decays)))
+            }
+            [weights, mean, square] => {
+                let (weights, mean, square) = (weights.into_host()?, mean.into_host()?, square.into_host()?);
+                Ok(Self::Host(Shard::with_moments(weights, mean, square, decays)))
+            }
+        }
+    }
+
+    /// Weights, mean and mean square of some values.
+    fn cut(&self, range: &Range<usize>) -> Result<[Vec<f32>; 3], Error> {
+        match self {
+            Self::Host(shard) => {
+                Ok([shard.weights(), shard.mean(), shard.square()].map(|values| values[range.clone()].to_vec()))
+            }
+            Self::Device(shard) => {
+                let cut = |values: &Tensor| values.narrow(0, range.start, range.len())?.to_vec1();
+                Ok([cut(shard.weights())?, cut(shard.mean())?, cut(shard.square())?])
+            }
+        }
     }
 }

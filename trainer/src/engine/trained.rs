@@ -6,12 +6,14 @@ use std::ops::Range;
 use candle_core::{DType, Device, Error, Tensor};
 use sera_crds::values::Sharding;
 
-use super::layout::{Layout, add, bounds, own, with_values};
+use super::flat::{Finite, Flat, Home};
+use super::layout::{Layout, bounds, own};
 use super::stepped::{Stepped, Values};
 use super::{EngineError, StateError, UnitState};
+use crate::device;
 use crate::model::BlockGradients;
-use crate::optim::{AdamW, DecayRule, ShardError, sum_of_squares};
-use crate::ranks::{Collective, RankError};
+use crate::optim::{AdamW, DecayRule};
+use crate::ranks::Collective;
 
 /// What all units of an engine have in common.
 #[derive(Debug, Clone)]
@@ -23,11 +25,18 @@ pub(super) struct Shared {
     /// What is computed in.
     pub(super) compute: DType,
     pub(super) device: Device,
+    /// Where what is stepped and its gradients live.
+    pub(super) home: Home,
 }
 
 impl Shared {
     pub(super) fn own(&self, total: usize) -> Range<usize> {
         own(total, self.world, self.rank)
+    }
+
+    /// Refuses so many values in one tensor where the device that computes could not count them.
+    pub(super) fn limit(&self, what: &str, values: usize) -> Result<(), EngineError> {
+        Ok(device::hold_unit(&self.device, what, values)?)
     }
 
     /// Which of `total` values this rank steps.
@@ -53,16 +62,15 @@ pub(super) struct Trained {
     pub(super) layout: Layout,
     stepped: Stepped,
     /// Of all values; of those that this rank steps where gradients are divided. Empty between steps.
-    gradient: Vec<f32>,
+    gradient: Flat,
 }
 
 impl Trained {
     /// All trained values of a unit, of which this rank's are kept.
-    pub(super) fn new(name: String, layout: Layout, values: &[f32], shared: &Shared) -> Self {
+    pub(super) fn new(name: String, layout: Layout, values: &Flat, shared: &Shared) -> Result<Self, Error> {
         let range = shared.stepped(layout.total());
-        let zeros = vec![0.0; range.len()];
-        let values = Values { weights: values[range.clone()].to_vec(), mean: zeros.clone(), square: zeros };
-        Self { name, stepped: Stepped::new(&layout, range, &values), layout, gradient: Vec::new() }
+        let stepped = Stepped::fresh(&layout, range.clone(), &values.cut(&range)?, &shared.home)?;
+        Ok(Self { name, stepped, layout, gradient: Flat::default() })
     }
 
     /// The unit's name in states.
@@ -90,12 +98,17 @@ impl Trained {
         if shared.divides_gradients() { self.layout.total() * size_of::<f32>() } else { 0 }
     }
 
-    /// All master weights of the unit, from all ranks.
-    pub(super) fn weights(&self, shared: &Shared, ranks: &mut dyn Collective) -> Result<Vec<f32>, RankError> {
-        let mut flat = vec![0.0; self.layout.total()];
-        self.stepped.write(&mut flat);
+    /// All master weights of the unit, from all ranks; on a device rounded to `dtype` before they are sent.
+    pub(super) fn weights(
+        &self,
+        dtype: DType,
+        shared: &Shared,
+        ranks: &mut dyn Collective,
+    ) -> Result<Flat, EngineError> {
+        let mut flat = Flat::zeros(self.layout.total(), dtype, &shared.home)?;
+        self.stepped.write(&mut flat)?;
         if self.any() && shared.sharding != Sharding::None {
-            ranks.all_gather(&mut flat, &bounds(self.layout.total(), shared.world))?;
+            flat.all_gather(&bounds(self.layout.total(), shared.world), ranks)?;
         }
         Ok(flat)
     }
@@ -106,74 +119,73 @@ impl Trained {
         gradients: &BlockGradients,
         shared: &Shared,
         ranks: &mut dyn Collective,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Finite, EngineError> {
         let total = self.layout.total();
         if shared.divides_gradients() && total > 0 {
-            let mut flat = vec![0.0; total];
+            let mut flat = Flat::zeros(total, DType::F32, &shared.home)?;
             let finite = self.scatter(gradients, &mut flat)?;
-            ranks.reduce_scatter(&mut flat, &bounds(total, shared.world))?;
+            flat.reduce_scatter(&bounds(total, shared.world), ranks)?;
             let own = shared.own(total);
-            self.gradient.resize(own.len(), 0.0);
-            add(&mut self.gradient, &flat[own]);
+            self.gradient.grow(own.len(), &shared.home)?;
+            self.gradient.add_part(&flat, &own)?;
             return Ok(finite);
         }
         let mut flat = std::mem::take(&mut self.gradient);
-        flat.resize(total, 0.0);
+        flat.grow(total, &shared.home)?;
         let finite = self.scatter(gradients, &mut flat);
         self.gradient = flat;
         Ok(finite?)
     }
 
     /// Adds gradients in their places among all trained values.
-    fn scatter(&self, gradients: &BlockGradients, flat: &mut [f32]) -> Result<bool, Error> {
-        let mut finite = true;
+    fn scatter(&self, gradients: &BlockGradients, flat: &mut Flat) -> Result<Finite, Error> {
+        let mut finite = Finite::from(true);
         for (name, gradient) in gradients {
             if let Some(part) = self.layout.find(name) {
-                finite &= with_values(gradient, |values| add(&mut flat[part.range.clone()], values))?;
+                finite = finite.and(flat.add(part.range.clone(), gradient)?)?;
             }
         }
         Ok(finite)
     }
 
     /// Sums the gradient over ranks where that is still to do, and gives this rank's part of the square of its norm.
-    pub(super) fn reduce(&mut self, shared: &Shared, ranks: &mut dyn Collective) -> Result<f64, RankError> {
+    pub(super) fn reduce(&mut self, shared: &Shared, ranks: &mut dyn Collective) -> Result<f64, EngineError> {
         let total = self.layout.total();
         if total == 0 {
             return Ok(0.0);
         }
         let own = shared.own(total);
-        self.gradient.resize(if shared.divides_gradients() { own.len() } else { total }, 0.0);
+        self.gradient.grow(if shared.divides_gradients() { own.len() } else { total }, &shared.home)?;
         match shared.sharding {
-            Sharding::None => ranks.all_reduce(&mut self.gradient)?,
+            Sharding::None => self.gradient.all_reduce(ranks)?,
             Sharding::Zero1 => {
-                ranks.reduce_scatter(&mut self.gradient, &bounds(total, shared.world))?;
-                self.gradient.copy_within(own.clone(), 0);
-                self.gradient.truncate(own.len());
+                self.gradient.reduce_scatter(&bounds(total, shared.world), ranks)?;
+                self.gradient.keep(&own)?;
             }
             Sharding::Zero2 | Sharding::Zero3 => {}
         }
         // The same values on the same rank however things are divided, so that the norm is the same to the bit.
         let part = if shared.sharding == Sharding::None { own } else { 0..own.len() };
-        Ok(sum_of_squares(&self.gradient[part]))
+        Ok(self.gradient.sum_of_squares(&part)?)
     }
 
     /// Steps along the reduced gradient times `factor`, and lets it go.
-    pub(super) fn step(&mut self, how: &AdamW, (step, rate, factor): (u32, f64, f32)) -> Result<(), ShardError> {
+    pub(super) fn step(&mut self, how: &AdamW, (step, rate, factor): (u32, f64, f32)) -> Result<(), EngineError> {
         let gradient = std::mem::take(&mut self.gradient);
         self.stepped.step(how, &gradient, step, rate, factor)
     }
 
     /// Lets the gradient go.
     pub(super) fn forget(&mut self) {
-        self.gradient = Vec::new();
+        self.gradient = Flat::default();
     }
 
-    /// This rank's part of what is trained; the same however things are divided.
-    pub(super) fn state(&self, shared: &Shared) -> UnitState {
+    /// This rank's part of what is trained, in the host's memory; the same however things are divided.
+    pub(super) fn state(&self, shared: &Shared) -> Result<UnitState, Error> {
         let total = self.layout.total();
         let range = shared.own(total);
-        let Values { weights, mean, square } = self.stepped.cut(&range);
-        UnitState { unit: self.name.clone(), range, total, weights, mean, square }
+        let Values { weights, mean, square } = self.stepped.cut(&range)?;
+        Ok(UnitState { unit: self.name.clone(), range, total, weights, mean, square })
     }
 
     /// Refuses a state that is not this rank's part of this unit.
@@ -195,7 +207,7 @@ impl Trained {
         state: UnitState,
         shared: &Shared,
         ranks: &mut dyn Collective,
-    ) -> Result<(), RankError> {
+    ) -> Result<(), EngineError> {
         let mut values = Values { weights: state.weights, mean: state.mean, square: state.square };
         if shared.sharding == Sharding::None {
             for part in [&mut values.weights, &mut values.mean, &mut values.square] {
@@ -205,7 +217,7 @@ impl Trained {
                 *part = flat;
             }
         }
-        self.stepped = Stepped::new(&self.layout, self.stepped.range().clone(), &values);
+        self.stepped = Stepped::new(&self.layout, self.stepped.range().clone(), &values, &shared.home)?;
         self.forget();
         Ok(())
     }
@@ -217,7 +229,7 @@ impl Trained {
         ranks: &mut dyn Collective,
         take: &mut dyn FnMut(&str, Tensor) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
-        let flat = self.weights(shared, ranks)?;
+        let flat = self.weights(DType::F32, shared, ranks)?.into_host()?;
         for part in &self.layout.parts {
             let values = &flat[part.range.clone()];
             take(&part.name, Tensor::from_slice(values, part.shape.as_slice(), &Device::Cpu)?)?;

@@ -1,10 +1,11 @@
 //! A unit of the model on this rank: its tensors, or this rank's part of them, which are gathered when they are to be computed with. What is trained of
 //! it lies next door.
 
-use candle_core::{Error, Tensor};
+use candle_core::{DType, Device, Error, Tensor};
 
 use super::EngineError;
-use super::layout::{Layout, bounds, with_values};
+use super::flat::Flat;
+use super::layout::{Layout, bounds};
 use super::trained::{Shared, Trained};
 use crate::model::{Layer, Unit as Id};
 use crate::ops::Weight;
@@ -73,42 +74,47 @@ pub(super) struct Unit<T> {
 
 impl<T: Tensors> Unit<T> {
     /// Takes a unit's tensors apart, as they are in a whole model.
-    pub(super) fn new(id: Id, mut content: T, shared: &Shared) -> Result<Self, Error> {
+    pub(super) fn new(id: Id, mut content: T, shared: &Shared) -> Result<Self, EngineError> {
         let (mut trained, mut frozen) = (Layout::default(), Layout::default());
-        let (mut masters, mut kept) = (Vec::new(), Vec::new());
         for (name, tensor, is_trained) in content.tensors_mut(id) {
             let decays = shared.decay.applies_to(&name);
-            if is_trained {
-                trained.push(name, tensor.dims(), decays);
-                with_values(tensor, |values| masters.extend_from_slice(values))?;
-            } else {
-                frozen.push(name, tensor.dims(), decays);
+            if is_trained { &mut trained } else { &mut frozen }.push(name, tensor.dims(), decays);
+        }
+        shared.limit(&format!("the trained values of {id}"), trained.total())?;
+        shared.limit(&format!("the frozen values of {id}"), frozen.total())?;
+        let mut masters = Flat::zeros(trained.total(), DType::F32, &shared.home)?;
+        let (mut places, mut kept) = (trained.parts.iter(), Vec::new());
+        for (_, tensor, is_trained) in content.tensors_mut(id) {
+            if let Some(place) = is_trained.then(|| places.next()).flatten() {
+                masters.put(place.range.start, tensor)?;
             }
             *tensor = tensor.to_dtype(shared.compute)?.to_device(&shared.device)?;
             if shared.divides_weights() {
-                let whole = std::mem::replace(tensor, Tensor::zeros(0, shared.compute, &shared.device)?);
+                let whole = std::mem::replace(tensor, Tensor::zeros(0, shared.compute, &Device::Cpu)?);
                 kept.extend((!is_trained).then(|| whole.flatten_all()).transpose()?);
             }
         }
         let own = shared.own(frozen.total());
         let kept = match kept.as_slice() {
             [] => None,
+            _ if own.is_empty() => None,
             parts => Some(Tensor::cat(parts, 0)?.narrow(0, own.start, own.len())?.force_contiguous()?),
         };
-        Ok(Self { id, content, trained: Trained::new(id.to_string(), trained, &masters, shared), frozen, kept })
+        Ok(Self { id, content, trained: Trained::new(id.to_string(), trained, &masters, shared)?, frozen, kept })
     }
 
     /// The whole unit to compute with, gathered from all ranks where weights are divided, and how many bytes that took.
     pub(super) fn fetch(&self, shared: &Shared, ranks: &mut dyn Collective) -> Result<(T, usize), EngineError> {
         let mut content = self.content.clone();
         if shared.divides_weights() {
-            self.fill(&mut content, true, &self.trained.weights(shared, ranks)?, shared)?;
-            if let Some(kept) = &self.kept {
-                let mut flat = vec![0.0; self.frozen.total()];
-                let own = shared.own(flat.len());
-                with_values(kept, |values| flat[own].copy_from_slice(values))?;
-                let bounds = bounds(flat.len(), shared.world);
-                ranks.all_gather(&mut flat, &bounds)?;
+            self.fill(&mut content, true, &self.trained.weights(shared.compute, shared, ranks)?, shared)?;
+            let total = self.frozen.total();
+            if total > 0 {
+                let mut flat = Flat::zeros(total, shared.compute, &shared.home)?;
+                if let Some(kept) = &self.kept {
+                    flat.put(shared.own(total).start, kept)?;
+                }
+                flat.all_gather(&bounds(total, shared.world), ranks)?;
                 self.fill(&mut content, false, &flat, shared)?;
             }
             let gathered = bytes(content.clone(), self.id);
@@ -118,12 +124,11 @@ impl<T: Tensors> Unit<T> {
     }
 
     /// Puts flat values into the trained or the frozen tensors of `content`.
-    fn fill(&self, content: &mut T, trained: bool, flat: &[f32], shared: &Shared) -> Result<(), Error> {
+    fn fill(&self, content: &mut T, trained: bool, flat: &Flat, shared: &Shared) -> Result<(), Error> {
         let tensors = content.tensors_mut(self.id).into_iter().filter(|(_, _, is_trained)| *is_trained == trained);
         let layout = if trained { &self.trained.layout } else { &self.frozen };
         for ((_, tensor, _), part) in tensors.zip(&layout.parts) {
-            let values = Tensor::from_slice(&flat[part.range.clone()], part.shape.as_slice(), &shared.device)?;
-            *tensor = values.to_dtype(shared.compute)?;
+            *tensor = flat.tensor(&part.range, &part.shape, shared.compute, &shared.device)?;
         }
         Ok(())
     }
@@ -153,7 +158,7 @@ impl<T: Tensors> AnyUnit for Unit<T> {
 
     fn refresh(&mut self, shared: &Shared, ranks: &mut dyn Collective) -> Result<(), EngineError> {
         if self.trained.any() && !shared.divides_weights() {
-            let flat = self.trained.weights(shared, ranks)?;
+            let flat = self.trained.weights(shared.compute, shared, ranks)?;
             let mut content = self.content.clone();
             self.fill(&mut content, true, &flat, shared)?;
             self.content = content;

@@ -105,6 +105,11 @@ impl Source {
         Ok(Self { place: Place::Gguf(Box::new(opened)), chat, generation })
     }
 
+    /// Its tokenizer and template alone.
+    pub fn into_chat(self) -> Chat {
+        self.chat
+    }
+
     /// What the model computes.
     pub fn config(&self) -> &Config {
         match &self.place {

@@ -142,7 +142,12 @@ fn add_outer(total: &Tensor, gy: &Tensor, x: &Tensor) -> Result<()> {
     let vocabulary = total.dim(0)?;
     for begin in (0..vocabulary).step_by(ROWS) {
         let rows = ROWS.min(vocabulary - begin);
-        let part = gy.narrow(1, begin, rows)?.t()?.matmul(x)?.to_dtype(total.dtype())?;
+        let mut columns = gy.narrow(1, begin, rows)?;
+        if !gy.device().is_cpu() {
+            // cuBLAS is given no columns with others between them.
+            columns = columns.contiguous()?;
+        }
+        let part = columns.t()?.matmul(x)?.to_dtype(total.dtype())?;
         if fused::serves(&[total, &part]) {
             fused::add(&total.narrow(0, begin, rows)?, &part)?;
             continue;

@@ -104,21 +104,12 @@ impl Shard {
     }
 
     /// Takes step number `step`, counted from 1, at learning rate `rate`, along `gradient` times `factor` (what clipping leaves of it).
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "the constants are combined in f64 and used in f32, as torch does"
-    )]
     pub fn step(&mut self, how: &AdamW, gradient: &[f32], step: u32, rate: f64, factor: f32) -> Result<(), ShardError> {
         if gradient.len() != self.weights.len() {
             return Err(ShardError::Length { gradient: gradient.len(), values: self.weights.len() });
         }
-        let correction = |beta: f64| 1.0 - beta.powf(f64::from(step));
-        let stride = (rate / correction(how.beta1)) as f32;
-        let root = correction(how.beta2).sqrt() as f32;
-        let kept = if self.decays { (1.0 - rate * how.weight_decay) as f32 } else { 1.0 };
-        let (fresh_mean, old_square, fresh_square) =
-            ((1.0 - how.beta1) as f32, how.beta2 as f32, (1.0 - how.beta2) as f32);
-        let eps = how.eps as f32;
+        let Numbers { stride, root, kept, fresh_mean, old_square, fresh_square, eps } =
+            how.numbers(step, rate, self.decays);
         let moments = self.mean.iter_mut().zip(&mut self.square);
         for ((weight, (mean, square)), gradient) in self.weights.iter_mut().zip(moments).zip(gradient) {
             let gradient = gradient * factor;
@@ -127,6 +118,37 @@ impl Shard {
             *weight = *weight * kept - stride * *mean / (square.sqrt() / root + eps);
         }
         Ok(())
+    }
+}
+
+/// The numbers of one step, as they are computed with: combined in f64 and used in f32, as torch does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    /// The learning rate over the mean's bias correction.
+    pub(super) stride: f32,
+    /// The root of the mean square's bias correction.
+    pub(super) root: f32,
+    /// What is left of a weight.
+    pub(super) kept: f32,
+    pub(super) fresh_mean: f32,
+    pub(super) old_square: f32,
+    pub(super) fresh_square: f32,
+    pub(super) eps: f32,
+}
+
+impl AdamW {
+    #[allow(clippy::cast_possible_truncation, reason = "see the type")]
+    pub(super) fn numbers(&self, step: u32, rate: f64, decays: bool) -> Numbers {
+        let correction = |beta: f64| 1.0 - beta.powf(f64::from(step));
+        Numbers {
+            stride: (rate / correction(self.beta1)) as f32,
+            root: correction(self.beta2).sqrt() as f32,
+            kept: if decays { (1.0 - rate * self.weight_decay) as f32 } else { 1.0 },
+            fresh_mean: (1.0 - self.beta1) as f32,
+            old_square: self.beta2 as f32,
+            fresh_square: (1.0 - self.beta2) as f32,
+            eps: self.eps as f32,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A world of one rank: it has all there is, and waits for nobody.
 
+use candle_core::Tensor;
+
 use super::{Collective, RankError};
 
 /// The only rank.
@@ -28,6 +30,18 @@ impl Collective for Alone {
     }
 
     fn all_gather(&mut self, _: &mut [f32], _: &[usize]) -> Result<(), RankError> {
+        Ok(())
+    }
+
+    fn all_reduce_tensor(&mut self, _: &Tensor) -> Result<(), RankError> {
+        Ok(())
+    }
+
+    fn reduce_scatter_tensor(&mut self, _: &Tensor, _: &[usize]) -> Result<(), RankError> {
+        Ok(())
+    }
+
+    fn all_gather_tensor(&mut self, _: &Tensor, _: &[usize]) -> Result<(), RankError> {
         Ok(())
     }
 

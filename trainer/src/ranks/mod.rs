@@ -1,17 +1,25 @@
 //! How the processes of one training, its ranks, exchange numbers: the few collectives that sharded training needs, and who carries them.
 
 mod alone;
+mod join;
 pub mod launcher;
+#[cfg(any(feature = "nccl", test))]
+mod nccl;
 mod place;
 mod rendezvous;
 mod ring;
+mod staged;
 mod wait;
 mod words;
 
 pub use alone::Alone;
+pub use join::{JoinError, join_on};
 pub use place::{Gang, MAX_WORLD, Master, Place, PlaceError};
 pub use rendezvous::{Options, RendezvousError, join};
 pub use ring::Ring;
+
+use candle_core::{Error, Tensor};
+use staged::staged;
 
 /// A collective that did not come to its end. The group is of no use afterwards: every rank ends, and a restart goes on from the last checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +52,14 @@ pub enum RankError {
         /// What this rank does.
         ours: String,
     },
+    /// A tensor that could not be brought to where it is carried from, or back.
+    #[error("a tensor could not be carried in {collective}: {source}")]
+    Tensor {
+        /// What was being done.
+        collective: &'static str,
+        /// Why.
+        source: Error,
+    },
 }
 
 /// What ranks do together. Every rank calls the same collectives in the same order with values of the same lengths. Sums are made in an order that
@@ -67,6 +83,22 @@ pub trait Collective: Send {
 
     /// Every rank gets `values[bounds[r]..bounds[r + 1]]` from rank r, for all r.
     fn all_gather(&mut self, values: &mut [f32], bounds: &[usize]) -> Result<(), RankError>;
+
+    /// [`all_reduce`](Self::all_reduce) of a tensor of one dimension, in place. Unless it is carried from where it lives, it goes through the host's
+    /// memory.
+    fn all_reduce_tensor(&mut self, values: &Tensor) -> Result<(), RankError> {
+        staged("all_reduce", values, |values| self.all_reduce(values))
+    }
+
+    /// [`reduce_scatter`](Self::reduce_scatter) of such a tensor.
+    fn reduce_scatter_tensor(&mut self, values: &Tensor, bounds: &[usize]) -> Result<(), RankError> {
+        staged("reduce_scatter", values, |values| self.reduce_scatter(values, bounds))
+    }
+
+    /// [`all_gather`](Self::all_gather) of such a tensor.
+    fn all_gather_tensor(&mut self, values: &Tensor, bounds: &[usize]) -> Result<(), RankError> {
+        staged("all_gather", values, |values| self.all_gather(values, bounds))
+    }
 
     /// Every rank gets rank `from`'s bytes.
     fn broadcast(&mut self, from: usize, bytes: &mut Vec<u8>) -> Result<(), RankError>;

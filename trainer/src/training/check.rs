@@ -45,23 +45,23 @@ struct Learnt {
     losses: (f64, f64),
 }
 
-/// Checks a training; every rank calls it. `available` is what this rank may use of the memory, in bytes.
+/// Checks a training on this rank's device; every rank calls it. `available` is what this rank may use of the memory, in bytes.
 pub fn check(
     sources: &Sources,
     plan: &TrainingPlan,
+    device: &Device,
     mut ranks: Box<dyn Collective>,
     available: Option<u64>,
 ) -> Result<Report, TrainingError> {
-    let device = Device::Cpu;
-    let mut settings = plans::settings(plan, &device)?;
+    let mut settings = plans::settings(plan, device)?;
     let places = sources.bring(ranks.as_mut())?;
-    let inputs = Inputs::read(&places, plan, &device)?;
+    let inputs = Inputs::read(&places, plan, device)?;
     let order = Order::new(inputs.train.lines.len(), plan.global_batch, plan.epochs, plan.seed)?;
     let world = ranks.world();
-    let bytes = fit::into_memory(&inputs, plan, &settings, &device, world, available)?;
+    let bytes = fit::into_memory(&inputs, plan, &settings, device, world, available)?;
     // Decay would move a tensor that no gradient reaches, and dropout would make the two losses differ.
     settings.optimizer.weight_decay = 0.0;
-    let model = inputs.student.model(inputs.student.dtype(), &device, false)?;
+    let model = inputs.student.model(inputs.student.dtype(), device, false)?;
     let mut engine = Engine::new(model, settings, ranks)?;
     let rate = plan.peak_learning_rate().value();
     let line = inputs.train.lines.iter().min_by_key(|line| line.ids.len());

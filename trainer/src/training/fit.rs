@@ -6,7 +6,8 @@ use sera_crds::contract::TrainingPlan;
 use super::error::TrainingError;
 use super::inputs::Inputs;
 use super::memory::{Bytes, Need, readable};
-use crate::engine::{Line, Settings};
+use crate::device;
+use crate::engine::{EngineError, Line, Settings};
 
 /// What a rank of `world` needs; where that is more than the `available` bytes, an error that says what would fit.
 pub(super) fn into_memory(
@@ -17,13 +18,16 @@ pub(super) fn into_memory(
     world: usize,
     available: Option<u64>,
 ) -> Result<Bytes, TrainingError> {
+    let tokens = longest_sequence(&inputs.train.lines, settings.packing);
+    let held = device::hold_sequence(device, inputs.student.config(), usize::try_from(tokens).unwrap_or(usize::MAX));
+    held.map_err(EngineError::from)?;
     let need = Need {
         config: inputs.student.config(),
         method: &plan.method,
         sharding: plan.sharding,
         world: world as u64,
         width: settings.compute.size_in_bytes() as u64,
-        tokens: longest_sequence(&inputs.train.lines, settings.packing),
+        tokens,
         offload: plan.offload && !device.is_cpu(),
     };
     let bytes = need.bytes();

@@ -14,6 +14,8 @@ pub struct Standing {
     pub step_seconds: f64,
     /// Steps that were left out.
     pub skipped: u32,
+    /// Which part of what the GPUs could compute the last step used; none where nobody knows what they could.
+    pub mfu: Option<f64>,
 }
 
 /// How a gauge is read.
@@ -30,7 +32,7 @@ pub struct Meter {
 impl Meter {
     /// Nothing yet.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let readings: [(&str, &str, Reading); 11] = [
+        let readings: [(&str, &str, Reading); 12] = [
             ("loss", "The mean loss a trained token of the last step.", |at| at.progress.loss),
             ("gradient_norm", "The global norm of the last step's gradients, before clipping.", |at| {
                 at.progress.gradient_norm
@@ -39,6 +41,7 @@ impl Meter {
             ("tokens_per_second", "Tokens that all ranks together work through in a second.", |at| {
                 Some(at.progress.tokens_per_second)
             }),
+            ("mfu", "Which part of the GPUs' peak the last step used; recomputation is not counted.", |at| at.mfu),
             ("step", "The optimizer step that was done last.", |at| Some(at.progress.step.into())),
             ("total_steps", "How many optimizer steps there are in all.", |at| Some(at.progress.total_steps.into())),
             ("step_seconds", "How long the last step took.", |at| Some(at.step_seconds)),
@@ -108,9 +111,15 @@ mod tests {
             standing.skipped = 2;
         });
         let text = String::from_utf8(meter.text().unwrap()).unwrap();
-        for line in
-            ["step 7", "total_steps 9", "loss 0.5", "skipped_steps_total 2", "eval_loss NaN", "checkpoint_step NaN"]
-        {
+        for line in [
+            "step 7",
+            "total_steps 9",
+            "loss 0.5",
+            "skipped_steps_total 2",
+            "eval_loss NaN",
+            "checkpoint_step NaN",
+            "mfu NaN",
+        ] {
             assert!(text.contains(&format!("\nsera_training_{line}\n")), "{line} is not in\n{text}");
         }
         let memory = text.lines().find_map(|line| line.strip_prefix("sera_training_resident_memory_bytes ")).unwrap();

@@ -17,6 +17,7 @@ mod publish;
 mod resume;
 mod run;
 mod sources;
+mod utilisation;
 mod watch;
 
 pub use beside::{BesideError, Stop, start};

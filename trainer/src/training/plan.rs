@@ -5,7 +5,7 @@ use sera_crds::contract::{MethodPlan, TrainingPlan};
 use sera_crds::values::{self, Precision, Sharding};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Method, Settings};
+use crate::engine::{Method, Residence, Settings};
 use crate::model::LoraSettings;
 use crate::optim::{AdamW, Decline, Schedule};
 
@@ -42,6 +42,7 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
         compute: compute(plan, device),
         seed: plan.seed,
         offload: plan.offload,
+        residence: if device.is_cpu() { Residence::Host } else { Residence::Device },
         packing: plan.packing.then_some(plan.context_length as usize),
         ..Settings::of(method)
     })
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(settings.method, Method::Lora(lora));
         assert_eq!((settings.optimizer.weight_decay, settings.clip_norm, settings.seed), (0.02, 0.5, 7));
         assert_eq!((settings.compute, settings.sharding), (DType::F32, Sharding::Zero2));
-        assert_eq!(settings.packing, None);
+        assert_eq!((settings.packing, settings.residence), (None, Residence::Host));
         let packed = super::settings(&plan(json!({"packing": true, "contextLength": 4096})), &Device::Cpu).unwrap();
         assert_eq!(packed.packing, Some(4096));
     }

@@ -97,7 +97,7 @@ pub(super) fn publish(
             "rank 0 has written it, and it is not here: do all ranks share --out?".to_owned(),
         )
     };
-    find(out, plan, Some(&inputs.dataset), &Device::Cpu)?.ok_or_else(missing)
+    find(out, plan, Some(&inputs.dataset), engine.device())?.ok_or_else(missing)
 }
 
 /// What goes to where results are kept, before the manifest.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use sera_crds::contract::{CONTRACT_VERSION, TrainingPlan, TrainingProgress};
+use sera_crds::contract::{CONTRACT_VERSION, MethodPlan, TrainingPlan, TrainingProgress};
 
 use super::beside::Stop;
 use super::display::Display;
@@ -16,10 +16,11 @@ use super::out::Out;
 use super::publish::{self, Published};
 use super::sources::Sources;
 use super::watch::Watch;
-use super::{fit, plan as plans, resume};
+use super::{fit, plan as plans, resume, utilisation};
 use crate::bucket::Shipment;
 use crate::checkpoint::{Kept, Moment, Sums};
 use crate::data::{Order, share};
+use crate::device;
 use crate::durable;
 use crate::engine::{Engine, Line, StepReport};
 use crate::optim::Schedule;
@@ -43,6 +44,8 @@ pub struct Request {
     pub out: Out,
     /// How it is trained.
     pub plan: TrainingPlan,
+    /// What this rank computes on.
+    pub device: Device,
     /// The number of this attempt.
     pub attempt: u32,
     /// Every how many steps the loss over the lines set aside is looked at; none: twenty times in all.
@@ -51,6 +54,8 @@ pub struct Request {
     pub checkpoint_steps: Option<u32>,
     /// How many steps may be left out because their gradients are no numbers.
     pub skipped: u32,
+    /// What a rank's device computes at most, in operations a second; none: what is known of a GPU of that name.
+    pub peak: Option<f64>,
     /// What this rank may use of the memory, in bytes; none where nobody knows.
     pub memory: Option<u64>,
 }
@@ -92,17 +97,17 @@ struct Run<'a> {
 
 /// Trains, or goes on with it, or finds that it is done. Every rank calls it with the same request.
 pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
-    let device = Device::Cpu;
-    if let Some(published) = publish::find(&request.out, &request.plan, None, &device)? {
+    let device = &request.device;
+    if let Some(published) = publish::find(&request.out, &request.plan, None, device)? {
         tracing::info!(manifest = published.artifact.path, "the model is there already");
         return Ok(published);
     }
-    let settings = plans::settings(&request.plan, &device)?;
+    let settings = plans::settings(&request.plan, device)?;
     let places = request.sources.bring(ranks.as_mut())?;
-    let inputs = Inputs::read(&places, &request.plan, &device)?;
+    let inputs = Inputs::read(&places, &request.plan, device)?;
     let order =
         Order::new(inputs.train.lines.len(), request.plan.global_batch, request.plan.epochs, request.plan.seed)?;
-    fit::into_memory(&inputs, &request.plan, &settings, &device, ranks.world(), request.memory)?;
+    fit::into_memory(&inputs, &request.plan, &settings, device, ranks.world(), request.memory)?;
     let steps = order.steps();
     tracing::info!(
         lines = inputs.train.lines.len(),
@@ -110,9 +115,10 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
         trained_tokens = inputs.train.trained_tokens(),
         steps,
         world = ranks.world(),
+        device = device::name(device),
         "begins"
     );
-    let model = inputs.student.model(inputs.student.dtype(), &device, false)?;
+    let model = inputs.student.model(inputs.student.dtype(), device, false)?;
     let mut engine = Engine::new(model, settings, ranks)?;
     let rank = engine.ranks().rank();
     let mut checkpoints = request.out.checkpoints(rank, request.attempt, inputs.origin.clone());
@@ -183,7 +189,9 @@ impl Run<'_> {
         let point = point(step, rate, &report, self.sums.eval_loss.filter(|_| evaluated));
         let kept = self.losses.add(&point);
         kept.map_err(|source| TrainingError::Write { path: self.request.out.path("losses.jsonl"), source })?;
-        self.show(&point, &report, begun.elapsed());
+        let took = begun.elapsed();
+        self.measure(&batch, took);
+        self.show(&point, &report, took);
         let stops = self.keep(step)?;
         if stops && step < steps {
             return Err(TrainingError::Interrupted { step, total: steps });
@@ -236,7 +244,7 @@ impl Run<'_> {
     }
 
     fn write_checkpoint(&mut self, step: u32) -> Result<(), TrainingError> {
-        let (state, total_steps) = (self.engine.state(), self.schedule.steps);
+        let (state, total_steps) = (self.engine.state()?, self.schedule.steps);
         let moment = Moment { step, total_steps, sums: &self.sums, losses: self.losses.text() };
         let complete = self.checkpoints.write(moment, &state, self.engine.ranks())?;
         (self.is_owed, self.checkpointed) = (false, Instant::now());
@@ -253,6 +261,19 @@ impl Run<'_> {
             let progress = serde_json::to_vec(&self.around.meter.progress()).unwrap_or_default();
             self.told = self.request.out.tell(PROGRESS, progress);
         }
+    }
+
+    /// Which part of the ranks' peak a step over these lines used.
+    #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+    fn measure(&mut self, batch: &[usize], took: Duration) {
+        let request = self.request;
+        let known = || utilisation::peak(&device::name(&request.device));
+        let Some(peak) = request.peak.or_else(known) else { return };
+        let frozen = matches!(request.plan.method, MethodPlan::Lora(_));
+        let lines = batch.iter().map(|line| &self.inputs.train.lines[*line]);
+        let operations = utilisation::operations(self.inputs.student.config(), frozen, lines);
+        let could = peak * self.engine.ranks().world() as f64 * took.as_secs_f64();
+        self.around.meter.update(|at| at.mfu = Some(operations / could));
     }
 
     /// Tells whoever looks.

@@ -5,6 +5,7 @@
 
 mod group;
 mod model;
+mod residence;
 mod sharding;
 mod state;
 mod steps;

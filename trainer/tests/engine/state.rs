@@ -13,7 +13,7 @@ fn states(settings: &Settings, world: usize, to: u32) -> (Vec<UnitState>, Tensor
     let mut all = on_ranks(world, |member| {
         let mut engine = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
         steps(&mut engine, &short(), 1, to);
-        (engine.state(), tensors(&mut engine))
+        (engine.state().unwrap(), tensors(&mut engine))
     });
     let tensors = std::mem::take(&mut all[0].1);
     (all.into_iter().flat_map(|(state, _)| state).collect(), tensors)
@@ -27,17 +27,17 @@ fn a_training_goes_on_from_its_state_to_the_bit() {
             on_ranks(2, |member| {
                 let mut first = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
                 steps(&mut first, &short(), 1, 3);
-                let state = first.state();
+                let state = first.state().unwrap();
                 let undisturbed = (steps(&mut first, &short(), 4, 8), tensors(&mut first));
                 first.restore(state).unwrap();
                 assert!((steps(&mut first, &short(), 4, 8), tensors(&mut first)) == undisturbed);
             });
             on_ranks(2, |member| {
                 let mut engine = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
-                let fresh = engine.state();
+                let fresh = engine.state().unwrap();
                 steps(&mut engine, &short(), 1, 2);
                 engine.restore(fresh.clone()).unwrap();
-                assert!(engine.state() == fresh, "moments and weights are those of the state");
+                assert!(engine.state().unwrap() == fresh, "moments and weights are those of the state");
             });
         }
     }
@@ -53,7 +53,7 @@ fn the_state_of_four_ranks_is_that_of_two_and_of_four_again() {
             let rank = member.rank();
             let mut engine = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
             engine.restore(two[rank].clone()).unwrap();
-            (engine.state(), tensors(&mut engine))
+            (engine.state().unwrap(), tensors(&mut engine))
         });
         assert!(on_two.iter().all(|(_, tensors)| *tensors == ends), "two ranks have the weights of four");
         let again = reshard(&on_two.into_iter().flat_map(|(state, _)| state).collect::<Vec<_>>(), 4).unwrap();
@@ -64,13 +64,13 @@ fn the_state_of_four_ranks_is_that_of_two_and_of_four_again() {
 #[test]
 fn a_state_of_another_model_is_refused_and_changes_nothing() {
     let mut engine = alone(settings(Method::Full));
-    let state = engine.state();
+    let state = engine.state().unwrap();
     let mut refused = |change: &dyn Fn(&mut Vec<UnitState>)| {
         let mut other = state.clone();
         other.iter_mut().for_each(|unit| unit.weights.fill(9.0));
         change(&mut other);
         let error = engine.restore(other).unwrap_err();
-        assert!(engine.state() == state);
+        assert!(engine.state().unwrap() == state);
         match error {
             EngineError::State(error) => error,
             other => panic!("{other}"),

@@ -163,7 +163,12 @@ pub fn join(place: &Place, options: &Options) -> Result<Box<dyn Collective>, Ren
     if place.world == 1 {
         return Ok(Box::new(Alone));
     }
-    Ok(Box::new(Ring::new(place.rank, place.world, meet(place, options)?, options)?))
+    Ok(Box::new(ring(place, options)?))
+}
+
+/// Meets the others, of which there is at least one.
+pub(super) fn ring(place: &Place, options: &Options) -> Result<Ring, RendezvousError> {
+    Ok(Ring::new(place.rank, place.world, meet(place, options)?, options)?)
 }
 
 /// Where every rank listens for its left neighbour.

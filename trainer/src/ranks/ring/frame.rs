@@ -12,7 +12,7 @@ const MAGIC: [u8; 4] = *b"SRF1";
 
 /// What ranks do together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in super::super) enum Kind {
     AllReduce,
     AllReduceF64,
     ReduceScatter,
@@ -26,7 +26,7 @@ impl Kind {
         [Self::AllReduce, Self::AllReduceF64, Self::ReduceScatter, Self::AllGather, Self::Broadcast, Self::Barrier];
 
     /// Its name, as the trait has it.
-    pub(super) const fn name(self) -> &'static str {
+    pub(in super::super) const fn name(self) -> &'static str {
         match self {
             Self::AllReduce => "all_reduce",
             Self::AllReduceF64 => "all_reduce_f64",

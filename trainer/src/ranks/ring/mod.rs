@@ -4,6 +4,8 @@
 //! Every rank sends to its right neighbour and receives from its left one. Sums are made in the order of the ranks, `((x0 + x1) + x2) + …`, for
 //! every value alike: neither its place, nor the length, the bounds or the collective changes a bit of them.
 
+#[cfg(any(feature = "nccl", test))]
+mod carried;
 mod fate;
 mod frame;
 mod payload;
@@ -19,10 +21,17 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+#[cfg(feature = "nccl")]
+pub(super) use carried::Carried;
+#[cfg(feature = "nccl")]
+pub(super) use frame::Kind;
+
 use super::words::Line;
 use super::{Collective, Options, RankError};
 use fate::{Fate, Report, Shared};
-use frame::{Kind, Stage};
+#[cfg(not(feature = "nccl"))]
+use frame::Kind;
+use frame::Stage;
 use payload::{Bytes, Payload};
 use schedule::{Piece, Schedule, Seat, pieces};
 use watch::{Beside, Limits, Watch};

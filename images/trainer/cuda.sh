@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# Builds sera-trainer for NVIDIA GPUs, on a machine that need not have one, and shows what the program says where there is none.
+#   images/trainer/cuda.sh            all of it, in target/cuda
+#   images/trainer/cuda.sh toolkit    NVIDIA's compiler, headers and libraries alone (wants python3 with pip)
+#   images/trainer/cuda.sh build      the program, with the toolkit that is there (wants cargo and g++)
+#   images/trainer/cuda.sh show       what the program says here
+#   images/trainer/cuda.sh run COMMAND…   a command with the toolkit's environment, such as cargo clippy --features nccl
+#
+# SERA_CUDA_FOLDER says where to (some 5 GB), SERA_CUDA_CAPABILITY for which GPUs (90: H100 and H200).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+readonly folder="$(realpath -m "${SERA_CUDA_FOLDER:-target/cuda}")"
+readonly capability="${SERA_CUDA_CAPABILITY:-90}"
+# CUDA 13.0 is what drivers from 580 on run.
+readonly wheels=(
+  nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+  nvidia-cuda-nvrtc==13.0.88 nvidia-curand==10.4.0.35 nvidia-cublas==13.0.2.14 nvidia-nccl-cu13==2.27.7
+)
+readonly toolkit="$folder/toolkit/nvidia/cu13"
+readonly program="$folder/target/release/sera-trainer"
+
+# One tree that serves as CUDA_HOME, from NVIDIA's own wheels.
+make_toolkit() {
+  [[ -e "$folder/toolkit/complete" ]] && return
+  rm -rf "$folder/toolkit" "$folder/wheels"
+  mkdir -p "$folder/wheels"
+  python3 -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder/wheels" "${wheels[@]}"
+  local wheel library
+  for wheel in "$folder"/wheels/*.whl; do
+    python3 -m zipfile -e "$wheel" "$folder/toolkit"
+  done
+  rm -r "$folder/wheels"
+  chmod +x "$toolkit"/bin/* "$toolkit"/nvvm/bin/*
+  mv "$folder"/toolkit/nvidia/nccl/include/* "$toolkit/include/"
+  mv "$folder"/toolkit/nvidia/nccl/lib/* "$toolkit/lib/"
+  ln -s lib "$toolkit/lib64"
+  for library in "$toolkit"/lib/lib*.so.*; do
+    ln -sf "$(basename "$library")" "${library%%.so.*}.so"
+  done
+  # The runtime goes into the program: without it, the program would not even start where there is no GPU.
+  rm "$toolkit/lib/libcudart.so"
+  echo 'INPUT(libcudart_static.a)' >"$toolkit/lib/libcudart.so"
+  touch "$folder/toolkit/complete"
+}
+
+with_toolkit() {
+  CUDA_HOME="$toolkit" CUDA_PATH="$toolkit" CUDA_COMPUTE_CAP="$capability" PATH="$toolkit/bin:$PATH" LIBRARY_PATH="$toolkit/lib" \
+    CARGO_TARGET_DIR="$folder/target" "$@"
+}
+
+# candle-core links NVIDIA's libraries, the driver's among them, so that a program would not start without a driver. What it needs is a word in
+# its manifest; the sources are copied, since that changes the lock file.
+copy_sources() {
+  local manifest
+  rm -rf "$folder/source" "$folder/candle-core"
+  mkdir -p "$folder/source"
+  tar --create --exclude=./target --exclude=./.git . | tar --extract --directory "$folder/source"
+  cargo fetch --locked
+  manifest="$(cargo metadata --locked --offline --format-version 1 |
+    python3 -c 'import json, sys; print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == "candle-core"))')"
+  cp -r "$(dirname "$manifest")" "$folder/candle-core"
+  sed -i 's/"dynamic-linking"/"dynamic-loading"/' "$folder/candle-core/Cargo.toml"
+  grep -q '"dynamic-loading"' "$folder/candle-core/Cargo.toml"
+  printf '\n[patch.crates-io]\ncandle-core = { path = "%s" }\n' "$folder/candle-core" >>"$folder/source/Cargo.toml"
+}
+
+build() {
+  copy_sources
+  local from=$SECONDS
+  (cd "$folder/source" && with_toolkit cargo build --release --package sera-trainer --bin sera-trainer --features nccl)
+  strip --strip-all --output-file "$folder/sera-trainer" "$program"
+  echo "built in $((SECONDS - from)) s: $(stat --format %s "$folder/sera-trainer") bytes"
+}
+
+# A student of random weights and one line to train on: enough for a check.
+make_inputs() {
+  mkdir -p "$1/student" "$1/dataset"
+  cp trainer/chat/tests/tiny/{tokenizer.json,tokenizer_config.json,chat_template.jinja} "$1/student"
+  python3 - "$1" <<'PYTHON'
+import array, json, pathlib, random, sys
+
+random.seed(7)
+place = pathlib.Path(sys.argv[1])
+config = dict(architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=16, num_hidden_layers=1, num_attention_heads=4,
+              num_key_value_heads=2, head_dim=6, intermediate_size=24, vocab_size=416, rms_norm_eps=1e-6, rope_theta=10000.0,
+              tie_word_embeddings=True, torch_dtype="float32")
+shapes = {"model.embed_tokens.weight": (416, 16), "model.norm.weight": (16,)}
+block = {"input_layernorm": (16,), "post_attention_layernorm": (16,), "self_attn.q_norm": (6,), "self_attn.k_norm": (6,),
+         "self_attn.q_proj": (24, 16), "self_attn.k_proj": (12, 16), "self_attn.v_proj": (12, 16), "self_attn.o_proj": (16, 24),
+         "mlp.gate_proj": (24, 16), "mlp.up_proj": (24, 16), "mlp.down_proj": (16, 24)}
+shapes.update({f"model.layers.0.{name}.weight": shape for name, shape in block.items()})
+header, values = {}, array.array("f")
+for name, shape in shapes.items():
+    begin, count = 4 * len(values), shape[0] * (shape[1] if len(shape) > 1 else 1)
+    values.extend(1.0 if len(shape) == 1 else random.uniform(-0.15, 0.15) for _ in range(count))
+    header[name] = dict(dtype="F32", shape=shape, data_offsets=[begin, 4 * len(values)])
+text = json.dumps(header).encode()
+(place / "student/config.json").write_text(json.dumps(config))
+(place / "student/model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + values.tobytes())
+messages = [dict(role="user", content="Fix it.", train=False), dict(role="assistant", content="<think>\nNow.\n</think>\n\nDone.", train=True)]
+(place / "dataset/train.jsonl").write_text(json.dumps(dict(instance_id="x-1-t1", messages=messages)) + "\n")
+PYTHON
+}
+
+# What the program says on a machine without a driver: a line and exit 10 where a GPU is asked for, and a check on the CPU where it may choose.
+show() {
+  local place said status=0
+  place="$(mktemp -d)"
+  make_inputs "$place"
+  check() {
+    "$folder/sera-trainer" check --student "$place/student" --dataset "$place/dataset" --out "$place/out" "$@" 2>&1
+  }
+  said="$(check --device cuda)" || status=$?
+  echo "check --device cuda: exit $status: $said"
+  [[ "$status" == 10 && "$(wc -l <<<"$said")" == 1 ]]
+  said="$(SERA_TRAINING='{"learningRate": "1e-3"}' check --device auto)"
+  grep '^device' <<<"$said"
+  grep -q '^device *CPU' <<<"$said"
+  rm -r "$place"
+}
+
+case "${1:-all}" in
+  all)
+    make_toolkit
+    build
+    show
+    ;;
+  toolkit) make_toolkit ;;
+  build) build ;;
+  show) show ;;
+  run) with_toolkit "${@:2}" ;;
+  *)
+    echo "unknown: $1; one of toolkit, build, show, run" >&2
+    exit 2
+    ;;
+esac
