@@ -6,8 +6,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::Config;
 use super::weights::Layer;
 use crate::ops::{
-    Attention, Linear, LinearGradients, RopeTable, Segments, Weight, attention_bwd, attention_fwd, inverse_frequencies,
-    linear_bwd, linear_fwd, rms_norm_bwd, rms_norm_fwd, rope_bwd, rope_fwd, swiglu_bwd, swiglu_fwd,
+    self, Attention, Linear, LinearGradients, RopeTable, Segments, Weight, attention_bwd, attention_fwd,
+    inverse_frequencies, linear_bwd, linear_fwd, rms_norm_bwd, rms_norm_fwd, rope_bwd, rope_fwd, swiglu_bwd,
+    swiglu_fwd,
 };
 
 /// What every block has to know of a batch: its sequences, and their rotations.
@@ -72,8 +73,7 @@ struct Attended {
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    /// (T, heads · `head_dim`).
-    output: Tensor,
+    attended: ops::Attended,
     residual: Tensor,
 }
 
@@ -89,15 +89,17 @@ impl Attended {
         };
         let q = placed(&raw_q, layer.qk_norm.as_ref().map(|norm| &norm.q))?;
         let k = placed(&raw_k, layer.qk_norm.as_ref().map(|norm| &norm.k))?;
-        let output = attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?.flatten_from(1)?;
-        let residual = (x + linear_fwd(&output, &layer.o)?)?;
-        Ok(Self { normed, raw_q, raw_k, q, k, v, output, residual })
+        let attended = attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?;
+        let residual = (x + linear_fwd(&attended.output.flatten_from(1)?, &layer.o)?)?;
+        Ok(Self { normed, raw_q, raw_k, q, k, v, attended, residual })
     }
 
     fn backward(self, x: &Tensor, gy: &Tensor, layer: &Layer, tokens: &Tokens, named: &mut Named) -> Result<Tensor> {
-        let g_output = named.linear("self_attn.o_proj", linear_bwd(&self.output, gy, &layer.o)?);
+        let g_output =
+            named.linear("self_attn.o_proj", linear_bwd(&self.attended.output.flatten_from(1)?, gy, &layer.o)?);
         let g_output = tokens.split(&g_output, tokens.heads)?;
-        let (gq, gk, gv) = attention_bwd(&self.q, &self.k, &self.v, &g_output, &tokens.segments, &tokens.attention)?;
+        let (gq, gk, gv) =
+            attention_bwd([&self.q, &self.k, &self.v], &self.attended, &g_output, &tokens.segments, &tokens.attention)?;
         let (mut gq, mut gk) = (rope_bwd(&gq, &tokens.rope)?, rope_bwd(&gk, &tokens.rope)?);
         if let Some(norm) = &layer.qk_norm {
             gq = named.norm("self_attn.q_norm", &self.raw_q, &gq, &norm.q, tokens)?;

@@ -17,7 +17,7 @@ mod rope;
 mod segments;
 mod swiglu;
 
-pub use attention::{Attention, attention_bwd, attention_fwd};
+pub use attention::{Attended, Attention, attention_bwd, attention_fwd};
 pub use dropout::Dropout;
 pub use embedding::{embedding_bwd, embedding_fwd};
 pub(crate) use head_loss::LOGITS;
