@@ -1,5 +1,6 @@
 //! The command line: which commands there are, and how they end. Each command has a file of its own.
 
+mod bench;
 mod check;
 mod export;
 mod failure;
@@ -11,6 +12,7 @@ mod logs;
 mod merge;
 mod request;
 mod ring;
+mod threads;
 mod train;
 mod weights;
 
@@ -43,6 +45,9 @@ enum Command {
     /// Look at everything that a training needs, before it begins
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", check::EXAMPLES), args_override_self = true)]
     Check(Box<check::CheckArgs>),
+    /// Measure how fast a training is here, and how much memory it takes
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", bench::EXAMPLES))]
+    Bench(bench::BenchArgs),
     /// Make a model directory from a GGUF file
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", import::EXAMPLES))]
     Import(import::ImportArgs),
@@ -69,7 +74,7 @@ enum Command {
 /// Runs the program with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let ended = match Cli::try_parse() {
-        Ok(cli) => launch::follow_launcher().and_then(|()| run(cli.command)),
+        Ok(cli) => launch::follow_launcher().and_then(|()| threads::settle()).and_then(|()| run(cli.command)),
         Err(error) => return misused(&error).into(),
     };
     match ended {
@@ -86,6 +91,7 @@ fn run(command: Command) -> Result<std::process::ExitCode, failure::Failure> {
     let done = match command {
         Command::Train(arguments) => train::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),

@@ -1,6 +1,7 @@
 //! Supervised fine-tuning of a student: the arithmetic of its model with every gradient written out, the optimizer, and the ranks that share the work;
 //! around them the data, the checkpoints and the loop, and what answers with the model that comes of it. How conversations become tokens is `sera-chat`'s.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

@@ -4,7 +4,7 @@ use candle_core::{DType, Error};
 use sera_crds::values::Sharding;
 
 use super::StateError;
-use crate::model::{BatchError, LoraError, LoraSettings};
+use crate::model::{BatchError, Keep, LoraError, LoraSettings};
 use crate::ops::SegmentsError;
 use crate::optim::{AdamW, DecayRule, ShardError};
 use crate::ranks::RankError;
@@ -64,8 +64,8 @@ pub struct Settings {
     pub normalise: Normalise,
     /// What dropout is drawn from.
     pub seed: u64,
-    /// Whether blocks' inputs wait for the backward pass in the host's memory.
-    pub offload: bool,
+    /// What of a forward pass waits for the backward pass, and where; it changes no result.
+    pub keep: Keep,
     /// The most tokens of a sequence that short lines share, none of which sees another; none: each line has a sequence to itself, as it has wherever
     /// lines count the same ([`Normalise::MeanOfMeans`]).
     pub packing: Option<usize>,
@@ -83,7 +83,7 @@ impl Settings {
             compute: DType::F32,
             normalise: Normalise::PerToken,
             seed: 0,
-            offload: false,
+            keep: Keep::default(),
             packing: None,
         }
     }

@@ -65,6 +65,18 @@ pub(super) fn add(total: &Tensor, part: &Tensor) -> Result<()> {
     })?
 }
 
+/// Adds each row of `rows` (T, n) to the row of `total` that its id says, in the order of the rows; both are [served](serves).
+pub(super) fn add_rows(total: &Tensor, ids: &[u32], rows: &Tensor) -> Result<()> {
+    let width = rows.elem_count() / ids.len().max(1);
+    read([rows], |[rows]| {
+        change(total, |total| {
+            for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
+                add_piece(&mut total[*id as usize * width..][..width], row);
+            }
+        })
+    })?
+}
+
 wide! {
     fn add_piece(total: &'w mut [f32], part: &'w [f32]) -> () {
         for (total, part) in total.iter_mut().zip(part) {
