@@ -1,5 +1,6 @@
 //! The command line: which commands there are, and how they end. Each command has a file of its own.
 
+mod bench;
 mod check;
 mod context;
 mod export;
@@ -12,6 +13,7 @@ mod merge;
 mod places;
 mod request;
 mod ring;
+mod threads;
 mod train;
 mod weights;
 
@@ -50,6 +52,9 @@ enum Command {
     /// Look at everything that a training needs, before it begins
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", check::EXAMPLES), args_override_self = true)]
     Check(Box<check::CheckArgs>),
+    /// Measure how fast a training is here, and how much memory it takes
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", bench::EXAMPLES))]
+    Bench(bench::BenchArgs),
     /// Make a model directory from a GGUF file
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", import::EXAMPLES))]
     Import(import::ImportArgs),
@@ -80,7 +85,8 @@ pub fn main() -> std::process::ExitCode {
         Err(error) => return misused(&error).into(),
     };
     let context = Context { redactor: Redactor::default(), log: cli.log };
-    match launch::follow_launcher().and_then(|()| run(cli.command, &context)) {
+    let settled = launch::follow_launcher().and_then(|()| threads::settle());
+    match settled.and_then(|()| run(cli.command, &context)) {
         Ok(code) => code,
         Err(failure) => {
             // candle's errors go on with a backtrace where RUST_BACKTRACE asks for one: that is for who reads code.
@@ -95,6 +101,7 @@ fn run(command: Command, context: &Context) -> Result<std::process::ExitCode, fa
     let done = match command {
         Command::Train(arguments) => train::run(&arguments, context),
         Command::Check(arguments) => check::run(&arguments, context),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Export(arguments) => export::run(&arguments, context),
         Command::Merge(arguments) => merge::run(&arguments, context),

@@ -2,6 +2,7 @@
 //! work; around them the data, the checkpoints (in a folder or a bucket) and the loop, and what answers with the model that comes of it. How
 //! conversations become tokens is `sera-chat`'s.
 
+pub mod bench;
 pub mod bucket;
 pub mod checkpoint;
 pub mod cli;

@@ -3,6 +3,9 @@
 use std::ops::Range;
 
 use candle_core::{DType, Error, Storage, Tensor};
+use rayon::prelude::*;
+
+use crate::wide::wide;
 
 /// One tensor's place.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,14 +87,24 @@ pub(super) fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) ->
 
 /// Adds `values` to `total`, and says whether all of them are finite.
 pub(super) fn add(total: &mut [f32], values: &[f32]) -> bool {
-    // The largest exponent, by whole numbers: a maximum of floats does not order NaN, nor does it vectorise.
-    let mut largest = 0;
-    for (total, value) in total.iter_mut().zip(values) {
-        *total += value;
-        largest = largest.max(value.to_bits() & !SIGN);
-    }
-    largest < f32::INFINITY.to_bits()
+    let pieces = total.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
+    pieces.map(|(total, values)| add_piece(total, values)).max().unwrap_or(0) < f32::INFINITY.to_bits()
 }
+
+// Gives the largest exponent, by whole numbers: a maximum of floats does not order NaN, nor does it vectorise.
+wide! {
+    fn add_piece(total: &'w mut [f32], values: &'w [f32]) -> u32 {
+        let mut largest = 0;
+        for (total, value) in total.iter_mut().zip(values) {
+            *total += value;
+            largest = largest.max(value.to_bits() & !SIGN);
+        }
+        largest
+    }
+}
+
+/// How many values a thread adds at a time.
+const PIECE: usize = 1 << 15;
 
 /// The bit of an f32 that holds its sign.
 const SIGN: u32 = 1 << 31;

@@ -258,13 +258,13 @@ impl Engine {
                 Normalise::MeanOfMeans => 1.0 / (number(pack.trained()) * census.lines),
             };
             let (batch, lines) = (self.batch(pack)?, pack.lines());
-            let (offload, seed, method) = (self.settings.offload, self.settings.seed, self.settings.method.clone());
+            let (keep, seed, method) = (self.settings.keep, self.settings.seed, self.settings.method.clone());
             let dropping = match &method {
                 Method::Lora(of) if of.dropout > 0.0 => Some(Dropping { of, seed, step, lines: &lines }),
                 _ => None,
             };
             let mut pass = self.pass(dropping);
-            let loss = train(&mut pass, &batch, scale, offload)?;
+            let loss = train(&mut pass, &batch, scale, keep)?;
             if !loss.is_finite() || !pass.finite.known()? {
                 suspects.extend(lines.iter().map(|(id, _)| (*id).to_owned()));
             }

@@ -5,7 +5,7 @@ use sera_crds::values::Sharding;
 
 use super::StateError;
 use crate::device::DeviceError;
-use crate::model::{BatchError, LoraError, LoraSettings};
+use crate::model::{BatchError, Keep, LoraError, LoraSettings};
 use crate::ops::SegmentsError;
 use crate::optim::{AdamW, DecayRule, ShardError};
 use crate::ranks::RankError;
@@ -74,8 +74,8 @@ pub struct Settings {
     pub normalise: Normalise,
     /// What dropout is drawn from.
     pub seed: u64,
-    /// Whether blocks' inputs wait for the backward pass in the host's memory.
-    pub offload: bool,
+    /// What of a forward pass waits for the backward pass, and where; it changes no result.
+    pub keep: Keep,
     /// Where what is stepped lives.
     pub residence: Residence,
     /// The most tokens of a sequence that short lines share, none of which sees another; none: each line has a sequence to itself, as it has wherever
@@ -95,7 +95,7 @@ impl Settings {
             compute: DType::F32,
             normalise: Normalise::PerToken,
             seed: 0,
-            offload: false,
+            keep: Keep::default(),
             residence: Residence::Host,
             packing: None,
         }

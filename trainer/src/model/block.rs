@@ -1,13 +1,14 @@
-//! A transformer block as a pair: the forward keeps nothing, the backward is given the block's input and computes the rest again. That is the
-//! activation checkpointing, and the border at which weights may come and gradients go.
+//! A transformer block as a pair. The forward keeps nothing, and the backward is given the block's input and computes the rest again (the activation
+//! checkpointing), or is given what the forward has kept. Either way it is the border at which weights may come and gradients go.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Error, Result, Tensor};
 
 use super::Config;
 use super::weights::Layer;
 use crate::ops::{
-    Attention, Linear, LinearGradients, RopeTable, Segments, Weight, attention_bwd, attention_fwd, inverse_frequencies,
-    linear_bwd, linear_fwd, rms_norm_bwd, rms_norm_fwd, rope_bwd, rope_fwd, swiglu_bwd, swiglu_fwd,
+    self, Attention, Linear, LinearGradients, RopeTable, Segments, Weight, added, attention_bwd, attention_fwd,
+    inverse_frequencies, linear_bwd, linear_fwd, rms_norm_bwd, rms_norm_fwd, rope_bwd, rope_fwd, swiglu_bwd,
+    swiglu_fwd,
 };
 
 /// What every block has to know of a batch: its sequences, and their rotations.
@@ -47,22 +48,46 @@ impl Tokens {
 
 /// The block's result for its input `x`, both (T, hidden).
 pub fn block_fwd(x: &Tensor, layer: &Layer, tokens: &Tokens) -> Result<Tensor> {
-    let attended = Attended::new(x, layer, tokens)?;
-    let fed = Fed::new(&attended.residual, layer, tokens)?;
-    attended.residual + linear_fwd(&fed.product, &layer.down)?
+    BlockValues::new(x, layer, tokens)?.output(layer)
 }
 
 /// From the block's input `x` and the gradient `gy` of its result, the gradient of `x`, and those of what is trained.
 pub fn block_bwd(x: &Tensor, gy: &Tensor, layer: &Layer, tokens: &Tokens) -> Result<(Tensor, BlockGradients)> {
-    let attended = Attended::new(x, layer, tokens)?;
-    let mut named = Named::default();
-    let g_residual =
-        Fed::new(&attended.residual, layer, tokens)?.backward(&attended.residual, gy, layer, tokens, &mut named)?;
-    let gx = attended.backward(x, &g_residual, layer, tokens, &mut named)?;
-    Ok((gx, named.0))
+    BlockValues::new(x, layer, tokens)?.backward(x, gy, layer, tokens)
+}
+
+/// What lies between a block's input and its result: kept for the backward pass where there is memory for it, or computed again.
+#[derive(Debug)]
+pub struct BlockValues {
+    attended: Attended,
+    fed: Fed,
+}
+
+impl BlockValues {
+    /// Those of the block's input `x`, (T, hidden).
+    pub fn new(x: &Tensor, layer: &Layer, tokens: &Tokens) -> Result<Self> {
+        let attended = Attended::new(x, layer, tokens)?;
+        let fed = Fed::new(&attended.residual, layer, tokens)?;
+        Ok(Self { attended, fed })
+    }
+
+    /// The block's result, (T, hidden).
+    pub fn output(&self, layer: &Layer) -> Result<Tensor> {
+        added(linear_fwd(&self.fed.product, &layer.down)?, &self.attended.residual)
+    }
+
+    /// As [`block_bwd`].
+    pub fn backward(self, x: &Tensor, gy: &Tensor, layer: &Layer, tokens: &Tokens) -> Result<(Tensor, BlockGradients)> {
+        let Self { attended, fed } = self;
+        let mut named = Named::default();
+        let g_residual = fed.backward(&attended.residual, gy, layer, tokens, &mut named)?;
+        let gx = attended.backward(x, &g_residual, layer, tokens, &mut named)?;
+        Ok((gx, named.0))
+    }
 }
 
 /// The first half: what lies between the input and `residual`, which is the input with attention added.
+#[derive(Debug)]
 struct Attended {
     /// The normalised input, (T, hidden).
     normed: Tensor,
@@ -72,8 +97,7 @@ struct Attended {
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    /// (T, heads · `head_dim`).
-    output: Tensor,
+    attended: ops::Attended,
     residual: Tensor,
 }
 
@@ -89,35 +113,34 @@ impl Attended {
         };
         let q = placed(&raw_q, layer.qk_norm.as_ref().map(|norm| &norm.q))?;
         let k = placed(&raw_k, layer.qk_norm.as_ref().map(|norm| &norm.k))?;
-        let output = attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?.flatten_from(1)?;
-        let residual = (x + linear_fwd(&output, &layer.o)?)?;
-        Ok(Self { normed, raw_q, raw_k, q, k, v, output, residual })
+        let attended = attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?;
+        let residual = added(linear_fwd(&attended.output.flatten_from(1)?, &layer.o)?, x)?;
+        Ok(Self { normed, raw_q, raw_k, q, k, v, attended, residual })
     }
 
     fn backward(self, x: &Tensor, gy: &Tensor, layer: &Layer, tokens: &Tokens, named: &mut Named) -> Result<Tensor> {
-        let g_output = named.linear("self_attn.o_proj", linear_bwd(&self.output, gy, &layer.o)?);
+        let g_output =
+            named.linear("self_attn.o_proj", linear_bwd(&self.attended.output.flatten_from(1)?, gy, &layer.o)?);
         let g_output = tokens.split(&g_output, tokens.heads)?;
-        let (gq, gk, gv) = attention_bwd(&self.q, &self.k, &self.v, &g_output, &tokens.segments, &tokens.attention)?;
+        let (gq, gk, gv) =
+            attention_bwd([&self.q, &self.k, &self.v], &self.attended, &g_output, &tokens.segments, &tokens.attention)?;
         let (mut gq, mut gk) = (rope_bwd(&gq, &tokens.rope)?, rope_bwd(&gk, &tokens.rope)?);
         if let Some(norm) = &layer.qk_norm {
             gq = named.norm("self_attn.q_norm", &self.raw_q, &gq, &norm.q, tokens)?;
             gk = named.norm("self_attn.k_norm", &self.raw_k, &gk, &norm.k, tokens)?;
         }
-        let mut g_normed = Vec::new();
-        let parts: [(&str, Tensor, &Linear); 3] = [
-            ("self_attn.q_proj", gq, &layer.q),
-            ("self_attn.k_proj", gk, &layer.k),
-            ("self_attn.v_proj", gv, &layer.v),
-        ];
-        for (name, g_part, linear) in parts {
-            g_normed.push(named.linear(name, linear_bwd(&self.normed, &g_part.flatten_from(1)?, linear)?));
-        }
-        let g_normed = ((&g_normed[0] + &g_normed[1])? + &g_normed[2])?;
-        named.norm("input_layernorm", x, &g_normed, &layer.input_norm, tokens)? + gy
+        let mut back = |name: &str, g_part: Tensor, linear: &Linear| {
+            Ok::<_, Error>(named.linear(name, linear_bwd(&self.normed, &g_part.flatten_from(1)?, linear)?))
+        };
+        let mut g_normed = back("self_attn.q_proj", gq, &layer.q)?;
+        g_normed = added(g_normed, &back("self_attn.k_proj", gk, &layer.k)?)?;
+        g_normed = added(g_normed, &back("self_attn.v_proj", gv, &layer.v)?)?;
+        added(named.norm("input_layernorm", x, &g_normed, &layer.input_norm, tokens)?, gy)
     }
 }
 
 /// The second half, up to the feed-forward part's last projection.
+#[derive(Debug)]
 struct Fed {
     /// (T, hidden).
     normed: Tensor,
@@ -147,7 +170,8 @@ impl Fed {
         let (g_gate, g_up) = swiglu_bwd(&self.gate, &self.up, &g_product)?;
         let by_gate = named.linear("mlp.gate_proj", linear_bwd(&self.normed, &g_gate, &layer.gate)?);
         let by_up = named.linear("mlp.up_proj", linear_bwd(&self.normed, &g_up, &layer.up)?);
-        named.norm("post_attention_layernorm", residual, &(by_gate + by_up)?, &layer.post_norm, tokens)? + gy
+        let g_normed = added(by_gate, &by_up)?;
+        added(named.norm("post_attention_layernorm", residual, &g_normed, &layer.post_norm, tokens)?, gy)
     }
 }
 

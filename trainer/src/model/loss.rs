@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Error, Tensor};
 
-use super::block::{BlockGradients, Tokens, block_bwd, block_fwd};
+use super::block::{BlockGradients, BlockValues, Tokens, block_bwd, block_fwd};
 use super::source::{Head, Source, Unit};
 use super::{Config, Layer, Model};
 use crate::ops::{
@@ -93,10 +93,19 @@ impl Batch {
     }
 }
 
+/// What of the forward pass waits for the backward pass: of each block its input, from which the rest is computed again, unless it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep {
+    /// Of how many blocks, the last ones, all that the backward needs is kept: the same results, in less time and more memory.
+    pub blocks: usize,
+    /// Whether the inputs of the others wait in the host's memory.
+    pub offload: bool,
+}
+
 /// What the output projection is applied to: (T, hidden), after the last normalisation.
 pub fn hidden_states(model: &Model, batch: &Batch) -> Result<Tensor, Error> {
     let mut source = Whole { model, take: |_, _| Ok::<_, Error>(()) };
-    let x = forward(&mut source, batch, |_| Ok(()))?;
+    let x = forward(&mut source, batch, |_, x, layer| block_fwd(&x, layer, &batch.tokens))?;
     rms_norm_fwd(&x, &model.norm.value, batch.rms_eps)
 }
 
@@ -113,25 +122,29 @@ pub fn loss_and_gradients<E: From<Error>>(
     scale: f64,
     take: impl FnMut(String, Tensor) -> Result<(), E>,
 ) -> Result<f64, E> {
-    train(&mut Whole { model, take }, batch, scale, false)
+    train(&mut Whole { model, take }, batch, scale, Keep::default())
 }
 
 /// The loss, summed over the batch's trained tokens, of whatever weights `source` gives.
 pub fn evaluate<S: Source>(source: &mut S, batch: &Batch) -> Result<f64, S::Error> {
-    let x = forward(source, batch, |_| Ok(()))?;
+    let x = forward(source, batch, |_, x, layer| block_fwd(&x, layer, &batch.tokens))?;
     let head = source.head()?;
     let normed = rms_norm_fwd(&x, &head.norm.value, batch.rms_eps)?;
     Ok(head_loss_fwd(&normed, &head.weight.value, &batch.head)?)
 }
 
 /// The loss, summed, of whatever weights `source` gives; it gets the gradients of `scale` times it, a unit at a time, output first and embedding last.
-/// With `offload` the blocks' inputs wait for the backward pass in the host's memory.
-pub fn train<S: Source>(source: &mut S, batch: &Batch, scale: f64, offload: bool) -> Result<f64, S::Error> {
+/// What waits for the backward pass, and where, says `keep`.
+pub fn train<S: Source>(source: &mut S, batch: &Batch, scale: f64, keep: Keep) -> Result<f64, S::Error> {
     let device = batch.ids.device();
-    let mut inputs = Vec::with_capacity(batch.layers);
-    let x = forward(source, batch, |x| {
-        inputs.push(if offload { x.to_device(&Device::Cpu)? } else { x.clone() });
-        Ok(())
+    let mut waiting = Vec::with_capacity(batch.layers);
+    let x = forward(source, batch, |index, x, layer| {
+        let values = BlockValues::new(&x, layer, &batch.tokens)?;
+        let y = values.output(layer)?;
+        let values = (index + keep.blocks >= batch.layers).then_some(values);
+        let x = if keep.offload && values.is_none() { x.to_device(&Device::Cpu)? } else { x };
+        waiting.push((x, values));
+        Ok(y)
     })?;
     let head = source.head()?;
     let normed = rms_norm_fwd(&x, &head.norm.value, batch.rms_eps)?;
@@ -144,9 +157,13 @@ pub fn train<S: Source>(source: &mut S, batch: &Batch, scale: f64, offload: bool
     done.extend(by_head.take_if(|_| !tied).map(|gradient| ("lm_head.weight".to_owned(), gradient)));
     done.extend(gradient.map(|gradient| ("model.norm.weight".to_owned(), gradient)));
     source.take(Unit::Head, done)?;
-    for (index, x) in inputs.into_iter().enumerate().rev() {
+    for (index, (x, values)) in waiting.into_iter().enumerate().rev() {
         let layer = source.layer(index)?;
-        let (gx, gradients) = block_bwd(&x.to_device(device)?, &gy, &layer, &batch.tokens)?;
+        let x = x.to_device(device)?;
+        let (gx, gradients) = match values {
+            Some(values) => values.backward(&x, &gy, &layer, &batch.tokens)?,
+            None => block_bwd(&x, &gy, &layer, &batch.tokens)?,
+        };
         gy = gx;
         let named = |(name, gradient)| (format!("model.layers.{index}.{name}"), gradient);
         drop(layer);
@@ -156,22 +173,21 @@ pub fn train<S: Source>(source: &mut S, batch: &Batch, scale: f64, offload: bool
     if source.trains_embedding() {
         let shape = (batch.vocabulary, gy.dim(1)?);
         let by_head = by_head.map_or_else(|| Tensor::zeros(shape, wide(gy.dtype()), device), Ok)?;
-        done.push(("model.embed_tokens.weight".to_owned(), embedding_bwd(&batch.ids, &gy, &by_head)?));
+        done.push(("model.embed_tokens.weight".to_owned(), embedding_bwd(&batch.ids, &gy, by_head)?));
     }
     source.take(Unit::Embedding, done)?;
     Ok(by_loss.loss)
 }
 
-/// The last block's result; `keep` sees each block's input.
+/// The last block's result, of blocks that `block` computes from their number and input.
 fn forward<S: Source>(
     source: &mut S,
     batch: &Batch,
-    mut keep: impl FnMut(&Tensor) -> Result<(), Error>,
+    mut block: impl FnMut(usize, Tensor, &Layer) -> Result<Tensor, Error>,
 ) -> Result<Tensor, S::Error> {
     let mut x = embedding_fwd(&batch.ids, &source.embedding()?.value)?;
     for index in 0..batch.layers {
-        keep(&x)?;
-        x = block_fwd(&x, &source.layer(index)?, &batch.tokens)?;
+        x = block(index, x, &source.layer(index)?)?;
     }
     Ok(x)
 }

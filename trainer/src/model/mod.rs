@@ -11,10 +11,10 @@ mod source;
 pub(crate) mod testing;
 mod weights;
 
-pub use block::{BlockGradients, Tokens, block_bwd, block_fwd};
+pub use block::{BlockGradients, BlockValues, Tokens, block_bwd, block_fwd};
 pub use config::{Config, ConfigError, Family};
 pub use lora::{LoraError, LoraSettings};
-pub use loss::{Batch, BatchError, evaluate, hidden_states, loss, loss_and_gradients, train};
+pub use loss::{Batch, BatchError, Keep, evaluate, hidden_states, loss, loss_and_gradients, train};
 pub(crate) use names::is_passed_over;
 pub use source::{Apart, Head, Source, Unit};
 pub use weights::{Layer, Model, QkNorm, WeightsError};

@@ -34,6 +34,12 @@ impl Attention {
         if device.is_cpu() { Self { queries: QUERIES, ..self } } else { self }
     }
 
+    /// What the operation for f32 on a CPU is given.
+    #[allow(clippy::cast_possible_truncation, reason = "scores are f32")]
+    fn fused<'a>(&self, [q, k, v]: [&'a Tensor; 3], segments: &'a Segments) -> fused::attention::Inputs<'a> {
+        fused::attention::Inputs { q, k, v, segments, scale: self.scale as f32 }
+    }
+
     /// How many queries from `begin` on are taken together, of `length` in the sequence.
     fn chunk(&self, heads: usize, begin: usize, length: usize) -> usize {
         let fits = |queries: usize| heads * queries * (begin + queries) <= self.scores;
@@ -59,9 +65,22 @@ impl Attention {
     }
 }
 
-/// Attention of `q` (T, heads, d) over `k` and `v` (T, kv heads, d), each token over its own sequence up to itself: (T, heads, d).
+/// What [`attention_fwd`] gives.
+#[derive(Debug, Clone)]
+pub struct Attended {
+    /// (T, heads, d).
+    pub output: Tensor,
+    /// The logarithm of each query's sum of exponentials, (T, heads), where the backward has a use for it.
+    logs: Option<Tensor>,
+}
+
+/// Attention of `q` (T, heads, d) over `k` and `v` (T, kv heads, d), each token over its own sequence up to itself.
 /// Query head h reads key and value head h · kv heads / heads, as transformers' `repeat_kv` lays them out.
-pub fn attention_fwd(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, how: &Attention) -> Result<Tensor> {
+pub fn attention_fwd(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, how: &Attention) -> Result<Attended> {
+    if fused::serves(&[q, k, v]) {
+        let (output, logs) = fused::attention::forward(&how.fused([q, k, v], segments))?;
+        return Ok(Attended { output, logs: Some(logs) });
+    }
     let heads = q.dim(1)?;
     let mut outputs = Vec::new();
     for range in segments.ranges() {
@@ -72,18 +91,20 @@ pub fn attention_fwd(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, ho
             outputs.push(by_token(&output, queries)?);
         }
     }
-    Tensor::cat(&outputs, 0)
+    Ok(Attended { output: Tensor::cat(&outputs, 0)?, logs: None })
 }
 
-/// From the gradient `gy` (T, heads, d) of [`attention_fwd`]'s result, those of `q`, `k` and `v`, in their type. Probabilities are computed again.
+/// From the gradient `gy` (T, heads, d) of [`attention_fwd`]'s output, those of `q`, `k` and `v`, in their type. Probabilities are computed again.
 pub fn attention_bwd(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    [q, k, v]: [&Tensor; 3],
+    attended: &Attended,
     gy: &Tensor,
     segments: &Segments,
     how: &Attention,
 ) -> Result<(Tensor, Tensor, Tensor)> {
+    if let Some(logs) = attended.logs.as_ref().filter(|_| fused::serves(&[q, k, v, gy])) {
+        return fused::attention::backward(&how.fused([q, k, v], segments), gy, (&attended.output, logs));
+    }
     let (heads, kv_heads, dtype) = (q.dim(1)?, k.dim(1)?, q.dtype());
     let (mut all_gq, mut all_gk, mut all_gv) = (Vec::new(), Vec::new(), Vec::new());
     for range in segments.ranges() {
@@ -97,7 +118,7 @@ pub fn attention_bwd(
             let probabilities = chunk.probabilities.to_dtype(dtype)?;
             add_to_front(&gv, &probabilities.t()?.matmul(&gy)?)?;
             let g_probabilities = gy.matmul(&chunk.values.t()?)?.to_dtype(wide(dtype))?;
-            let g_scores = scores_back(&chunk.probabilities, g_probabilities, how.scale)?.to_dtype(dtype)?;
+            let g_scores = scores_back(&chunk.probabilities, &g_probabilities, how.scale)?.to_dtype(dtype)?;
             add_to_front(&gk, &g_scores.t()?.matmul(&chunk.queries)?)?;
             all_gq.push(by_token(&g_scores.matmul(&chunk.keys)?, queries)?);
         }
@@ -108,12 +129,8 @@ pub fn attention_bwd(
 }
 
 /// The gradient of scores, before they were scaled, from that of their probabilities; both wide.
-fn scores_back(probabilities: &Tensor, gradient: Tensor, scale: f64) -> Result<Tensor> {
-    if fused::serves(&[probabilities, &gradient]) {
-        fused::attention::scores_back(probabilities, &gradient, scale)?;
-        return Ok(gradient);
-    }
-    let g_scores = (probabilities * &gradient)?;
+fn scores_back(probabilities: &Tensor, gradient: &Tensor, scale: f64) -> Result<Tensor> {
+    let g_scores = (probabilities * gradient)?;
     let along = g_scores.sum_keepdim(D::Minus1)?;
     (g_scores - probabilities.broadcast_mul(&along)?)? * scale
 }
@@ -149,10 +166,6 @@ impl Sequence {
         // Assigned, not bound again: a buffer is let go as soon as the next one is there.
         let mut scores = chunk.matmul(&keys.t()?)?.to_dtype(wide(chunk.dtype()))?;
         let rows = scores.dim(1)?;
-        if fused::serves(&[&scores]) {
-            fused::attention::probabilities(&scores, begin, queries, scale)?;
-            return Ok(Chunk { queries: chunk, keys, values, probabilities: scores });
-        }
         scores = (scores * scale)?;
         let mask = mask(begin, queries, scores.dtype(), scores.device())?;
         scores = scores.reshape((kv_heads * rows / queries, queries, seen))?.broadcast_add(&mask)?;
@@ -177,9 +190,6 @@ fn by_token(x: &Tensor, tokens: usize) -> Result<Tensor> {
 
 /// Adds `part` (h, m, d) to the first m rows of `total` (h, L, d), in place.
 fn add_to_front(total: &Tensor, part: &Tensor) -> Result<()> {
-    if total.dim(0)? == 1 && fused::serves(&[total, part]) {
-        return fused::add(&total.narrow(1, 0, part.dim(1)?)?, part);
-    }
     let sum = (total.narrow(1, 0, part.dim(1)?)? + part.to_dtype(total.dtype())?)?;
     total.slice_set(&sum.contiguous()?, 1, 0)
 }
@@ -241,7 +251,7 @@ mod tests {
         let segments = Segments::new(&[5, 1, 3]).unwrap();
         let inputs = inputs(9);
         for scores in [1, 40, 1000] {
-            let y = attention_fwd(&inputs[0], &inputs[1], &inputs[2], &segments, &chunked(scores)).unwrap();
+            let y = attention_fwd(&inputs[0], &inputs[1], &inputs[2], &segments, &chunked(scores)).unwrap().output;
             let gap = values(&y).into_iter().zip(by_definition(&inputs, &segments, 0.7)).map(|(a, b)| (a - b).abs());
             assert!(gap.fold(0.0, f64::max) < 1e-13, "chunks of {scores} scores");
         }
@@ -252,9 +262,10 @@ mod tests {
         let segments = Segments::new(&[5, 1, 3]).unwrap();
         for scores in [40, 1000] {
             let how = chunked(scores);
-            let forward = |x: &[Tensor]| attention_fwd(&x[0], &x[1], &x[2], &segments, &how);
+            let attend = |x: &[Tensor]| attention_fwd(&x[0], &x[1], &x[2], &segments, &how);
+            let forward = |x: &[Tensor]| Ok(attend(x)?.output);
             let backward = |x: &[Tensor], gy: &Tensor| {
-                let (gq, gk, gv) = attention_bwd(&x[0], &x[1], &x[2], gy, &segments, &how)?;
+                let (gq, gk, gv) = attention_bwd([&x[0], &x[1], &x[2]], &attend(x)?, gy, &segments, &how)?;
                 Ok(vec![gq, gk, gv])
             };
             assert_gradients(forward, backward, &inputs(9));
@@ -265,10 +276,11 @@ mod tests {
     fn a_packed_sequence_gives_what_it_gives_alone() {
         let inputs = inputs(7);
         let how = chunked(1000);
-        let packed = attention_fwd(&inputs[0], &inputs[1], &inputs[2], &Segments::new(&[4, 3]).unwrap(), &how).unwrap();
+        let attend = |x: &[Tensor], lengths: &[usize]| {
+            attention_fwd(&x[0], &x[1], &x[2], &Segments::new(lengths).unwrap(), &how).unwrap().output
+        };
         let alone: Vec<_> = inputs.iter().map(|x| x.narrow(0, 4, 3).unwrap()).collect();
-        let alone = attention_fwd(&alone[0], &alone[1], &alone[2], &Segments::new(&[3]).unwrap(), &how).unwrap();
-        assert!(distance(&packed.narrow(0, 4, 3).unwrap(), &alone) < 1e-14);
+        assert!(distance(&attend(&inputs, &[4, 3]).narrow(0, 4, 3).unwrap(), &attend(&alone, &[3])) < 1e-14);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Dropout, wide};
+use super::{Dropout, added, wide};
 
 /// A tensor of the model, and whether it is trained.
 #[derive(Debug, Clone)]
@@ -65,7 +65,8 @@ pub fn linear_fwd(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     }
     if let Some(lora) = &layer.lora {
         let (x, _) = lora.input(x)?;
-        y = (y + (x.matmul(&lora.a.t()?)?.matmul(&lora.b.t()?)? * lora.scale)?)?;
+        let inner = (x.matmul(&lora.a.t()?)? * lora.scale)?;
+        y = added(y, &inner.matmul(&lora.b.t()?)?)?;
     }
     Ok(y)
 }
@@ -81,16 +82,15 @@ pub fn linear_bwd(x: &Tensor, gy: &Tensor, layer: &Linear) -> Result<(Tensor, Li
         gradients.bias = Some(gy.to_dtype(wide(gy.dtype()))?.sum(0)?);
     }
     if let Some(lora) = &layer.lora {
-        let gy = (gy * lora.scale)?;
-        let g_inner = gy.matmul(&lora.b)?;
+        let g_inner = (gy.matmul(&lora.b)? * lora.scale)?;
         let (x, mask) = lora.input(x)?;
         let by_adapter = g_inner.matmul(&lora.a)?;
         gx = match mask {
-            Some(mask) => (gx + (by_adapter * mask)?)?,
-            None => (gx + by_adapter)?,
+            Some(mask) => added(gx, &(by_adapter * mask)?)?,
+            None => added(gx, &by_adapter)?,
         };
-        let inner = x.matmul(&lora.a.t()?)?;
-        gradients.lora = Some((outer(&g_inner, &x)?, outer(&gy, &inner)?));
+        let inner = (x.matmul(&lora.a.t()?)? * lora.scale)?;
+        gradients.lora = Some((outer(&g_inner, &x)?, outer(gy, &inner)?));
     }
     Ok((gx, gradients))
 }

@@ -17,7 +17,7 @@ mod rope;
 mod segments;
 mod swiglu;
 
-pub use attention::{Attention, attention_bwd, attention_fwd};
+pub use attention::{Attended, Attention, attention_bwd, attention_fwd};
 pub use dropout::Dropout;
 pub use embedding::{embedding_bwd, embedding_fwd};
 pub(crate) use head_loss::LOGITS;
@@ -28,7 +28,7 @@ pub use rope::{Llama3Scaling, RopeTable, inverse_frequencies, rope_bwd, rope_fwd
 pub use segments::{Segments, SegmentsError};
 pub use swiglu::{swiglu_bwd, swiglu_fwd};
 
-use candle_core::DType;
+use candle_core::{DType, Result, Tensor};
 
 /// The type in which values of `dtype` are summed and normalised: f32 for the half-width types, the type itself for f32 and f64.
 pub fn wide(dtype: DType) -> DType {
@@ -36,4 +36,13 @@ pub fn wide(dtype: DType) -> DType {
         DType::F16 | DType::BF16 => DType::F32,
         other => other,
     }
+}
+
+/// `sum` + `part`, of one shape and type, where `sum` lies if that can be: it has to be a fresh result, whose values nobody else has.
+pub(crate) fn added(sum: Tensor, part: &Tensor) -> Result<Tensor> {
+    if fused::serves(&[&sum, part]) && sum.is_contiguous() {
+        fused::add(&sum, part)?;
+        return Ok(sum);
+    }
+    sum + part
 }

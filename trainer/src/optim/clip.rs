@@ -1,8 +1,33 @@
 //! Clipping by the global norm: the norm of all gradients of the model taken as one vector, which no rank and no layer sees whole.
 
+use rayon::prelude::*;
+
+use crate::wide::wide;
+
+/// How many values are summed together; the sums of such pieces are added in their order, whatever threads there are.
+const PIECE: usize = 1 << 16;
+/// Sums are kept in this many lanes.
+const LANES: usize = 8;
+
 /// Σ x², in f64: what each part of the gradients adds to the square of the global norm.
 pub fn sum_of_squares(gradient: &[f32]) -> f64 {
-    gradient.iter().map(|value| f64::from(*value) * f64::from(*value)).sum()
+    gradient.par_chunks(PIECE).map(sum_of_piece).collect::<Vec<f64>>().into_iter().sum()
+}
+
+wide! {
+    fn sum_of_piece(piece: &'w [f32]) -> f64 {
+        let mut lanes = [0.0f64; LANES];
+        let (chunks, rest) = piece.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value) * f64::from(*value);
+            }
+        }
+        for (lane, value) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(*value) * f64::from(*value);
+        }
+        lanes.iter().sum()
+    }
 }
 
 /// What gradients of this global norm have to be multiplied with so that it is at most `limit`: one where it already is, as in

@@ -26,7 +26,7 @@ pub use display::Display;
 pub use error::TrainingError;
 pub use inputs::{Inputs, Places};
 pub use losses::{Losses, Point};
-pub use machine::available_memory;
+pub use machine::{available_memory, peak_memory};
 pub use memory::{Bytes, Need, readable};
 pub use meter::{Meter, Standing};
 pub use out::Out;

@@ -6,7 +6,7 @@ use sera_crds::values::{self, Precision, Sharding};
 use sha2::{Digest, Sha256};
 
 use crate::engine::{Method, Residence, Settings};
-use crate::model::LoraSettings;
+use crate::model::{Keep, LoraSettings};
 use crate::optim::{AdamW, Decline, Schedule};
 
 /// A plan that cannot be carried out.
@@ -41,7 +41,7 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
         clip_norm: number("clipNorm", plan.clip_norm.as_str())?,
         compute: compute(plan, device),
         seed: plan.seed,
-        offload: plan.offload,
+        keep: Keep { blocks: 0, offload: plan.offload },
         residence: if device.is_cpu() { Residence::Host } else { Residence::Device },
         packing: plan.packing.then_some(plan.context_length as usize),
         ..Settings::of(method)

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use sera_trainer::engine::{Engine, EngineError, Line, Method, Normalise, Residence, Settings, UnitState};
+use sera_trainer::model::Keep;
 use sera_trainer::ranks::Alone;
 
 use super::group::on_ranks;
@@ -142,12 +143,17 @@ fn in_bf16_weights_move_as_far_as_in_f32() {
 }
 
 #[test]
-fn inputs_that_wait_in_the_hosts_memory_change_nothing() {
-    let of = |offload| {
-        let mut engine = alone(Settings { offload, ..settings(Method::Full) });
-        (steps(&mut engine, &short(), 1, 2), tensors(&mut engine))
-    };
-    assert!(of(true) == of(false));
+fn what_waits_for_the_backward_pass_and_where_changes_nothing() {
+    for method in [Method::Full, lora(0.1)] {
+        let of = |blocks, offload| {
+            let mut engine = alone(Settings { keep: Keep { blocks, offload }, ..settings(method.clone()) });
+            (steps(&mut engine, &short(), 1, 2), tensors(&mut engine))
+        };
+        let usual = of(0, false);
+        for (blocks, offload) in [(0, true), (1, true), (2, false), (9, false)] {
+            assert!(of(blocks, offload) == usual, "{blocks} blocks are kept");
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub(super) mod rope;
 mod simd;
 pub(super) mod swiglu;
 
+use std::cell::RefCell;
+
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
@@ -48,8 +50,8 @@ fn rows_of(width: usize) -> usize {
 }
 
 /// Changes a tensor that is [served](serves) where it lies: one that nobody else reads, and whose values lie one after the other.
-fn change(tensor: &Tensor, work: impl Fn(&mut [f32])) -> Result<()> {
-    tensor.inplace_op1(&Change(work))
+fn change(tensor: &Tensor, work: impl FnMut(&mut [f32])) -> Result<()> {
+    tensor.inplace_op1(&Change(RefCell::new(work)))
 }
 
 /// Adds `part` to `total` where that lies; both are [served](serves) and of one shape.
@@ -63,6 +65,18 @@ pub(super) fn add(total: &Tensor, part: &Tensor) -> Result<()> {
     })?
 }
 
+/// Adds each row of `rows` (T, n) to the row of `total` that its id says, in the order of the rows; both are [served](serves).
+pub(super) fn add_rows(total: &Tensor, ids: &[u32], rows: &Tensor) -> Result<()> {
+    let width = rows.elem_count() / ids.len().max(1);
+    read([rows], |[rows]| {
+        change(total, |total| {
+            for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
+                add_piece(&mut total[*id as usize * width..][..width], row);
+            }
+        })
+    })?
+}
+
 wide! {
     fn add_piece(total: &'w mut [f32], part: &'w [f32]) -> () {
         for (total, part) in total.iter_mut().zip(part) {
@@ -71,16 +85,16 @@ wide! {
     }
 }
 
-struct Change<F>(F);
+struct Change<F>(RefCell<F>);
 
-impl<F: Fn(&mut [f32])> InplaceOp1 for Change<F> {
+impl<F: FnMut(&mut [f32])> InplaceOp1 for Change<F> {
     fn name(&self) -> &'static str {
         "change"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         match (storage, layout.contiguous_offsets()) {
-            (CpuStorage::F32(values), Some((begin, end))) => (self.0)(&mut values[begin..end]),
+            (CpuStorage::F32(values), Some((begin, end))) => (self.0.borrow_mut())(&mut values[begin..end]),
             _ => candle_core::bail!("only f32 values that lie one after the other are changed in place"),
         }
         Ok(())
@@ -135,13 +149,19 @@ mod tests {
 
     #[test]
     fn attention_and_loss_are_what_the_composed_operations_make_of_them() {
-        let inputs =
-            [noise(&[150, 6, 20], 5), noise(&[150, 2, 20], 6), noise(&[150, 2, 20], 7), noise(&[150, 6, 20], 8)];
-        let (segments, how) = (Segments::new(&[131, 19]).unwrap(), Attention::of_head(20).on(&Device::Cpu));
-        assert_agrees(&inputs, |of| {
-            let (gq, gk, gv) = attention_bwd(&of[0], &of[1], &of[2], &of[3], &segments, &how).unwrap();
-            vec![attention_fwd(&of[0], &of[1], &of[2], &segments, &how).unwrap(), gq, gk, gv]
-        });
+        let how = Attention::of_head(20).on(&Device::Cpu);
+        // Sequences of less and of more than one block of queries and of keys, and more heads of keys than pieces.
+        for (lengths, heads, kv_heads) in [(vec![131, 19], 6, 2), (vec![1, 1100], 3, 3), (vec![40], 26, 13)] {
+            let (segments, tokens) = (Segments::new(&lengths).unwrap(), lengths.iter().sum());
+            let shapes = [[tokens, heads, 20], [tokens, kv_heads, 20], [tokens, kv_heads, 20], [tokens, heads, 20]];
+            let inputs: Vec<_> = (5..).zip(shapes).map(|(seed, shape)| (noise(&shape, seed) * 2.0).unwrap()).collect();
+            assert_agrees(&inputs, |of| {
+                let attended = attention_fwd(&of[0], &of[1], &of[2], &segments, &how).unwrap();
+                let inputs = [&of[0], &of[1], &of[2]];
+                let (gq, gk, gv) = attention_bwd(inputs, &attended, &of[3], &segments, &how).unwrap();
+                vec![attended.output, gq, gk, gv]
+            });
+        }
         let loss = HeadLoss::new(&(0..150).map(|at| (at % 3 > 0).then_some(at % 90)).collect::<Vec<_>>());
         assert_agrees(&[noise(&[150, 20], 9), (noise(&[90, 20], 10) * 4.0).unwrap()], |of| {
             let gradients = head_loss_bwd(&of[0], &of[1], &loss, 0.01, true).unwrap();

@@ -1,0 +1,169 @@
+//! How fast a training is on this machine, and how much memory it takes: models of known sizes with drawn weights, full training in f32, no files.
+//! `examples/bench.py` does the same with `PyTorch`.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::json;
+
+use crate::draw;
+use crate::engine::{Engine, EngineError, Line, Method, Settings};
+use crate::model::{Config, ConfigError, Keep, Model, WeightsError};
+use crate::ranks::Alone;
+
+/// How far drawn weights are from zero at most: about as initial weights are.
+const SPREAD: f32 = 0.035;
+/// Small enough that nothing diverges.
+const RATE: f64 = 1e-4;
+
+/// Why there is no measurement.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A configuration that is none.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Weights that are not the model's.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A tensor that could not be made.
+    #[error("the weights do not fit into memory: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A step that could not be taken.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A Qwen3 of 5.25M parameters, four lines of 512 tokens a step.
+    Small,
+    /// The shape of SmolLM2-135M, one line of 2,048 tokens a step.
+    Smol,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    /// Of the median step.
+    pub tokens_per_second: f64,
+    /// Additions and multiplications a second, of what the loss and its gradients need; what is computed again is not counted twice.
+    pub flops_per_second: f64,
+    /// Losses before the first and the last step.
+    pub losses: (f64, f64),
+}
+
+impl Subject {
+    /// Its model.
+    pub fn config(self) -> Result<Config, ConfigError> {
+        let fields = match self {
+            Self::Small => json!({
+                "model_type": "qwen3", "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+                "head_dim": 64, "intermediate_size": 768, "vocab_size": 4096, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+                "tie_word_embeddings": false
+            }),
+            Self::Smol => json!({
+                "model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+                "head_dim": 64, "intermediate_size": 1536, "vocab_size": 49152, "rms_norm_eps": 1e-5, "rope_theta": 1e5,
+                "tie_word_embeddings": true
+            }),
+        };
+        Config::parse(&fields.to_string())
+    }
+
+    /// How many lines a step has, and of how many tokens each.
+    pub fn lines(self) -> (u32, u32) {
+        match self {
+            Self::Small => (4, 512),
+            Self::Smol => (1, 2048),
+        }
+    }
+
+    /// Trains for a step to warm up, and then for `steps`, with the values of so many `blocks` kept.
+    pub fn measure(self, steps: u32, blocks: usize) -> Result<Measured, BenchError> {
+        let config = self.config()?;
+        let (count, length) = self.lines();
+        let (tokens, flops) = (f64::from(count * length), flops_of_token(&config, length));
+        let vocabulary = u32::try_from(config.vocabulary).unwrap_or(u32::MAX);
+        let lines: Vec<Line> = (0..count).map(|at| line(at, length, vocabulary)).collect();
+        // Lines in one sequence are what a batch is elsewhere.
+        let packing = Some((count * length) as usize);
+        let settings = Settings { keep: Keep { blocks, ..Keep::default() }, packing, ..Settings::of(Method::Full) };
+        let mut engine = Engine::new(model(config)?, settings, Box::new(Alone))?;
+        let first = engine.step(&lines, 1, RATE)?.loss;
+        let mut last = first;
+        let mut seconds = Vec::new();
+        for step in 2..steps + 2 {
+            let begin = Instant::now();
+            last = engine.step(&lines, step, RATE)?.loss;
+            seconds.push(begin.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        let tokens_per_second = seconds.get(seconds.len() / 2).map_or(0.0, |seconds| tokens / seconds);
+        Ok(Measured { tokens_per_second, flops_per_second: tokens_per_second * flops, losses: (first, last) })
+    }
+}
+
+/// Additions and multiplications that a token of a line of `length` takes, forward and twice as many backward: two for each weight of a product, and in
+/// attention two for each value of each query and key that meet, twice.
+#[allow(clippy::cast_precision_loss, reason = "a few digits are shown")]
+fn flops_of_token(config: &Config, length: u32) -> f64 {
+    let products = |(name, shape): (String, Vec<usize>)| -> usize {
+        let counts = shape.len() == 2 && (config.tied || name != "model.embed_tokens.weight");
+        if counts { shape.iter().product() } else { 0 }
+    };
+    let weights: usize = config.tensors().map(products).sum();
+    let attention = 2 * config.layers * config.heads * config.head_dim;
+    3.0 * 2.0 * (weights as f64 + attention as f64 * f64::from(length) / 2.0)
+}
+
+/// Tokens without much pattern, all of them to be learnt.
+fn line(at: u32, length: u32, vocabulary: u32) -> Line {
+    let ids = (0..length).map(|token| (token * 7919 + at * 104_729 + token * token * 31) % vocabulary).collect();
+    Line { id: format!("line {at}"), ids, loss: vec![true; length as usize] }
+}
+
+/// A model with drawn weights, and normalisations of one.
+#[allow(clippy::cast_precision_loss, reason = "drawn in 32 bits, kept in 24")]
+fn model(config: Config) -> Result<Model, BenchError> {
+    let mut tensors = HashMap::new();
+    for (name, shape) in config.tensors() {
+        let count = shape.iter().product();
+        let values: Vec<f32> = if name.ends_with("norm.weight") {
+            vec![1.0; count]
+        } else {
+            let numbers = draw::numbers(draw::key("bench", 0, &[&name]), count);
+            numbers.map(|number| (number as f32 / u32::MAX as f32 * 2.0 - 1.0) * SPREAD).collect()
+        };
+        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(DType::F32)?);
+    }
+    Ok(Model::from_tensors(config, tensors, true)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_are_of_the_sizes_that_they_are_named_for() {
+        let parameters = |subject: Subject| -> usize {
+            subject.config().unwrap().tensors().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        };
+        assert_eq!([Subject::Small, Subject::Smol].map(parameters), [5_245_696, 134_515_008]);
+    }
+
+    #[test]
+    fn a_token_takes_six_operations_a_weight_and_those_of_attention() {
+        let config = Subject::Small.config().unwrap();
+        let weights = 4096 * 256 + 4 * (256 * 256 * 2 + 128 * 256 * 2 + 3 * 768 * 256);
+        let attention = 4 * 4 * 64 * 2 * 256;
+        assert!((flops_of_token(&config, 512) - f64::from(6 * (weights + attention))).abs() < 1.0);
+    }
+
+    #[test]
+    fn what_is_measured_is_a_training() {
+        let measured = Subject::Small.measure(2, 4).unwrap();
+        assert!(measured.tokens_per_second > 0.0 && measured.losses.1 < measured.losses.0, "{measured:?}");
+    }
+}

@@ -1,0 +1,89 @@
+//! `sera-trainer bench`: how fast a training is here, and how much memory it takes, as a table.
+
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use super::failure::{Failure, print};
+use crate::bench::{BenchError, Subject};
+use crate::training::peak_memory;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  All rows of the table, two threads:
+    RAYON_NUM_THREADS=2 sera-trainer bench
+
+  One of them:
+    sera-trainer bench --row small-kept --steps 20
+
+Full training in f32 of drawn weights: `small` is a Qwen3 of 5.25M parameters at 4 lines of 512 tokens a step, `smol` has the shape of
+SmolLM2-135M at one line of 2,048. `kept` keeps what each block computes for the backward pass; `again` computes it again from the
+block's input. Each row is measured in a process of its own; its peak is the most that was resident, and what was before the model is
+given beside it. trainer/examples/bench.py prints the same rows for PyTorch.";
+
+/// The head of the table.
+const HEAD: &str = "| | tokens/s | GFLOP/s | peak, MiB | before, MiB |\n|---|---|---|---|---|\n";
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// Measure this row only
+    #[arg(long, value_enum)]
+    row: Option<Row>,
+    /// How many steps, beside one to warm up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    steps: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Row {
+    SmallKept,
+    SmallAgain,
+    SmolKept,
+    SmolAgain,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &BenchArgs) -> Result<(), Failure> {
+    match arguments.row {
+        Some(row) => print(&line(row, arguments.steps)?),
+        None => all(arguments.steps),
+    }
+}
+
+/// Every row, each by a process of its own: what one has taken from the system is not another's peak.
+fn all(steps: u32) -> Result<(), Failure> {
+    print(HEAD)?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::internal(format!("this program does not know where it is: {error}")))?;
+    for row in Row::value_variants() {
+        let name = row.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let ended = Command::new(&program).args(["bench", "--row", &name, "--steps", &steps.to_string()]).status();
+        if !ended.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            return Err(Failure::internal(format!("row {name} was not measured: {ended:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn line(row: Row, steps: u32) -> Result<String, Failure> {
+    let failed = |error: BenchError| Failure::internal(error.to_string());
+    let (subject, keeps) = match row {
+        Row::SmallKept => (Subject::Small, true),
+        Row::SmallAgain => (Subject::Small, false),
+        Row::SmolKept => (Subject::Smol, true),
+        Row::SmolAgain => (Subject::Smol, false),
+    };
+    let layers = subject.config().map_err(|error| failed(error.into()))?.layers;
+    let before = mebibytes(peak_memory());
+    let measured = subject.measure(steps, if keeps { layers } else { 0 }).map_err(failed)?;
+    let name = match subject {
+        Subject::Small => "5.25M, 4 × 512 tokens",
+        Subject::Smol => "135M, 1 × 2,048 tokens",
+    };
+    let how = if keeps { "activations kept" } else { "activations computed again" };
+    let (speed, flops, peak) = (measured.tokens_per_second, measured.flops_per_second / 1e9, mebibytes(peak_memory()));
+    Ok(format!("| {name}, {how} | {speed:.0} | {flops:.1} | {peak} | {before} |\n"))
+}
+
+fn mebibytes(bytes: Option<u64>) -> String {
+    bytes.map_or("?".to_owned(), |bytes| (bytes >> 20).to_string())
+}
