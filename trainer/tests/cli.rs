@@ -171,3 +171,14 @@ fn what_is_wrong_is_one_line_with_a_code_that_says_whose_turn_it_is() {
     assert_eq!(fixture.run("export --model base").status.code(), Some(2));
     assert_eq!(fixture.run("--help").status.code(), Some(0));
 }
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_that_this_program_is_not_built_for_is_refused_and_the_processors_are_taken_where_it_may_choose() {
+    let fixture = Fixture::new();
+    let generate = "generate --model base --raw --prompt x --max-tokens 4 --ids --device";
+    let (code, said) = fixture.fails(&format!("{generate} cuda"));
+    assert_eq!(code, 10);
+    assert!(said.contains("built without CUDA") && said.contains("--device cpu"), "{said}");
+    assert_eq!(fixture.succeeds(&format!("{generate} auto")), fixture.succeeds(&format!("{generate} cpu")));
+}
