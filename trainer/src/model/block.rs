@@ -97,7 +97,7 @@ struct Attended {
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    attended: ops::Attended,
+    heads: ops::Attended,
     residual: Tensor,
 }
 
@@ -113,17 +113,16 @@ impl Attended {
         };
         let q = placed(&raw_q, layer.qk_norm.as_ref().map(|norm| &norm.q))?;
         let k = placed(&raw_k, layer.qk_norm.as_ref().map(|norm| &norm.k))?;
-        let attended = attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?;
-        let residual = added(linear_fwd(&attended.output.flatten_from(1)?, &layer.o)?, x)?;
-        Ok(Self { normed, raw_q, raw_k, q, k, v, attended, residual })
+        let heads = attention_fwd(&q, &k, &v, &tokens.segments, &tokens.attention)?;
+        let residual = added(linear_fwd(&heads.output.flatten_from(1)?, &layer.o)?, x)?;
+        Ok(Self { normed, raw_q, raw_k, q, k, v, heads, residual })
     }
 
     fn backward(self, x: &Tensor, gy: &Tensor, layer: &Layer, tokens: &Tokens, named: &mut Named) -> Result<Tensor> {
-        let g_output =
-            named.linear("self_attn.o_proj", linear_bwd(&self.attended.output.flatten_from(1)?, gy, &layer.o)?);
+        let g_output = named.linear("self_attn.o_proj", linear_bwd(&self.heads.output.flatten_from(1)?, gy, &layer.o)?);
         let g_output = tokens.split(&g_output, tokens.heads)?;
         let (gq, gk, gv) =
-            attention_bwd([&self.q, &self.k, &self.v], &self.attended, &g_output, &tokens.segments, &tokens.attention)?;
+            attention_bwd([&self.q, &self.k, &self.v], &self.heads, &g_output, &tokens.segments, &tokens.attention)?;
         let (mut gq, mut gk) = (rope_bwd(&gq, &tokens.rope)?, rope_bwd(&gk, &tokens.rope)?);
         if let Some(norm) = &layer.qk_norm {
             gq = named.norm("self_attn.q_norm", &self.raw_q, &gq, &norm.q, tokens)?;

@@ -58,7 +58,7 @@ pub fn check(
     let inputs = Inputs::read(&places, plan, device)?;
     let order = Order::new(inputs.train.lines.len(), plan.global_batch, plan.epochs, plan.seed)?;
     let world = ranks.world();
-    let bytes = fit::into_memory(&inputs, plan, &settings, device, world, available)?;
+    let bytes = fit::into_memory(&inputs, plan, &mut settings, device, world, available)?;
     // Decay would move a tensor that no gradient reaches, and dropout would make the two losses differ.
     settings.optimizer.weight_decay = 0.0;
     let model = inputs.student.model(inputs.student.dtype(), device, false)?;

@@ -9,11 +9,16 @@ use super::memory::{Bytes, Need, readable};
 use crate::device;
 use crate::engine::{EngineError, Line, Settings};
 
-/// What a rank of `world` needs; where that is more than the `available` bytes, an error that says what would fit.
+/// What is kept of blocks so that it need not be computed again has to leave the training within the memory that there is, divided by this: the rest
+/// is for whatever else runs there, and for files that the system keeps at hand.
+const KEEPING: u64 = 2;
+
+/// What a rank of `world` needs; where that is more than the `available` bytes, an error that says what would fit. Says in `settings` what is kept of a
+/// forward pass.
 pub(super) fn into_memory(
     inputs: &Inputs,
     plan: &TrainingPlan,
-    settings: &Settings,
+    settings: &mut Settings,
     device: &Device,
     world: usize,
     available: Option<u64>,
@@ -29,7 +34,13 @@ pub(super) fn into_memory(
         width: settings.compute.size_in_bytes() as u64,
         tokens,
         offload: plan.offload && !device.is_cpu(),
+        on_cpu: device.is_cpu(),
+        kept: 0,
     };
+    // Unverified on GPUs: there everything is computed again.
+    let kept = available.filter(|_| device.is_cpu()).map_or(0, |available| need.blocks_that_fit(available / KEEPING));
+    settings.keep.blocks = usize::try_from(kept).unwrap_or(usize::MAX);
+    let need = Need { kept, ..need };
     let bytes = need.bytes();
     let Some(available) = available.filter(|available| bytes.total() > *available) else { return Ok(bytes) };
     let fitting = need.what_would_fit(available);

@@ -8,15 +8,20 @@ use crate::ops::{Attention, LOGITS};
 
 /// The bytes of an f32: gradients, master weights, moments and logits.
 const F32: u64 = 4;
-/// Buffers of scores that attention's backward has at once: scores, probabilities, their gradient, and one on its way.
+/// Buffers of scores that attention's backward has at once where operations are composed: scores, probabilities, their gradient, and one on its way. In
+/// f32 on a CPU scores never leave a core's caches.
 const SCORE_BUFFERS: u64 = 4;
-/// Buffers of logits that the loss has at once: what comes out of the projection, its exponentials, their gradient.
+/// Buffers of logits that the loss has at once: what comes out of the projection, its exponentials, their gradient; in f32 on a CPU they lie in one.
 const LOGIT_BUFFERS: u64 = 3;
-/// What a block's backward has of each token at once beside its input, counted in the code: values of the hidden width (normalised twice, attention's
-/// output, the sum, and the gradient of each), of queries and keys (before and after rotation, with gradients), and of the feed-forward part.
-const HIDDEN_BUFFERS: u64 = 10;
-const HEAD_BUFFERS: u64 = 6;
-const INNER_BUFFERS: u64 = 6;
+/// What lies between a block's input and its result, counted in the code: values of the hidden width (normalised twice, and the sum), of all heads
+/// (queries before and after rotation, and what they attend to), of keys (before and after rotation, and values), and of the feed-forward part.
+const VALUES: Widths = Widths { hidden: 3, heads: 3, keys: 3, inner: 3 };
+/// What the backward of the feed-forward part adds to these (gradients of result, gate, up, their product, and of the normalised values by each)...
+const FED_BACK: Widths = Widths { hidden: 3, heads: 0, keys: 0, inner: 3 };
+/// ...and that of attention, where the feed-forward part is done with: gradients of result, output, queries, keys and values, by pieces and together.
+const ATTENDED_BACK: Widths = Widths { hidden: 4, heads: 4, keys: 9, inner: 0 };
+/// What there is of each token once, of the hidden width: the last block's result, normalised, its gradient, and that as it is put together.
+const ENDS: u64 = 4;
 
 /// What the need depends on.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,10 @@ pub struct Need<'a> {
     pub tokens: u64,
     /// Whether blocks' inputs wait in the host's memory; on a CPU that is the same memory.
     pub offload: bool,
+    /// Whether a CPU computes.
+    pub on_cpu: bool,
+    /// Of how many blocks the values are kept for the backward pass.
+    pub kept: u64,
 }
 
 /// What one rank needs, in bytes.
@@ -50,6 +59,26 @@ pub struct Bytes {
     pub activations: u64,
     /// A chunk of logits.
     pub logits: u64,
+}
+
+/// How many values of each width a token has.
+#[derive(Debug, Clone, Copy)]
+struct Widths {
+    hidden: u64,
+    heads: u64,
+    keys: u64,
+    inner: u64,
+}
+
+impl Widths {
+    fn values(&self, config: &Config) -> u64 {
+        let size = config.head_dim as u64;
+        let (heads, keys) = (config.heads as u64 * size, config.kv_heads as u64 * size);
+        self.hidden * config.hidden as u64
+            + self.heads * heads
+            + self.keys * keys
+            + self.inner * config.intermediate as u64
+    }
 }
 
 /// Numbers of a model: how many values it has, whole and by the units that are gathered and reduced together.
@@ -90,19 +119,33 @@ impl Need<'_> {
             gradients: (share(counts.trained, divides_gradients) + counts.largest_trained) * F32,
             optimizer: share(counts.trained, divides_optimizer) * 3 * F32,
             activations: self.activations(),
-            logits: LOGIT_BUFFERS * F32 * (LOGITS as u64).min(self.tokens * self.config.vocabulary as u64),
+            logits: (if self.fused() { 1 } else { LOGIT_BUFFERS })
+                * F32
+                * (LOGITS as u64).min(self.tokens * self.config.vocabulary as u64),
         }
+    }
+
+    /// Whether the operations are those for f32 on a CPU.
+    fn fused(&self) -> bool {
+        self.on_cpu && self.width == F32
     }
 
     fn activations(&self) -> u64 {
         let config = self.config;
-        let [hidden, inner, layers, heads, kv_heads, head_dim] =
-            [config.hidden, config.intermediate, config.layers, config.heads, config.kv_heads, config.head_dim]
-                .map(|value| value as u64);
-        let kept = if self.offload { 1 } else { layers };
-        let block = HIDDEN_BUFFERS * hidden + HEAD_BUFFERS * (heads + 2 * kv_heads) * head_dim + INNER_BUFFERS * inner;
+        let [hidden, layers, heads] = [config.hidden, config.layers, config.heads].map(|value| value as u64);
+        let (kept, inputs) = (self.kept.min(layers), if self.offload { 1 } else { layers });
+        let values = VALUES.values(config);
+        let fed = Widths { hidden: 1, heads: 0, keys: 0, inner: VALUES.inner }.values(config);
+        let back = FED_BACK.values(config).max(ATTENDED_BACK.values(config).saturating_sub(fed));
+        let all = (ENDS + inputs) * hidden * self.width + kept.max(1) * values * self.width + back * F32;
         let scores = (Attention::of_head(config.head_dim).scores as u64).min(heads * self.tokens * self.tokens);
-        self.tokens * (kept * hidden * self.width + block * F32) + SCORE_BUFFERS * F32 * scores
+        self.tokens * all + if self.fused() { 0 } else { SCORE_BUFFERS * F32 * scores }
+    }
+
+    /// Of how many blocks values can be kept with all of it in `available` bytes.
+    pub fn blocks_that_fit(&self, available: u64) -> u64 {
+        let fits = |kept: &u64| Need { kept: *kept, ..*self }.bytes().total() <= available;
+        (0..=self.config.layers as u64).rev().find(fits).unwrap_or(0)
     }
 
     /// What would fit into `available` bytes, in words, by one change: the least that costs something first.
@@ -209,7 +252,17 @@ mod tests {
     }
 
     fn need<'a>(config: &'a Config, method: &'a MethodPlan) -> Need<'a> {
-        Need { config, method, sharding: Sharding::None, world: 1, width: 2, tokens: 32_768, offload: false }
+        Need {
+            config,
+            method,
+            sharding: Sharding::None,
+            world: 1,
+            width: 2,
+            tokens: 32_768,
+            offload: false,
+            on_cpu: false,
+            kept: 0,
+        }
     }
 
     #[test]

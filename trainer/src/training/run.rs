@@ -102,12 +102,12 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
         tracing::info!(manifest = published.artifact.path, "the model is there already");
         return Ok(published);
     }
-    let settings = plans::settings(&request.plan, device)?;
+    let mut settings = plans::settings(&request.plan, device)?;
     let places = request.sources.bring(ranks.as_mut())?;
     let inputs = Inputs::read(&places, &request.plan, device)?;
     let order =
         Order::new(inputs.train.lines.len(), request.plan.global_batch, request.plan.epochs, request.plan.seed)?;
-    fit::into_memory(&inputs, &request.plan, &settings, device, ranks.world(), request.memory)?;
+    fit::into_memory(&inputs, &request.plan, &mut settings, device, ranks.world(), request.memory)?;
     let steps = order.steps();
     tracing::info!(
         lines = inputs.train.lines.len(),
