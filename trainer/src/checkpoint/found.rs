@@ -11,6 +11,9 @@ use super::{CheckpointError, Manifest, Origin};
 pub(super) fn manifest(content: &[u8], path: &Path) -> Result<Manifest, CheckpointError> {
     let damaged = |problem: String| CheckpointError::Damaged { path: path.to_owned(), problem };
     let manifest: Manifest = serde_json::from_slice(content).map_err(|error| damaged(error.to_string()))?;
+    if !manifest.is_whole(content) {
+        return Err(damaged("it is not what was written".to_owned()));
+    }
     if manifest.version != VERSION {
         return Err(damaged(format!("its version is {}, and this program reads {VERSION}", manifest.version)));
     }

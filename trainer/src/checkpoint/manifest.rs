@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sera_crds::contract::FileDigest;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::engine::{UnitState, needed};
 
@@ -50,6 +51,9 @@ pub struct Sums {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// The sha256 of the manifest with zeros in the place of this: one damaged bit could make it another training's. Empty in those written before.
+    #[serde(default)]
+    pub seal: String,
     /// The layout's number.
     pub version: u32,
     /// The step after which it was written: where the data goes on follows from it.
@@ -85,7 +89,24 @@ impl Origin {
     }
 }
 
+/// What stands in the place of a seal that is not known yet.
+pub(super) fn unsealed() -> String {
+    "0".repeat(64)
+}
+
 impl Manifest {
+    /// The manifest as it is written, sealed.
+    pub(super) fn sealed(&self) -> serde_json::Result<Vec<u8>> {
+        let text = String::from_utf8_lossy(&serde_json::to_vec_pretty(self)?).into_owned();
+        Ok(text.replacen(&self.seal, &hex::encode(Sha256::digest(&text)), 1).into_bytes())
+    }
+
+    /// Whether `content`, which this was read from, is what was sealed.
+    pub(super) fn is_whole(&self, content: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(content);
+        self.seal.is_empty() || hex::encode(Sha256::digest(text.replacen(&self.seal, &unsealed(), 1))) == self.seal
+    }
+
     /// Which parts rank `rank` of a world of `world` needs to go on.
     pub fn needed(&self, rank: usize, world: usize) -> Vec<usize> {
         if self.world == world {

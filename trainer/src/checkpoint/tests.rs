@@ -64,7 +64,12 @@ fn the_newest_of_any_attempt_is_found_with_all_that_was_kept() {
 fn whatever_is_torn_off_the_newest_the_one_before_it_is_taken() {
     type Tear = fn(&Path) -> std::io::Result<()>;
     let part = |folder: &Path| folder.join("rank-0000-of-0001.safetensors");
-    let tears: [(&str, Tear); 7] = [
+    let tears: [(&str, Tear); 8] = [
+        ("one letter of the manifest is another one", |path| {
+            let manifest = path.with_file_name("manifest.json");
+            let text = std::fs::read_to_string(&manifest)?;
+            std::fs::write(manifest, text.replace("planplan\"", "planplam\""))
+        }),
         ("the part is cut", |path| std::fs::File::options().write(true).open(path)?.set_len(5000)),
         ("one bit of the part is turned", |path| {
             let mut content = std::fs::read(path)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sera_crds::contract::FileDigest;
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{MANIFEST, VERSION, units};
+use super::manifest::{MANIFEST, VERSION, units, unsealed};
 use super::{CheckpointError, Checkpoints, Manifest, Origin, Sums, folder, part};
 use crate::durable;
 use crate::engine::UnitState;
@@ -45,6 +45,7 @@ impl Moment<'_> {
         losses: FileDigest,
     ) -> Manifest {
         Manifest {
+            seal: unsealed(),
             version: VERSION,
             step: self.step,
             total_steps: self.total_steps,
@@ -96,7 +97,7 @@ impl Checkpoints {
         let losses = unfinished.join(LOSSES);
         durable::write(&losses, moment.losses)?;
         let manifest = moment.manifest(&self.origin, state, parts, durable::digest(&losses)?);
-        durable::write(&unfinished.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+        durable::write(&unfinished.join(MANIFEST), &manifest.sealed()?)?;
         durable::sync_folder(unfinished)?;
         // One that is there already was passed over as torn: this is the step again.
         if target.exists() {

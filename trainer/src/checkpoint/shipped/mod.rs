@@ -77,7 +77,7 @@ impl Shipped {
         let parts = agree(own.map_err(failed), Path::new(&target), &everybody, ranks)?;
         let Digest { bytes, sha256 } = Digest::of(moment.losses);
         let losses = FileDigest { name: LOSSES.to_owned(), bytes, sha256 };
-        let manifest = serde_json::to_vec_pretty(&moment.manifest(&self.origin, state, parts, losses));
+        let manifest = moment.manifest(&self.origin, state, parts, losses).sealed();
         let manifest = manifest.map_err(|error| failed(error.into()))?.into();
         let begun = target.clone();
         let shipment = self.bucket.begin(|shipper| send_part(shipper, rank == 0, begun, part, file));
