@@ -20,12 +20,12 @@ fn begun(training: &Training) {
 
 #[test]
 fn over_a_line_that_is_cut_and_to_a_server_that_is_busy_it_trains_to_the_same_weights() {
-    let training = Training::new(10, plan(&lora(), 4));
+    let training = Training::new(10, plan(&lora(), 8));
     training.in_folder("folder", 1);
     training.server.make(Trouble::Busy(5));
     let host = training.server.origin().trim_start_matches("http://").to_owned();
-    // Every third connection is cut within some requests.
-    let line = Cutter::to(&host, |number| if number % 3 == 0 { 20_000 } else { 400_000 }).unwrap();
+    // Every connection is cut, two of three within some requests; the third has room for the longest object.
+    let line = Cutter::to(&host, |number| if number % 3 == 0 { 150_000 } else { 40_000 }).unwrap();
     training.lay_secret("secret", None, Some(&line.origin()));
     succeed(together((0..1).map(|_| training.command("run", "scratch"))));
     training.compare("run", "folder");
