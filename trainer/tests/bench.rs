@@ -10,8 +10,10 @@ use sera_trainer::training::Need;
 
 /// The peak of a row, without what was there before, in MiB.
 fn peak(row: &str) -> u64 {
-    let ended =
-        Command::new(env!("CARGO_BIN_EXE_sera-trainer")).args(["bench", "--row", row, "--steps", "1"]).output().unwrap();
+    let ended = Command::new(env!("CARGO_BIN_EXE_sera-trainer"))
+        .args(["bench", "--row", row, "--steps", "1"])
+        .output()
+        .unwrap();
     let line = String::from_utf8(ended.stdout).unwrap();
     assert!(ended.status.success() && line.starts_with("| 5.25M"), "{line}");
     let cells: Vec<&str> = line.split('|').map(str::trim).collect();
