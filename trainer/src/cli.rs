@@ -74,7 +74,7 @@ enum Command {
 /// Runs the program with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let ended = match Cli::try_parse() {
-        Ok(cli) => launch::follow_launcher().and_then(|()| threads::settle()).and_then(|()| run(cli.command)),
+        Ok(cli) => launch::follow_launcher().and_then(|()| run(cli.command)),
         Err(error) => return misused(&error).into(),
     };
     match ended {
@@ -88,6 +88,10 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run(command: Command) -> Result<std::process::ExitCode, failure::Failure> {
+    // A launcher waits for signals on its only thread, and computes nothing.
+    if !matches!(command, Command::Launch(_) | Command::Ring(_)) {
+        threads::settle()?;
+    }
     let done = match command {
         Command::Train(arguments) => train::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
