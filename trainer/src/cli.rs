@@ -85,8 +85,7 @@ pub fn main() -> std::process::ExitCode {
         Err(error) => return misused(&error).into(),
     };
     let context = Context { redactor: Redactor::default(), log: cli.log };
-    let settled = launch::follow_launcher().and_then(|()| threads::settle());
-    match settled.and_then(|()| run(cli.command, &context)) {
+    match launch::follow_launcher().and_then(|()| run(cli.command, &context)) {
         Ok(code) => code,
         Err(failure) => {
             // candle's errors go on with a backtrace where RUST_BACKTRACE asks for one: that is for who reads code.
@@ -98,6 +97,10 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run(command: Command, context: &Context) -> Result<std::process::ExitCode, failure::Failure> {
+    // A launcher waits for signals on its only thread, and computes nothing.
+    if !matches!(command, Command::Launch(_) | Command::Ring(_)) {
+        threads::settle()?;
+    }
     let done = match command {
         Command::Train(arguments) => train::run(&arguments, context),
         Command::Check(arguments) => check::run(&arguments, context),

@@ -33,9 +33,9 @@ fn losses(place: &Place, out: &str) -> Vec<f64> {
 fn what_does_not_fit_into_memory_is_refused_before_a_step_with_what_is_needed() {
     let place = Place::new(4);
     for command in ["train", "check"] {
-        let output = place.command(command, "out", &plan(&lora(), 2)).args(["--memory", "1Mi"]).output().unwrap();
+        let output = place.command(command, "out", &plan(&lora(), 2)).args(["--memory", "128Ki"]).output().unwrap();
         assert_eq!(output.status.code(), Some(10), "{}", said(&output));
-        assert!(said(&output).contains("and has 1.0 MiB"), "{}", said(&output));
+        assert!(said(&output).contains("and has 0.1 MiB"), "{}", said(&output));
     }
     assert!(!place.path("out").join("losses.jsonl").exists(), "nothing was begun");
 }
