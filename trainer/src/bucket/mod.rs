@@ -155,8 +155,7 @@ impl Bucket {
 
     /// A document, whole; none where there is none.
     pub fn read(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
-        let read = self.runtime.block_on(self.shipper.store().read_data(name));
-        read.map_err(BucketError::get(name))
+        self.runtime.block_on(self.shipper.read(name))
     }
 
     /// The names of all objects below a folder.

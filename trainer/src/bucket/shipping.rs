@@ -66,14 +66,14 @@ impl Shipper {
 
     /// The names of all objects below a folder.
     pub async fn names(&self, folder: &str) -> Result<Vec<String>, BucketError> {
-        let listed = self.store.list(folder).await;
+        let listed = persist(folder, || self.store.list(folder)).await;
         let listed = listed.map_err(BucketError::get(folder))?;
         Ok(listed.into_iter().map(|(name, _)| name).collect())
     }
 
     /// A document, whole; none where there is none.
     pub async fn read(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
-        self.store.read(name).await.map_err(BucketError::get(name))
+        persist(name, || self.store.read_data(name)).await.map_err(BucketError::get(name))
     }
 
     /// Writes an object to a file.

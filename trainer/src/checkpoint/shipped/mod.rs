@@ -187,7 +187,11 @@ async fn complete(shipper: Shipper, target: String, losses: Bytes, manifest: Byt
     shipper.document(&format!("{target}/{LOSSES}"), losses).await?;
     shipper.create(&format!("{target}/{MANIFEST}"), manifest).await?;
     // It counts; what cannot be removed is left with a word.
-    if let Err(error) = Listing::of(&shipper).await?.prune(&shipper).await {
+    let pruned = match Listing::of(&shipper).await {
+        Ok(listing) => listing.prune(&shipper).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = pruned {
         tracing::warn!("old checkpoints are not removed: {error}");
     }
     Ok(())
