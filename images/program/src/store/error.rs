@@ -178,10 +178,16 @@ impl StoreError {
             }
             source => {
                 let text = chain(&source);
+                // Of a listing that is answered so, object_store keeps no more than the words.
+                let says = |status: &str| text.contains(&format!("status code: {status}"));
                 let connecting = find::<HttpError>(&source).is_some_and(|error| error.kind() == HttpErrorKind::Connect);
                 if connecting && text.contains("certificate") {
                     Self::UntrustedCertificate { uri, source: Said(source) }
-                } else if text.contains("status code: 400") || text.contains("redirect without LOCATION") {
+                } else if says("404") {
+                    Self::NoBucket { uri, source: Said(source) }
+                } else if says("401") || says("403") {
+                    Self::Refused { uri, source: Said(source) }
+                } else if says("400") || text.contains("redirect without LOCATION") {
                     Self::Rejected { uri, source: Said(source) }
                 } else {
                     Self::Unavailable { uri, source: Said(source) }
