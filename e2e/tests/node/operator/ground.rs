@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::house::{PATIENCE, Space};
+use crate::house::{PATIENCE, Space, phase};
 
 /// The claim of every test's store, and the folder in it.
 pub(super) const STORE: &str = "pvc://store/runs";
@@ -190,11 +190,11 @@ impl Ground {
         Ok(())
     }
 
-    /// Waits until none of these pods is there any more.
+    /// Waits until none of these pods holds a place any more; what has ended may lie about.
     pub(super) async fn until_no_pod(&self, these: &ListParams) -> Result<()> {
         let pods = self.space.api::<Pod>();
         for _ in 0..300 {
-            if pods.list(these).await?.items.is_empty() {
+            if pods.list(these).await?.items.iter().all(|pod| matches!(phase(Some(pod)), "Succeeded" | "Failed")) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
