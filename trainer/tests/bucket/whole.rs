@@ -12,9 +12,9 @@ use crate::fixture::{lora, plan, said};
 use crate::support::{Training, ends, succeed, terminate, together};
 
 /// Long enough that a checkpoint arrives before the end.
-const EPOCHS: u32 = 60;
+const EPOCHS: u32 = 600;
 /// Three a pass over ten lines, four a step.
-const STEPS: usize = 180;
+const STEPS: usize = 1_800;
 
 /// Puts the student and the dataset into the bucket, beside the run.
 fn upload_inputs(training: &Training, name: &str) {
