@@ -243,6 +243,13 @@ pub struct Trouble {
     pub message: Box<str>,
 }
 
+impl Trouble {
+    /// What it says in a sentence of ours: its own sentence, or the word where there is none.
+    pub fn words(&self) -> &str {
+        if self.message.is_empty() { &self.reason } else { &self.message }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ use crate::draw;
 use crate::engine::{Engine, EngineError, Line, Method, Settings};
 use crate::model::{Config, ConfigError, Keep, Model, WeightsError};
 use crate::ranks::Alone;
+use crate::training::operations_of_line;
 
 /// How far drawn weights are from zero at most: about as initial weights are.
 const SPREAD: f32 = 0.035;
@@ -84,7 +85,8 @@ impl Subject {
     pub fn measure(self, steps: u32, blocks: usize) -> Result<Measured, BenchError> {
         let config = self.config()?;
         let (count, length) = self.lines();
-        let (tokens, flops) = (f64::from(count * length), flops_of_token(&config, length));
+        let (tokens, learnt) = (f64::from(count * length), length as usize);
+        let flops = f64::from(count) * operations_of_line(&config, false, learnt, learnt);
         let vocabulary = u32::try_from(config.vocabulary).unwrap_or(u32::MAX);
         let lines: Vec<Line> = (0..count).map(|at| line(at, length, vocabulary)).collect();
         // Lines in one sequence are what a batch is elsewhere.
@@ -100,22 +102,10 @@ impl Subject {
             seconds.push(begin.elapsed().as_secs_f64());
         }
         seconds.sort_by(f64::total_cmp);
-        let tokens_per_second = seconds.get(seconds.len() / 2).map_or(0.0, |seconds| tokens / seconds);
-        Ok(Measured { tokens_per_second, flops_per_second: tokens_per_second * flops, losses: (first, last) })
+        let steps_per_second = seconds.get(seconds.len() / 2).map_or(0.0, |seconds| 1.0 / seconds);
+        let (tokens_per_second, flops_per_second) = (steps_per_second * tokens, steps_per_second * flops);
+        Ok(Measured { tokens_per_second, flops_per_second, losses: (first, last) })
     }
-}
-
-/// Additions and multiplications that a token of a line of `length` takes, forward and twice as many backward: two for each weight of a product, and in
-/// attention two for each value of each query and key that meet, twice.
-#[allow(clippy::cast_precision_loss, reason = "a few digits are shown")]
-fn flops_of_token(config: &Config, length: u32) -> f64 {
-    let products = |(name, shape): (String, Vec<usize>)| -> usize {
-        let counts = shape.len() == 2 && (config.tied || name != "model.embed_tokens.weight");
-        if counts { shape.iter().product() } else { 0 }
-    };
-    let weights: usize = config.tensors().map(products).sum();
-    let attention = 2 * config.layers * config.heads * config.head_dim;
-    3.0 * 2.0 * (weights as f64 + attention as f64 * f64::from(length) / 2.0)
 }
 
 /// Tokens without much pattern, all of them to be learnt.
@@ -158,7 +148,8 @@ mod tests {
         let config = Subject::Small.config().unwrap();
         let weights = 4096 * 256 + 4 * (256 * 256 * 2 + 128 * 256 * 2 + 3 * 768 * 256);
         let attention = 4 * 4 * 64 * 2 * 256;
-        assert!((flops_of_token(&config, 512) - f64::from(6 * (weights + attention))).abs() < 1.0);
+        let of_token = operations_of_line(&config, false, 512, 512) / 512.0;
+        assert!((of_token - f64::from(6 * (weights + attention))).abs() < 1.0);
     }
 
     #[test]

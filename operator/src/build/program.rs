@@ -186,10 +186,7 @@ impl Told {
     /// built in has no place.
     fn student(&mut self, student: Option<&ModelUri>, has_credentials: bool) {
         if let Some(uri) = student {
-            self.say(match uri.claim() {
-                Some((_, path)) => format!("--student={}/{path}", pod::STUDENT_MOUNT),
-                None => format!("--student={uri}"),
-            });
+            self.say(format!("--student={}", model_in_pod(uri, pod::STUDENT_MOUNT)));
         }
         if has_credentials {
             self.say(format!("--student-credentials={}", pod::STUDENT_CREDENTIALS_MOUNT));
@@ -197,8 +194,13 @@ impl Told {
     }
 }
 
+/// A model as the pods see it: a folder, where its claim is mounted.
+pub(super) fn model_in_pod(uri: &ModelUri, mount: &str) -> String {
+    uri.claim().map_or_else(|| uri.to_string(), |(_, path)| format!("{mount}/{path}"))
+}
+
 /// A folder as the pods see it: a claim is mounted whole and becomes `file://`.
-fn in_pod(folder: &StoreUri, mount: &str) -> String {
+pub(super) fn in_pod(folder: &StoreUri, mount: &str) -> String {
     match (folder.claim(), folder.path()) {
         (None, _) => folder.as_str().trim_end_matches('/').to_owned(),
         (Some(_), "") => format!("file://{mount}"),

@@ -39,17 +39,18 @@ pub(super) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// The Deployment of a model's copies, whose pods find it at `place`.
+    /// The Deployment of a model's copies, whose pods find it at `place`: on a `claim`, where it is mounted, or in a bucket.
     pub(super) fn of_model(
         &self,
         model: &ServedModel,
         place: &str,
-        mounts: Mounts<'_>,
+        claim: Option<&str>,
         settings: PodSettings,
         images: &Images,
         generation: i64,
     ) -> Deployment {
         let Engine { image, command, told, resources, readiness } = Engine::of(model, place, images);
+        let mounts = Mounts { store: model.credentials.as_deref(), model_claim: claim, ..Mounts::default() };
         let program = Program {
             image: image.as_str(),
             command,

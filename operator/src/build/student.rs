@@ -1,11 +1,12 @@
 //! The student that is served: a Deployment of an engine, and the Service that clients ask.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
-use sera_crds::{run::PodRole, values::StoreUri};
+use sera_crds::run::PodRole;
 
 use super::{
     Blueprint, Images, ServedModel,
-    pod::{MODEL_MOUNT, Mounts},
+    pod::MODEL_MOUNT,
+    program::in_pod,
     server::{self, Server},
 };
 use crate::names::{Owner, STUDENT};
@@ -26,13 +27,9 @@ pub fn student(
     blueprint: &Blueprint,
     images: &Images,
 ) -> Deployment {
-    let mounts = Mounts {
-        store: blueprint.store_credentials.as_ref().map(|secret| secret.name.as_str()),
-        model_claim: blueprint.home.claim(),
-        ..Mounts::default()
-    };
-    let settings = blueprint.settings(PodRole::Serve);
-    server(owner).of_model(model, &place(&blueprint.home), mounts, settings, images, generation)
+    let home = &blueprint.home;
+    let place = format!("{}/{MODEL}", in_pod(home, MODEL_MOUNT).trim_start_matches("file://"));
+    server(owner).of_model(model, &place, home.claim(), blueprint.settings(PodRole::Serve), images, generation)
 }
 
 /// The Service: one address, behind which any copy answers.
@@ -42,14 +39,4 @@ pub fn student_service(owner: &Owner) -> Service {
 
 fn server(owner: &Owner) -> Server<'_> {
     Server { owner, name: owner.student_name(), label: (STUDENT, "served") }
-}
-
-/// Where a pod finds the model: a folder, where the store is a claim.
-fn place(home: &StoreUri) -> String {
-    let folder = match (home.claim(), home.path()) {
-        (None, _) => home.as_str().trim_end_matches('/').to_owned(),
-        (Some(_), "") => MODEL_MOUNT.to_owned(),
-        (Some(_), path) => format!("{MODEL_MOUNT}/{path}"),
-    };
-    format!("{folder}/{MODEL}")
 }

@@ -6,6 +6,7 @@ use sera_crds::run::PodRole;
 use super::{
     Blueprint, HostedTeacher, Images, RehearsalParts,
     pod::{self, MODEL_MOUNT, Mounts, Program, Readiness},
+    program::model_in_pod,
     server::{self, PORT, Server},
 };
 use crate::names::{Owner, TEACHER};
@@ -33,17 +34,9 @@ pub fn teacher(
         }
         HostedTeacher::Model(model) => {
             let at = model.at.as_ref();
-            let claim = at.and_then(|at| at.claim());
-            let place = match claim {
-                Some((_, path)) => format!("{MODEL_MOUNT}/{path}"),
-                None => at.map(ToString::to_string).unwrap_or_default(),
-            };
-            let mounts = Mounts {
-                store: model.credentials.as_deref().filter(|_| claim.is_none()),
-                model_claim: claim.map(|(claim, _)| claim),
-                ..Mounts::default()
-            };
-            server(owner, teacher).of_model(model, &place, mounts, settings, images, generation)
+            let place = at.map(|at| model_in_pod(at, MODEL_MOUNT)).unwrap_or_default();
+            let claim = at.and_then(|at| at.claim()).map(|(claim, _)| claim);
+            server(owner, teacher).of_model(model, &place, claim, settings, images, generation)
         }
     }
 }

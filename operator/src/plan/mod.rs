@@ -27,7 +27,7 @@ mod walk;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sera_crds::{contract::Failure, run::Phase, values::Stage};
 
 pub use self::intent::{
@@ -43,6 +43,9 @@ use crate::{
     facts::{BatchFacts, JobFacts, Live, ServerFacts, Trouble, Uid},
     names::Owner,
 };
+
+/// How soon a server that does not answer is looked at again.
+const SERVER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// All that a plan is made from.
 #[derive(Debug, Clone)]
@@ -210,6 +213,11 @@ impl Plan {
             }
             Standing::Reconciling(_) => Phase::Running,
         });
+    }
+
+    /// Looks again at a server that does not answer: what holds its pods up is told by no watch of ours.
+    fn look_again_at_server(&mut self, pen: Pen) {
+        self.look_again_at(pen.now.saturating_add(SERVER_PATIENCE).unwrap_or(Timestamp::MAX));
     }
 
     /// Looks again at `time`, or earlier where something else asks for it.

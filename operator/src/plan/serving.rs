@@ -1,6 +1,6 @@
 //! The student that is served once a run has its model: there for as long as its owner asks for it, whatever else becomes of the run.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sera_crds::{run::ServingStatus, values::Stage};
 
 use super::{
@@ -10,9 +10,6 @@ use super::{
     task::held,
 };
 use crate::facts::ServerFacts;
-
-/// How soon a student that does not answer is looked at again: what holds its pods up is told by no watch of ours.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What is said of serving, and where the run stands for it; none where that is no matter of serving.
 pub(super) fn judge(plan: &mut Plan, given: Given<'_>, work: Option<&ServingWork>) -> Option<Standing> {
@@ -62,14 +59,9 @@ fn awaits(plan: &mut Plan, given: Given<'_>, work: &ServingWork, student: Option
         format!("{} of {} copies of the student answer", student.map_or(0, |student| student.ready), work.replicas);
     let told = given.observed.holdup.as_ref();
     let gave_up = student.and_then(|student| student.trouble.as_ref());
-    if let Ok(time) = given.pen.now.saturating_add(LOOK_AGAIN) {
-        plan.look_again_at(time);
-    }
+    plan.look_again_at_server(given.pen);
     let why = match told.or(gave_up) {
-        Some(trouble) => {
-            let said = if trouble.message.is_empty() { &trouble.reason } else { &trouble.message };
-            Why::said(&trouble.reason, format!("{far}: {said}"))
-        }
+        Some(trouble) => Why::said(&trouble.reason, format!("{far}: {}", trouble.words())),
         None => Why::new(Reason::Progressing, far),
     };
     say(plan, given, Truth::False, why.clone());

@@ -1,6 +1,5 @@
 //! The teacher that the operator runs itself: there while rollouts are due, and gone when they are not.
 
-use jiff::SignedDuration;
 use sera_crds::values::Stage;
 
 use super::{
@@ -11,9 +10,6 @@ use super::{
 };
 use crate::facts::ServerFacts;
 
-/// How soon a teacher that does not answer is looked at again: what holds its pods up is told by no watch of ours.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
-
 /// What rollouts wait for before their Job is made: a driver without a teacher would spend its samples on errors.
 pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Why> {
     let hosted = given.intent.hosted?;
@@ -21,18 +17,13 @@ pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Why> {
     if teacher.is_some_and(|teacher| !teacher.deleting && teacher.ready > 0) {
         return None;
     }
-    if let Ok(time) = given.pen.now.saturating_add(LOOK_AGAIN) {
-        plan.look_again_at(time);
-    }
+    plan.look_again_at_server(given.pen);
     let whose = match hosted {
         Hosted::Own => "the teacher",
         Hosted::OfRun => "the run's teacher",
     };
     let gave_up = teacher.and_then(|teacher| teacher.trouble.as_ref());
-    let cause = given.observed.holdup.as_ref().or(gave_up).map(|trouble| {
-        let said = if trouble.message.is_empty() { &trouble.reason } else { &trouble.message };
-        format!(": {said}")
-    });
+    let cause = given.observed.holdup.as_ref().or(gave_up).map(|trouble| format!(": {}", trouble.words()));
     Some(Why::new(Reason::Waiting, format!("waiting until {whose} answers{}", cause.unwrap_or_default())))
 }
 

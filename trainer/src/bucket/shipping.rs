@@ -1,18 +1,13 @@
 //! What goes to a bucket and comes from it, tried again for as long as a passing fault may last.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use sera_program::progress::Step;
-use sera_program::store::{Creation, Digest, Store, StoreError};
+use sera_program::store::{Creation, Digest, Store, StoreError, persist};
 use tokio::task::JoinHandle;
 
 use super::BucketError;
-
-/// How long is waited before something is tried again: the client has tried for up to a minute by itself each time, and credentials that are being
-/// replaced are refused for some seconds.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
 
 /// Something that goes on beside the steps.
 #[derive(Debug)]
@@ -66,42 +61,45 @@ impl Shipper {
 
     /// The names of all objects below a folder.
     pub async fn names(&self, folder: &str) -> Result<Vec<String>, BucketError> {
-        let listed = persist(folder, || self.store.list(folder)).await;
+        let listed = persist(folder, passes, || self.store.list(folder)).await;
         let listed = listed.map_err(BucketError::get(folder))?;
         Ok(listed.into_iter().map(|(name, _)| name).collect())
     }
 
     /// A document, whole; none where there is none.
     pub async fn read(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
-        persist(name, || self.store.read_data(name)).await.map_err(BucketError::get(name))
+        persist(name, passes, || self.store.read_data(name)).await.map_err(BucketError::get(name))
     }
 
     /// Writes an object to a file.
     pub async fn download(&self, name: &str, file: &Path) -> Result<Option<Digest>, BucketError> {
         let step = Step::unseen("downloading");
-        let found = persist(name, || self.store.download(name, file, &step)).await;
+        let found = persist(name, passes, || self.store.download(name, file, &step)).await;
         found.map_err(BucketError::get(name))
     }
 
     /// Puts a file there, in place of what is there.
     pub async fn file(&self, name: &str, file: &Path) -> Result<(), BucketError> {
         let step = Step::unseen("uploading");
-        persist(name, || self.store.upload(name, file, &step)).await.map_err(BucketError::put(name))
+        persist(name, passes, || self.store.upload(name, file, &step)).await.map_err(BucketError::put(name))
     }
 
     /// Puts something small there, in place of what is there.
     pub async fn document(&self, name: &str, content: Bytes) -> Result<(), BucketError> {
-        persist(name, || self.store.put(name, content.clone())).await.map_err(BucketError::put(name))
+        persist(name, passes, || self.store.put(name, content.clone())).await.map_err(BucketError::put(name))
     }
 
     /// Takes an object away.
     pub async fn delete(&self, name: &str) -> Result<(), BucketError> {
-        persist(name, || self.store.delete(name)).await.map_err(BucketError::put(name))
+        persist(name, passes, || self.store.delete(name)).await.map_err(BucketError::put(name))
     }
 
     /// Creates a document. One of the same content may be there: the answer to the first of two tries may have been lost.
     pub async fn create(&self, name: &str, content: Bytes) -> Result<(), BucketError> {
-        match persist(name, || self.store.create(name, content.clone())).await.map_err(BucketError::put(name))? {
+        match persist(name, passes, || self.store.create(name, content.clone()))
+            .await
+            .map_err(BucketError::put(name))?
+        {
             Creation::Created => Ok(()),
             Creation::Existed if self.read(name).await?.as_ref() == Some(&content) => Ok(()),
             Creation::Existed => Err(BucketError::Occupied { object: name.to_owned() }),
@@ -109,19 +107,7 @@ impl Shipper {
     }
 }
 
-/// Tries again after a pause what failed, unless it is this machine that failed.
-async fn persist<T, A: Future<Output = Result<T, StoreError>>>(
-    object: &str,
-    attempt: impl Fn() -> A,
-) -> Result<T, StoreError> {
-    for pause in PAUSES {
-        match attempt().await {
-            Err(error) if !matches!(error, StoreError::Local { .. }) => {
-                tracing::warn!(object, "is tried again in {} s: {error}", pause.as_secs());
-            }
-            ended => return ended,
-        }
-        tokio::time::sleep(pause).await;
-    }
-    attempt().await
+/// Whether it is worth another try: not where this machine failed. What the store refuses may be a Secret that is being replaced.
+fn passes(error: &StoreError) -> bool {
+    !matches!(error, StoreError::Local { .. })
 }

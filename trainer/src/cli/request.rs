@@ -99,9 +99,9 @@ impl TrainingArgs {
         };
         let dataset = self.dataset.clone().unwrap_or_else(|| self.out.join("dataset"));
         let cache = Some(self.cache.clone().unwrap_or_else(|| beside.join("cache")));
-        let sources =
-            Sources { student, dataset: source(&dataset, of_store)?, cache, scratch, local_rank: local_rank() };
-        let device = device::open(self.device, local_rank()).map_err(Failure::from)?;
+        let local_rank = place()?.local_rank;
+        let sources = Sources { student, dataset: source(&dataset, of_store)?, cache, scratch, local_rank };
+        let device = device::open(self.device, local_rank).map_err(Failure::from)?;
         Ok(Request {
             sources,
             out,
@@ -153,11 +153,6 @@ fn bytes(text: &str) -> Result<u64, String> {
     let unit = UNITS.into_iter().find_map(|(unit, power)| Some((text.strip_suffix(unit)?, power)));
     let parsed = unit.and_then(|(number, power)| number.parse::<u64>().ok()?.checked_mul(1 << power));
     parsed.ok_or_else(|| "give a whole number of bytes, or of Ki, Mi, Gi or Ti, such as 80Gi".to_owned())
-}
-
-/// Which of the ranks that share the machine this is, as torchrun and `launch` say it.
-fn local_rank() -> usize {
-    std::env::var("LOCAL_RANK").ok().and_then(|rank| rank.parse().ok()).unwrap_or(0)
 }
 
 /// A number above zero.

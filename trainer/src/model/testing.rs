@@ -15,6 +15,16 @@ pub(crate) fn config(family: &str, tied: bool) -> Config {
     Config::parse(&config_json(family, tied).to_string()).unwrap()
 }
 
+/// Qwen3-8B, as its `config.json` has it.
+pub(crate) fn qwen3_8b() -> Config {
+    let fields = json!({
+        "model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151_936, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0,
+        "tie_word_embeddings": false
+    });
+    Config::parse(&fields.to_string()).unwrap()
+}
+
 /// The same as it stands in `config.json`.
 pub(crate) fn config_json(family: &str, tied: bool) -> Value {
     let mut fields = json!({

@@ -242,14 +242,7 @@ fn linears(config: &Config) -> [(&'static str, u64, u64, bool); 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Qwen3-8B, as its `config.json` has it.
-    fn qwen3_8b() -> Config {
-        let fields = serde_json::json!({"model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
-            "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151_936, "rms_norm_eps": 1e-6,
-            "rope_theta": 1_000_000.0, "tie_word_embeddings": false});
-        Config::parse(&fields.to_string()).unwrap()
-    }
+    use crate::model::testing::qwen3_8b;
 
     fn need<'a>(config: &'a Config, method: &'a MethodPlan) -> Need<'a> {
         Need {

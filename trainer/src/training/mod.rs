@@ -34,4 +34,5 @@ pub use plan::PlanError;
 pub use publish::Published;
 pub use run::{Around, Request, run};
 pub use sources::{Source, Sources};
+pub(crate) use utilisation::operations_of_line;
 pub use watch::{Broken, Watch};

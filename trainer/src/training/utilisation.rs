@@ -22,10 +22,15 @@ pub(super) fn peak(device: &str) -> Option<f64> {
     PEAKS.iter().find(|(name, _)| device.contains(name)).map(|(_, peak)| peak * 1e12)
 }
 
-/// What a step over these lines takes, in operations: two for each multiplication with an addition. The backward pass takes twice what the forward
-/// takes, and once where weights are frozen, since only the gradients of activations are computed. Attention is causal: half of all pairs. Recomputed
-/// activations are not counted, nor what adapters, norms and activations take beside products of matrices.
+/// What a step over these lines takes, in operations; see [`operations_of_line`].
 pub(super) fn operations<'a>(config: &Config, frozen: bool, lines: impl IntoIterator<Item = &'a Line>) -> f64 {
+    lines.into_iter().map(|line| operations_of_line(config, frozen, line.ids.len(), line.trained())).sum()
+}
+
+/// What a line of so many tokens takes, of which so many are learnt: two operations for each multiplication with an addition. The backward pass takes
+/// twice what the forward takes, and once where weights are frozen, since only the gradients of activations are computed. Attention is causal: half of
+/// all pairs. Recomputed activations are not counted, nor what adapters, norms and activations take beside products of matrices.
+pub(crate) fn operations_of_line(config: &Config, frozen: bool, tokens: usize, trained: usize) -> f64 {
     let queries = config.heads * config.head_dim;
     let block = (2 * config.heads + 2 * config.kv_heads) * config.head_dim * config.hidden
         + 3 * config.hidden * config.intermediate;
@@ -33,11 +38,8 @@ pub(super) fn operations<'a>(config: &Config, frozen: bool, lines: impl IntoIter
     // Scores and their products with values, two operations each, for half of the pairs.
     let pairs = number(2 * config.layers * queries);
     let passes = |learnt: bool| if learnt { 3.0 } else { 2.0 };
-    let of = |line: &Line| {
-        let (tokens, trained) = (number(line.ids.len()), number(line.trained()));
-        passes(!frozen) * 2.0 * (weights * tokens + head * trained) + passes(true) * pairs * tokens * tokens
-    };
-    lines.into_iter().map(of).sum()
+    let (tokens, trained) = (number(tokens), number(trained));
+    passes(!frozen) * 2.0 * (weights * tokens + head * trained) + passes(true) * pairs * tokens * tokens
 }
 
 #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
@@ -48,6 +50,7 @@ fn number(count: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::testing::qwen3_8b;
 
     fn line(tokens: usize) -> Line {
         Line { id: "x".to_owned(), ids: vec![1; tokens], loss: vec![true; tokens] }
@@ -63,10 +66,7 @@ mod tests {
 
     #[test]
     fn a_long_line_takes_six_operations_a_weight_and_token_and_a_frozen_model_four() {
-        let fields = serde_json::json!({"model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
-            "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151_936, "rms_norm_eps": 1e-6,
-            "rope_theta": 1_000_000.0, "tie_word_embeddings": false});
-        let config = Config::parse(&fields.to_string()).unwrap();
+        let config = qwen3_8b();
         // Qwen3-8B without its embedding, which is looked up.
         let weights = 8_190_735_360.0 - 151_936.0 * 4096.0;
         let short = operations(&config, false, &[line(1000)]);

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use sera_crds::contract::FileDigest;
@@ -20,12 +19,10 @@ pub use kind::Kind;
 
 use crate::failure::{Cause, Explain, Field};
 use crate::progress::{Progress, Step};
-use crate::store::{Digest, Digester, Object, Store, StoreError};
+use crate::store::{Digest, Digester, Object, Store, StoreError, persist};
 
 /// Files that are fetched at once: one connection to a bucket has some 100 MB/s, and a node's line has room for several.
 const AT_ONCE: usize = 4;
-/// How long is waited before a file is tried again. The client has tried for half a minute by itself each time.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
 /// The file that says what a published model's others are.
 const MANIFEST: &str = "manifest.json";
 
@@ -143,7 +140,7 @@ pub async fn fetch(store: &Store, kind: Kind, scratch: &Path, progress: &Progres
         total: bytes(&missing),
         step: progress.step(kind.step()),
     };
-    stream::iter(missing).map(|object| all.persist(object)).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+    stream::iter(missing).map(|object| all.file(object)).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     Ok(folder)
 }
 
@@ -160,17 +157,9 @@ struct All<'a> {
 
 impl All<'_> {
     /// Fetches a file, again where that fails for now.
-    async fn persist(&self, object: &Object) -> Result<(), FetchError> {
-        for pause in PAUSES {
-            match self.once(object).await {
-                Err(FetchError::Store(error)) if error.passes() => {
-                    tracing::warn!(file = object.name, "is tried again in {} s: {error}", pause.as_secs());
-                }
-                ended => return ended,
-            }
-            tokio::time::sleep(pause).await;
-        }
-        self.once(object).await
+    async fn file(&self, object: &Object) -> Result<(), FetchError> {
+        let passes = |error: &FetchError| matches!(error, FetchError::Store(error) if error.passes());
+        persist(&object.name, passes, || self.once(object)).await
     }
 
     async fn once(&self, object: &Object) -> Result<(), FetchError> {

@@ -1,10 +1,11 @@
 //! The folder of one run in an object store: small files created at most once, large files streamed, digests taken on the way. Which store it
 //! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`; what may be replaced is
-//! in `data`.
+//! in `data`; how long a fault may last, in `patience`.
 
 mod data;
 mod error;
 mod location;
+mod patience;
 mod probe;
 mod transfer;
 
@@ -18,6 +19,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 pub use data::Object;
 pub use error::StoreError;
 pub use location::secret;
+pub use patience::persist;
 pub use transfer::{Digest, Digester};
 
 /// Something that can be created once, such as a manifest, is small; what claims to be longer (in bytes) is not ours.

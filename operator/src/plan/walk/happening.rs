@@ -60,17 +60,25 @@ pub(super) enum Happening {
     Waits(i64),
 }
 
-pub(super) fn happening() -> impl Strategy<Value = Happening> {
+/// What a leader does time and again.
+fn leading() -> impl Strategy<Value = Happening> {
     use Happening::*;
     let leader = 0..2_usize;
-    let class =
-        prop_oneof![Just(FailureClass::Configuration), Just(FailureClass::Unavailable), Just(FailureClass::Internal)];
     prop_oneof![
         8 => leader.clone().prop_map(SeesObject),
         8 => leader.clone().prop_map(SeesChildren),
         12 => leader.clone().prop_map(Plans),
-        12 => leader.clone().prop_map(Acts),
-        2 => leader.prop_map(Dies),
+        12 => leader.prop_map(Acts),
+    ]
+}
+
+pub(super) fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let class =
+        prop_oneof![Just(FailureClass::Configuration), Just(FailureClass::Unavailable), Just(FailureClass::Internal)];
+    prop_oneof![
+        40 => leading(),
+        2 => (0..2_usize).prop_map(Dies),
         4 => any::<bool>().prop_map(|silently| Succeeds { silently }),
         2 => class.prop_map(Fails),
         2 => (0..3_usize).prop_map(IsDisrupted),
@@ -95,13 +103,9 @@ pub(super) fn happening() -> impl Strategy<Value = Happening> {
 /// What happens while a run trains: seldom an end that is good, so that walks get as far as the last attempt that may fail.
 pub(super) fn happening_to_a_training() -> impl Strategy<Value = Happening> {
     use Happening::*;
-    let leader = 0..2_usize;
     prop_oneof![
-        8 => leader.clone().prop_map(SeesObject),
-        8 => leader.clone().prop_map(SeesChildren),
-        12 => leader.clone().prop_map(Plans),
-        12 => leader.clone().prop_map(Acts),
-        1 => leader.prop_map(Dies),
+        40 => leading(),
+        1 => (0..2_usize).prop_map(Dies),
         6 => prop_oneof![Just(FailureClass::Configuration), Just(FailureClass::Internal)].prop_map(Fails),
         6 => (0..3_usize).prop_map(IsDisrupted),
         1 => any::<bool>().prop_map(|for_want_of_room| IsHeldUp { for_want_of_room }),
@@ -123,13 +127,9 @@ pub(super) fn happening_to_a_training() -> impl Strategy<Value = Happening> {
 /// What happens to a run that has its model.
 pub(super) fn happening_to_a_student() -> impl Strategy<Value = Happening> {
     use Happening::*;
-    let leader = 0..2_usize;
     prop_oneof![
-        8 => leader.clone().prop_map(SeesObject),
-        8 => leader.clone().prop_map(SeesChildren),
-        12 => leader.clone().prop_map(Plans),
-        12 => leader.clone().prop_map(Acts),
-        2 => leader.prop_map(Dies),
+        40 => leading(),
+        2 => (0..2_usize).prop_map(Dies),
         4 => any::<bool>().prop_map(StudentAnswers),
         2 => Just(StudentIsDeleted),
         2 => Just(TogglesServing),
