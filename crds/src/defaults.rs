@@ -7,7 +7,7 @@ use crate::{
     batch::BatchSpec,
     common::{LocalRef, SecretRef},
     run::{GitSource, Output, PodSettings, Pods, Proxy, RunSpec, Source},
-    values::{GitUrl, ResourceName, StoreUri},
+    values::{GitUrl, QueueName, ResourceName, StoreUri},
 };
 
 /// What a platform team says once for all runs. A field has a default here or in the schema, never both; what a run
@@ -37,7 +37,7 @@ pub struct RunDefaults {
     pub image_pull_secrets: Vec<LocalRef>,
     /// The Kueue queue: `spec.pods.default.queueName`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue_name: Option<ResourceName>,
+    pub queue_name: Option<QueueName>,
 }
 
 /// Why a spec and the defaults make no effective spec.

@@ -28,23 +28,26 @@ pub(crate) fn not_above(shorter: &str, longer: &str) -> String {
     )
 }
 
-/// The most characters that the values of one list of variables, or one list of arguments, have together: each may be long, not all of them, so that the
-/// largest object is still admitted quickly.
-const MAX_CHARS_TOGETHER: u32 = 8_192;
+/// The most characters that the names and values of one list of variables have together: each may be long, not all of them, so that the largest object
+/// is still admitted quickly.
+const MAX_VARIABLE_CHARS: u32 = 8_192;
+/// The most characters that one list of arguments has together, for the same reason.
+const MAX_ARGUMENT_CHARS: u32 = 4_096;
 
-/// That the values of the variables in `field` are not too long together.
-pub(crate) fn short_values(field: &str) -> Rule {
-    short_together(field, &format!("self.{field}.map(v, size(v.value))"), "the values")
+/// That the variables in `field` are not too long together.
+pub(crate) fn short_variables(field: &str) -> Rule {
+    let sizes = format!("self.{field}.map(v, size(v.name) + size(v.value))");
+    short_together(field, &sizes, "names and values", MAX_VARIABLE_CHARS)
 }
 
 /// That the arguments in `field` are not too long together.
 pub(crate) fn short_arguments(field: &str) -> Rule {
-    short_together(field, &format!("self.{field}.map(a, size(a))"), "they")
+    short_together(field, &format!("self.{field}.map(a, size(a))"), "they", MAX_ARGUMENT_CHARS)
 }
 
-fn short_together(field: &str, sizes: &str, what: &str) -> Rule {
-    Rule::new(format!("!has(self.{field}) || {sizes}.sum() <= {MAX_CHARS_TOGETHER}"))
-        .message(format!("{what} must have at most {MAX_CHARS_TOGETHER} characters together").as_str())
+fn short_together(field: &str, sizes: &str, what: &str, most: u32) -> Rule {
+    Rule::new(format!("!has(self.{field}) || {sizes}.sum() <= {most}"))
+        .message(format!("{what} must have at most {most} characters together").as_str())
         .field_path(format!(".{field}"))
 }
 

@@ -75,7 +75,7 @@ pub struct Serve {
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub api: Vec<ServingApi>,
     /// Arguments added to the engine's command line; at most 32 of at most 1024 characters, and
-    /// 8192 together. Default: none.
+    /// 4096 together. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 1_024)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,

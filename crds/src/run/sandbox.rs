@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     common::{
         EnvVar, Resources,
-        rule::{not_above, short_values},
+        rule::{not_above, short_variables},
     },
     values::{ContainerPath, ImageRef, LandlockMode, NetworkMode, Timeout, literal},
 };
@@ -52,7 +52,7 @@ pub struct Agent {
 /// What commands find around them: an image and some paths in it. Git, Python or a shell are not taken for granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [short_values("env")]))]
+#[schemars(extend("x-kubernetes-validations" = [short_variables("env")]))]
 pub struct Environment {
     /// The image in which the repository builds and its tools run. Absent: the image that the operator's chart names,
     /// with a shell and the usual tools.
@@ -61,7 +61,7 @@ pub struct Environment {
     /// Where the repository lies in every sandbox; what the image has there (built extensions, installed modules) is
     /// kept beside it. Default: "/testbed".
     pub working_dir: ContainerPath,
-    /// Environment variables of every command; at most 32, their values at most 8192 characters together. Default:
+    /// Environment variables of every command; at most 32, names and values at most 8192 characters together. Default:
     /// none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

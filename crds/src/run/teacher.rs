@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     common::{
         EnvVar, SecretRef,
-        rule::{NUMBER, fits, number, short_arguments, short_values},
+        rule::{NUMBER, fits, number, short_arguments, short_variables},
     },
     values::{Decimal, HttpUrl, ImageRef, ModelUri, Ratio, ServingEngine, Usd, literal},
 };
@@ -94,7 +94,7 @@ pub struct TeacherEndpoint {
         .message("a builtin:// model is served by the engine builtin alone")
         .field_path(".engine"),
     short_arguments("args"),
-    short_values("env"),
+    short_variables("env"),
 ]))]
 pub struct TeacherService {
     /// The serving engine: vLLM, SGLang, or builtin (the project's own, for small models and tests).
@@ -118,11 +118,11 @@ pub struct TeacherService {
     #[schemars(range(min = 1, max = 16))]
     pub nodes_per_replica: u32,
     /// Arguments added to the engine's command line; at most 32 of at most 1024 characters, and
-    /// 8192 together. Default: none.
+    /// 4096 together. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 1_024)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
-    /// Environment variables of the engine; at most 32, their values at most 8192 characters together. Default: none.
+    /// Environment variables of the engine; at most 32, names and values at most 8192 characters together. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,

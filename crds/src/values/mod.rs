@@ -21,7 +21,7 @@ pub(crate) use choice::choice;
 pub use decimal::{Decimal, Rate, Ratio, Usd};
 pub use duration::{Duration, Timeout};
 pub use language::Language;
-pub use name::{ContainerPath, EnvName, Glob, ImageRef, LabelValue, ModuleName, ResourceName, Sha256};
+pub use name::{ContainerPath, EnvName, Glob, ImageRef, LabelValue, ModuleName, QueueName, ResourceName, Sha256};
 pub use stage::{AdoptableStage, Stage};
 pub use technique::{
     LandlockMode, Measure, NetworkMode, Precision, ReclaimPolicy, Schedule, ServingApi, ServingEngine, Sharding,

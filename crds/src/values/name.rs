@@ -1,6 +1,6 @@
 //! Names: of Kubernetes' objects, of images, of files and variables in a container.
 
-use super::text::text_value;
+use super::text::{TextValue, text_value};
 
 text_value! {
     /// The name of a Kubernetes object: a DNS subdomain of at most 253 characters.
@@ -9,6 +9,18 @@ text_value! {
         expected: "lower-case letters, digits, '-' and '.'",
         pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         chars: 1..=253,
+        rules: [],
+        accept: |_| true,
+    }
+}
+
+text_value! {
+    /// The name of a Kueue queue: what Kueue reads is a label of the Job, whose value has at most 63 characters.
+    QueueName {
+        kind: "a name of a queue",
+        expected: "lower-case letters, digits, '-' and '.', at most 63 of them",
+        pattern: ResourceName::PATTERN,
+        chars: 1..=63,
         rules: [],
         accept: |_| true,
     }
@@ -158,6 +170,7 @@ mod tests {
         for name in ["", "-a", "a-", "A", "a..b", "a_b", "a/b"] {
             assert!(name.parse::<ResourceName>().is_err(), "{name}");
         }
+        assert!("gpu.large".parse::<QueueName>().is_ok() && "a".repeat(64).parse::<QueueName>().is_err());
         assert!("-a".parse::<LabelValue>().is_err() && "a".repeat(64).parse::<LabelValue>().is_err());
     }
 
