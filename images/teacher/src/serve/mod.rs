@@ -89,19 +89,21 @@ impl Server {
         self.model()?;
         let server = Arc::clone(self);
         // Beside the threads that serve: a long conversation takes milliseconds to be rendered and cut into tokens.
-        let reading = tokio::task::spawn_blocking(move || {
-            let request = ChatRequest::parse(&body)?;
-            if request.model != server.name {
-                return Err(Refusal::no_model(&request.model, &format!("there is \"{}\"", server.name)));
-            }
-            let asked = server.model()?.ask(&request)?;
-            Ok((request, asked))
-        });
-        let read = reading.await.map_err(|error| {
+        let taken = tokio::task::spawn_blocking(move || server.take(&body, began)).await.map_err(|error| {
             tracing::error!("a request could not be read: {error}");
             Refusal::broken("the server failed on this request: a mistake in the program")
         });
-        let (request, asked) = read??;
+        let Taken { answer, frame, stream, include_usage } = taken??;
+        if stream { Ok(streamed(answer, frame, include_usage)) } else { whole(answer, &frame).await }
+    }
+
+    /// Puts a request to the model. The answer is made here and not where it is given, so that who hangs up in between is counted too.
+    fn take(&self, body: &Bytes, began: Instant) -> Result<Taken, Refusal> {
+        let request = ChatRequest::parse(body)?;
+        if request.model != self.name {
+            return Err(Refusal::no_model(&request.model, &format!("there is \"{}\"", self.name)));
+        }
+        let asked = self.model()?.ask(&request)?;
         let frame =
             Frame { id: format!("{:x}-{:x}", self.created, asked.number), created: now(), model: self.name.clone() };
         let answer = Answer::new(Making {
@@ -120,8 +122,18 @@ impl Server {
             stops: request.stops,
             began,
         });
-        if request.stream { Ok(streamed(answer, frame, request.include_usage)) } else { whole(answer, &frame).await }
+        Ok(Taken { answer, frame, stream: request.stream, include_usage: request.include_usage })
     }
+}
+
+/// A request that the model works on.
+struct Taken {
+    answer: Answer,
+    frame: Frame,
+    /// Whether it is answered in pieces.
+    stream: bool,
+    /// Whether the last piece says what it took.
+    include_usage: bool,
 }
 
 /// Answers until `stop` is done.
