@@ -5,6 +5,7 @@ mod admission;
 mod definitions;
 mod deployment;
 mod house;
+mod monitoring;
 mod places;
 mod rights;
 mod values;
@@ -25,6 +26,7 @@ fn main() -> Result<ExitCode> {
     trials.extend(values::trials(&host));
     trials.extend(definitions::trials(&host));
     trials.extend(deployment::trials(&host));
+    trials.extend(monitoring::trials(&host));
     trials.extend(rights::trials(&host));
     trials.extend(admission::trials(&host)?);
 

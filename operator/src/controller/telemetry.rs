@@ -1,26 +1,17 @@
-//! The metrics of the domain. But for a few gauges that can be switched off, no label holds a name that a user chose: what grows with the number of runs
-//! is for status and Events.
+//! What is counted as it happens: attempts, stages, samples. No label holds a name that a user chose: what grows with the number of runs is for status
+//! and Events, and for the few gauges of the census.
 
-use std::sync::Arc;
+mod census;
 
 use jiff::Timestamp;
-use kube::runtime::reflector::Store;
-use prometheus::{
-    Counter, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
-use sera_crds::{
-    RolloutBatch, SpecializationRun,
-    run::{Phase, TrainingStatus},
-    values::Usd,
-};
+use prometheus::{Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
+use sera_crds::values::Usd;
 
+pub(super) use self::census::Census;
 use crate::{
     names::Kind,
     plan::record::{AttemptOutcome, Record},
     runtime::metrics::{Error, Metrics},
-    subject::Subject,
 };
 
 /// Buckets of a stage in seconds: from a snapshot of a small repository to three days of rollouts.
@@ -29,8 +20,6 @@ const STAGE_SECONDS: [f64; 12] =
 
 /// Bounds of recall in tenths, as verification counts it.
 const RECALL: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
-/// How many runs have gauges of their own; those that are over these many, in no order, have none.
-const MOST_RUNS: usize = 200;
 
 /// What is counted of stages, attempts and trajectories; clones are the same.
 #[derive(Clone)]
@@ -70,13 +59,13 @@ impl Telemetry {
             ))?,
             tokens: metrics.register(IntCounterVec::new(
                 Opts::new(
-                    "sera_teacher_tokens_total",
+                    "sera_sample_tokens_total",
                     "Tokens of samples that have their verdicts: read, cached or written",
                 ),
                 &["kind"],
             ))?,
             cost: metrics.register(Counter::new(
-                "sera_teacher_cost_dollars_total",
+                "sera_sample_cost_dollars_total",
                 "What those tokens cost, where that is known",
             ))?,
         })
@@ -144,122 +133,4 @@ fn dollars(amount: &Usd) -> f64 {
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
-}
-
-/// How many objects there are in each phase, and how far each run is, counted when somebody asks.
-#[derive(Clone)]
-pub(super) struct Census {
-    stores: Arc<[(Store<SpecializationRun>, Store<RolloutBatch>)]>,
-    gauge: IntGaugeVec,
-    of_runs: Option<RunGauges>,
-}
-
-/// Gauges with a run's name, for dashboards: the only ones, few, and to be switched off.
-#[derive(Clone)]
-struct RunGauges {
-    progress: IntGaugeVec,
-    accepted: IntGaugeVec,
-    cost: GaugeVec,
-    loss: GaugeVec,
-    pace: IntGaugeVec,
-}
-
-impl RunGauges {
-    fn new() -> prometheus::Result<Self> {
-        let labels = &["namespace", "run"];
-        let progress = Opts::new("sera_run_progress_percent", "How much of its present stage a run has done");
-        let accepted =
-            Opts::new("sera_run_accepted_trajectories", "How many trajectories the dataset of a run would have");
-        let cost = Opts::new("sera_run_cost_dollars", "What the teacher's tokens of a run have cost");
-        let loss = Opts::new("sera_training_loss", "The loss a trained token of a run's last training step");
-        let pace = Opts::new(
-            "sera_training_tokens_per_second",
-            "Tokens that all ranks of a run's training work through in a second",
-        );
-        Ok(Self {
-            progress: IntGaugeVec::new(progress, labels)?,
-            accepted: IntGaugeVec::new(accepted, labels)?,
-            cost: GaugeVec::new(cost, labels)?,
-            loss: GaugeVec::new(loss, labels)?,
-            pace: IntGaugeVec::new(pace, labels)?,
-        })
-    }
-
-    fn count(&self, run: &SpecializationRun) {
-        let (record, owner) = (run.record(), run.owner());
-        let labels = [owner.namespace.as_str(), owner.name.as_str()];
-        let percent = record.progress.map_or(0, |(_, percent)| i64::from(percent));
-        self.progress.with_label_values(&labels).set(percent);
-        if let Some(generation) = record.generation {
-            let accepted = i64::try_from(generation.totals.accepted).unwrap_or(i64::MAX);
-            self.accepted.with_label_values(&labels).set(accepted);
-            if let Some(cost) = &generation.totals.cost {
-                self.cost.with_label_values(&labels).set(dollars(cost));
-            }
-        }
-        let Some(TrainingStatus { loss, tokens_per_second, .. }) = record.training else { return };
-        if let Some(loss) = loss.and_then(|loss| loss.as_str().parse().ok()) {
-            self.loss.with_label_values(&labels).set(loss);
-        }
-        if let Some(pace) = tokens_per_second {
-            self.pace.with_label_values(&labels).set(i64::try_from(pace).unwrap_or(i64::MAX));
-        }
-    }
-
-    fn reset(&self) {
-        self.progress.reset();
-        self.accepted.reset();
-        self.cost.reset();
-        self.loss.reset();
-        self.pace.reset();
-    }
-
-    fn all(&self) -> [&dyn Collector; 5] {
-        [&self.progress, &self.accepted, &self.cost, &self.loss, &self.pace]
-    }
-}
-
-impl Census {
-    /// A census of the objects in `stores`; with gauges of each run, where those are wanted.
-    pub(super) fn of(
-        stores: Vec<(Store<SpecializationRun>, Store<RolloutBatch>)>,
-        gauges_of_runs: bool,
-    ) -> prometheus::Result<Self> {
-        let gauge = Opts::new("sera_objects", "Runs and batches, by phase");
-        Ok(Self {
-            stores: stores.into(),
-            gauge: IntGaugeVec::new(gauge, &["kind", "phase"])?,
-            of_runs: gauges_of_runs.then(RunGauges::new).transpose()?,
-        })
-    }
-
-    fn count<S: Subject>(&self, store: &Store<S>) {
-        for object in store.state() {
-            let phase = object.record().phase.unwrap_or(Phase::Pending);
-            self.gauge.with_label_values(&[S::KIND.as_str(), phase.as_str()]).inc();
-        }
-    }
-}
-
-impl Collector for Census {
-    fn desc(&self) -> Vec<&Desc> {
-        let of_runs = self.of_runs.iter().flat_map(RunGauges::all).flat_map(Collector::desc);
-        self.gauge.desc().into_iter().chain(of_runs).collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.gauge.reset();
-        for (runs, batches) in &*self.stores {
-            self.count(runs);
-            self.count(batches);
-        }
-        let mut families = self.gauge.collect();
-        if let Some(gauges) = &self.of_runs {
-            gauges.reset();
-            let runs = self.stores.iter().flat_map(|(runs, _)| runs.state());
-            runs.take(MOST_RUNS).for_each(|run| gauges.count(&run));
-            families.extend(gauges.all().into_iter().flat_map(Collector::collect));
-        }
-        families
-    }
 }
