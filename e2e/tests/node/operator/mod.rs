@@ -5,6 +5,7 @@ mod bucket;
 mod ground;
 mod identity;
 mod killed;
+mod monitoring;
 mod repair;
 mod run;
 mod serving;
@@ -24,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         run::TESTS,
         training::TESTS,
         bucket::TESTS,
+        monitoring::TESTS,
     ]
     .concat()
 }
