@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A training that can be watched learning, on processors: a rehearsal teacher's rollouts on a repository become a dataset, short conversations are taken out of it, SmolLM2-135M
-# learns them by LoRA, and `generate` answers one that was set aside, before and after. Every part goes on where it was when it is run again.
+# A training that can be watched learning, on processors: a rehearsal teacher's rollouts on a repository become a dataset, short conversations are taken out
+# of it, SmolLM2-135M learns them by LoRA, and `generate` answers one that was set aside, before and after. Run again, rollouts that are there are taken.
 #
 #     trainer/examples/learn.sh PROGRAMS REPOSITORY STUDENT OUT
 #
@@ -13,7 +13,7 @@ mkdir -p "$4"
 out=$(realpath "$4")
 here=$(dirname "$(realpath "$0")")
 # How many rollouts are made, how many conversations are learnt, and where the teacher listens.
-samples=${SAMPLES:-32} lines=${LINES_TO_LEARN:-40} port=${PORT:-8123}
+samples=${SAMPLES:-32} lines=${LINES_TO_LEARN:-36} port=${PORT:-8123}
 store=file://$out/run
 
 cat >"$out/policy.yaml" <<END
@@ -27,7 +27,7 @@ evalFraction: "0.2"
 END
 cat >"$out/training.yaml" <<END
 method: {lora: {rank: 8, alpha: 16}}
-epochs: 4
+epochs: 3
 globalBatch: 4
 learningRate: "1e-3"
 contextLength: 512
@@ -54,7 +54,7 @@ answer() {
 rollouts
 python3 "$here/short.py" "$out/run/dataset" "$out/dataset" "$lines"
 answer "$student" >"$out/before.txt"
-"$programs/sera-trainer" train --student "$student" --dataset "$out/dataset" --out "$out/trained" --plan "$out/training.yaml" --eval-every 1
+"$programs/sera-trainer" train --student "$student" --dataset "$out/dataset" --out "$out/trained" --plan "$out/training.yaml" --eval-every 9
 answer "$out/trained/model" >"$out/after.txt"
 echo "== before"; cat "$out/before.txt"; echo "== after"; cat "$out/after.txt"
 echo "== loss over the lines set aside, step by step"

@@ -27,9 +27,9 @@ def conversations(path, characters):
 
 def main():
     dataset, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    lines, characters = map(int, (sys.argv[3:] + ["40", "1400"][len(sys.argv) - 3:])[:2])
+    lines, characters = map(int, (sys.argv[3:] + ["36", "1400"][len(sys.argv) - 3:])[:2])
     out.mkdir(parents=True, exist_ok=True)
-    for name, most in (("train.jsonl", lines), ("eval.jsonl", lines // 8)):
+    for name, most in (("train.jsonl", lines), ("eval.jsonl", lines // 4)):
         found = list(conversations(dataset / name, characters))
         # Spread over all trajectories instead of the first ones.
         taken = [found[at * len(found) // most] for at in range(most)] if len(found) > most else found

@@ -106,7 +106,7 @@ impl Subject {
         // Lines in one sequence are what a batch is elsewhere.
         let packing = Some((count * length) as usize);
         let keep = Keep { blocks, ..Keep::default() };
-        let settings = Settings { keep, packing, sharding, ahead, ..Settings::of(Method::Full) };
+        let settings = Settings { sharding, keep, packing, ahead, ..Settings::of(Method::Full) };
         let mut engine = Engine::new(model(config)?, settings, ranks)?;
         let first = engine.step(&lines, 1, RATE)?.loss;
         let mut last = first;

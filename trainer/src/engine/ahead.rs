@@ -32,8 +32,11 @@ pub(super) struct Ahead {
 /// The thread that gathers.
 struct Thread {
     asked: Sender<Asked>,
-    done: Receiver<(Box<dyn Collective>, Result<Vec<Part>, RankError>)>,
+    done: Receiver<Done>,
 }
+
+/// The ranks again, and what was gathered.
+type Done = (Box<dyn Collective>, Result<Vec<Part>, RankError>);
 
 struct Asked {
     ranks: Box<dyn Collective>,
@@ -329,7 +332,7 @@ mod tests {
     fn who_computes_on_without_asking_is_ended_and_who_asks_is_not() {
         static ENDED: AtomicBool = AtomicBool::new(false);
         let abandon = |after| Some(Abandon { after, how: |_| ENDED.store(true, Ordering::SeqCst) });
-        let (mut ahead, go, _log) = held(abandon(Duration::from_secs(600)));
+        let (mut ahead, go, _log) = held(abandon(Duration::from_mins(10)));
         ahead.begin(Id::Head, parts(1.0)).unwrap();
         go.send(Err(lost())).unwrap();
         assert!(ahead.barrier().is_err() && !ENDED.load(Ordering::SeqCst));

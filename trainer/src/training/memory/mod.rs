@@ -250,7 +250,7 @@ mod tests {
                 [(Sharding::None, 1), (Sharding::Zero1, 4), (Sharding::Zero2, 7), (Sharding::Zero3, 16)]
             {
                 for (width, on_cpu, kept, offload) in [(2, false, 0, true), (4, true, 3, false)] {
-                    let need = Need { sharding, world, width, on_cpu, kept, offload, ..need(&config, &method) };
+                    let need = Need { sharding, world, width, offload, on_cpu, kept, ..need(&config, &method) };
                     let Sums { weights, gradients, optimizer, activations, logits } = need.sums();
                     let told: u64 = [weights, gradients, optimizer, activations, logits]
                         .map(|sum| sum::tests::calculated(&sum.to_string()))

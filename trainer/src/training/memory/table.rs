@@ -48,7 +48,7 @@ pub fn table(need: &Need<'_>, methods: &[(&str, MethodPlan)]) -> String {
         for world in RANKS {
             for sharding in [Sharding::None, Sharding::Zero1, Sharding::Zero2, Sharding::Zero3] {
                 if world > 1 || sharding == Sharding::None {
-                    text.push_str(&line(name, &Need { method, world, sharding, ..*need }));
+                    text.push_str(&line(name, &Need { method, sharding, world, ..*need }));
                 }
             }
         }
