@@ -4,6 +4,7 @@
 #   images/trainer/cuda.sh toolkit    NVIDIA's compiler, headers and libraries alone (wants python3 with pip)
 #   images/trainer/cuda.sh build      the program, with the toolkit that is there (wants cargo and g++)
 #   images/trainer/cuda.sh show       what the program says here
+#   images/trainer/cuda.sh libraries FOLDER   what of NVIDIA's has to lie on LD_LIBRARY_PATH where the program runs, beside the driver
 #   images/trainer/cuda.sh run COMMAND…   a command with the toolkit's environment, such as cargo clippy --features nccl
 #
 # SERA_CUDA_FOLDER says where to (some 5 GB), SERA_CUDA_CAPABILITY for which GPUs (90: H100 and H200).
@@ -73,6 +74,15 @@ build() {
   echo "built in $((SECONDS - from)) s: $(stat --format %s "$folder/sera-trainer") bytes"
 }
 
+# Under the names that the program and the libraries themselves look for.
+libraries() {
+  local name
+  mkdir -p "$1"
+  for name in cublas cublasLt curand nccl; do
+    cp --archive "$toolkit/lib/lib$name.so" "$toolkit/lib/lib$name".so.* "$1/"
+  done
+}
+
 # A student of random weights and one line to train on: enough for a check.
 make_inputs() {
   mkdir -p "$1/student" "$1/dataset"
@@ -129,9 +139,10 @@ case "${1:-all}" in
   toolkit) make_toolkit ;;
   build) build ;;
   show) show ;;
+  libraries) libraries "${2:?give a folder}" ;;
   run) with_toolkit "${@:2}" ;;
   *)
-    echo "unknown: $1; one of toolkit, build, show, run" >&2
+    echo "unknown: $1; one of toolkit, build, show, libraries, run" >&2
     exit 2
     ;;
 esac

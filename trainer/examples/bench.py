@@ -1,9 +1,11 @@
 """Tokens a second and peak memory of full training in f32 on this machine's CPU with PyTorch: the rows of `sera-trainer bench`, by transformers' models with
-PyTorch's own attention, and by torch's AdamW. `kept` is without, `again` with gradient checkpointing.
+PyTorch's own attention, and by torch's AdamW. `kept` is without, `again` with gradient checkpointing. With the program's path each row of its own stands
+before that of PyTorch, minutes apart at most: a machine that others use too is slower for both.
 
-    python bench.py [threads] [row] [steps]
+    python bench.py [threads] [row,row…] [steps] [target/release/sera-trainer]
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -67,12 +69,16 @@ def measure(threads, row, steps):
 
 
 def main():
-    threads, row, steps = (sys.argv[1:] + ["2", "", "5"][len(sys.argv) - 1:])[:3]
-    if row:
-        return measure(int(threads), row, int(steps))
-    print("| PyTorch | tokens/s | GFLOP/s | peak, MiB | before, MiB |\n|---|---|---|---|---|", flush=True)
-    for row in ROWS:
-        subprocess.run([sys.executable, __file__, threads, row, steps], check=True, stderr=subprocess.DEVNULL)
+    threads, rows, steps, program = (sys.argv[1:] + ["2", "", "5", ""][len(sys.argv) - 1:])[:4]
+    if len(sys.argv) == 5 and program == "measure":
+        return measure(int(threads), rows, int(steps))
+    print("| | tokens/s | GFLOP/s | peak, MiB | before, MiB |\n|---|---|---|---|---|", flush=True)
+    for row in rows.split(",") if rows else ROWS:
+        if program:
+            environment = os.environ | {"RAYON_NUM_THREADS": threads, "CANDLE_NUM_THREADS": threads}
+            subprocess.run([program, "bench", "--row", row, "--steps", steps], check=True, env=environment)
+        line = subprocess.run([sys.executable, __file__, threads, row, steps, "measure"], check=True, capture_output=True, text=True).stdout
+        print(line.replace("| ", "| PyTorch, ", 1), end="", flush=True)
 
 
 if __name__ == "__main__":

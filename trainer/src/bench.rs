@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use sera_crds::values::Sharding;
 use serde_json::json;
 
 use crate::draw;
 use crate::engine::{Engine, EngineError, Line, Method, Settings};
 use crate::model::{Config, ConfigError, Keep, Model, WeightsError};
-use crate::ranks::Alone;
+use crate::ranks::Collective;
 use crate::training::operations_of_line;
 
 /// How far drawn weights are from zero at most: about as initial weights are.
@@ -44,10 +45,21 @@ pub enum Subject {
     Smol,
 }
 
+/// How it is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Of how many blocks the values are kept.
+    pub blocks: usize,
+    /// What is divided between ranks.
+    pub sharding: Sharding,
+    /// Whether divided units are gathered while others are computed with.
+    pub ahead: bool,
+}
+
 /// What was measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
-    /// Of the median step.
+    /// Of the median step, over all ranks.
     pub tokens_per_second: f64,
     /// Additions and multiplications a second, of what the loss and its gradients need; what is computed again is not counted twice.
     pub flops_per_second: f64,
@@ -81,18 +93,21 @@ impl Subject {
         }
     }
 
-    /// Trains for a step to warm up, and then for `steps`, with the values of so many `blocks` kept.
-    pub fn measure(self, steps: u32, blocks: usize) -> Result<Measured, BenchError> {
+    /// Trains for a step to warm up, and then for `steps`. Every rank calls it; each has lines of its own.
+    pub fn measure(self, steps: u32, how: How, ranks: Box<dyn Collective>) -> Result<Measured, BenchError> {
+        let How { blocks, sharding, ahead } = how;
+        let world = u32::try_from(ranks.world()).unwrap_or(u32::MAX);
         let config = self.config()?;
         let (count, length) = self.lines();
-        let (tokens, learnt) = (f64::from(count * length), length as usize);
-        let flops = f64::from(count) * operations_of_line(&config, false, learnt, learnt);
+        let (tokens, learnt) = (f64::from(world) * f64::from(count * length), length as usize);
+        let flops = f64::from(world) * f64::from(count) * operations_of_line(&config, false, learnt, learnt);
         let vocabulary = u32::try_from(config.vocabulary).unwrap_or(u32::MAX);
         let lines: Vec<Line> = (0..count).map(|at| line(at, length, vocabulary)).collect();
         // Lines in one sequence are what a batch is elsewhere.
         let packing = Some((count * length) as usize);
-        let settings = Settings { keep: Keep { blocks, ..Keep::default() }, packing, ..Settings::of(Method::Full) };
-        let mut engine = Engine::new(model(config)?, settings, Box::new(Alone))?;
+        let keep = Keep { blocks, ..Keep::default() };
+        let settings = Settings { sharding, keep, packing, ahead, ..Settings::of(Method::Full) };
+        let mut engine = Engine::new(model(config)?, settings, ranks)?;
         let first = engine.step(&lines, 1, RATE)?.loss;
         let mut last = first;
         let mut seconds = Vec::new();
@@ -134,6 +149,7 @@ fn model(config: Config) -> Result<Model, BenchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ranks::Alone;
 
     #[test]
     fn the_models_are_of_the_sizes_that_they_are_named_for() {
@@ -154,7 +170,8 @@ mod tests {
 
     #[test]
     fn what_is_measured_is_a_training() {
-        let measured = Subject::Small.measure(2, 4).unwrap();
+        let how = How { blocks: 4, sharding: Sharding::None, ahead: true };
+        let measured = Subject::Small.measure(2, how, Box::new(Alone)).unwrap();
         assert!(measured.tokens_per_second > 0.0 && measured.losses.1 < measured.losses.0, "{measured:?}");
     }
 }

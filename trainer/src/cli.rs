@@ -9,6 +9,7 @@ mod generate;
 mod import;
 mod inspect;
 mod launch;
+mod memory;
 mod merge;
 mod places;
 mod request;
@@ -52,6 +53,9 @@ enum Command {
     /// Look at everything that a training needs, before it begins
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", check::EXAMPLES), args_override_self = true)]
     Check(Box<check::CheckArgs>),
+    /// Add up what a rank would need, from a model's configuration alone
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", memory::EXAMPLES))]
+    Memory(memory::MemoryArgs),
     /// Measure how fast a training is here, and how much memory it takes
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", bench::EXAMPLES))]
     Bench(bench::BenchArgs),
@@ -104,6 +108,7 @@ fn run(command: Command, context: &Context) -> Result<std::process::ExitCode, fa
     let done = match command {
         Command::Train(arguments) => train::run(&arguments, context),
         Command::Check(arguments) => check::run(&arguments, context),
+        Command::Memory(arguments) => memory::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Export(arguments) => export::run(&arguments, context),

@@ -182,3 +182,56 @@ fn a_gpu_that_this_program_is_not_built_for_is_refused_and_the_processors_are_ta
     assert!(said.contains("built without CUDA") && said.contains("--device cpu"), "{said}");
     assert_eq!(fixture.succeeds(&format!("{generate} auto")), fixture.succeeds(&format!("{generate} cpu")));
 }
+
+/// What of the image for GPUs can be held against what it is made of, where none can be built.
+#[test]
+fn the_image_for_gpus_is_made_of_what_there_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (file, script) = (read("images/trainer/Dockerfile.cuda"), read("images/trainer/cuda.sh"));
+    let lines: Vec<&str> = file.lines().filter(|line| !line.starts_with('#')).collect();
+    let after = |word: &'static str| lines.iter().filter_map(move |line| line.trim().strip_prefix(word));
+
+    // The same bases as the image for processors.
+    let processors = read("images/trainer/Dockerfile");
+    for argument in after("ARG ").filter(|argument| argument.contains("_IMAGE=")) {
+        assert!(
+            processors.contains(&format!("ARG {argument}")),
+            "{argument} is another base than that of the image for CPUs"
+        );
+    }
+    // Stages are there before they are named.
+    let mut stages = Vec::new();
+    for line in &lines {
+        if let Some(stage) = line.strip_prefix("FROM ").and_then(|line| line.split(" AS ").nth(1)) {
+            stages.push(stage);
+        }
+        if let Some(from) = line.split("--from=").nth(1) {
+            let from = from.split(' ').next().unwrap();
+            assert!(stages.contains(&from), "{line}");
+        }
+    }
+    assert_eq!(stages, ["source", "weights", "student"]);
+    // Commands of the script, files of the repository, and what the script leaves.
+    let commands: Vec<&str> =
+        file.split("images/trainer/cuda.sh ").skip(1).map(|rest| rest.split([' ', '\n']).next().unwrap()).collect();
+    for command in commands.iter().filter(|command| !command.starts_with("images/")) {
+        assert!(script.contains(&format!("\n  {command}) ")), "cuda.sh has no command {command}");
+    }
+    assert!(
+        commands.contains(&"toolkit") && commands.contains(&"build") && commands.contains(&"libraries"),
+        "{commands:?}"
+    );
+    for named in ["images/trainer/cuda.sh", "images/trainer/chat_template.jinja"] {
+        assert!(file.contains(named) && root.join(named).is_file(), "{named}");
+    }
+    for variable in ["SERA_CUDA_FOLDER", "SERA_CUDA_CAPABILITY"] {
+        assert!(file.contains(variable) && script.contains(variable), "{variable}");
+    }
+    assert!(
+        script.contains("--output-file \"$folder/sera-trainer\"") && file.contains("--from=source /cuda/sera-trainer")
+    );
+    // Features that the crate has.
+    let features = script.split("--features ").nth(2).and_then(|rest| rest.split([')', ' ', '\n']).next()).unwrap();
+    assert!(read("trainer/Cargo.toml").contains(&format!("\n{features} = [")), "there is no feature {features}");
+}

@@ -2,10 +2,14 @@
 
 use std::process::Command;
 
+use candle_core::Device;
+
 use clap::{Args, ValueEnum};
+use sera_crds::values::Sharding;
 
 use super::failure::{Failure, print};
-use crate::bench::{BenchError, Subject};
+use super::request::ranks;
+use crate::bench::{BenchError, How, Subject};
 use crate::training::peak_memory;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -14,6 +18,10 @@ pub(super) const EXAMPLES: &str = "Examples:
 
   One of them:
     sera-trainer bench --row small-kept --steps 20
+
+  Two ranks between which everything is divided, with and without gathering ahead:
+    sera-trainer launch --nproc-per-node 2 -- bench --row small-again --sharding zero3
+    sera-trainer launch --nproc-per-node 2 -- bench --row small-again --sharding zero3 --late
 
 Full training in f32 of drawn weights: `small` is a Qwen3 of 5.25M parameters at 4 lines of 512 tokens a step, `smol` has the shape of
 SmolLM2-135M at one line of 2,048. `kept` keeps what each block computes for the backward pass; `again` computes it again from the
@@ -31,6 +39,31 @@ pub(super) struct BenchArgs {
     /// How many steps, beside one to warm up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     steps: u32,
+    /// What is divided between ranks; each has lines of its own, and tokens are counted over all
+    #[arg(long, value_enum, default_value_t = Divided::None, requires = "row")]
+    sharding: Divided,
+    /// Gather units that are divided when they are needed, not while others are computed with
+    #[arg(long, requires = "row")]
+    late: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Divided {
+    None,
+    Zero1,
+    Zero2,
+    Zero3,
+}
+
+impl From<Divided> for Sharding {
+    fn from(divided: Divided) -> Self {
+        match divided {
+            Divided::None => Self::None,
+            Divided::Zero1 => Self::Zero1,
+            Divided::Zero2 => Self::Zero2,
+            Divided::Zero3 => Self::Zero3,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -44,7 +77,7 @@ enum Row {
 /// Runs the command.
 pub(super) fn run(arguments: &BenchArgs) -> Result<(), Failure> {
     match arguments.row {
-        Some(row) => print(&line(row, arguments.steps)?),
+        Some(row) => line(row, arguments),
         None => all(arguments.steps),
     }
 }
@@ -64,7 +97,8 @@ fn all(steps: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(row: Row, steps: u32) -> Result<String, Failure> {
+/// Measures a row, and prints it where this is the first rank.
+fn line(row: Row, arguments: &BenchArgs) -> Result<(), Failure> {
     let failed = |error: BenchError| Failure::internal(error.to_string());
     let (subject, keeps) = match row {
         Row::SmallKept => (Subject::Small, true),
@@ -74,14 +108,20 @@ fn line(row: Row, steps: u32) -> Result<String, Failure> {
     };
     let layers = subject.config().map_err(|error| failed(error.into()))?.layers;
     let before = mebibytes(peak_memory());
-    let measured = subject.measure(steps, if keeps { layers } else { 0 }).map_err(failed)?;
+    let (place, ranks) = ranks(&Device::Cpu)?;
+    let how =
+        How { blocks: if keeps { layers } else { 0 }, sharding: arguments.sharding.into(), ahead: !arguments.late };
+    let measured = subject.measure(arguments.steps, how, ranks).map_err(failed)?;
+    if place.rank != 0 {
+        return Ok(());
+    }
     let name = match subject {
         Subject::Small => "5.25M, 4 × 512 tokens",
         Subject::Smol => "135M, 1 × 2,048 tokens",
     };
     let how = if keeps { "activations kept" } else { "activations computed again" };
     let (speed, flops, peak) = (measured.tokens_per_second, measured.flops_per_second / 1e9, mebibytes(peak_memory()));
-    Ok(format!("| {name}, {how} | {speed:.0} | {flops:.1} | {peak} | {before} |\n"))
+    print(&format!("| {name}, {how} | {speed:.0} | {flops:.1} | {peak} | {before} |\n"))
 }
 
 fn mebibytes(bytes: Option<u64>) -> String {

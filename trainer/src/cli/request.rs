@@ -148,7 +148,7 @@ impl From<RequestError> for Failure {
 }
 
 /// A number of bytes, as Kubernetes writes them: `80Gi`, `512Mi`, `1073741824`.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u32); 5] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("", 0)];
     let unit = UNITS.into_iter().find_map(|(unit, power)| Some((text.strip_suffix(unit)?, power)));
     let parsed = unit.and_then(|(number, power)| number.parse::<u64>().ok()?.checked_mul(1 << power));
@@ -167,7 +167,7 @@ fn sharing() -> u64 {
 }
 
 /// The plan; YAML has JSON in it.
-fn plan(file: Option<&Path>, text: Option<&str>) -> Result<TrainingPlan, Failure> {
+pub(super) fn plan(file: Option<&Path>, text: Option<&str>) -> Result<TrainingPlan, Failure> {
     let (text, name) = match (file, text) {
         (Some(file), _) => {
             let read = std::fs::read_to_string(file);

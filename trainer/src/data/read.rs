@@ -168,6 +168,7 @@ fn broken(path: &Path, (number, json): &Numbered, problem: LineProblem) -> DataE
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -245,5 +246,50 @@ mod tests {
             std::fs::write(&entry, content).unwrap();
         }
         assert!(place.read(LIMITS).unwrap() == first, "a damaged entry is not believed");
+    }
+
+    /// Bytes as they might be where a dataset should be: lines with some bytes changed and the end cut off, or anything.
+    fn anything() -> impl Strategy<Value = Vec<u8>> {
+        let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
+        let damaged = (changes, any::<prop::sample::Index>()).prop_map(|(changes, cut)| {
+            let mut bytes = [line("a", 1), line("b", 3), line("c", 2), String::new()].join("\n").into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(bytes.len() - cut.index(bytes.len()) / 4);
+            bytes
+        });
+        prop_oneof![3 => damaged, 1 => prop::collection::vec(any::<u8>(), 0..200)]
+    }
+
+    #[test]
+    fn any_bytes_are_a_dataset_or_are_refused_with_the_file_and_a_line_of_it() {
+        let place = Place::with("");
+        let path = place.folder.path().join("train.jsonl");
+        let limits = Limits { context: 4096, ..LIMITS };
+        proptest!(|(bytes in anything())| {
+            std::fs::write(&path, &bytes).unwrap();
+            let lines = bytes.split(|byte| *byte == b'\n').count() as u64;
+            match Dataset::read(&path, &place.renderer, limits, None) {
+                Ok(dataset) => prop_assert!(dataset.trained_tokens() > 0 && dataset.lines.len() as u64 <= lines),
+                Err(error) => {
+                    let message = error.to_string();
+                    prop_assert!(message.contains("train.jsonl") && !message.contains('\n'), "{}", message);
+                    if let DataError::Line { number, .. } = error {
+                        prop_assert!((1..=lines).contains(&number), "{}", message);
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_line_without_end_and_one_that_is_nested_without_end_are_refused() {
+        let deep = format!("{{\"instance_id\": \"x\", \"messages\": {}", "[".repeat(100_000));
+        for text in ["x".repeat(1 << 20), deep] {
+            let error = Place::with(&text).read(LIMITS).unwrap_err();
+            assert!(matches!(error, DataError::Line { number: 1, .. }), "{error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine that takes optimizer steps: a model, its optimizer and what the ranks share of both (`ZeRO`, arXiv 1910.02054), in full or by adapters.
 //! It is given tokens and gives back numbers; no files, no conversations, no schedule.
 
+mod ahead;
 mod flat;
 mod layout;
 mod packs;
@@ -14,7 +15,7 @@ mod unit;
 pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Residence, Settings, StepReport};
 pub use state::{StateError, UnitState, needed, reshard, share};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -23,6 +24,7 @@ use crate::model::{Batch, Config, Model, Unit as Id, evaluate, train};
 use crate::ops::Segments;
 use crate::optim::clip_factor;
 use crate::ranks::{Collective, RankError};
+use ahead::Ahead;
 use flat::{Finite, Home};
 use packs::Pack;
 use pass::{Dropping, Pass, Peak, Units};
@@ -35,7 +37,7 @@ pub struct Engine {
     settings: Settings,
     shared: Shared,
     units: Units,
-    ranks: Box<dyn Collective>,
+    ranks: Ahead,
     peak: Peak,
 }
 
@@ -89,6 +91,7 @@ impl Engine {
             layers,
             head: Unit::new(Id::Head, tail, &shared)?,
         };
+        let ranks = Ahead::new(ranks);
         Ok(Self { config: model.config, settings, shared, units, ranks, peak: Peak::default() })
     }
 
@@ -106,7 +109,7 @@ impl Engine {
         let (loss_sum, suspects) = self.gradients(&packs, &census, step)?;
         let mut sums = [loss_sum, 0.0];
         for unit in self.units.trained_mut() {
-            sums[1] += unit.trained_mut().reduce(&self.shared, &mut *self.ranks)?;
+            sums[1] += unit.trained_mut().reduce(&self.shared, &mut self.ranks)?;
         }
         self.ranks.all_reduce_f64(&mut sums)?;
         let (loss, gradient_norm) = (sums[0] / census.trained, sums[1].sqrt());
@@ -121,7 +124,7 @@ impl Engine {
                 unit.trained_mut().forget();
             } else {
                 unit.trained_mut().step(&self.settings.optimizer, (step, rate, factor))?;
-                unit.refresh(&self.shared, &mut *self.ranks)?;
+                unit.refresh(&self.shared, &mut self.ranks)?;
             }
         }
         let (trained, tokens) = (whole(census.trained), whole(census.tokens));
@@ -136,10 +139,10 @@ impl Engine {
         let mut sum = [0.0];
         for _ in 0..census.rounds {
             let batch = packs.next().map(|pack| self.batch(pack)).transpose()?;
-            let mut pass = self.pass(None);
+            let mut pass = self.pass(None, false);
             match batch {
                 Some(batch) => sum[0] += evaluate(&mut pass, &batch)?,
-                None => pass.idle(false)?,
+                None => pass.idle()?,
             }
         }
         self.ranks.all_reduce_f64(&mut sum)?;
@@ -172,8 +175,8 @@ impl Engine {
         }
         for unit in self.units.trained_mut() {
             if let Some(part) = by_name.remove(unit.trained().name()) {
-                unit.trained_mut().restore(part, &self.shared, &mut *self.ranks)?;
-                unit.refresh(&self.shared, &mut *self.ranks)?;
+                unit.trained_mut().restore(part, &self.shared, &mut self.ranks)?;
+                unit.refresh(&self.shared, &mut self.ranks)?;
             }
         }
         Ok(())
@@ -186,7 +189,7 @@ impl Engine {
         take: &mut dyn FnMut(&str, Tensor) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         for unit in self.units.trained() {
-            unit.trained_tensors(&self.shared, &mut *self.ranks, take)?;
+            unit.trained_tensors(&self.shared, &mut self.ranks, take)?;
         }
         Ok(())
     }
@@ -205,12 +208,15 @@ impl Engine {
 
     /// The ranks, for what a training does together beside its steps.
     pub fn ranks(&mut self) -> &mut dyn Collective {
-        &mut *self.ranks
+        &mut self.ranks
     }
 
-    fn pass<'a>(&'a mut self, dropping: Option<Dropping<'a>>) -> Pass<'a> {
-        let Self { units, shared, ranks, peak, .. } = self;
-        Pass { units, shared, ranks: &mut **ranks, dropping, finite: Finite::from(true), peak }
+    fn pass<'a>(&'a mut self, dropping: Option<Dropping<'a>>, backward: bool) -> Pass<'a> {
+        let Self { settings, units, shared, ranks, peak, .. } = self;
+        let ahead =
+            settings.ahead && ranks.world() > 1 && shared.divides_weights() && matches!(shared.home, Home::Host);
+        let to_come = if ahead { units.walk(backward) } else { VecDeque::new() };
+        Pass { units, shared, ranks, to_come, backward, dropping, finite: Finite::from(true), peak }
     }
 
     /// The sequences that this rank's lines are made.
@@ -250,7 +256,7 @@ impl Engine {
         let (mut sum, mut suspects) = (0.0, Vec::new());
         for _ in 0..census.rounds {
             let Some(pack) = packs.next() else {
-                self.pass(None).idle(true)?;
+                self.pass(None, true).idle()?;
                 continue;
             };
             let scale = match self.settings.normalise {
@@ -263,7 +269,7 @@ impl Engine {
                 Method::Lora(of) if of.dropout > 0.0 => Some(Dropping { of, seed, step, lines: &lines }),
                 _ => None,
             };
-            let mut pass = self.pass(dropping);
+            let mut pass = self.pass(dropping, true);
             let loss = train(&mut pass, &batch, scale, keep)?;
             if !loss.is_finite() || !pass.finite.known()? {
                 suspects.extend(lines.iter().map(|(id, _)| (*id).to_owned()));

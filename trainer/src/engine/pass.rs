@@ -1,13 +1,15 @@
 //! One sequence through the model, forward or forward and backward, over the units of this rank; and the same walk without one, for a rank that has
 //! none left while others still gather and reduce.
 
+use std::collections::VecDeque;
+
 use super::EngineError;
+use super::ahead::{Ahead, Part};
 use super::flat::Finite;
 use super::trained::{Shared, Trained};
 use super::unit::{AnyUnit, Tail, Unit};
 use crate::model::{BlockGradients, Head, Layer, LoraSettings, Source, Unit as Id};
 use crate::ops::{Dropout, Weight};
-use crate::ranks::Collective;
 
 /// The units of a model, in the order of the forward pass.
 #[derive(Debug)]
@@ -29,6 +31,31 @@ impl Units {
     pub(super) fn resident_bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(AnyUnit::resident_bytes).sum();
         self.embedding.resident_bytes() + layers + self.head.resident_bytes()
+    }
+
+    /// The units that a pass asks for, one after the other.
+    pub(super) fn walk(&self, backward: bool) -> VecDeque<Id> {
+        let layers = (0..self.layers.len()).map(Id::Layer);
+        let mut walk: VecDeque<Id> = std::iter::once(Id::Embedding).chain(layers.clone()).chain([Id::Head]).collect();
+        walk.extend(self.is_tied().then_some(Id::Embedding));
+        if backward {
+            walk.extend(layers.rev());
+        }
+        walk
+    }
+
+    /// Whether the output projection is the embedding.
+    fn is_tied(&self) -> bool {
+        self.head.content().weight.is_none()
+    }
+
+    /// This rank's part of a unit, to be gathered.
+    fn parts(&self, unit: Id, shared: &Shared) -> Result<Vec<Part>, EngineError> {
+        match unit {
+            Id::Embedding => self.embedding.parts(shared),
+            Id::Layer(index) => self.layers[index].parts(shared),
+            Id::Head => self.head.parts(shared),
+        }
     }
 
     /// All that train something, to step and refresh.
@@ -53,7 +80,10 @@ pub(super) struct Dropping<'a> {
 pub(super) struct Pass<'a> {
     pub(super) units: &'a mut Units,
     pub(super) shared: &'a Shared,
-    pub(super) ranks: &'a mut dyn Collective,
+    pub(super) ranks: &'a mut Ahead,
+    /// The units that it has yet to ask for, where the next is gathered meanwhile.
+    pub(super) to_come: VecDeque<Id>,
+    pub(super) backward: bool,
     pub(super) dropping: Option<Dropping<'a>>,
     /// Whether all gradients so far are finite.
     pub(super) finite: Finite,
@@ -71,14 +101,14 @@ pub(super) struct Peak {
 
 impl Pass<'_> {
     /// Takes part in what the others do for their lines.
-    pub(super) fn idle(mut self, backward: bool) -> Result<(), EngineError> {
+    pub(super) fn idle(mut self) -> Result<(), EngineError> {
         let layers = self.units.layers.len();
         drop(self.embedding()?);
         for index in 0..layers {
             drop(self.layer(index)?);
         }
         drop(self.head()?);
-        if backward {
+        if self.backward {
             self.take(Id::Head, Vec::new())?;
             for index in (0..layers).rev() {
                 drop(self.layer(index)?);
@@ -88,6 +118,16 @@ impl Pass<'_> {
         }
         Ok(())
     }
+
+    /// A unit has been fetched, and so many bytes are there that were gathered: the next one is begun.
+    fn fetched(&mut self, unit: Id, gathered: usize) -> Result<(), EngineError> {
+        self.to_come.pop_front_if(|next| *next == unit);
+        if let Some(next) = self.to_come.front() {
+            self.ranks.begin(*next, self.units.parts(*next, self.shared)?)?;
+        }
+        self.peak.gathered = self.peak.gathered.max(gathered + self.ranks.bytes());
+        Ok(())
+    }
 }
 
 impl Source for Pass<'_> {
@@ -95,13 +135,13 @@ impl Source for Pass<'_> {
 
     fn embedding(&mut self) -> Result<Weight, EngineError> {
         let (embedding, gathered) = self.units.embedding.fetch(self.shared, self.ranks)?;
-        self.peak.gathered = self.peak.gathered.max(gathered);
+        self.fetched(Id::Embedding, gathered)?;
         Ok(embedding)
     }
 
     fn layer(&mut self, index: usize) -> Result<Layer, EngineError> {
         let (mut layer, gathered) = self.units.layers[index].fetch(self.shared, self.ranks)?;
-        self.peak.gathered = self.peak.gathered.max(gathered);
+        self.fetched(Id::Layer(index), gathered)?;
         if let Some(Dropping { of, seed, step, lines }) = self.dropping {
             for (name, linear) in layer.apart().1 {
                 if let Some(lora) = &mut linear.lora {
@@ -114,16 +154,16 @@ impl Source for Pass<'_> {
     }
 
     fn head(&mut self) -> Result<Head, EngineError> {
-        let (Tail { norm, weight }, mut gathered) = self.units.head.fetch(self.shared, self.ranks)?;
+        let (Tail { norm, weight }, gathered) = self.units.head.fetch(self.shared, self.ranks)?;
+        self.fetched(Id::Head, gathered)?;
         let tied = weight.is_none();
         let weight = if let Some(weight) = weight {
             weight
         } else {
             let (embedding, as_well) = self.units.embedding.fetch(self.shared, self.ranks)?;
-            gathered += as_well;
+            self.fetched(Id::Embedding, gathered + as_well)?;
             embedding
         };
-        self.peak.gathered = self.peak.gathered.max(gathered);
         Ok(Head { norm, weight, tied })
     }
 

@@ -81,6 +81,8 @@ pub struct Settings {
     /// The most tokens of a sequence that short lines share, none of which sees another; none: each line has a sequence to itself, as it has wherever
     /// lines count the same ([`Normalise::MeanOfMeans`]).
     pub packing: Option<usize>,
+    /// Whether units that are divided are gathered while the one before them is computed with; it changes no result. On a device they are not.
+    pub ahead: bool,
 }
 
 impl Settings {
@@ -98,6 +100,7 @@ impl Settings {
             keep: Keep::default(),
             residence: Residence::Host,
             packing: None,
+            ahead: true,
         }
     }
 }

@@ -105,11 +105,17 @@ impl Trained {
         shared: &Shared,
         ranks: &mut dyn Collective,
     ) -> Result<Flat, EngineError> {
-        let mut flat = Flat::zeros(self.layout.total(), dtype, &shared.home)?;
-        self.stepped.write(&mut flat)?;
+        let mut flat = self.own_weights(dtype, shared)?;
         if self.any() && shared.sharding != Sharding::None {
             flat.all_gather(&bounds(self.layout.total(), shared.world), ranks)?;
         }
+        Ok(flat)
+    }
+
+    /// The same before they are gathered: this rank's in their places, and zeros in the others'.
+    pub(super) fn own_weights(&self, dtype: DType, shared: &Shared) -> Result<Flat, Error> {
+        let mut flat = Flat::zeros(self.layout.total(), dtype, &shared.home)?;
+        self.stepped.write(&mut flat)?;
         Ok(flat)
     }
 

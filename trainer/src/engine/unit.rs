@@ -4,6 +4,7 @@
 use candle_core::{DType, Device, Error, Tensor};
 
 use super::EngineError;
+use super::ahead::{Ahead, Part};
 use super::flat::Flat;
 use super::layout::{Layout, bounds};
 use super::trained::{Shared, Trained};
@@ -103,24 +104,59 @@ impl<T: Tensors> Unit<T> {
         Ok(Self { id, content, trained: Trained::new(id.to_string(), trained, &masters, shared)?, frozen, kept })
     }
 
+    /// The tensors as they are kept: empty ones where weights are divided.
+    pub(super) fn content(&self) -> &T {
+        &self.content
+    }
+
     /// The whole unit to compute with, gathered from all ranks where weights are divided, and how many bytes that took.
-    pub(super) fn fetch(&self, shared: &Shared, ranks: &mut dyn Collective) -> Result<(T, usize), EngineError> {
+    pub(super) fn fetch(&self, shared: &Shared, ranks: &mut Ahead) -> Result<(T, usize), EngineError> {
         let mut content = self.content.clone();
-        if shared.divides_weights() {
-            self.fill(&mut content, true, &self.trained.weights(shared.compute, shared, ranks)?, shared)?;
-            let total = self.frozen.total();
-            if total > 0 {
-                let mut flat = Flat::zeros(total, shared.compute, &shared.home)?;
-                if let Some(kept) = &self.kept {
-                    flat.put(shared.own(total).start, kept)?;
-                }
-                flat.all_gather(&bounds(total, shared.world), ranks)?;
-                self.fill(&mut content, false, &flat, shared)?;
-            }
-            let gathered = bytes(content.clone(), self.id);
-            return Ok((content, gathered));
+        if !shared.divides_weights() {
+            return Ok((content, 0));
         }
-        Ok((content, 0))
+        let mut flats = match ranks.take(self.id)? {
+            Some(parts) => parts.into_iter().map(|part| Flat::Host(part.values)).collect::<Vec<_>>(),
+            None => self
+                .own_parts(shared)?
+                .into_iter()
+                .map(|(mut flat, bounds)| flat.all_gather(&bounds, ranks).map(|()| flat))
+                .collect::<Result<_, _>>()?,
+        }
+        .into_iter();
+        // What is trained comes first, if anything is.
+        for trained in [true, false] {
+            let total = if trained { self.trained.layout.total() } else { self.frozen.total() };
+            if let Some(flat) = (total > 0).then(|| flats.next()).flatten() {
+                self.fill(&mut content, trained, &flat, shared)?;
+            }
+        }
+        let gathered = bytes(content.clone(), self.id);
+        Ok((content, gathered))
+    }
+
+    /// This rank's part of a divided unit, in the host's memory, to be gathered beside what is computed.
+    pub(super) fn parts(&self, shared: &Shared) -> Result<Vec<Part>, EngineError> {
+        let parts = self.own_parts(shared)?.into_iter();
+        parts.map(|(flat, bounds)| Ok(Part { values: flat.into_host()?, bounds })).collect()
+    }
+
+    /// What is trained and what is frozen, as far as there is any, with this rank's values in their places, and which belong to which rank.
+    fn own_parts(&self, shared: &Shared) -> Result<Vec<(Flat, Vec<usize>)>, EngineError> {
+        let mut parts = Vec::new();
+        if self.trained.any() {
+            let whole = self.trained.own_weights(shared.compute, shared)?;
+            parts.push((whole, bounds(self.trained.layout.total(), shared.world)));
+        }
+        let total = self.frozen.total();
+        if total > 0 {
+            let mut flat = Flat::zeros(total, shared.compute, &shared.home)?;
+            if let Some(kept) = &self.kept {
+                flat.put(shared.own(total).start, kept)?;
+            }
+            parts.push((flat, bounds(total, shared.world)));
+        }
+        Ok(parts)
     }
 
     /// Puts flat values into the trained or the frozen tensors of `content`.

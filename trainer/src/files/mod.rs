@@ -4,6 +4,8 @@
 mod adapter;
 mod beside;
 mod convert;
+#[cfg(test)]
+mod damaged;
 mod generation;
 mod gguf;
 mod header;

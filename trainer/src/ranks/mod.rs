@@ -18,6 +18,8 @@ pub use place::{Gang, MAX_WORLD, Master, Place, PlaceError};
 pub use rendezvous::{Options, RendezvousError, join};
 pub use ring::Ring;
 
+use std::time::Duration;
+
 use candle_core::{Error, Tensor};
 use staged::staged;
 
@@ -60,6 +62,15 @@ pub enum RankError {
         /// Why.
         source: Error,
     },
+}
+
+/// What ends a process whose group has come to its end while it computes.
+#[derive(Debug, Clone, Copy)]
+pub struct Abandon {
+    /// How long it may take to hear of it by itself.
+    pub after: Duration,
+    /// What is done then; see [`Options::abandon`].
+    pub how: fn(&RankError),
 }
 
 /// What ranks do together. Every rank calls the same collectives in the same order with values of the same lengths. Sums are made in an order that
@@ -105,4 +116,9 @@ pub trait Collective: Send {
 
     /// No rank goes on before all have come here.
     fn barrier(&mut self) -> Result<(), RankError>;
+
+    /// What whoever calls collectives from another thread than the one that computes has to do where one fails and that one does not hear of it.
+    fn abandon(&self) -> Option<Abandon> {
+        None
+    }
 }

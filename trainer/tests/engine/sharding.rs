@@ -89,8 +89,8 @@ fn what_a_rank_holds_falls_as_zero_says() {
     let (embedding, norm) = (61 * 33, 33);
     let layer = (whole - embedding - norm) / 2;
     let largest = layer.max(embedding + norm);
-    let of = |method: Method, sharding| {
-        let settings = Settings { sharding, ..settings(method) };
+    let held = |method: Method, sharding, ahead| {
+        let settings = Settings { sharding, ahead, ..settings(method) };
         let held = on_ranks(4, |member| {
             let mut engine = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
             steps(&mut engine, &short(), 1, 2);
@@ -99,6 +99,7 @@ fn what_a_rank_holds_falls_as_zero_says() {
         println!("{sharding:?}: {:?}", held[0]);
         held[0]
     };
+    let of = |method, sharding| held(method, sharding, false);
     let near = |found: usize, values: usize| {
         // A rank's parts of four units are rounded up a value each.
         assert!(found >= 4 * values && found <= 4 * (values + 4 * 3), "{found} bytes, {values} values");
@@ -114,6 +115,8 @@ fn what_a_rank_holds_falls_as_zero_says() {
     assert!(two.gradients <= 4 * (whole / 4 + layer.max(embedding) + 4), "{two:?}");
     near(two.optimizer, 3 * whole / 4);
     near(three.weights, largest);
+    // A unit, and the next one as it comes: a layer after a layer or after the embedding.
+    near(held(Method::Full, Sharding::Zero3, true).weights, layer + layer.max(embedding));
     assert_eq!((three.gradients, three.optimizer), (two.gradients, two.optimizer));
     let [kept, divided] = [Sharding::None, Sharding::Zero3].map(|sharding| of(lora(0.0), sharding));
     assert!(kept.weights > 4 * whole && divided.weights < kept.weights * 3 / 4, "the frozen weights are divided too");

@@ -5,4 +5,5 @@
 mod arithmetic;
 mod lost;
 mod meeting;
+mod training;
 mod world;

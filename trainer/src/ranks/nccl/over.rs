@@ -3,7 +3,7 @@
 use candle_core::{Device, Error, Tensor};
 
 use super::super::ring::Kind;
-use super::super::{Collective, JoinError, RankError, Ring};
+use super::super::{Abandon, Collective, JoinError, RankError, Ring};
 use super::comm::{Comm, Operation};
 use super::padded;
 use crate::device::{self, DeviceError};
@@ -102,5 +102,9 @@ impl Collective for Nccl {
 
     fn barrier(&mut self) -> Result<(), RankError> {
         self.ring.barrier()
+    }
+
+    fn abandon(&self) -> Option<Abandon> {
+        self.ring.abandon()
     }
 }

@@ -27,7 +27,7 @@ pub(super) use carried::Carried;
 pub(super) use frame::Kind;
 
 use super::words::Line;
-use super::{Collective, Options, RankError};
+use super::{Abandon, Collective, Options, RankError};
 use fate::{Fate, Report, Shared};
 #[cfg(not(feature = "nccl"))]
 use frame::Kind;
@@ -41,6 +41,8 @@ use wire::{Stop, Task, Wire};
 const MAX_BROADCAST: u64 = 1 << 40;
 /// How many bytes of it are planned at once, so that no memory is taken for what was announced and has not come.
 const STRETCH: usize = 1 << 26;
+/// What part of a silence the computing thread has to hear of a loss by itself.
+const UNHEARD: u32 = 4;
 
 /// The connections of a rank.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ pub struct Ring {
     watch: Option<JoinHandle<()>>,
     number: u64,
     patience: Duration,
+    abandon: Option<Abandon>,
 }
 
 impl Ring {
@@ -81,7 +84,8 @@ impl Ring {
         let wire = Wire::new(seat, links.left, links.right, callers_bell, Arc::clone(&shared));
         // Every other rank's silence is known by then.
         let patience = options.silence + options.silence / 4;
-        Ok(Self { wire, shared, watch: Some(watch), number: 0, patience })
+        let abandon = options.abandon.map(|how| Abandon { after: options.silence / UNHEARD, how });
+        Ok(Self { wire, shared, watch: Some(watch), number: 0, patience, abandon })
     }
 
     /// Does a collective: its number is counted, and what goes wrong is judged.
@@ -153,6 +157,10 @@ impl Collective for Ring {
     fn barrier(&mut self) -> Result<(), RankError> {
         let bounds = undivided(0, self.world());
         self.over(Kind::Barrier, &mut [] as &mut [f32], &bounds, Seat::all_reduce)
+    }
+
+    fn abandon(&self) -> Option<Abandon> {
+        self.abandon
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::super::RankError;
 use super::super::wait::{is_ready, until, wait};
 use super::super::words::{Line, WordError};
+use super::UNHEARD;
 use super::fate::{Bell, Fate, Report, Shared, quieten};
 
 /// How many times a rank is heard within the time after which it counts as silent.
@@ -292,7 +293,7 @@ impl Watch {
     /// A rank that computes for minutes would end minutes after the others.
     fn abandon(&self) {
         let Some(abandon) = self.limits.abandon else { return };
-        if let Some(error) = self.shared.unheard(self.limits.silence / 4) {
+        if let Some(error) = self.shared.unheard(self.limits.silence / UNHEARD) {
             abandon(&error);
         }
     }

@@ -1,10 +1,19 @@
 //! How much memory a rank needs, by what for: arithmetic alone, so that a training which cannot fit is refused before it begins, with what would fit.
+//! What is counted is in `counts`, how a sum is told in `sum`, and the table of many plans in `table`.
+
+mod counts;
+mod sum;
+mod table;
 
 use sera_crds::contract::{LoraPlan, MethodPlan};
 use sera_crds::values::Sharding;
 
-use crate::model::{Config, Family};
+use crate::model::Config;
 use crate::ops::{Attention, LOGITS};
+use counts::counts;
+
+pub use sum::Sum;
+pub use table::{DEVICES, table};
 
 /// The bytes of an f32: gradients, master weights, moments and logits.
 const F32: u64 = 4;
@@ -61,6 +70,21 @@ pub struct Bytes {
     pub logits: u64,
 }
 
+/// What one rank needs, as it is added up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sums {
+    /// Values × their bytes; where they are divided, what is not trained, and a unit as it is gathered and as it is computed with.
+    pub weights: Sum,
+    /// What is trained, and what is trained of the largest unit, × 4.
+    pub gradients: Sum,
+    /// What is trained × 3 × 4.
+    pub optimizer: Sum,
+    /// Tokens × what of each block's input stays, × what lies between a block's input and its result, × what its gradients take; buffers of scores.
+    pub activations: Sum,
+    /// Values of a chunk × buffers × 4.
+    pub logits: Sum,
+}
+
 /// How many values of each width a token has.
 #[derive(Debug, Clone, Copy)]
 struct Widths {
@@ -81,47 +105,54 @@ impl Widths {
     }
 }
 
-/// Numbers of a model: how many values it has, whole and by the units that are gathered and reduced together.
-#[derive(Debug, Clone, Copy)]
-struct Counts {
-    all: u64,
-    trained: u64,
-    largest: u64,
-    largest_trained: u64,
-}
-
 impl Bytes {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        let others = [self.gradients, self.optimizer, self.activations, self.logits];
+        others.into_iter().fold(self.weights, u64::saturating_add)
     }
 }
 
 impl Need<'_> {
     /// The sum, part by part.
     pub fn bytes(&self) -> Bytes {
+        let Sums { weights, gradients, optimizer, activations, logits } = self.sums();
+        Bytes {
+            weights: weights.bytes(),
+            gradients: gradients.bytes(),
+            optimizer: optimizer.bytes(),
+            activations: activations.bytes(),
+            logits: logits.bytes(),
+        }
+    }
+
+    /// The same as it is added up.
+    pub fn sums(&self) -> Sums {
         let counts = counts(self.config, self.method);
-        let share = |values: u64, divided: bool| if divided { values.div_ceil(self.world.max(1)) } else { values };
         let (divides_weights, divides_gradients, divides_optimizer) = match self.sharding {
             Sharding::None => (false, false, false),
             Sharding::Zero1 => (false, false, true),
             Sharding::Zero2 => (false, true, true),
             Sharding::Zero3 => (true, true, true),
         };
+        let share = |values: u64, divided: bool, factors: &[u64]| {
+            Sum::share(values, if divided { self.world } else { 1 }, factors)
+        };
         let weights = if divides_weights {
             // What is trained is kept as master weights alone; a unit is gathered in f32 and becomes what is computed with.
-            share(counts.all - counts.trained.min(counts.all), true) * self.width + counts.largest * (self.width + F32)
+            let frozen = counts.all - counts.trained.min(counts.all);
+            share(frozen, true, &[self.width]).and(Sum::of(counts.largest, &[self.width + F32]))
         } else {
-            counts.all * self.width
+            Sum::of(counts.all, &[self.width])
         };
-        Bytes {
+        let unit = Sum::of(counts.largest_trained, &[F32]);
+        let logits = (LOGITS as u64).min(self.tokens * self.config.vocabulary as u64);
+        Sums {
             weights,
-            gradients: (share(counts.trained, divides_gradients) + counts.largest_trained) * F32,
-            optimizer: share(counts.trained, divides_optimizer) * 3 * F32,
+            gradients: share(counts.trained, divides_gradients, &[F32]).and(unit),
+            optimizer: share(counts.trained, divides_optimizer, &[3, F32]),
             activations: self.activations(),
-            logits: (if self.fused() { 1 } else { LOGIT_BUFFERS })
-                * F32
-                * (LOGITS as u64).min(self.tokens * self.config.vocabulary as u64),
+            logits: Sum::of(logits, &[if self.fused() { 1 } else { LOGIT_BUFFERS }, F32]),
         }
     }
 
@@ -130,16 +161,18 @@ impl Need<'_> {
         self.on_cpu && self.width == F32
     }
 
-    fn activations(&self) -> u64 {
+    fn activations(&self) -> Sum {
         let config = self.config;
         let [hidden, layers, heads] = [config.hidden, config.layers, config.heads].map(|value| value as u64);
         let (kept, inputs) = (self.kept.min(layers), if self.offload { 1 } else { layers });
         let values = VALUES.values(config);
         let fed = Widths { hidden: 1, heads: 0, keys: 0, inner: VALUES.inner }.values(config);
         let back = FED_BACK.values(config).max(ATTENDED_BACK.values(config).saturating_sub(fed));
-        let all = (ENDS + inputs) * hidden * self.width + kept.max(1) * values * self.width + back * F32;
         let scores = (Attention::of_head(config.head_dim).scores as u64).min(heads * self.tokens * self.tokens);
-        self.tokens * all + if self.fused() { 0 } else { SCORE_BUFFERS * F32 * scores }
+        Sum::of(self.tokens, &[ENDS + inputs, hidden, self.width])
+            .and(Sum::of(self.tokens, &[values, kept.max(1), self.width]))
+            .and(Sum::of(self.tokens, &[back, F32]))
+            .and(Sum::of(if self.fused() { 0 } else { scores }, &[SCORE_BUFFERS, F32]))
     }
 
     /// Of how many blocks values can be kept with all of it in `available` bytes.
@@ -190,55 +223,6 @@ pub fn readable(bytes: u64) -> String {
     }
 }
 
-fn counts(config: &Config, method: &MethodPlan) -> Counts {
-    let [hidden, vocabulary, layers] = [config.hidden, config.vocabulary, config.layers].map(|value| value as u64);
-    let linears = linears(config);
-    let norms = 2 * hidden + if config.family == Family::Qwen3 { 2 * config.head_dim as u64 } else { 0 };
-    let layer =
-        norms + linears.iter().map(|(_, out, from, bias)| out * from + if *bias { *out } else { 0 }).sum::<u64>();
-    let embedding = vocabulary * hidden;
-    let head = hidden + if config.tied { 0 } else { embedding };
-    let all = layers * layer + embedding + head;
-    match method {
-        MethodPlan::Full {} => {
-            let largest = layer.max(embedding).max(head);
-            Counts { all, trained: all, largest, largest_trained: largest }
-        }
-        MethodPlan::Lora(lora) => {
-            let chosen = |name: &str| {
-                lora.target_modules.is_empty() || lora.target_modules.iter().any(|module| module.as_str() == name)
-            };
-            let adapters: u64 = linears
-                .iter()
-                .filter(|(name, ..)| chosen(name))
-                .map(|(_, out, from, _)| u64::from(lora.rank) * (out + from))
-                .sum();
-            Counts {
-                all: all + layers * adapters,
-                trained: layers * adapters,
-                largest: (layer + adapters).max(embedding).max(head),
-                largest_trained: adapters,
-            }
-        }
-    }
-}
-
-/// A block's linear layers: name, rows, columns, whether it has a bias.
-fn linears(config: &Config) -> [(&'static str, u64, u64, bool); 7] {
-    let (hidden, inner) = (config.hidden as u64, config.intermediate as u64);
-    let queries = (config.heads * config.head_dim) as u64;
-    let keys = (config.kv_heads * config.head_dim) as u64;
-    [
-        ("q_proj", queries, hidden, config.qkv_bias),
-        ("k_proj", keys, hidden, config.qkv_bias),
-        ("v_proj", keys, hidden, config.qkv_bias),
-        ("o_proj", hidden, queries, config.output_bias),
-        ("gate_proj", inner, hidden, config.mlp_bias),
-        ("up_proj", inner, hidden, config.mlp_bias),
-        ("down_proj", hidden, inner, config.mlp_bias),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,20 +243,22 @@ mod tests {
     }
 
     #[test]
-    fn the_parameters_of_qwen3_8b_and_of_its_adapters_are_counted() {
-        let full = counts(&qwen3_8b(), &MethodPlan::Full {});
-        assert_eq!((full.all, full.trained, full.largest), (8_190_735_360, 8_190_735_360, 622_333_952));
-        let lora = counts(&qwen3_8b(), &MethodPlan::Lora(LoraPlan::default()));
-        assert_eq!((lora.trained, lora.all - lora.trained), (87_293_952, 8_190_735_360));
-    }
-
-    #[test]
-    fn the_counts_are_those_of_the_tensors_themselves() {
-        for (family, tied) in [("qwen3", true), ("qwen2", false), ("llama", true)] {
-            let config = crate::model::testing::config(family, tied);
-            let tensors = crate::model::testing::tensors(&config);
-            let values: usize = tensors.values().map(candle_core::Tensor::elem_count).sum();
-            assert_eq!(counts(&config, &MethodPlan::Full {}).all, values as u64, "{family}");
+    fn what_is_told_of_a_sum_comes_to_what_is_planned() {
+        let config = qwen3_8b();
+        for method in [MethodPlan::Full {}, MethodPlan::Lora(LoraPlan::default())] {
+            for (sharding, world) in
+                [(Sharding::None, 1), (Sharding::Zero1, 4), (Sharding::Zero2, 7), (Sharding::Zero3, 16)]
+            {
+                for (width, on_cpu, kept, offload) in [(2, false, 0, true), (4, true, 3, false)] {
+                    let need = Need { sharding, world, width, offload, on_cpu, kept, ..need(&config, &method) };
+                    let Sums { weights, gradients, optimizer, activations, logits } = need.sums();
+                    let told: u64 = [weights, gradients, optimizer, activations, logits]
+                        .map(|sum| sum::tests::calculated(&sum.to_string()))
+                        .iter()
+                        .sum();
+                    assert_eq!(told, need.bytes().total(), "{need:?}");
+                }
+            }
         }
     }
 
