@@ -53,6 +53,10 @@ pub struct Options {
 /// Makes the trials on a control plane of their own, and prints a line for each.
 pub async fn run(options: &Options) -> Result<Report> {
     let cluster = Cluster::control_plane().await?;
+    ensure!(
+        cluster.is_ours(),
+        "KUBECONFIG names a cluster with nodes of its own: unset it, and a control plane is booted"
+    );
     cluster.kubectl(["apply", "--server-side", "--filename", MANIFESTS]).await?;
     cluster.kubectl(["wait", "--for=condition=Established", "--filename", MANIFESTS]).await?;
     let program = trial::program("sera-operator")?;

@@ -153,14 +153,21 @@ impl Seat {
             }
             Some(Fault::Hold) => {
                 let answer = self.forward(&call, request).await;
-                self.cut_off.send_replace(true);
-                let _ = tokio::time::timeout(HELD_FOR, self.course.until_another_writes(self.number)).await;
-                self.cut_off.send_replace(false);
-                self.course.note(&format!("operator {} is heard again", self.number));
+                // A task of its own: whoever is cut off gives up long before, and must be heard again all the same.
+                tokio::spawn(Self::cut_off(self.number, Arc::clone(&self.course), self.cut_off.clone())).await?;
                 answer
             }
             None => self.forward(&call, request).await,
         }
+    }
+
+    /// Cuts the operator off until another leads and has written something.
+    async fn cut_off(number: usize, course: Arc<Course>, cut_off: watch::Sender<bool>) {
+        cut_off.send_replace(true);
+        let is_over = tokio::time::timeout(HELD_FOR, course.until_another_writes(number)).await.is_ok();
+        cut_off.send_replace(false);
+        let who = if is_over { "another has written" } else { "nobody else has written" };
+        course.note(&format!("operator {number} is heard again: {who}"));
     }
 
     async fn until_connected(&self) {
