@@ -70,27 +70,28 @@ impl fmt::Display for Call {
 mod tests {
     use super::*;
 
-    fn call(method: Method, uri: &str) -> Call {
-        Call::of(&method, &uri.parse().unwrap())
+    fn call(method: &Method, uri: &str) -> Call {
+        Call::of(method, &uri.parse().unwrap())
     }
 
     #[test]
     fn an_address_says_what_is_asked_for() {
-        let of_status = call(Method::PATCH, "/apis/sera.dev/v1alpha1/namespaces/ml/specializationruns/billing/status?");
+        let of_status =
+            call(&Method::PATCH, "/apis/sera.dev/v1alpha1/namespaces/ml/specializationruns/billing/status?");
         assert_eq!(of_status.to_string(), "PATCH specializationruns/billing/status");
         assert!(of_status.is_write() && of_status.is_work());
-        let watch = call(Method::GET, "/api/v1/namespaces/ml/pods?watch=true&labelSelector=a");
+        let watch = call(&Method::GET, "/api/v1/namespaces/ml/pods?watch=true&labelSelector=a");
         assert_eq!(watch.to_string(), "WATCH pods");
         assert!(!watch.is_write());
-        let made = call(Method::POST, "/apis/batch/v1/namespaces/ml/jobs?");
+        let made = call(&Method::POST, "/apis/batch/v1/namespaces/ml/jobs?");
         assert!(made.makes("jobs") && !made.makes("pods"));
     }
 
     #[test]
     fn what_belongs_to_no_namespace_is_read_as_well() {
-        assert_eq!(call(Method::GET, "/version").resource, "/version");
-        assert_eq!(call(Method::GET, "/api/v1/namespaces/ml").to_string(), "GET namespaces/ml");
-        assert_eq!(call(Method::GET, "/apis/batch/v1/jobs").to_string(), "GET jobs");
+        assert_eq!(call(&Method::GET, "/version").resource, "/version");
+        assert_eq!(call(&Method::GET, "/api/v1/namespaces/ml").to_string(), "GET namespaces/ml");
+        assert_eq!(call(&Method::GET, "/apis/batch/v1/jobs").to_string(), "GET jobs");
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
         for uri in
             ["/apis/coordination.k8s.io/v1/namespaces/ml/leases/a", "/apis/events.k8s.io/v1/namespaces/ml/events"]
         {
-            assert!(!call(Method::POST, uri).is_work(), "{uri}");
+            assert!(!call(&Method::POST, uri).is_work(), "{uri}");
         }
     }
 }

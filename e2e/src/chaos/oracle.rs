@@ -148,3 +148,57 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     Ok(api.list(&ListParams::default()).await?.items)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::chaos::script::Trial;
+
+    fn run(model: &str, attempted: u64, snapshots: u64) -> DynamicObject {
+        let resource = ApiResource::erase::<sera_crds::SpecializationRun>(&());
+        let status = json!({
+            "artifacts": {"model": {"uri": "s3://a/b", "sha256": model}},
+            "generation": {"attempted": attempted, "accepted": 12},
+            "attempts": {"Snapshot": snapshots},
+        });
+        DynamicObject::new("quickstart", &resource).data(json!({"status": status}))
+    }
+
+    /// What is said of a run that ended so, with a store that has nothing and an expectation of one attempt.
+    fn said(trial: Trial, run: &DynamicObject, expected: &DynamicObject) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let course = Course::new(trial.script(), "ml".into(), Path::new(folder.path())).unwrap();
+        judge(&course, run, Some(&Folder::default()), Some(&Harvest::of(expected)));
+        course.wrongs().join("; ")
+    }
+
+    #[test]
+    fn an_end_that_differs_from_the_store_or_from_the_undisturbed_is_wrong() {
+        let words = said(Trial::Seed(0), &run("aa", 0, 1), &run("aa", 0, 1));
+        assert!(words.contains("status has model \"aa\"") && !words.contains("undisturbed"), "{words}");
+        let words = said(Trial::Seed(0), &run("aa", 8, 1), &run("aa", 12, 1));
+        assert!(words.contains("status counts 8 samples, and the store has 0"), "{words}");
+        assert!(words.contains("undisturbed it is"), "{words}");
+    }
+
+    #[test]
+    fn a_lost_attempt_is_wrong_where_only_the_operator_was_broken() {
+        let is_blamed = |trial| said(trial, &run("aa", 0, 2), &run("aa", 0, 1)).contains("it took attempts");
+        assert!(is_blamed(Trial::Seed(0)) && is_blamed(Trial::Seed(2)));
+        let with_pods = (0..64).map(|turn| Trial::Seed(5 + 8 * turn)).find(|trial| !trial.script().fates.is_empty());
+        assert!(!is_blamed(with_pods.unwrap()));
+    }
+
+    #[test]
+    fn a_child_without_a_living_owner_is_left_over() {
+        let child = |uid: &str| -> ObjectMeta {
+            let owner = json!({"apiVersion": "v1", "kind": "A", "name": "a", "uid": uid, "controller": true});
+            serde_json::from_value(json!({"name": format!("of-{uid}"), "ownerReferences": [owner]})).unwrap()
+        };
+        let (mut left, owners) = (Vec::new(), BTreeSet::from(["alive".to_owned()]));
+        note(&mut left, &owners, "Job", [&child("alive"), &child("gone"), &ObjectMeta::default()].into_iter());
+        assert_eq!(left, ["Job of-gone belongs to nobody", "Job  belongs to nobody"]);
+    }
+}

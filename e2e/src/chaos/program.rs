@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(arguments: &[&str], variables: serde_json::Value) -> Pod {
+    fn pod(arguments: &[&str], variables: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"annotations": {INDEX: "1"}},
             "spec": {"containers": [{"name": CONTAINER, "args": arguments, "env": variables}]},
@@ -149,14 +149,14 @@ mod tests {
     #[test]
     fn a_shard_has_its_own_part_of_the_batch_and_the_last_one_what_is_left() {
         let arguments = ["rollout", "--batch=a-1", "--first=10", "--count=7", "--shard-size=4", "--store=s3://a/b"];
-        let assignment = Assignment::of(&pod(&arguments, json!([]))).unwrap();
+        let assignment = Assignment::of(&pod(&arguments, &json!([]))).unwrap();
         assert_eq!(assignment.task, Task::Rollouts { batch: "a-1".into(), range: SampleRange { from: 14, count: 3 } });
         assert_eq!(assignment.work(), "shard 1 of batch a-1 of s3://a/b");
     }
 
     #[test]
     fn a_command_that_nobody_knows_is_no_assignment() {
-        assert_eq!(Assignment::of(&pod(&["dance", "--store=s3://a/b"], json!([]))), None);
-        assert_eq!(Assignment::of(&pod(&["rollout", "--store=s3://a/b"], json!([]))), None);
+        assert_eq!(Assignment::of(&pod(&["dance", "--store=s3://a/b"], &json!([]))), None);
+        assert_eq!(Assignment::of(&pod(&["rollout", "--store=s3://a/b"], &json!([]))), None);
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -106,29 +106,20 @@ impl Ground {
             }
         };
         drop(meddling);
-        let harvest = match ended {
-            Some(done) => {
-                self.look_at_rest(course, &done).await?;
-                oracle::judge(
-                    course,
-                    &done,
-                    lock(node.store()).of(done.metadata.uid.as_deref().unwrap_or("none")),
-                    expected,
-                );
-                Some(Harvest::of(&done))
-            }
-            None => {
-                let status = run.borrow().as_ref().map(|run| run.data["status"].clone()).unwrap_or_default();
-                course.note(&serde_json::to_string_pretty(&status)?);
-                course.wrong(format!("it did not end within {PATIENCE:?}: {}", history::words(&status)));
-                None
-            }
-        };
+        let status = run.borrow().as_ref().map(|run| run.data["status"].clone()).unwrap_or_default();
+        if let Some(done) = &ended {
+            self.look_at_rest(course, done).await?;
+            let uid = done.uid().unwrap_or_default();
+            oracle::judge(course, done, lock(node.store()).of(&uid), expected);
+        } else {
+            course.note(&serde_json::to_string_pretty(&status)?);
+            course.wrong(format!("it did not end within {PATIENCE:?}: {}", history::words(&status)));
+        }
         drop(actors);
         node.retire().await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.delete(&course.namespace, &DeleteParams::default()).await?;
-        Ok(harvest)
+        Ok(ended.as_ref().map(Harvest::of))
     }
 
     /// Waits until nothing is left that belongs to nobody, and then looks whether the operator is at rest.
