@@ -30,6 +30,8 @@ pub(super) struct Course {
     kills: AtomicU64,
     by_kind: Mutex<BTreeMap<String, u64>>,
     wrongs: Mutex<Vec<String>>,
+    /// What status has to say at some time, and has not yet.
+    awaited: Mutex<Vec<&'static str>>,
     journal: Mutex<File>,
     /// Who wrote something last, and how often anybody did: what a held answer waits for.
     writes: watch::Sender<BTreeMap<usize, u64>>,
@@ -50,6 +52,7 @@ impl Course {
             kills: AtomicU64::default(),
             by_kind: Mutex::default(),
             wrongs: Mutex::default(),
+            awaited: Mutex::default(),
             journal: Mutex::new(File::create(folder.join("journal.log"))?),
             writes: watch::Sender::default(),
         })
@@ -124,6 +127,21 @@ impl Course {
         let before = others(&writes.borrow_and_update());
         // The sender lives as long as this value.
         let _ = writes.wait_for(|writes| others(writes) > before).await;
+    }
+
+    /// Takes notice of a cause that status must name, since somebody is to do something about it.
+    pub(super) fn expects(&self, words: &'static str) {
+        lock(&self.awaited).push(words);
+    }
+
+    /// Takes notice of what a run that is stalled says.
+    pub(super) fn hears(&self, words: &str) {
+        lock(&self.awaited).retain(|awaited| !words.contains(awaited));
+    }
+
+    /// What status should have said, and never has.
+    pub(super) fn unsaid(&self) -> Vec<&'static str> {
+        lock(&self.awaited).clone()
     }
 
     /// Writes down that something is as it must not be.

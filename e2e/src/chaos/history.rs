@@ -55,6 +55,9 @@ fn compare(course: &Course, before: &DynamicObject, after: &DynamicObject) {
             course.wrong(format!("the artifact {artifact} changes from {was} to {}", after["artifacts"][artifact]));
         }
     }
+    if after["phase"] == "Stalled" {
+        course.hears(&words(after));
+    }
     let phase = |status: &Value| status["phase"].as_str().unwrap_or_default().to_owned();
     if phase(before) != phase(after) {
         course.note(&format!("the run is {} now: {}", phase(after), words(after)));

@@ -9,10 +9,10 @@ use anyhow::Result;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
-use sera_crds::contract::ExitCode;
+use sera_crds::contract::{ExitCode, Failure, FailureClass, Termination};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -24,6 +24,9 @@ use super::store::Store;
 
 /// Keeps a pod that is being deleted until its program has ended, as a kubelet does.
 const FINALIZER: &str = "sera.dev/chaos";
+
+/// What a program says whose owner must change something.
+const REFUSAL: &str = "the chaos runner has taken a Secret away: put it back";
 
 /// The node of one run.
 pub(super) struct Node {
@@ -125,6 +128,11 @@ impl Node {
                 }
                 ended(&pod, started, i32::from(code), &end.words.to_json(), None)
             }
+            Fate::Refuses => {
+                self.course.expects(REFUSAL);
+                let code = i32::from(ExitCode::Configuration.code());
+                ended(&pod, started, code, &Termination::failed(refusal()).to_json(), None)
+            }
             Fate::Fails(code) => {
                 lock(&self.store).begin(&assignment);
                 ended(&pod, started, code, "", None)
@@ -161,14 +169,6 @@ impl Node {
             self.puts_down(&assignment, &pod);
         }
         self.patch(&pod, &without_finalizer(&pod), false).await;
-    }
-
-    /// Lets go of every pod: nobody looks after them any more.
-    pub(super) async fn retire(&self) -> Result<()> {
-        for pod in self.pods.list(&ListParams::default()).await?.items {
-            self.patch(&pod, &without_finalizer(&pod), false).await;
-        }
-        Ok(())
     }
 
     fn takes_up(&self, assignment: &Assignment, pod: &Pod) {
@@ -211,6 +211,15 @@ impl Node {
     async fn delete(&self, pod: &Pod) {
         // It may be gone already, which is all the same.
         let _ = self.pods.delete(&pod.name_any(), &DeleteParams::default()).await;
+    }
+}
+
+fn refusal() -> Failure {
+    Failure {
+        class: FailureClass::Configuration,
+        reason: "SecretMissing".to_owned(),
+        field: None,
+        message: REFUSAL.to_owned(),
     }
 }
 

@@ -79,6 +79,10 @@ pub(super) fn judge(course: &Course, run: &DynamicObject, folder: Option<&Folder
     if course.deliberate() > MOST_CALLS {
         course.wrong(format!("passes made {} calls: {}", course.deliberate(), course.most_frequent()));
     }
+    // Whoever deletes a Job or a run takes its words away.
+    for words in course.unsaid().into_iter().filter(|_| course.script.deeds.is_empty() && course.kills() == 0) {
+        course.wrong(format!("it was never Stalled in these words: {words}"));
+    }
     let Some(expected) = expected.filter(|_| !course.script.changes_the_question()) else { return };
     if (&result.artifacts, &result.figures) != (&expected.artifacts, &expected.figures) {
         course.wrong(format!(

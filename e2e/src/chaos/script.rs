@@ -52,6 +52,8 @@ pub(super) enum Fault {
 pub(super) enum Fate {
     /// It does its work.
     Works,
+    /// Its program ends at once, since its owner must change something, and says so.
+    Refuses,
     /// Its program ends with this code, and its work half done.
     Fails(i32),
     /// It is evicted.
@@ -279,7 +281,15 @@ impl Script {
         for _ in 0..random.between(1, most + 1) {
             let fate = random.one_of(
                 Fate::Fails(1),
-                &[Fate::Fails(11), Fate::Fails(137), Fate::IsEvicted, Fate::IsDeleted, Fate::IsSilent, Fate::IsSilent],
+                &[
+                    Fate::Refuses,
+                    Fate::Fails(11),
+                    Fate::Fails(137),
+                    Fate::IsEvicted,
+                    Fate::IsDeleted,
+                    Fate::IsSilent,
+                    Fate::IsSilent,
+                ],
             );
             self.fates.insert(random.between(0, 14), fate);
         }
