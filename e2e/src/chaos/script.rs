@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::random::Random;
 
 /// About how many calls of work an undisturbed run takes.
-const CALLS: u64 = 110;
+const CALLS: u64 = 136;
 /// The most pods of one run that come to harm: beyond it waits between attempts grow to minutes.
 const MOST_HARMED: u64 = 3;
 
@@ -228,7 +228,8 @@ impl Script {
 
     fn kills(&mut self, random: &mut Random, most: u64) {
         for _ in 0..random.between(1, most + 1) {
-            let call = random.between(1, CALLS + CALLS / 2);
+            // A start of the operator makes calls of its own.
+            let call = random.between(1, CALLS + CALLS / 4);
             self.faults.insert(call, Fault::Kill(random.one_of(When::Before, &[When::After])));
         }
     }
