@@ -11,10 +11,10 @@ use sera_e2e::chaos::{self, Options, Trial, When};
 /// What to try.
 #[derive(Debug, Args)]
 pub(crate) struct Chaos {
-    /// The first seed
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How many seeds, one after the other
+    /// The first seed; may be given several times
+    #[arg(long, default_values_t = [1])]
+    seed: Vec<u64>,
+    /// How many seeds from there on
     #[arg(long, default_value_t = 16)]
     runs: u64,
     /// Kill the operator at this call alone; may be given several times
@@ -39,7 +39,7 @@ pub(crate) struct Chaos {
 
 pub(super) async fn run(chaos: Chaos) -> Result<ExitCode> {
     let when = if chaos.after { When::After } else { When::Before };
-    let seeds = (chaos.seed..chaos.seed.saturating_add(chaos.runs)).map(Trial::Seed);
+    let seeds = chaos.seed.into_iter().flat_map(|first| first..first.saturating_add(chaos.runs)).map(Trial::Seed);
     let options = Options {
         trials: seeds.chain(chaos.call.into_iter().map(|call| Trial::Call(call, when))).collect(),
         every_call: chaos.every_call,
