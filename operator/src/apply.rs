@@ -329,8 +329,11 @@ impl Applier {
         };
         match api.delete(&removal.name, &parameters).await {
             Ok(_) => Ok(()),
-            // Gone, or replaced by another of that name: either way this one is no more.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            // Replaced by another of that name, or refused for now: taking it for gone would leave it there until something else asks for a pass.
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                Err(Error::OutOfDate { why: "a child that was to be removed could not be at this moment" })
+            }
             Err(source) => Err(Error::Request { verb: "removed", what, name: removal.name.to_string(), source }),
         }
     }
@@ -374,3 +377,6 @@ fn refusal(status: &Status) -> Failure {
         message: format!("the API server refuses the Job: {}", status.message),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The subcommands. A new one is a variant here, an arm in `run`, and a file beside this one if it is more than a call.
 
 mod bench;
+mod chaos;
 mod logs;
 mod shell;
 mod status;
@@ -73,6 +74,11 @@ pub(crate) enum Command {
     ///
     /// Where KUBECONFIG is set, that cluster is used. What an earlier demo left is found and gone on from; the cluster stays up.
     Demo,
+    /// Break runs in every way that a seed says; each must end as if nothing had happened
+    ///
+    /// Boots a control plane, and runs the operator that cargo has built behind a proxy that kills, delays, drops and refuses.
+    /// A node is played. See docs/chaos.md.
+    Chaos(chaos::Chaos),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -99,6 +105,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::LoadImage { name, archive } => find(name.name).await?.load_image(&archive).await?,
         Command::Shell { name, command } => return shell::run(&find(name.name).await?, &command).await,
         Command::Demo => demo::run(&Progress::console()).await?,
+        Command::Chaos(chaos) => return Box::pin(chaos::run(chaos)).await,
         Command::Bench(bench) => return bench::run(bench).await,
     }
     Ok(ExitCode::SUCCESS)

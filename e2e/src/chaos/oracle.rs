@@ -1,0 +1,208 @@
+//! The end state is the oracle: whatever befell a run, it ends with what it would have had undisturbed, and leaves nothing that belongs to nobody.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::Resource;
+use kube::{Client, ResourceExt};
+use sera_crds::RolloutBatch;
+use serde_json::{Value, json};
+
+use super::course::Course;
+use super::script::{Deed, Script};
+use super::store::Folder;
+
+/// The most calls that passes may make over one run: an undisturbed one makes about a hundred.
+const MOST_CALLS: u64 = 1_500;
+/// The figures of `status.generation` that must come out the same.
+const FIGURES: [&str; 10] = [
+    "attempted",
+    "accepted",
+    "acceptedFirst",
+    "acceptedSecond",
+    "rejected",
+    "recallHistogram",
+    "recall",
+    "tokens",
+    "cachedTokens",
+    "outputTokens",
+];
+
+/// What a run has come to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Harvest {
+    /// The sha256 of each artifact.
+    artifacts: Value,
+    /// What was counted.
+    figures: Value,
+    /// How many attempts each of its own stages took.
+    attempts: Value,
+}
+
+impl Harvest {
+    /// What this run has come to.
+    pub(super) fn of(run: &DynamicObject) -> Self {
+        let status = &run.data["status"];
+        let artifacts = status["artifacts"].as_object().into_iter().flatten();
+        let digests: serde_json::Map<String, Value> =
+            artifacts.map(|(name, artifact)| (name.clone(), artifact["sha256"].clone())).collect();
+        let figures = FIGURES.map(|figure| (figure.to_owned(), status["generation"][figure].clone()));
+        Self {
+            artifacts: digests.into(),
+            figures: serde_json::Map::from_iter(figures).into(),
+            attempts: status["attempts"].clone(),
+        }
+    }
+}
+
+/// Compares what a run has come to with the store, and with what it would have been undisturbed.
+pub(super) fn judge(course: &Course, run: &DynamicObject, folder: Option<&Folder>, expected: Option<&Harvest>) {
+    let result = Harvest::of(run);
+    let Some(folder) = folder else {
+        course.wrong("the store has nothing of the run");
+        return;
+    };
+    for (artifact, stored) in [("dataset", folder.dataset()), ("model", folder.model())] {
+        if result.artifacts[artifact] != json!(stored) {
+            course.wrong(format!("status has {artifact} {}, and the store {stored:?}", result.artifacts[artifact]));
+        }
+    }
+    if result.figures["attempted"] != json!(folder.samples()) {
+        let attempted = &result.figures["attempted"];
+        course.wrong(format!("status counts {attempted} samples, and the store has {}", folder.samples()));
+    }
+    if course.deliberate() > MOST_CALLS {
+        course.wrong(format!("passes made {} calls: {}", course.deliberate(), course.most_frequent()));
+    }
+    // Whoever deletes a Job or a run takes its words away.
+    for words in course.unsaid().into_iter().filter(|_| course.script.deeds.is_empty() && course.kills() == 0) {
+        course.wrong(format!("it was never Stalled in these words: {words}"));
+    }
+    let Some(expected) = expected.filter(|_| !course.script.changes_the_question()) else { return };
+    if (&result.artifacts, &result.figures) != (&expected.artifacts, &expected.figures) {
+        course.wrong(format!(
+            "it ends with {} and {}; undisturbed it is {} and {}",
+            result.artifacts, result.figures, expected.artifacts, expected.figures
+        ));
+    }
+    if costs_no_attempt(&course.script) && result.attempts != expected.attempts {
+        course.wrong(format!("it took attempts {}, and undisturbed {}", result.attempts, expected.attempts));
+    }
+}
+
+/// Whether nothing befalls but the operator and its calls, so that no attempt may be lost.
+fn costs_no_attempt(script: &Script) -> bool {
+    script.fates.is_empty() && script.deeds.iter().all(|(_, deed)| *deed == Deed::StealLease)
+}
+
+/// What belongs to nobody, or should be gone when a run is done.
+pub(super) async fn left_over(client: &Client, namespace: &str, run: &DynamicObject) -> Result<Vec<String>> {
+    let batches: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<RolloutBatch>(&()));
+    let batches = batches.list(&ListParams::default()).await?.items;
+    let mut owners: BTreeSet<String> = run.uid().into_iter().collect();
+    let mut left = Vec::new();
+    note(&mut left, &owners, "RolloutBatch", batches.iter().map(Resource::meta));
+    owners.extend(batches.iter().filter_map(ResourceExt::uid));
+    let jobs = all::<Job>(client, namespace).await?;
+    note(&mut left, &owners, "Job", jobs.iter().map(Resource::meta));
+    note(&mut left, &owners, "Service", all::<Service>(client, namespace).await?.iter().map(Resource::meta));
+    let config_maps = all::<ConfigMap>(client, namespace).await?;
+    let ours = config_maps.iter().filter(|config_map| config_map.name_any() != "kube-root-ca.crt");
+    note(&mut left, &owners, "ConfigMap", ours.map(Resource::meta));
+    let is_at_work = |job: &&Job| job.status.as_ref().is_none_or(|status| status.conditions.is_none());
+    left.extend(jobs.iter().filter(is_at_work).map(|job| format!("Job {} is at work", job.name_any())));
+    for deployment in all::<Deployment>(client, namespace).await? {
+        left.push(format!("Deployment {} is there", deployment.name_any()));
+        owners.extend(deployment.uid());
+    }
+    owners.extend(jobs.iter().filter_map(ResourceExt::uid));
+    owners.extend(all::<ReplicaSet>(client, namespace).await?.iter().filter_map(ResourceExt::uid));
+    note(&mut left, &owners, "Pod", all::<Pod>(client, namespace).await?.iter().map(Resource::meta));
+    Ok(left)
+}
+
+fn note<'a>(
+    left: &mut Vec<String>,
+    owners: &BTreeSet<String>,
+    kind: &str,
+    children: impl Iterator<Item = &'a ObjectMeta>,
+) {
+    for child in children {
+        let name = child.name.as_deref().unwrap_or_default();
+        let mut controllers = child.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
+        if !controllers.any(|owner| owners.contains(&owner.uid)) {
+            left.push(format!("{kind} {name} belongs to nobody"));
+        }
+    }
+}
+
+async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::chaos::script::Trial;
+
+    fn run(model: &str, attempted: u64, snapshots: u64) -> DynamicObject {
+        let resource = ApiResource::erase::<sera_crds::SpecializationRun>(&());
+        let status = json!({
+            "artifacts": {"model": {"uri": "s3://a/b", "sha256": model}},
+            "generation": {"attempted": attempted, "accepted": 12},
+            "attempts": {"Snapshot": snapshots},
+        });
+        DynamicObject::new("quickstart", &resource).data(json!({"status": status}))
+    }
+
+    /// What is said of a run that ended so, with a store that has nothing and an expectation of one attempt.
+    fn said(trial: Trial, run: &DynamicObject, expected: &DynamicObject) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let course = Course::new(trial.script(), "ml".into(), Path::new(folder.path())).unwrap();
+        judge(&course, run, Some(&Folder::default()), Some(&Harvest::of(expected)));
+        course.wrongs().join("; ")
+    }
+
+    #[test]
+    fn an_end_that_differs_from_the_store_or_from_the_undisturbed_is_wrong() {
+        let words = said(Trial::Seed(0), &run("aa", 0, 1), &run("aa", 0, 1));
+        assert!(words.contains("status has model \"aa\"") && !words.contains("undisturbed"), "{words}");
+        let words = said(Trial::Seed(0), &run("aa", 8, 1), &run("aa", 12, 1));
+        assert!(words.contains("status counts 8 samples, and the store has 0"), "{words}");
+        assert!(words.contains("undisturbed it is"), "{words}");
+    }
+
+    #[test]
+    fn a_lost_attempt_is_wrong_where_only_the_operator_was_broken() {
+        let is_blamed = |trial| said(trial, &run("aa", 0, 2), &run("aa", 0, 1)).contains("it took attempts");
+        assert!(is_blamed(Trial::Seed(0)) && is_blamed(Trial::Seed(2)));
+        let with_pods = (0..64).map(|turn| Trial::Seed(5 + 8 * turn)).find(|trial| !trial.script().fates.is_empty());
+        assert!(!is_blamed(with_pods.unwrap()));
+    }
+
+    #[test]
+    fn a_child_without_a_living_owner_is_left_over() {
+        let child = |uid: &str| -> ObjectMeta {
+            let owner = json!({"apiVersion": "v1", "kind": "A", "name": "a", "uid": uid, "controller": true});
+            serde_json::from_value(json!({"name": format!("of-{uid}"), "ownerReferences": [owner]})).unwrap()
+        };
+        let (mut left, owners) = (Vec::new(), BTreeSet::from(["alive".to_owned()]));
+        note(&mut left, &owners, "Job", [&child("alive"), &child("gone"), &ObjectMeta::default()].into_iter());
+        assert_eq!(left, ["Job of-gone belongs to nobody", "Job  belongs to nobody"]);
+    }
+}

@@ -1,0 +1,195 @@
+//! One trial: a run in a namespace of its own, from its beginning to its end, with all that befalls it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, DynamicObject, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::course::{Course, lock};
+use super::deeds::{self, manifest, runs};
+use super::history;
+use super::node::Node;
+use super::operator::Operator;
+use super::oracle::{self, Harvest};
+use super::script::Trial;
+
+/// The longest that a run may take: undisturbed it takes a quarter of a minute, and a few failed attempts wait for some minutes between them.
+const PATIENCE: Duration = Duration::from_mins(6);
+/// How long what a run has left behind is given to go away.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// For how long a run that is done is watched for calls that do nothing.
+const REST: Duration = Duration::from_secs(2);
+/// The most calls that passes may make in that time.
+const CALLS_AT_REST: u64 = 2;
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Where trials are made.
+pub(super) struct Ground {
+    /// A client with all rights.
+    pub(super) client: Client,
+    /// The operator's program.
+    pub(super) program: PathBuf,
+    /// Where logs are kept.
+    pub(super) folder: PathBuf,
+}
+
+/// What came of a trial.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Which trial.
+    pub(super) trial: Trial,
+    /// What was wrong; nothing where all was well.
+    pub(super) wrongs: Vec<String>,
+    /// How many calls of work were made.
+    pub(super) calls: u64,
+    /// How often an operator was killed.
+    pub(super) kills: u64,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// What the run came to, where it came to an end.
+    pub(super) harvest: Option<Harvest>,
+    /// Where the logs of the trial are, where something was wrong.
+    pub(super) folder: PathBuf,
+}
+
+impl Ground {
+    /// Makes a trial, and compares its end with what is expected.
+    pub(super) async fn hold(&self, trial: Trial, expected: Option<&Harvest>) -> Result<Verdict> {
+        let began = Instant::now();
+        let namespace = format!("chaos-{trial}-{:x}", jiff::Timestamp::now().as_millisecond());
+        let folder = self.folder.join(&namespace);
+        let course = Arc::new(Course::new(trial.script(), namespace, &folder)?);
+        course.note(&format!("{trial}: {:?}", course.script));
+        self.make_namespace(&course.namespace).await?;
+        let harvest = self.see_through(&course, expected).await?;
+        let wrongs = course.wrongs();
+        if wrongs.is_empty() {
+            tokio::fs::remove_dir_all(&folder).await?;
+        }
+        let (calls, kills) = (course.calls(), course.kills());
+        Ok(Verdict { trial, wrongs, calls, kills, took: began.elapsed(), harvest, folder })
+    }
+
+    async fn see_through(&self, course: &Arc<Course>, expected: Option<&Harvest>) -> Result<Option<Harvest>> {
+        let node = Node::new(Arc::clone(course), self.client.clone());
+        // Whatever happens at once; all of it ends with this value.
+        let mut actors: JoinSet<Result<()>> = JoinSet::new();
+        actors.spawn(Arc::clone(&node).run());
+        for number in 0..course.script.operators {
+            let operator = Operator::new(number, Arc::clone(course), &self.program, self.client.clone()).await?;
+            actors.spawn(operator.run());
+        }
+        let (now, mut run) = watch::channel(None);
+        let (client, followed) = (self.client.clone(), Arc::clone(course));
+        actors.spawn(async move {
+            history::follow(followed, client, now).await;
+            Ok(())
+        });
+        runs(&self.client, &course.namespace)
+            .create(&PostParams::default(), &serde_json::from_value(manifest())?)
+            .await
+            .context("the run cannot be made")?;
+        let (client, meddled) = (self.client.clone(), Arc::clone(course));
+        let mut meddling = JoinSet::new();
+        meddling.spawn(deeds::run(meddled, client));
+        let ended = tokio::select! {
+            ended = until_done(course, &mut run) => ended,
+            Some(actor) = actors.join_next() => {
+                actor??;
+                None
+            }
+        };
+        drop(meddling);
+        let status = run.borrow().as_ref().map(|run| run.data["status"].clone()).unwrap_or_default();
+        if let Some(done) = &ended {
+            self.look_at_rest(course, done).await?;
+            let uid = done.uid().unwrap_or_default();
+            oracle::judge(course, done, lock(node.store()).of(&uid), expected);
+        } else {
+            course.note(&serde_json::to_string_pretty(&status)?);
+            course.wrong(format!("it did not end within {PATIENCE:?}: {}", history::words(&status)));
+        }
+        drop(actors);
+        // The namespace stays: its cluster goes down when all trials were made, and to take a namespace apart costs as much as a trial.
+        Ok(ended.as_ref().map(Harvest::of))
+    }
+
+    /// Waits until nothing is left that belongs to nobody, and then looks whether the operator is at rest.
+    async fn look_at_rest(&self, course: &Course, run: &DynamicObject) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let left = oracle::left_over(&self.client, &course.namespace, run).await;
+            match left {
+                Ok(left) if left.is_empty() => break,
+                Ok(left) if began.elapsed() > SETTLED_WITHIN => {
+                    course.wrong(format!("after {SETTLED_WITHIN:?} this is left: {}", left.join(", ")));
+                    break;
+                }
+                Err(error) if began.elapsed() > SETTLED_WITHIN => return Err(error),
+                _ => tokio::time::sleep(LOOK * 3).await,
+            }
+        }
+        let before = course.deliberate();
+        tokio::time::sleep(REST).await;
+        let made = course.deliberate() - before;
+        if made > CALLS_AT_REST && course.kills() == 0 {
+            course.wrong(format!("{made} calls were made within {REST:?} over a run that is done"));
+        }
+        Ok(())
+    }
+
+    async fn make_namespace(&self, name: &str) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .with_context(|| format!("cannot make namespace {name}"))?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
+        // Without it no pod can be made, and the Job controller waits for long before it tries again.
+        for _ in 0..300 {
+            if accounts.get_opt("default").await?.is_some() {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        anyhow::bail!("namespace {name} has no service account")
+    }
+}
+
+/// Waits for the end of the run, which is done for the newest word of its owner, when nobody is about to say another.
+async fn until_done(course: &Course, run: &mut watch::Receiver<Option<DynamicObject>>) -> Option<DynamicObject> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let done = run.borrow_and_update().clone().filter(is_done);
+        if let Some(done) = done.filter(|_| !course.is_meddled_with()) {
+            return Some(done);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    None
+}
+
+fn is_done(run: &DynamicObject) -> bool {
+    let status = &run.data["status"];
+    let is_current = status["observedGeneration"].as_i64() == run.metadata.generation;
+    is_current && status["phase"] == "Succeeded" && run.metadata.deletion_timestamp.is_none()
+}
+
+/// The program that cargo has put beside this one.
+pub(super) fn program(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let beside = |folder: Option<&Path>| folder.map(|folder| folder.join(name)).filter(|path| path.exists());
+    // A test's program lies one folder deeper.
+    let folder = here.parent();
+    beside(folder)
+        .or_else(|| beside(folder.and_then(Path::parent)))
+        .with_context(|| format!("{name} is not there: `cargo build --workspace --bins` makes it"))
+}

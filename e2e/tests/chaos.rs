@@ -1,0 +1,30 @@
+//! Chaos in small: a few seeds of each kind, and those that have once found something. The long run is `cargo e2e chaos`, and what it breaks and how
+//! stands in docs/chaos.md.
+
+use anyhow::{Result, ensure};
+use sera_e2e::chaos::{self, Options, Trial, When};
+
+/// One of each kind that ends without long waits, but for the kind "everything", which has seldom none.
+const SEEDS: [u64; 8] = [2, 4, 6, 9, 11, 12, 14, 16];
+/// Around the calls at which the most is half done: the first status, the first Job, the first batches, a Job of a batch.
+const CALLS: [u64; 4] = [14, 19, 33, 52];
+
+#[tokio::test]
+async fn whatever_breaks_a_run_ends_as_if_nothing_had() -> Result<()> {
+    if std::env::var_os("KUBECONFIG").is_some() {
+        eprintln!("left out, because it boots a cluster and KUBECONFIG is set");
+        return Ok(());
+    }
+    let killed = CALLS.into_iter().flat_map(|call| [Trial::Call(call, When::Before), Trial::Call(call, When::After)]);
+    let options = Options {
+        trials: SEEDS.map(Trial::Seed).into_iter().chain(killed).collect(),
+        every_call: false,
+        at_once: 8,
+        restart_every: None,
+        // Beside what cargo has built, so that it is still there when the test has failed.
+        folder: concat!(env!("CARGO_TARGET_TMPDIR"), "/chaos").into(),
+    };
+    let report = Box::pin(chaos::run(&options)).await?;
+    ensure!(report.is_good(), "{}", report.failures().join("\n"));
+    Ok(())
+}
