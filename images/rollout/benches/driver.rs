@@ -1,8 +1,8 @@
-//! What the driver costs: memory with 256 rollouts at once, and CPU, memory and time a step beside mini-swe-agent on the same scripted teacher and the
-//! same commands. Figures only; nothing here passes or fails.
+//! What the driver costs: memory with 1, 16, 64 and 256 rollouts at once, and CPU, memory and time a step beside mini-swe-agent on the same scripted
+//! teacher and the same commands. Figures only; nothing here passes or fails.
 //!
 //! ```text
-//! cargo build --bins && cargo bench -p sera-rollout --bench driver -- crowd 256
+//! cargo build --bins && cargo bench -p sera-rollout --bench driver -- crowd        # or some numbers of rollouts: crowd 256
 //! cargo bench -p sera-rollout --bench driver -- steps /path/to/venv/bin/python     # with mini-swe-agent 2.4 in it
 //! ```
 
@@ -34,6 +34,8 @@ const TURNS: usize = 33;
 const OUTPUT: usize = 4000;
 /// How long the scripted teacher thinks in the crowd, so that all rollouts are under way at once.
 const THINKING: Duration = Duration::from_millis(400);
+/// How many rollouts are at once in a crowd, unless it is said.
+const CROWDS: [u32; 4] = [1, 16, 64, 256];
 /// Rollouts of each side in the comparison, after each other and at once.
 const COMPARED: [u32; 2] = [1, 33];
 
@@ -47,16 +49,42 @@ struct Taken {
 
 #[tokio::main]
 async fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    match (arguments.next().as_deref(), arguments.next()) {
-        (Some("crowd"), count) => crowd(count.and_then(|count| count.parse().ok()).unwrap_or(256)).await,
-        (Some("steps"), Some(python)) => steps(Path::new(&python)).await,
-        _ => println!("say `crowd [N]`, or `steps PYTHON` with a python that has mini-swe-agent"),
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["crowd"] => crowds(&CROWDS).await,
+        ["crowd", counts @ ..] => {
+            crowds(&counts.iter().map(|count| count.parse().unwrap()).collect::<Vec<u32>>()).await;
+        }
+        ["steps", python] => steps(Path::new(python)).await,
+        _ => println!("say `crowd [N…]`, or `steps PYTHON` with a python that has mini-swe-agent"),
     }
 }
 
-/// `count` rollouts at once in one driver.
-async fn crowd(count: u32) {
+/// Crowds of these sizes, a row each.
+async fn crowds(counts: &[u32]) {
+    println!(
+        "| rollouts at once | calls | s | CPU a call, ms | peak, MiB | KiB a further rollout |\n|---|---|---|---|---|---|"
+    );
+    let mut smallest = None;
+    for count in counts {
+        let (taken, calls) = crowd(*count).await;
+        let (fewer, least) = *smallest.get_or_insert((*count, taken.peak_kib));
+        let further = if *count == fewer {
+            "-".to_owned()
+        } else {
+            format!("{:.0}", further(taken.peak_kib, least, count - fewer))
+        };
+        println!(
+            "| {count} | {calls} | {:.1} | {:.2} | {:.1} | {further} |",
+            taken.wall.as_secs_f64(),
+            taken.cpu.as_secs_f64() * 1e3 / number(calls),
+            mib(taken.peak_kib),
+        );
+    }
+}
+
+/// `count` rollouts at once in one driver: what it took, and how many calls they made.
+async fn crowd(count: u32) -> (Taken, usize) {
     let program = sandbox_program().expect("the sandbox's program");
     let place = Place::with_functions(&(0..count).map(|n| format!("F{n}")).collect::<Vec<_>>());
     let teacher = Endpoint::start_slow(THINKING, |_, request| {
@@ -66,17 +94,9 @@ async fn crowd(count: u32) {
     let mut command = place.rollout(&program, &teacher.url, count, &json!({"agent": {"maxSteps": TURNS + 2}}));
     command.args([format!("--slots={count}"), format!("--parallel={count}"), "--log-level=warn".into()]);
     let taken = watched(command).await;
-    let outcomes = (0..u64::from(count))
-        .filter(|sample| place.outcome(*sample).first == sera_crds::contract::RolloutOutcome::EmptyPatch)
-        .count();
-    println!(
-        "{count} rollouts at once: {} calls, {outcomes} samples at their ends, driver {:.1} MiB at its peak ({:.0} KiB each), {:.2} ms CPU a call, {:.1} s",
-        teacher.calls(),
-        mib(taken.peak_kib),
-        f64::from(u32::try_from(taken.peak_kib).unwrap()) / f64::from(count),
-        taken.cpu.as_secs_f64() * 1e3 / f64::from(u32::try_from(teacher.calls()).unwrap()),
-        taken.wall.as_secs_f64()
-    );
+    let ended = |sample| place.outcome(sample).first == sera_crds::contract::RolloutOutcome::EmptyPatch;
+    assert!((0..u64::from(count)).all(ended), "each rollout hands in nothing after its last command");
+    (taken, teacher.calls())
 }
 
 /// A step here and a step there.
@@ -104,18 +124,23 @@ async fn steps(python: &Path) {
             .arg(count.to_string());
         theirs.push((watched(command).await, teacher.calls()));
     }
-    for (name, taken) in [("sera-rollout", &ours), ("mini-swe-agent", &theirs)] {
+    println!(
+        "| | CPU a step, ms | KiB a further rollout | MiB a process with one | wall a step of one rollout, ms |\n|---|---|---|---|---|"
+    );
+    let [ours, theirs] = [("sera-rollout", ours), ("mini-swe-agent", theirs)].map(|(name, taken)| {
         let [(one, one_calls), (many, many_calls)] = taken[..] else { panic!("two runs") };
-        let calls = f64::from(u32::try_from(many_calls - one_calls).unwrap());
-        let more = f64::from(COMPARED[1] - COMPARED[0]);
-        println!(
-            "{name}: {:.3} ms CPU a step, {:.0} KiB a further rollout ({:.1} MiB with one), {:.1} ms wall a step of one rollout",
-            (many.cpu.saturating_sub(one.cpu)).as_secs_f64() * 1e3 / calls,
-            (f64::from(u32::try_from(many.peak_kib).unwrap()) - f64::from(u32::try_from(one.peak_kib).unwrap())) / more,
-            mib(one.peak_kib),
-            one.wall.as_secs_f64() * 1e3 / f64::from(u32::try_from(one_calls).unwrap()),
-        );
-    }
+        let cpu = many.cpu.saturating_sub(one.cpu).as_secs_f64() * 1e3 / number(many_calls - one_calls);
+        let further = further(many.peak_kib, one.peak_kib, COMPARED[1] - COMPARED[0]);
+        let wall = one.wall.as_secs_f64() * 1e3 / number(one_calls);
+        println!("| {name} | {cpu:.3} | {further:.0} | {:.1} | {wall:.1} |", mib(one.peak_kib));
+        (cpu, further, mib(one.peak_kib) * 1024.0)
+    });
+    println!(
+        "\na further rollout there takes {:.0} times the CPU; {:.0} times the memory as a process of its own, {:.1} times as a thread",
+        theirs.0 / ours.0,
+        theirs.2 / ours.1,
+        theirs.1 / ours.1
+    );
 }
 
 /// The same command turn after turn, and then two submits without a change.
@@ -165,6 +190,15 @@ fn looked_at(folder: &str) -> Option<(Duration, u64)> {
     Some((Duration::from_millis(ticks * 10), peak))
 }
 
+/// What each of `more` rollouts took, in KiB.
+fn further(many_kib: u64, few_kib: u64, more: u32) -> f64 {
+    (mib(many_kib) - mib(few_kib)) * 1024.0 / f64::from(more)
+}
+
 fn mib(kib: u64) -> f64 {
     f64::from(u32::try_from(kib).unwrap()) / 1024.0
+}
+
+fn number(calls: usize) -> f64 {
+    f64::from(u32::try_from(calls).unwrap())
 }

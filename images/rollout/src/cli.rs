@@ -33,6 +33,9 @@ const LAST_WORDS: Duration = Duration::from_secs(15);
 /// When a stage whose work is bounded is given up, where nothing else is asked for.
 const STAGE_TIMEOUT: Duration = Duration::from_hours(2);
 
+/// How many threads may do what blocks (files, names of hosts), where there are fewer processors: each takes some 20 KiB, and keeps it for seconds.
+const BLOCKING_THREADS: usize = 16;
+
 const SNAPSHOT_EXAMPLES: &str = "Examples:
   The newest commit of a public repository, to a folder:
     sera-rollout snapshot --url https://github.com/acme/billing.git --commits 1 --store file:///tmp/sera/run
@@ -167,11 +170,21 @@ pub fn main() -> std::process::ExitCode {
     }
 }
 
+/// Two threads wait for everything. Others do what blocks; without a limit, hundreds of rollouts that write a file at the same moment start hundreds.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(processors.max(BLOCKING_THREADS))
+        .enable_all()
+        .build()
+}
+
 fn run(cli: Cli) -> ExitCode {
     let redactor = Redactor::default();
     let progress = Progress::detect();
     cli.ending.log.start(progress.bars(), redactor.clone());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!("the program's threads cannot be started: {error}");

@@ -27,7 +27,7 @@ use report::Report;
 use url::{RemoteUrl, Transport};
 
 /// What is read at once from git, in bytes.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 16 << 10;
 /// What a command may print that is kept in memory, in bytes: the first-parent history of a million commits has 100 MB.
 const MAX_OUTPUT: usize = 512 << 20;
 /// How much later than curl we lose patience with a silent server, so that git can say so itself.

@@ -14,6 +14,9 @@ use super::SandboxError;
 /// What is sent in one data frame, in bytes: large enough that its header does not count, small enough to be held 64 times.
 const PIECE: usize = 256 << 10;
 
+/// What is gathered before it is sent or taken, in bytes: a command and its frame. There are hundreds of streams, and what is larger passes by.
+const BUFFER: usize = 2 << 10;
+
 /// The stream to one sandbox.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -24,7 +27,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream: BufStream::new(stream), busy: false }
+        Self { stream: BufStream::with_capacity(BUFFER, BUFFER, stream), busy: false }
     }
 
     /// Asks, sends the bytes of `file` after it where there is one, and waits for the answer for at most `patience`.

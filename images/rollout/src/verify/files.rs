@@ -11,7 +11,7 @@ use memchr::{memchr, memmem};
 const HEADER: &[u8] = b"diff --git ";
 /// The longest such line that is parsed, in bytes: two of the longest paths that Linux takes, every byte of them quoted. diffy's search for the
 /// place where the two paths meet is quadratic in it.
-const MAX_HEADER: usize = 2 * 4096 * 4;
+pub(super) const MAX_HEADER: usize = 2 * 4096 * 4;
 /// What `git format-patch` ends a patch with, before its version.
 const SIGNATURE: &[u8] = b"-- ";
 

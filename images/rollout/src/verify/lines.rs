@@ -116,11 +116,19 @@ fn end_at(text: &[u8]) -> usize {
     }
 }
 
-/// Whether a text has nothing but LF that could end a line: ASCII only, and cautious.
-fn is_plain(text: &[u8]) -> bool {
-    let (words, rest) = text.as_chunks::<8>();
-    let suspicious = |byte: &u8| matches!(byte, 0x0b..=0x1f | 0x80..);
-    words.iter().all(|word| suspects(u64::from_ne_bytes(*word), 0x0b) == 0) && !rest.iter().any(suspicious)
+/// Whether LF alone ends lines in a text, and nothing is blank but what ASCII has for it.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    const STRIDE: usize = 32;
+    let (strides, rest) = text.as_chunks::<STRIDE>();
+    let is_plain =
+        |at: usize| matches!(text[at], ..0x0b | b' '..0x80) || text[at] >= 0x80 && blank_at(&text[at..]) == 0;
+    let are_suspect = |stride: &[u8; STRIDE]| {
+        let (words, _) = stride.as_chunks::<8>();
+        words.iter().fold(0, |found, word| found | suspects(u64::from_ne_bytes(*word), 0x0b)) != 0
+    };
+    let mut suspects = strides.iter().enumerate().filter(|(_, stride)| are_suspect(stride));
+    suspects.all(|(number, _)| (number * STRIDE..(number + 1) * STRIDE).all(is_plain))
+        && (text.len() - rest.len()..text.len()).all(is_plain)
 }
 
 /// Eight bytes at once: the highest bit of each that lies between `from` and the space, or is not ASCII.
@@ -194,9 +202,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn looking_at_eight_bytes_at_a_time_misses_nothing(text in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let expected = !text.iter().any(|byte| matches!(byte, 0x0b..=0x1f | 0x80..));
-            prop_assert_eq!(is_plain(&text), expected);
+        fn looking_at_many_bytes_at_a_time_misses_nothing(parts in proptest::collection::vec(prop_oneof![
+            4 => Just("plain text, more or less\n\t".as_bytes().to_vec()), 2 => Just("é…—".as_bytes().to_vec()),
+            1 => proptest::sample::select(vec!["\r", "\u{85}", "\u{2028}", "\u{a0}", "\u{3000}", "\u{1f}"]).prop_map(|text| text.as_bytes().to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..3),
+        ], 0..6)) {
+            let text = parts.concat();
+            let strange = |at: usize| matches!(text[at], 0x0b..=0x1f) || text[at] >= 0x80 && blank_at(&text[at..]) > 0;
+            prop_assert_eq!(is_plain(&text), !(0..text.len()).any(strange));
         }
 
         #[test]

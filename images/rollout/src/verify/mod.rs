@@ -7,6 +7,7 @@ mod files;
 mod lines;
 mod multiset;
 pub mod pairs;
+mod plain;
 mod recall;
 mod report;
 pub(crate) mod stage;
@@ -22,6 +23,11 @@ pub use strict::{Excluded, Side, Strict, Unparsed, strict};
 
 /// Both measures of a pair, and what has to be known about the strict one.
 pub fn measure(first: &[u8], second: &[u8]) -> (Measures, Strict) {
+    plain::measure(first, second).unwrap_or_else(|| measure_any(first, second))
+}
+
+/// The same for patches of all kinds.
+fn measure_any(first: &[u8], second: &[u8]) -> (Measures, Strict) {
     let strict = strict(first, second);
     (Measures { recall: recall(first, second), strict: strict.measures }, strict)
 }

@@ -13,7 +13,7 @@ pub fn recall(first: &[u8], second: &[u8]) -> Option<Fraction> {
         return None;
     }
     let total = wanted.len() as u64;
-    Some(Fraction { matched: multiset::common(wanted, counted(second)), total })
+    Some(Fraction { matched: multiset::common(wanted.len(), wanted, counted(second)), total })
 }
 
 /// The changed lines of a patch, blank ones included: what the paper's filter on the size of patches counts.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
 use sera_crds::contract::StrictMeasures;
 use serde::Serialize;
@@ -63,7 +64,7 @@ pub fn strict(first: &[u8], second: &[u8]) -> Strict {
     let found = counting.lines(second, Side::P2);
     let (first, second) = (wanted.len() as u64, found.len() as u64);
     let parsed = counting.unparsed.is_empty();
-    let measures = StrictMeasures { matched: multiset::common(wanted, found), first, second, parsed };
+    let measures = StrictMeasures { matched: multiset::common(wanted.len(), wanted, found), first, second, parsed };
     Strict { measures, excluded: counting.excluded, unparsed: counting.unparsed }
 }
 
@@ -77,14 +78,22 @@ struct Counting<'a> {
 }
 
 /// A line that counts, as two patches must have it in common.
-#[derive(PartialEq, Eq, Hash)]
-struct CountedLine<'a> {
+#[derive(PartialEq, Eq)]
+pub(super) struct CountedLine<'a> {
     /// Its file's number.
-    file: u32,
+    pub(super) file: u32,
     /// `+` or `-`.
-    sign: u8,
+    pub(super) sign: u8,
     /// What follows, with its whitespace normalised.
-    text: Cow<'a, [u8]>,
+    pub(super) text: Cow<'a, [u8]>,
+}
+
+impl Hash for CountedLine<'_> {
+    /// In two strokes, where four would be made of the fields: this is done for every changed line.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.file) << 8 | u64::from(self.sign));
+        state.write(&self.text);
+    }
 }
 
 impl<'a> Counting<'a> {
@@ -111,19 +120,38 @@ impl<'a> Counting<'a> {
 
 /// A text without whitespace around it, and with one space for all that is between two words. Whitespace is ASCII's: what else looks like it may mean
 /// something to a compiler.
-fn normalise(text: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn normalise(text: &[u8]) -> Cow<'_, [u8]> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(text.len());
     let end = text.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
     let text = &text[start..end];
-    // Looked for without a branch, as nearly every line has single spaces alone.
-    let pairs = text.iter().zip(text.iter().skip(1));
-    let uneven = pairs.fold(false, |found, (one, next)| found | (is_space(one) & (*one != b' ' || is_space(next))));
-    if !uneven {
+    if is_even(text) {
         return Cow::Borrowed(text);
     }
     let words: Vec<&[u8]> = text.split(is_space).filter(|word| !word.is_empty()).collect();
     Cow::Owned(words.join(&b' '))
+}
+
+/// Whether a text has no whitespace but single spaces, as nearly every line. It looks at eight bytes at once, and takes other control characters for
+/// whitespace, which costs nothing but time.
+fn is_even(text: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
+    const BUT_HIGHEST: u64 = !HIGHEST;
+    let below = |word: u64, limit: u8| !((word & BUT_HIGHEST) + ONES * u64::from(0x80 - limit)) & !word & HIGHEST;
+    let mut last = 0;
+    let mut uneven = 0;
+    let mut look = |word: u64| {
+        let spaces = below(word, b'!');
+        uneven |= below(word, b' ') | spaces & (spaces << 8 | last);
+        last = spaces >> 56;
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    words.iter().for_each(|word| look(u64::from_le_bytes(*word)));
+    let mut filled = *b"xxxxxxxx";
+    filled[..rest.len()].copy_from_slice(rest);
+    look(u64::from_le_bytes(filled));
+    uneven == 0
 }
 
 #[cfg(test)]
