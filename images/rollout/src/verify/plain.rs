@@ -22,7 +22,8 @@ const BYTES_A_LINE: usize = 32;
 const MAX_DIGITS: usize = 9;
 /// What git says of files before their hunks, without anything that would have to be understood.
 const KNOWN: [&[u8]; 3] = [b"index ", b"new file mode 100", b"deleted file mode 100"];
-/// What the number of a file has beside it that the strict measure leaves out. It is left out by either patch on its own: one may add what the other edits.
+/// What the number of a file has beside it that the strict measure leaves out. It is left out by either patch on its own: one may add what the other
+/// edits.
 const EXCLUDED: u32 = 1 << 31;
 /// The strict measure of nothing.
 const NOTHING: StrictMeasures = StrictMeasures { matched: 0, first: 0, second: 0, parsed: true };
