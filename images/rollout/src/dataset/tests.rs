@@ -306,28 +306,76 @@ async fn verdicts_under_another_policy_are_not_taken_and_the_batch_is_named() {
     assert!(error.to_string().contains("batch run-0 was not verified under this policy"), "{error}");
 }
 
-/// The peers' own reader, where its Python has it: `pip install datasets transformers`, and `SERA_PYTHON` for one that is not on the `PATH`.
-#[tokio::test]
-async fn hugging_faces_reader_takes_the_files_as_they_are() {
+/// Runs a script of peers on both files of a dataset in each format, and hands what it printed to `look`, where Python has the packages;
+/// `SERA_PYTHON` names a Python that is not on the `PATH`.
+async fn with_peers(script: &str, packages: &str, student: &Path, look: impl Fn(ToolCallFormat, &[DatasetLine], &str)) {
     let python = std::env::var("SERA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let python = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
-    if !python(&["-c", "import datasets, transformers"]).is_ok_and(|output| output.status.success()) {
-        eprintln!("the readers of peers: left out, Python has no packages datasets and transformers");
+    if !python(&["-c", &format!("import {packages}")]).is_ok_and(|output| output.status.success()) {
+        eprintln!("{script}: left out, Python has no packages {packages}");
         return;
     }
-    for format in [ToolCallFormat::Hermes, ToolCallFormat::Raw] {
+    for format in [ToolCallFormat::Hermes, ToolCallFormat::Xml, ToolCallFormat::Raw] {
         let folder = tempfile::tempdir().unwrap();
         let mut plan = verification();
         if let Some(student) = &mut plan.student {
             student.tool_call_format = format;
         }
-        fill_with(folder.path(), 8, &plan).await;
+        let store = fill_with(folder.path(), 8, &plan).await;
         make(&Request { verification: plan, ..request(folder.path(), 8) }).await.unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dataset/readers.py");
+        let mut made: Vec<DatasetLine> = lines(&store, "dataset/train.jsonl").await;
+        made.extend(lines(&store, "dataset/eval.jsonl").await);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dataset").join(script).display().to_string();
         let files =
             ["train", "eval"].map(|side| folder.path().join(format!("dataset/{side}.jsonl")).display().to_string());
-        let student = testing::folder().display().to_string();
-        let output = python(&[script, "--student", &student, &files[0], &files[1]]).unwrap();
+        let output = python(&[&path, "--student", &student.display().to_string(), &files[0], &files[1]]).unwrap();
         assert!(output.status.success(), "{format:?}: {}", String::from_utf8_lossy(&output.stderr));
+        look(format, &made, std::str::from_utf8(&output.stdout).unwrap());
     }
+}
+
+/// `pip install datasets transformers`
+#[tokio::test]
+async fn hugging_faces_reader_takes_the_files_as_they_are() {
+    with_peers("readers.py", "datasets, transformers", &testing::folder(), |format, made, printed| {
+        let counts: usize =
+            printed.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum();
+        assert_eq!(counts, made.len(), "{format:?}");
+    })
+    .await;
+}
+
+/// `pip install datasets transformers addict` and `pip install --no-deps axolotl`; `SERA_STUDENT` names another student than the tiny one.
+///
+/// One difference is axolotl's: it finds a turn by putting another text in its place. Qwen3's template writes thinking, be it empty, into the last turn
+/// whatever its text is, so that the tag is taken for the template's and not for the turn's.
+#[tokio::test]
+async fn axolotl_trains_on_the_tokens_that_we_train_on_but_for_the_last_turns_first_tag() {
+    let student = std::env::var_os("SERA_STUDENT").map_or_else(testing::folder, std::path::PathBuf::from);
+    let chat = sera_chat::Chat::load(&student).unwrap();
+    with_peers("axolotl.py", "datasets, transformers, addict, axolotl", &student, |format, made, printed| {
+        let theirs: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(theirs.len(), made.len(), "{format:?}");
+        for (line, theirs) in made.iter().zip(theirs) {
+            let mut conversation = sera_chat::Conversation::new(&line.messages);
+            if let Some(tools) = &line.tool_json {
+                conversation = conversation.with_tools(&serde_json::from_str::<Vec<serde_json::Value>>(tools).unwrap());
+            }
+            let rendering = chat.turns(&conversation).unwrap();
+            let ours = chat.tokens(&rendering, |position| line.messages[position].train).unwrap();
+            assert_eq!(serde_json::json!(ours.ids), theirs["ids"], "{format:?}: {}", line.instance_id);
+            let trained: Vec<bool> = serde_json::from_value(theirs["loss"].clone()).unwrap();
+            let apart: Vec<usize> = (0..trained.len()).filter(|at| ours.loss[*at] != trained[*at]).collect();
+            let last = ours.loss.windows(2).rposition(|pair| pair == [false, true]).unwrap() + 1;
+            let expected: Vec<usize> = (last..).take(apart.len()).collect();
+            let texts: Vec<u32> = apart.iter().map(|at| ours.ids[*at]).collect();
+            assert_eq!(
+                (&apart, chat.decode(&texts).unwrap().as_str()),
+                (&expected, "<think>\n"),
+                "{format:?}: {}",
+                line.instance_id
+            );
+        }
+    })
+    .await;
 }

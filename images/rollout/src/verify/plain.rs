@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::iter::Peekable;
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
@@ -21,7 +22,8 @@ const BYTES_A_LINE: usize = 32;
 const MAX_DIGITS: usize = 9;
 /// What git says of files before their hunks, without anything that would have to be understood.
 const KNOWN: [&[u8]; 3] = [b"index ", b"new file mode 100", b"deleted file mode 100"];
-/// What the number of a file has beside it that the strict measure leaves out. It is left out by either patch on its own: one may add what the other edits.
+/// What the number of a file has beside it that the strict measure leaves out. It is left out by either patch on its own: one may add what the other
+/// edits.
 const EXCLUDED: u32 = 1 << 31;
 /// The strict measure of nothing.
 const NOTHING: StrictMeasures = StrictMeasures { matched: 0, first: 0, second: 0, parsed: true };
@@ -120,46 +122,41 @@ impl<'a> Plain<'a> {
         if !patch.ends_with(b"\n") || !is_plain(patch) {
             return None;
         }
-        let mut text = Text { text: patch, at: 0, ends: memchr_iter(b'\n', patch) };
+        let mut text = Text { text: patch, at: 0, ends: memchr_iter(b'\n', patch) }.peekable();
         let mut plain = Self { files: Vec::new(), lines: Vec::with_capacity(patch.len() / BYTES_A_LINE) };
-        let mut line = text.next()?;
-        loop {
-            match plain.file(line, &mut text)? {
-                Some(next) => line = next,
-                None => return Some(plain),
-            }
+        while let Some(header) = text.next() {
+            plain.file(header, &mut text)?;
         }
+        Some(plain)
     }
 
-    /// Reads a file's part, of which `header` is the first line; returns the first line of the next part.
-    fn file(&mut self, header: &[u8], text: &mut Text<'a>) -> Option<Option<&'a [u8]>> {
+    /// Reads a file's part, of which `header` is the first line.
+    fn file(&mut self, header: &[u8], text: &mut Peekable<Text<'a>>) -> Option<()> {
         if !header.starts_with(b"diff --git ") || header.len() > MAX_HEADER {
             return None;
         }
         let (path, added) = named(text)?;
         let from = self.lines.len();
         let mut changed = 0;
-        let mut line = text.next()?;
         let mut ends = (0, 0);
-        let next = loop {
-            let (old, new) = hunk(line)?;
+        loop {
+            let (old, new) = hunk(text.next()?)?;
             // Hunks are in order and do not overlap, and none is empty.
             if ends.0 > old.start || ends.1 > new.start || old.len() + new.len() == 0 {
                 return None;
             }
             ends = (old.end, new.end);
             changed += self.hunk(old.len(), new.len(), text)?;
-            match text.next() {
-                Some(next) if next.starts_with(b"@@ ") => line = next,
-                next => break next,
+            if text.peek().is_none_or(|next| !next.starts_with(b"@@ ")) {
+                break;
             }
-        };
+        }
         self.files.push(File { path, added, lines: from..self.lines.len(), changed });
-        Some(next)
+        Some(())
     }
 
     /// Reads the lines of a hunk; returns how many are changed.
-    fn hunk(&mut self, old: usize, new: usize, text: &mut Text<'a>) -> Option<u64> {
+    fn hunk(&mut self, old: usize, new: usize, text: &mut Peekable<Text<'a>>) -> Option<u64> {
         let (mut left_old, mut left_new, mut changed) = (old, new, 0);
         while left_old + left_new > 0 {
             let line = text.next()?;
@@ -223,7 +220,7 @@ impl<'a> Iterator for Text<'a> {
 }
 
 /// Reads what stands between a part's first line and its first hunk: the file's name, and whether it is added.
-fn named<'a>(text: &mut Text<'a>) -> Option<(&'a [u8], bool)> {
+fn named<'a>(text: &mut impl Iterator<Item = &'a [u8]>) -> Option<(&'a [u8], bool)> {
     let original = loop {
         let line = text.next()?;
         match line.strip_prefix(b"--- ") {
@@ -365,13 +362,13 @@ index 4444444..0000000
     fn part(path: &str, added: bool, hunks: &[Vec<String>]) -> String {
         let (before, mode) =
             if added { ("/dev/null".to_owned(), "new file mode 100644\n") } else { (format!("a/{path}"), "") };
-        let mut part = format!("diff --git a/{path} b/{path}\n{mode}index 1..2 100644\n--- {before}\n+++ b/{path}\n");
-        for (number, lines) in hunks.iter().enumerate() {
+        let hunks = hunks.iter().enumerate().map(|(number, lines)| {
             let count = |sign: char| lines.iter().filter(|line| !line.starts_with(sign)).count();
             let start = 1 + 100 * number;
-            part += &format!("@@ -{start},{} +{start},{} @@\n{}\n", count('+'), count('-'), lines.join("\n"));
-        }
-        part
+            format!("@@ -{start},{} +{start},{} @@\n{}\n", count('+'), count('-'), lines.join("\n"))
+        });
+        let hunks: String = hunks.collect();
+        format!("diff --git a/{path} b/{path}\n{mode}index 1..2 100644\n--- {before}\n+++ b/{path}\n{hunks}")
     }
 
     fn patch() -> impl Strategy<Value = String> {
