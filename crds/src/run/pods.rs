@@ -182,7 +182,7 @@ fn few_entries() -> Rule {
     // The roles as one list, so that each is looked up once: every look costs the API server a copy of its fields' names. Without `dyn` they would be of
     // types of their own, which no list takes.
     let present =
-        roles().map(|role| format!("(has(self.{role}) ? [dyn(self.{role})] : [])")).collect::<Vec<_>>().join(" + ");
+        roles().map(|role| format!("(!has(self.{role}) ? [] : [dyn(self.{role})])")).collect::<Vec<_>>().join(" + ");
     let counts = LISTS.map(|path| where_present("role", path, |field| format!("size({field})"))).join(" + ");
     Rule::new(format!("({present}).map(role, {counts}).sum() <= {MAX_ENTRIES}"))
         .message(format!("the maps and lists of all roles must have at most {MAX_ENTRIES} entries together; say what holds for all under default").as_str())

@@ -311,7 +311,7 @@ fn pods() -> Json {
         maybe("imagePullSecrets", list(secret())),
         maybe("labels", labels()),
         maybe("annotations", labels()),
-        maybe("queueName", text::<v::ResourceName>()),
+        maybe("queueName", text::<v::QueueName>()),
         maybe("resources", resources()),
         maybe("shmSize", Just(json!("64Gi")).boxed()),
         maybe("proxy", proxy),
