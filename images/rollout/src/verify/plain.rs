@@ -122,7 +122,7 @@ impl<'a> Plain<'a> {
         if !patch.ends_with(b"\n") || !is_plain(patch) {
             return None;
         }
-        let mut text = Text { text: patch, at: 0, ends: memchr_iter(b'\n', patch) }.peekable();
+        let mut text = Text { bytes: patch, at: 0, ends: memchr_iter(b'\n', patch) }.peekable();
         let mut plain = Self { files: Vec::new(), lines: Vec::with_capacity(patch.len() / BYTES_A_LINE) };
         while let Some(header) = text.next() {
             plain.file(header, &mut text)?;
@@ -203,7 +203,7 @@ impl<'a> Plain<'a> {
 
 /// Lines that end in LF, the last one too.
 struct Text<'a> {
-    text: &'a [u8],
+    bytes: &'a [u8],
     at: usize,
     ends: Memchr<'a>,
 }
@@ -213,7 +213,7 @@ impl<'a> Iterator for Text<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let end = self.ends.next()?;
-        let line = &self.text[self.at..end];
+        let line = &self.bytes[self.at..end];
         self.at = end + 1;
         Some(line)
     }
