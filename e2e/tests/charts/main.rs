@@ -4,6 +4,7 @@
 mod admission;
 mod definitions;
 mod deployment;
+mod gitops;
 mod house;
 mod monitoring;
 mod places;
@@ -26,6 +27,7 @@ fn main() -> Result<ExitCode> {
     trials.extend(values::trials(&host));
     trials.extend(definitions::trials(&host));
     trials.extend(deployment::trials(&host));
+    trials.extend(gitops::trials(&host));
     trials.extend(monitoring::trials(&host));
     trials.extend(rights::trials(&host));
     trials.extend(admission::trials(&host)?);
