@@ -208,12 +208,20 @@ impl Ground {
         Ok(jobs.items.into_iter().filter_map(|job| job.metadata.uid).collect())
     }
 
-    /// The reasons of all Events about the object, in no order.
-    pub(super) async fn events_about(&self, name: &str) -> Result<BTreeSet<String>> {
-        let events = self.space.api::<Event>().list(&ListParams::default()).await?;
+    /// Waits until there are Events about the object for these reasons; they are written beside the status, and a moment later.
+    pub(super) async fn until_events(&self, name: &str, expected: &[&str]) -> Result<()> {
         let about =
             |event: &Event| event.regarding.as_ref().is_some_and(|regarding| regarding.name.as_deref() == Some(name));
-        Ok(events.items.into_iter().filter(about).filter_map(|event| event.reason).collect())
+        let mut seen = BTreeSet::new();
+        for _ in 0..100 {
+            let events = self.space.api::<Event>().list(&ListParams::default()).await?;
+            seen = events.items.into_iter().filter(about).filter_map(|event| event.reason).collect();
+            if expected.iter().all(|reason| seen.contains(*reason)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        bail!("not all Events {expected:?} are among {seen:?}")
     }
 
     /// What a shell script prints in a pod that has the store mounted at /mnt/store, and git.

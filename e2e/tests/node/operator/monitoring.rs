@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, ListParams};
 use sera_crds::conditions::ConditionType;
 use sera_e2e::packages::{self, Package};
 use sera_e2e::platform;
@@ -15,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use super::ground::{Ground, is_true, status};
 use super::student::{STUDENT, lay_student};
@@ -121,20 +125,26 @@ fn gather<'a>(value: &'a Value, questions: &mut Vec<&'a str>) {
 /// A Prometheus on this machine, which reaches the node's pods. It ends with this value.
 struct Prometheus {
     address: String,
+    folder: TempDir,
     _process: Child,
-    _folder: TempDir,
+    targets: JoinHandle<()>,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.targets.abort();
+    }
 }
 
 impl Prometheus {
     async fn start(ground: &Ground, rendered: &Rendered) -> Result<Self> {
         packages::ensure(&[PROMETHEUS], &Progress::slow_only()).await?;
         let folder = TempDir::new()?;
-        let kubeconfig = ground.space.cluster().await?.kubeconfig_path();
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         // JSON is YAML.
         std::fs::write(folder.path().join("rules.yaml"), rendered.rules.to_string())?;
-        std::fs::write(folder.path().join("prometheus.yaml"), configuration(&kubeconfig, &address).to_string())?;
+        std::fs::write(folder.path().join("prometheus.yaml"), configuration(&address).to_string())?;
         let process = Command::new(PROMETHEUS.provides)
             .arg("--config.file=prometheus.yaml")
             .arg("--storage.tsdb.path=data")
@@ -146,7 +156,8 @@ impl Prometheus {
             .kill_on_drop(true)
             .spawn()
             .context("prometheus does not start")?;
-        let prometheus = Self { address, _process: process, _folder: folder };
+        let targets = tokio::spawn(keep_targets(ground.space.client(), folder.path().join(TARGETS)));
+        let prometheus = Self { address, folder, _process: process, targets };
         prometheus.until("max(leader_election_master_status)".to_owned(), |value| value >= 1.0).await?;
         Ok(prometheus)
     }
@@ -164,7 +175,8 @@ impl Prometheus {
         };
         let asked = tokio::time::timeout(SOON, asking).await;
         let last = self.ask(&query).await;
-        asked.with_context(|| format!("{query} is {last:?}"))
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        asked.with_context(|| format!("{query} is {last:?}; prometheus said:\n{log}"))
     }
 
     /// The values that a query has now.
@@ -188,30 +200,44 @@ impl Prometheus {
     }
 }
 
-/// Reads itself, the operator, and every pod of a run or batch at its port `http`, as the chart's monitors have Prometheus do.
-fn configuration(kubeconfig: &Path, own: &str) -> Value {
-    let keep = |label: &str, regex: &str| json!({"action": "keep", "source_labels": [label], "regex": regex});
-    let take = |label: &str, target: &str| json!({"source_labels": [label], "target_label": target});
-    let pods = |name: &str, label: &str, regex: &str| {
-        json!({
-            "job_name": name,
-            "honor_labels": true,
-            "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": kubeconfig}],
-            "relabel_configs": [
-                keep("__meta_kubernetes_pod_container_port_name", "http"),
-                keep(label, regex),
-                take("__meta_kubernetes_namespace", "namespace"),
-                take("__meta_kubernetes_pod_name", "pod"),
-            ],
-        })
-    };
+/// The file that names what is read.
+const TARGETS: &str = "targets.json";
+
+/// Reads itself, and what [`keep_targets`] finds. Labels of metrics go before those of the place they are read at, as the chart's `ServiceMonitor` has it.
+fn configuration(own: &str) -> Value {
     json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "2s"},
         "rule_files": ["rules.yaml"],
         "scrape_configs": [
-            pods("sera-operator", "__meta_kubernetes_pod_label_app_kubernetes_io_name", "sera-operator"),
-            pods("sera-runs", "__meta_kubernetes_pod_label_app_kubernetes_io_managed_by", "sera-operator"),
+            {"job_name": "sera", "honor_labels": true, "file_sd_configs": [{"files": [TARGETS], "refresh_interval": "1s"}]},
             {"job_name": "prometheus", "static_configs": [{"targets": [own]}]},
         ],
     })
+}
+
+/// Names the operator and every pod of a run or batch at its port `http`, for as long as it is not stopped: Debian's Prometheus does not ask Kubernetes.
+async fn keep_targets(client: Client, file: PathBuf) {
+    let pods: Api<Pod> = Api::all(client);
+    loop {
+        let mut targets = Vec::new();
+        for selector in ["app.kubernetes.io/name=sera-operator", "app.kubernetes.io/managed-by=sera-operator"] {
+            let found = pods.list(&ListParams::default().labels(selector)).await.map(|list| list.items);
+            targets.extend(found.unwrap_or_default().iter().filter_map(target));
+        }
+        // Beside it and renamed, so that no half of it is read.
+        let beside = file.with_extension("new");
+        if std::fs::write(&beside, Value::from(targets).to_string()).is_ok() {
+            let _ = std::fs::rename(&beside, &file);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn target(pod: &Pod) -> Option<Value> {
+    let address = pod.status.as_ref()?.pod_ip.as_ref()?;
+    let containers = &pod.spec.as_ref()?.containers;
+    let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let port = ports.find(|port| port.name.as_deref() == Some("http"))?.container_port;
+    let labels = json!({"namespace": pod.metadata.namespace, "pod": pod.metadata.name});
+    Some(json!({"targets": [format!("{address}:{port}")], "labels": labels}))
 }

@@ -68,11 +68,7 @@ async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches(sp
     ensure!(seen.contains(&dataset.sha256.to_string()), "the manifest's digest is another one: {seen}");
     ensure!(seen.lines().nth(1).map(str::trim) == Some("8"), "{seen}");
     ensure!(seen.contains("billing-1"), "{seen}");
-    let events = ground.events_about("billing").await?;
-    for expected in ["BatchFolded", "GenerationSucceeded", "DatasetSucceeded"] {
-        ensure!(events.contains(expected), "no Event {expected} among {events:?}");
-    }
-    Ok(())
+    ground.until_events("billing", &["BatchFolded", "GenerationSucceeded", "DatasetSucceeded"]).await
 }
 
 /// How long the operator lives between two kills, in milliseconds. The sequence is fixed, so that a failure comes again.

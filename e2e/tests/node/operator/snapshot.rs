@@ -37,10 +37,7 @@ async fn an_applied_run_has_its_snapshot_in_the_store_and_says_so(space: Space) 
     ensure!(is_true(said, ConditionType::Validated), "{}", message(said, ConditionType::Validated));
     ensure!(!is_true(said, ConditionType::Ready) && reason(said, ConditionType::Reconciling).is_none(), "{said:?}");
 
-    let events = ground.events_about("billing").await?;
-    for expected in ["SnapshotStarted", "SnapshotSucceeded", "Stalled"] {
-        ensure!(events.contains(expected), "no Event {expected} among {events:?}");
-    }
+    ground.until_events("billing", &["SnapshotStarted", "SnapshotSucceeded", "Stalled"]).await?;
 
     let script = format!(
         "cd /mnt/store/runs/{}/billing/{uid}/snapshot

@@ -66,8 +66,7 @@ async fn a_run_trains_its_student_serves_it_and_is_ready(space: Space) -> Result
     {
         ensure!(seen.contains(expected), "no {expected} in the store: {seen}");
     }
-    let events = ground.events_about("billing").await?;
-    ensure!(events.contains("TrainingSucceeded"), "no Event TrainingSucceeded among {events:?}");
+    ground.until_events("billing", &["TrainingSucceeded"]).await?;
     serving::answers(&ground, &run).await?;
     Box::pin(serving::comes_back(&ground)).await?;
     Box::pin(serving::goes_and_comes_as_its_owner_says(&ground)).await
