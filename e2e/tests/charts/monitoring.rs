@@ -1,5 +1,5 @@
 //! What the charts give to Prometheus and Grafana: alerts that fire when they should, a dashboard whose questions can be asked, and monitors that find
-//! the pods. That the metrics they ask for are there is the node's tests' business.
+//! the pods.
 
 use std::collections::BTreeSet;
 use std::fs;

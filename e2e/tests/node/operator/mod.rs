@@ -5,7 +5,6 @@ mod bucket;
 mod ground;
 mod identity;
 mod killed;
-mod monitoring;
 mod repair;
 mod run;
 mod serving;
@@ -25,7 +24,6 @@ pub(crate) fn tests() -> Vec<Test> {
         run::TESTS,
         training::TESTS,
         bucket::TESTS,
-        monitoring::TESTS,
     ]
     .concat()
 }
