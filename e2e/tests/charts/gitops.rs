@@ -9,16 +9,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use sera_e2e::packages::{self, Package};
-use sera_e2e::progress::Progress;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Host;
-use crate::house::House;
-
-/// The release of Lua that Argo CD's interpreter speaks.
-const LUA: Package = Package::new("lua5.1", "lua5.1");
+use crate::house::{House, LUA};
 
 pub(crate) fn trials(host: &Host) -> Vec<Trial> {
     vec![
@@ -50,7 +45,6 @@ fn recorded() -> Result<Vec<Recorded>> {
 
 /// Has Lua run the example's script over the object, as Argo CD does; the script ends with a return.
 async fn argo(_: &House) -> Result<()> {
-    packages::ensure(&[LUA], &Progress::slow_only()).await?;
     let config: Value = serde_yaml::from_str(&fs::read_to_string(root().join("docs/gitops/argocd-cm.yaml"))?)?;
     for Recorded { it, kind, generation, status, argo, .. } in recorded()? {
         let key = format!("resource.customizations.health.sera.dev_{kind}");

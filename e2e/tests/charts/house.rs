@@ -8,12 +8,19 @@ use anyhow::{Context, Result, ensure};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use sera_e2e::cluster::Cluster;
+use sera_e2e::packages::{self, Package};
+use sera_e2e::progress::Progress;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The release's name and namespace: what the documentation tells people to type.
 pub(crate) const RELEASE: &str = "sera-operator";
 pub(crate) const NAMESPACE: &str = "sera-system";
+
+/// Prometheus' own judge of rules.
+pub(crate) const PROMTOOL: Package = Package::new("prometheus", "promtool");
+/// The release of Lua that Argo CD's interpreter speaks.
+pub(crate) const LUA: Package = Package::new("lua5.1", "lua5.1");
 
 /// How long an API server may take to enforce a policy that it has stored.
 const POLICY_WITHIN: Duration = Duration::from_secs(30);
@@ -54,6 +61,7 @@ pub(crate) struct House {
 impl House {
     /// Boots (or finds) an API server and installs the charts as the documentation says, with a policy in force.
     pub(crate) async fn open() -> Result<Self> {
+        packages::ensure(&[PROMTOOL, LUA], &Progress::slow_only()).await?;
         let house = Self { cluster: Cluster::control_plane().await?, namespaces: Mutex::default() };
         house.install(Chart::Definitions).await?;
         house.install(Chart::Operator).await?;

@@ -8,15 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use sera_e2e::packages::{self, Package};
-use sera_e2e::progress::Progress;
 use serde_json::{Value, json};
 
 use crate::Host;
-use crate::house::{Chart, House, texts};
-
-/// Prometheus' own judge of rules.
-const PROMTOOL: Package = Package::new("prometheus", "promtool");
+use crate::house::{Chart, House, PROMTOOL, texts};
 
 pub(crate) fn trials(host: &Host) -> Vec<Trial> {
     vec![
@@ -52,8 +47,7 @@ fn cases() -> Result<Value> {
 }
 
 /// Has promtool look at files in a folder of their own.
-async fn promtool(arguments: &[&str], files: &[(&str, &Value)]) -> Result<()> {
-    packages::ensure(&[PROMTOOL], &Progress::slow_only()).await?;
+fn promtool(arguments: &[&str], files: &[(&str, &Value)]) -> Result<()> {
     let folder = tempfile::tempdir()?;
     for (name, content) in files {
         // JSON is YAML.
@@ -67,7 +61,7 @@ async fn promtool(arguments: &[&str], files: &[(&str, &Value)]) -> Result<()> {
 
 async fn alerts_fire(house: &House) -> Result<()> {
     let mut groups = groups(house, &with_alerts()).await?;
-    promtool(&["check", "rules", "rules.yaml"], &[("rules.yaml", &json!({"groups": groups}))]).await?;
+    promtool(&["check", "rules", "rules.yaml"], &[("rules.yaml", &json!({"groups": groups}))])?;
     for group in groups.as_array_mut().context("groups")? {
         for rule in group["rules"].as_array_mut().context("rules")? {
             let annotations = rule["annotations"].as_object_mut().context("annotations")?;
@@ -77,7 +71,6 @@ async fn alerts_fire(house: &House) -> Result<()> {
     let mut cases = cases()?;
     cases["rule_files"] = json!(["rules.yaml"]);
     promtool(&["test", "rules", "cases.yaml"], &[("rules.yaml", &json!({"groups": groups})), ("cases.yaml", &cases)])
-        .await
 }
 
 async fn alerts_have_cases(house: &House) -> Result<()> {
@@ -134,7 +127,7 @@ async fn dashboard_is_understood(house: &House) -> Result<()> {
     }
     ensure!(asked.len() > 20, "the dashboard asks {} questions", asked.len());
     let rules = json!({"groups": [{"name": "dashboard", "rules": asked}]});
-    promtool(&["check", "rules", "rules.yaml"], &[("rules.yaml", &rules)]).await
+    promtool(&["check", "rules", "rules.yaml"], &[("rules.yaml", &rules)])
 }
 
 async fn nothing_unasked(house: &House) -> Result<()> {
