@@ -10,19 +10,14 @@ use super::{Batch, Config, Model};
 use crate::ops::Segments;
 use crate::ops::finite_differences::noise;
 
+/// Qwen3-8B, as the example has it.
+pub(crate) fn qwen3_8b() -> Config {
+    Config::parse(include_str!("../../examples/configs/qwen3-8b.json")).unwrap()
+}
+
 /// Hidden 8, 2 layers, heads 4 over 2 of width 6, feed-forward 10, vocabulary 13.
 pub(crate) fn config(family: &str, tied: bool) -> Config {
     Config::parse(&config_json(family, tied).to_string()).unwrap()
-}
-
-/// Qwen3-8B, as its `config.json` has it.
-pub(crate) fn qwen3_8b() -> Config {
-    let fields = json!({
-        "model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
-        "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151_936, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0,
-        "tie_word_embeddings": false
-    });
-    Config::parse(&fields.to_string()).unwrap()
 }
 
 /// The same as it stands in `config.json`.
