@@ -1,6 +1,7 @@
 //! The components of an embedded cluster, one by one: starting them, and the fault kit that kills, stops and restarts
 //! them under a test.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -20,6 +21,8 @@ use super::wait::poll_until;
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 /// How many lines of a log are worth showing when a component did not do what it should.
 const LAST_LINES: usize = 8;
+/// How much of a line is shown, in characters: what etcd logs before a panic holds a whole trace.
+const LONGEST_LINE: usize = 500;
 
 /// Why a component could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +161,40 @@ fn open_log(folder: &ClusterFolder, name: &str) -> io::Result<File> {
 /// The end of a component's log.
 pub(super) fn last_lines(folder: &ClusterFolder, name: &str) -> String {
     let log = fs::read(folder.log(name)).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
+    telling(&String::from_utf8_lossy(&log))
+}
+
+/// The last lines that say something: of a Go program that panicked, those before the trace.
+fn telling(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    let trace = lines.iter().rposition(|line| line.starts_with("panic: ") || line.starts_with("fatal error: "));
+    let end = trace.map_or(lines.len(), |panic| panic + 1);
+    let shown = lines[end.saturating_sub(LAST_LINES)..end].iter().map(|line| ellipsis(line));
+    shown.collect::<Vec<_>>().join("\n")
+}
+
+fn ellipsis(line: &str) -> Cow<'_, str> {
+    match line.char_indices().nth(LONGEST_LINE) {
+        None => line.into(),
+        Some((end, _)) => format!("{}…", &line[..end]).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::telling;
+
+    #[test]
+    fn of_a_panic_its_cause_is_shown_and_not_its_trace() {
+        let log = "{\"msg\":\"failed to create WAL\",\"error\":\"no space left on device\"}\npanic: failed to create WAL\n\ngoroutine 1 [running]:\n";
+        let log = format!("{log}{}", "main.main()\n\tmain.go:31 +0x28\n".repeat(20));
+        let shown = telling(&log);
+        assert!(shown.contains("no space left on device") && shown.ends_with("panic: failed to create WAL"), "{shown}");
+    }
+
+    #[test]
+    fn of_a_long_log_the_end_is_shown_and_of_long_lines_the_beginning() {
+        let shown = telling(&format!("first\n{}last {}\n", "between\n".repeat(20), "é".repeat(1000)));
+        assert!(!shown.contains("first") && shown.contains("between\nlast é") && shown.ends_with("é…"), "{shown}");
+    }
 }
