@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, networking::v1::NetworkPolicy};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
@@ -18,7 +18,7 @@ use sera_crds::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    build::{self, Blueprint, Images},
+    build::{self, Blueprint, HostedTeacher, Images, NetworkRules},
     cache::WatchedJob,
     defaults::{self, FixedDefaults},
     names::{MANAGER, OWNER_UID, Owner, is_controlled_by},
@@ -59,6 +59,7 @@ pub struct Applier {
     client: Client,
     defaults: Arc<FixedDefaults>,
     images: Arc<Images>,
+    network: Option<Arc<NetworkRules>>,
 }
 
 /// Whose children are made, and what from.
@@ -69,9 +70,14 @@ struct Site<'a, S> {
 }
 
 impl Applier {
-    /// An applier whose pods run these images.
-    pub fn new(client: Client, defaults: Arc<FixedDefaults>, images: Arc<Images>) -> Self {
-        Self { client, defaults, images }
+    /// An applier whose pods run these images, behind policies by these rules where there are any.
+    pub fn new(
+        client: Client,
+        defaults: Arc<FixedDefaults>,
+        images: Arc<Images>,
+        network: Option<Arc<NetworkRules>>,
+    ) -> Self {
+        Self { client, defaults, images, network }
     }
 
     /// Brings about what `plan` asks for, and says what came of it.
@@ -125,12 +131,17 @@ impl Applier {
         attempt: u32,
     ) -> Result<Option<Made>, Error> {
         let Site { owner, blueprint, .. } = *site;
-        let job = blueprint.and_then(|blueprint| build::job(owner, stage, attempt, blueprint, &self.images));
-        let Some(job) = job else { return Ok(None) };
+        let parts = blueprint
+            .and_then(|blueprint| Some((blueprint, build::job(owner, stage, attempt, blueprint, &self.images)?)));
+        let Some((blueprint, job)) = parts else { return Ok(None) };
         self.preflight(site.subject, owner).await?;
         self.preflight_jobs(owner, &job.name_any()).await?;
         if stage == Stage::Training {
             self.preflight_teacher(owner).await?;
+        }
+        let policy = |rules: &NetworkRules| build::stage_policy(owner, stage, blueprint, rules);
+        if let Some(refused) = self.fence(owner, policy).await? {
+            return Ok(Some(refused));
         }
         if let Some(service) = build::service_of(owner, stage) {
             let service = self.apply_child(owner, &service, "Service").await?;
@@ -168,6 +179,14 @@ impl Applier {
         let Some((blueprint, teacher)) = parts else { return Ok(None) };
         let generation = site.subject.meta().generation.unwrap_or_default();
         let deployment = build::teacher(owner, generation, teacher, blueprint, &self.images);
+        let model = match teacher {
+            HostedTeacher::Model(model) => Some(model),
+            HostedTeacher::Rehearsal(_) => None,
+        };
+        let policy = |rules: &NetworkRules| build::teacher_policy(owner, model, rules);
+        if let Some(refused) = self.fence(owner, policy).await? {
+            return Ok(Some(refused));
+        }
         Ok(Some(self.make_server(site, &build::teacher_service(owner, teacher), &deployment).await?))
     }
 
@@ -178,7 +197,22 @@ impl Applier {
         let Some((blueprint, parts)) = parts else { return Ok(None) };
         let generation = site.subject.meta().generation.unwrap_or_default();
         let deployment = build::student(owner, generation, parts, blueprint, &self.images);
+        let policy = |rules: &NetworkRules| build::student_policy(owner, blueprint, rules);
+        if let Some(refused) = self.fence(owner, policy).await? {
+            return Ok(Some(refused));
+        }
         Ok(Some(self.make_server(site, &build::student_service(owner), &deployment).await?))
+    }
+
+    /// Applies the policy that holds pods before there are any; says what came of it only where it does not stand.
+    async fn fence(
+        &self,
+        owner: &Owner,
+        policy: impl FnOnce(&NetworkRules) -> NetworkPolicy,
+    ) -> Result<Option<Made>, Error> {
+        let Some(rules) = &self.network else { return Ok(None) };
+        let made = self.apply_child(owner, &policy(rules), "NetworkPolicy").await?;
+        Ok((made != Made::Applied).then_some(made))
     }
 
     async fn make_server<S: Subject>(

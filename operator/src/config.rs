@@ -11,10 +11,10 @@ use sera_crds::{
     defaults::RunDefaults,
     values::{ImageRef, ResourceName, Timeout},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_path_to_error::Track;
 
-use crate::build;
+use crate::build::{self, NetworkRules};
 use crate::runtime::{
     lease::{BadTiming, Timing},
     logs,
@@ -32,17 +32,19 @@ pub enum Error {
     Timing(#[from] BadTiming),
 }
 
-/// A file of run defaults that cannot be used.
+/// A file of settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum BadDefaults {
+pub enum BadFile {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Read(#[source] std::io::Error),
     /// It is not what it should be.
-    #[error("{at}: {}; correct the chart's value runDefaults, or the file", .source.to_string().trim_start_matches(&format!("{at}: ")))]
+    #[error("{at}: {}; correct the chart's value {value}, or the file", .source.to_string().trim_start_matches(&format!("{at}: ")))]
     Parse {
         /// The path of the field.
         at: String,
+        /// Where the chart has it.
+        value: &'static str,
         /// What is wrong there, and where known on which line.
         #[source]
         source: serde_yaml::Error,
@@ -91,6 +93,10 @@ pub struct Scope {
     /// start, and a run keeps what it took when it was first seen.
     #[arg(long, env = "SERA_RUN_DEFAULTS", value_name = "FILE", value_parser = read_defaults)]
     pub run_defaults: Option<RunDefaults>,
+    /// A YAML file with who may ask the pods of runs, and where repositories, stores and endpoints are (the chart's value `runNetworkPolicy`). Without
+    /// it their network is left as it is; with it each stage and server gets a NetworkPolicy.
+    #[arg(long, env = "SERA_NETWORK_RULES", value_name = "FILE", value_parser = read_network_rules)]
+    pub network_rules: Option<NetworkRules>,
     /// How many runs, and how many batches, are worked on at the same moment.
     #[arg(long, env = "SERA_CONCURRENCY", value_name = "COUNT", default_value = "8")]
     pub concurrency: NonZeroU16,
@@ -199,16 +205,25 @@ pub struct Outlook {
     pub log_level: logs::Level,
 }
 
-fn read_defaults(path: &str) -> Result<RunDefaults, BadDefaults> {
-    let text = std::fs::read_to_string(path).map_err(BadDefaults::Read)?;
+fn read_defaults(path: &str) -> Result<RunDefaults, BadFile> {
+    let defaults: RunDefaults = read_file(path, "runDefaults")?;
+    if defaults.store.is_some() && defaults.claim.is_some() { Err(BadFile::StoreTwice) } else { Ok(defaults) }
+}
+
+fn read_network_rules(path: &str) -> Result<NetworkRules, BadFile> {
+    read_file(path, "runNetworkPolicy")
+}
+
+/// What a file sets that the chart makes of one of its values.
+fn read_file<T: DeserializeOwned + Default>(path: &str, value: &'static str) -> Result<T, BadFile> {
+    let text = std::fs::read_to_string(path).map_err(BadFile::Read)?;
     let mut at = Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(serde_yaml::Deserializer::from_str(&text), &mut at);
     // An empty file, or one of comments alone, is YAML's null, and sets nothing.
-    let defaults = match Option::<RunDefaults>::deserialize(deserializer) {
-        Ok(defaults) => defaults.unwrap_or_default(),
-        Err(source) => return Err(BadDefaults::Parse { at: at.path().to_string(), source }),
-    };
-    if defaults.store.is_some() && defaults.claim.is_some() { Err(BadDefaults::StoreTwice) } else { Ok(defaults) }
+    match Option::<T>::deserialize(deserializer) {
+        Ok(set) => Ok(set.unwrap_or_default()),
+        Err(source) => Err(BadFile::Parse { at: at.path().to_string(), value, source }),
+    }
 }
 
 impl Traffic {
@@ -315,7 +330,7 @@ mod tests {
         assert!(first.starts_with("laptop_") && first != elsewhere.identity(), "{first}");
     }
 
-    fn defaults_of(text: &str) -> Result<RunDefaults, BadDefaults> {
+    fn defaults_of(text: &str) -> Result<RunDefaults, BadFile> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         read_defaults(file.path().to_str().unwrap())
@@ -340,7 +355,20 @@ mod tests {
         assert!(error.contains("unknown field `stroe`"), "{error}");
         let error = defaults_of("store: ftp://acme\n").unwrap_err().to_string();
         assert!(error.starts_with("store: 'ftp://acme' is not a store"), "{error}");
-        assert!(matches!(defaults_of("store: s3://acme-ml/sera\nclaim: sera\n"), Err(BadDefaults::StoreTwice)));
-        assert!(matches!(read_defaults("/no/such.yaml"), Err(BadDefaults::Read(_))));
+        assert!(matches!(defaults_of("store: s3://acme-ml/sera\nclaim: sera\n"), Err(BadFile::StoreTwice)));
+        assert!(matches!(read_defaults("/no/such.yaml"), Err(BadFile::Read(_))));
+    }
+
+    #[test]
+    fn network_rules_are_peers_as_kubernetes_has_them_and_a_word_that_is_none_is_refused() {
+        let rules = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            read_network_rules(file.path().to_str().unwrap())
+        };
+        let read = rules("askers: [{namespaceSelector: {}}]\noutside: [{ipBlock: {cidr: 10.0.0.0/8}}]\n").unwrap();
+        assert_eq!((read.askers.len(), read.outside[0].ip_block.as_ref().unwrap().cidr.as_str()), (1, "10.0.0.0/8"));
+        let error = rules("outsider: []\n").unwrap_err().to_string();
+        assert!(error.contains("outsider") && error.contains("runNetworkPolicy"), "{error}");
     }
 }

@@ -135,6 +135,11 @@ impl Owner {
         format!("{job}-{index}.{}.{}.svc", self.ranks_name(), self.namespace)
     }
 
+    /// The name of the NetworkPolicy of the pods of a stage or a server.
+    pub fn policy_name(&self, of: &str) -> String {
+        format!("{}-{}-{of}", self.name, self.uid.short())
+    }
+
     /// The name of the ConfigMap that holds the platform's defaults as they were at first sight.
     pub fn defaults_name(&self) -> String {
         format!("{}-{}-defaults", self.name, self.uid.short())

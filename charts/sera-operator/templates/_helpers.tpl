@@ -61,6 +61,20 @@ app.kubernetes.io/part-of: sera
 {{- end -}}
 
 {{/* What the operator may do in a namespace that it serves. Roles and the ClusterRole share it; docs/security.md explains each line. */}}
+{{- define "sera-operator.networkRules" -}}
+askers:
+  - namespaceSelector:
+      matchLabels: {kubernetes.io/metadata.name: {{ .Release.Namespace }}}
+    podSelector:
+      matchLabels: {{- include "sera-operator.selectorLabels" . | nindent 8 }}
+  {{- if .Values.networkPolicy.metricsFrom }}
+  {{- toYaml .Values.networkPolicy.metricsFrom | nindent 2 }}
+  {{- else }}
+  - namespaceSelector: {}
+  {{- end }}
+outside: {{- toYaml .Values.runNetworkPolicy.outside | nindent 2 }}
+{{- end -}}
+
 {{- define "sera-operator.servedRules" -}}
 - apiGroups: [sera.dev]
   resources: [specializationruns, rolloutbatches]
@@ -89,6 +103,10 @@ app.kubernetes.io/part-of: sera
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# Whom the pods of a run may reach, and who may reach them: applied.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [create, get, patch]
 # The defaults that a run was started with, one immutable ConfigMap a run.
 - apiGroups: [""]
   resources: [configmaps]

@@ -113,6 +113,11 @@ impl ModelUri {
     pub fn claim(&self) -> Option<(&str, &str)> {
         (self.scheme() == ModelScheme::Store(StoreScheme::Pvc)).then(|| split(self.as_str()))
     }
+
+    /// Whether it lies where only the network reaches.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.scheme(), ModelScheme::Store(StoreScheme::Pvc) | ModelScheme::Builtin)
+    }
 }
 
 /// The part behind the scheme, cut at its first slash.

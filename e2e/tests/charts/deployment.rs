@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use libtest_mimic::Trial;
 use sera_e2e::images::{Image, program};
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
         host.trial("run defaults reach the operator's file, and new ones start new pods", run_defaults),
         host.trial("a single replica has no disruption budget to stand in a drain's way", no_budget_for_one),
         host.trial("the network policy names the API server's addresses where they are given", network_policy),
+        host.trial("the rules of the runs' network reach the operator's file, and can be left out", network_rules),
         host.trial("scheduling, labels and pull secrets reach the pod", pod_settings),
     ]
 }
@@ -82,17 +84,17 @@ async fn flags_exist(house: &House) -> Result<()> {
         "watchNamespaces": ["ml", "research"],
         "logging": {"level": "info,kube_client=debug"},
         "runDefaults": {"store": "s3://acme-ml/sera"},
+        "runNetworkPolicy": {"outside": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
     });
     let rendered = house.render(Chart::Operator, &values).await?;
-    let mounted = rendered.one("ConfigMap")?["data"]["run-defaults.yaml"].as_str().context("a file")?;
-    let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), mounted)?;
+    let mounted = tempfile::tempdir()?;
+    for (name, content) in rendered.one("ConfigMap")?["data"].as_object().context("there are files")? {
+        std::fs::write(mounted.path().join(name), content.as_str().context("a file")?)?;
+    }
     let container = &rendered.one("Deployment")?["spec"]["template"]["spec"]["containers"][0];
-    let here = |argument: &str| match argument.split_once('=') {
-        Some(("--run-defaults", _)) => format!("--run-defaults={}", file.path().display()),
-        _ => argument.to_owned(),
-    };
-    let arguments: Vec<String> = texts(&container["args"]).into_iter().map(here).collect();
+    let folder = format!("={}/", mounted.path().display());
+    let arguments: Vec<String> =
+        texts(&container["args"]).into_iter().map(|argument| argument.replace("=/etc/sera/", &folder)).collect();
     let program = program(Image::Operator)?;
     // With --help at the end every flag before it is parsed, value and all, and nothing is started.
     let output = Command::new(&program).args(arguments).arg("--help").output()?;
@@ -199,6 +201,30 @@ async fn network_policy(house: &House) -> Result<()> {
         to_server["to"] == json!([{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "10.0.0.2/32"}}]),
         "{to_server}"
     );
+    Ok(())
+}
+
+async fn network_rules(house: &House) -> Result<()> {
+    let outside = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}]);
+    let values =
+        json!({"runNetworkPolicy": {"outside": outside}, "networkPolicy": {"metricsFrom": [{"podSelector": {}}]}});
+    let rendered = house.render(Chart::Operator, &values).await?;
+    let text = rendered.one("ConfigMap")?["data"]["network-rules.yaml"].as_str().context("there are rules")?;
+    let rules: Value = serde_yaml::from_str(text)?;
+    ensure!(rules["outside"] == outside, "{text}");
+    let askers: Vec<NetworkPolicyPeer> = serde_json::from_value(rules["askers"].clone())?;
+    ensure!(askers.len() == 2, "{text}");
+    let operator = askers[0].pod_selector.clone().and_then(|pods| pods.match_labels).unwrap_or_default();
+    let labels = &rendered.one("Deployment")?["spec"]["template"]["metadata"]["labels"];
+    ensure!(
+        !operator.is_empty() && operator.iter().all(|(key, value)| labels[key] == **value),
+        "{operator:?}: {labels}"
+    );
+
+    let off = house.render(Chart::Operator, &json!({"runNetworkPolicy": {"enabled": false}})).await?;
+    ensure!(off.one("ConfigMap")?["data"]["network-rules.yaml"].is_null(), "there are rules");
+    let arguments = &off.one("Deployment")?["spec"]["template"]["spec"]["containers"][0]["args"];
+    ensure!(!texts(arguments).iter().any(|argument| argument.contains("network-rules")), "{arguments}");
     Ok(())
 }
 

@@ -84,7 +84,7 @@ pub(crate) type Question = (&'static str, &'static str, &'static str, &'static s
 
 async fn the_operator(house: &House) -> Result<()> {
     let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
-    let allowed: [Question; 23] = [
+    let allowed: [Question; 24] = [
         ("watch", "sera.dev", "specializationruns", ""),
         ("watch", "sera.dev", "rolloutbatches", ""),
         ("patch", "sera.dev", "specializationruns/status", "billing"),
@@ -102,6 +102,7 @@ async fn the_operator(house: &House) -> Result<()> {
         ("watch", "batch", "jobs", ""),
         ("delete", "batch", "jobs", "billing"),
         ("watch", "", "pods", ""),
+        ("patch", "networking.k8s.io", "networkpolicies", "billing"),
         ("create", "", "configmaps", ""),
         ("get", "", "configmaps", "billing"),
         ("create", "events.k8s.io", "events", ""),

@@ -20,7 +20,7 @@ fn applier(code: u16, reason: &'static str) -> Applier {
     });
     let config = Config::try_parse_from(["sera-operator", "--rollout-image=localhost/rollout:1"]).unwrap();
     let defaults = Arc::new(FixedDefaults::new(RunDefaults::default()));
-    Applier::new(Client::new(answer, "ml"), defaults, Arc::new(config.images.images()))
+    Applier::new(Client::new(answer, "ml"), defaults, Arc::new(config.images.images()), None)
 }
 
 async fn removed(code: u16, reason: &'static str) -> Result<(), Error> {

@@ -141,6 +141,8 @@ pub struct TeacherParts {
     pub model: String,
     /// Whether it is no model, but a rehearsal.
     pub is_rehearsal: bool,
+    /// Whether the operator runs it, as pods of the same namespace.
+    pub is_hosted: bool,
     /// The Secret with its key.
     pub credentials: Option<SecretField>,
     /// The Secret with the authorities of its certificate.

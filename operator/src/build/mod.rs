@@ -7,6 +7,7 @@ mod engine;
 mod gang;
 mod gpus;
 mod job;
+mod network;
 mod pod;
 mod program;
 mod sandboxes;
@@ -26,6 +27,7 @@ pub use blueprint::{
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
 pub use job::job;
+pub use network::{NetworkRules, stage_policy, student_policy, teacher_policy};
 pub use program::PROGRESS_PORT;
 pub use service::service_of;
 pub use student::{student, student_service, student_url};

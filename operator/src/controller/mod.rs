@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     apply::Applier,
-    build::Images,
+    build::{Images, NetworkRules},
     cache::{Sighting, Wake, WatchedJob, WatchedPod, WatchedServer, watch_children, watch_owners},
     collector::Board,
     defaults::FixedDefaults,
@@ -100,6 +100,7 @@ struct Shared {
     written: Arc<Written>,
     telemetry: Telemetry,
     images: Arc<Images>,
+    network: Option<Arc<NetworkRules>>,
     board: Board,
     run_passes: Passes,
     batch_passes: Passes,
@@ -114,6 +115,7 @@ impl Shared {
             telemetry: Telemetry::new(&runtime.metrics)?,
             board: Board::default(),
             images: Arc::new(runtime.config.images.images()),
+            network: runtime.config.scope.network_rules.clone().map(Arc::new),
             run_passes: runtime.metrics.passes("run", concurrency),
             batch_passes: runtime.metrics.passes("batch", concurrency),
             runtime,
@@ -136,7 +138,12 @@ impl Shared {
                 self.board.clone(),
                 Arc::clone(&self.defaults),
             ),
-            applier: Applier::new(client.clone(), Arc::clone(&self.defaults), Arc::clone(&self.images)),
+            applier: Applier::new(
+                client.clone(),
+                Arc::clone(&self.defaults),
+                Arc::clone(&self.images),
+                self.network.clone(),
+            ),
             reporter: Reporter::new(client, events),
             runs: scope.runs.clone(),
             written: Arc::clone(&self.written),

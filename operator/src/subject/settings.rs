@@ -152,6 +152,7 @@ pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> TeacherParts {
             url: endpoint.url.to_string(),
             model: endpoint.model.clone(),
             is_rehearsal: false,
+            is_hosted: false,
             credentials: endpoint
                 .credentials_secret_ref
                 .as_ref()
@@ -165,6 +166,7 @@ pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> TeacherParts {
             url: teacher_url(owner),
             model: REHEARSAL_MODEL.to_owned(),
             is_rehearsal: true,
+            is_hosted: true,
             credentials: None,
             authority: None,
         },
@@ -172,6 +174,7 @@ pub(super) fn teacher_parts(teacher: &Teacher, owner: &Owner) -> TeacherParts {
             url: teacher_url(owner),
             model: model_name(service.model.uri.as_str()),
             is_rehearsal: false,
+            is_hosted: true,
             credentials: None,
             authority: None,
         },

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 use sera_crds::SpecializationRun;
 use sera_crds::conditions::ConditionType;
 use sera_crds::run::{GenerationTotals, RunStatus};
@@ -68,7 +70,30 @@ async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches(sp
     ensure!(seen.contains(&dataset.sha256.to_string()), "the manifest's digest is another one: {seen}");
     ensure!(seen.lines().nth(1).map(str::trim) == Some("8"), "{seen}");
     ensure!(seen.contains("billing-1"), "{seen}");
+    held_by_policies(&ground).await?;
     ground.until_events("billing", &["BatchFolded", "GenerationSucceeded", "DatasetSucceeded"]).await
+}
+
+/// Whether every pod that was made is selected by a policy that rules both ways. Nothing here enforces one: that is the cluster's network's.
+async fn held_by_policies(ground: &Ground) -> Result<()> {
+    let policies: Api<NetworkPolicy> = ground.space.api();
+    let policies = policies.list(&ListParams::default()).await?;
+    let pods: Api<Pod> = ground.space.api();
+    for pod in pods.list(&ListParams::default().labels("sera.dev/owner-uid")).await? {
+        let labels = pod.labels();
+        let selects = |policy: &&NetworkPolicy| {
+            policy.spec.as_ref().is_some_and(|spec| {
+                let selector = spec.pod_selector.clone().unwrap_or_default();
+                let is_met = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+                is_met
+                    && selector.match_expressions.iter().flatten().all(|wish| labels.contains_key(&wish.key))
+                    && spec.policy_types.as_ref().is_some_and(|types| types.len() == 2)
+            })
+        };
+        let held = policies.iter().filter(selects).count();
+        ensure!(held == 1, "{held} policies hold {}, with the labels {labels:?}", pod.name_any());
+    }
+    Ok(())
 }
 
 /// How long the operator lives between two kills, in milliseconds. The sequence is fixed, so that a failure comes again.

@@ -4,6 +4,7 @@ mod children;
 mod commands;
 mod engines;
 mod gang;
+mod network;
 mod security;
 mod wishes;
 
@@ -126,6 +127,7 @@ fn samples(environment: Value) -> SampleParts {
             url: "https://teacher.example/v1".into(),
             model: "GLM-4.6".into(),
             is_rehearsal: false,
+            is_hosted: false,
             credentials: secret("teacher-secret", "spec.teacher.endpoint.credentialsSecretRef"),
             authority: secret("authority-secret", "spec.teacher.endpoint.caSecretRef"),
         },
