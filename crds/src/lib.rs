@@ -13,6 +13,8 @@ pub mod defaults;
 #[cfg(feature = "kube")]
 pub mod definition;
 #[cfg(feature = "kube")]
+pub mod reference;
+#[cfg(feature = "kube")]
 pub mod run;
 #[cfg(feature = "kube")]
 pub mod validate;

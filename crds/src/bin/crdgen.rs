@@ -1,5 +1,5 @@
-//! Writes the `CustomResourceDefinition`s into `crds/manifests/` and into the chart that installs them, or with `--check`
-//! tells whether they are up to date.
+//! Writes the `CustomResourceDefinition`s into `crds/manifests/` and into the chart that installs them, and the page that documents them into `docs/`;
+//! or with `--check` tells whether they are up to date.
 
 use std::{
     fs, io,
@@ -7,15 +7,21 @@ use std::{
     process::ExitCode,
 };
 
-use sera_crds::definition::{DefinitionError, Manifest, manifests};
+use sera_crds::{
+    definition::{DefinitionError, definitions, manifests},
+    reference,
+};
 
-const USAGE: &str = "usage: crdgen [--check]\n\nWrites the CustomResourceDefinitions of sera.dev into crds/manifests/ and charts/sera-operator-crds/files/.\nWith --check nothing is written; the exit code is 1 where a manifest is out of date.";
+const USAGE: &str = "usage: crdgen [--check]\n\nWrites the CustomResourceDefinitions of sera.dev into crds/manifests/ and charts/sera-operator-crds/files/, and\ntheir reference into docs/api.md.\nWith --check nothing is written; the exit code is 1 where a file is out of date.";
 
 /// Where the manifests go, from this crate: for whoever applies them by hand, and for helm, which sees nothing outside
 /// of its chart.
 const FOLDERS: [&str; 2] = ["manifests", "../charts/sera-operator-crds/files"];
 
-/// Why the manifests could not be written or checked.
+/// Where the reference goes.
+const REFERENCE: &str = "../docs/api.md";
+
+/// Why the files could not be written or checked.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -29,8 +35,8 @@ enum Error {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => each_manifest(write),
-        ["--check"] => each_manifest(check),
+        [] => each_file(write),
+        ["--check"] => each_file(check),
         ["--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -49,17 +55,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn each_manifest(act: impl Fn(PathBuf, &Manifest) -> Result<(), Error>) -> Result<(), Error> {
+fn each_file(act: impl Fn(PathBuf, &str) -> Result<(), Error>) -> Result<(), Error> {
     let manifests = manifests()?;
-    for folder in FOLDERS.map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
-        manifests.iter().try_for_each(|manifest| act(folder.join(&manifest.file), manifest))?;
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in FOLDERS.map(|folder| home.join(folder)) {
+        manifests.iter().try_for_each(|manifest| act(folder.join(&manifest.file), &manifest.yaml))?;
     }
-    Ok(())
+    act(home.join(REFERENCE), &reference::page(&definitions()))
 }
 
-fn write(path: PathBuf, manifest: &Manifest) -> Result<(), Error> {
+fn write(path: PathBuf, content: &str) -> Result<(), Error> {
     let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-    match folder.and_then(|()| fs::write(&path, &manifest.yaml)) {
+    match folder.and_then(|()| fs::write(&path, content)) {
         Ok(()) => {
             println!("{}", path.display());
             Ok(())
@@ -68,7 +75,7 @@ fn write(path: PathBuf, manifest: &Manifest) -> Result<(), Error> {
     }
 }
 
-fn check(path: PathBuf, manifest: &Manifest) -> Result<(), Error> {
+fn check(path: PathBuf, content: &str) -> Result<(), Error> {
     let current = fs::read_to_string(&path).unwrap_or_default();
-    if current == manifest.yaml { Ok(()) } else { Err(Error::OutOfDate { path }) }
+    if current == content { Ok(()) } else { Err(Error::OutOfDate { path }) }
 }
