@@ -26,7 +26,10 @@ pub use settings::{
     TokenPrice, VerificationPlan,
 };
 pub use snapshot::{FunctionSelection, SnapshotFile, SnapshotManifest, SnapshotSource, SnapshottedCommit};
-pub use termination::{Artifact, Failure, FailureClass, Outcome, StageResult, Termination, TerminationError};
+pub use termination::{
+    AdoptedDataset, AdoptedRollouts, Artifact, Failure, FailureClass, Outcome, StageResult, Termination,
+    TerminationError,
+};
 pub use training::{LoraPlan, MethodPlan, ModelManifest, TrainingPlan, TrainingProgress};
 pub use verdict::{
     DatasetLine, DatasetManifest, DatasetMessage, Fraction, Judgement, Lineage, Measures, Policy, Rejection,

@@ -47,6 +47,21 @@ pub enum StageResult {
         /// The bundle's size in bytes.
         bundle_bytes: u64,
     },
+    /// Stages of an earlier run, taken over.
+    Adoption {
+        /// The snapshot's manifest.
+        snapshot: Artifact,
+        /// The newest of the source's commits that it has (hexadecimal object id).
+        commit: String,
+        /// How many commits it has.
+        commits: u32,
+        /// The batches of rollouts, where those were taken over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollouts: Option<AdoptedRollouts>,
+        /// The dataset, where that was taken over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dataset: Option<AdoptedDataset>,
+    },
     /// One shard of a batch's rollouts.
     Rollouts {
         /// The first sample of the shard, by its number in the run.
@@ -90,6 +105,28 @@ pub enum StageResult {
         /// The warm-up that applied, in steps.
         warmup_steps: u32,
     },
+}
+
+/// Batches of an earlier run, under the names that they have in this one: `<run>-1` and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdoptedRollouts {
+    /// How many batches.
+    pub batches: u32,
+    /// How many samples they have together, from sample 0 on without a gap.
+    pub samples: u32,
+}
+
+/// A dataset of an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdoptedDataset {
+    /// Its manifest.
+    pub manifest: Artifact,
+    /// First trajectories that it has.
+    pub accepted_first: u64,
+    /// Second trajectories that it has.
+    pub accepted_second: u64,
 }
 
 /// A file in the store and the digest that proves it.

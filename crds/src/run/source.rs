@@ -123,10 +123,12 @@ pub struct Commits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Adoption {
-    /// The earlier run's own folder in its store: `<store>/<namespace>/<run>/<uid>`, as its `status.store` says.
+    /// The earlier run's own folder in its store: `<store>/<namespace>/<run>/<uid>`, as its `status.store` says. It is
+    /// read with this run's `output.credentialsSecretRef`.
     pub uri: StoreUri,
-    /// The last stage that is taken over: Snapshot, Generation (with the snapshot) or Dataset (with both). Every file
-    /// is checked by its sha256.
+    /// The last stage that is taken over: Snapshot, Generation (with the snapshot; its rollouts are verified by this
+    /// run's policy) or Dataset (with the snapshot; its lines as they are). Every file is copied into this run's folder
+    /// and checked by its sha256.
     pub through: AdoptableStage,
 }
 

@@ -23,6 +23,10 @@ pub enum Field {
     StoreCredentials,
     /// The Secret with the authorities that TLS trusts.
     Authorities,
+    /// The earlier run that stages are adopted from.
+    Adopted,
+    /// The last stage that is adopted.
+    AdoptedThrough,
     /// The model that is trained.
     Student,
     /// The Secret for the model that is trained.
@@ -50,6 +54,8 @@ impl FieldNames {
             Field::Store => "spec.output.store".to_owned(),
             Field::StoreCredentials => self.store_credentials.clone(),
             Field::Authorities => "spec.pods.default.caSecretRef".to_owned(),
+            Field::Adopted => "spec.from.uri".to_owned(),
+            Field::AdoptedThrough => "spec.from.through".to_owned(),
             Field::Student => "spec.training.student".to_owned(),
             Field::StudentCredentials => "spec.training.student.credentialsSecretRef".to_owned(),
         }

@@ -1,5 +1,6 @@
 //! The command line: what is asked for, and how it reaches the stages. How a command ends is the same for all programs (`sera_program::ending`).
 
+mod adopt;
 mod dataset;
 mod functions;
 mod inspect;
@@ -79,6 +80,12 @@ enum Command {
     /// of their functions. Run again after whatever happened, it finishes what is missing, and changes nothing that is there.
     #[command(after_long_help = format!("{SNAPSHOT_EXAMPLES}\n\n{EXIT_CODES}"), args_override_self = true)]
     Snapshot(SnapshotArgs),
+    /// Take over what an earlier run has in its store
+    ///
+    /// Copies the snapshot of an earlier run, and with it its rollouts or its dataset, into a run's own folder, and checks each file by its sha256 on the
+    /// way. No model is asked. Run again after whatever happened, it copies what is missing, and changes nothing that is there.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", adopt::EXAMPLES), args_override_self = true)]
+    Adopt(adopt::AdoptArgs),
     /// Measure how much of one patch another finds again
     ///
     /// Measures pairs of patches, or what the rollouts of a batch left in a store: the paper's line recall, and a strict measure by file and hunk
@@ -196,6 +203,9 @@ fn run(cli: Cli) -> ExitCode {
         Command::Snapshot(arguments) => {
             let limit = limit.unwrap_or(STAGE_TIMEOUT);
             runtime.block_on(conduct(snapshot_stage(arguments, &progress, &redactor), limit))
+        }
+        Command::Adopt(arguments) => {
+            runtime.block_on(conduct(adopt::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
         }
         Command::Rollout(arguments) => {
             let limit = limit.unwrap_or(Duration::MAX);

@@ -2,6 +2,7 @@
 //! `rollout` (over `agent`, `chat`, `prompts`, `sandbox`, `checkout`, `budget` and `metrics`) the second; what all programs share, the store and
 //! the way failures are told among it, is `sera_program`'s. Nothing in here speaks to Kubernetes.
 
+mod adopt;
 mod agent;
 mod budget;
 mod chat;

@@ -7,7 +7,7 @@ use sera_crds::{
     common::Resources,
     contract::{DatasetPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
     run::{Commits, Environment, PodRole, PodSettings, Pods, RehearsalShares},
-    values::{ImageRef, ModelUri, ServingEngine, StoreUri, Timeout, ToolCallFormat},
+    values::{AdoptableStage, ImageRef, ModelUri, ServingEngine, StoreUri, Timeout, ToolCallFormat},
 };
 
 /// The images that pods run where a spec names none.
@@ -42,6 +42,8 @@ pub struct Blueprint {
     pub snapshot: Option<SnapshotParts>,
     /// The folder that the snapshot lies in, where that is another.
     pub snapshot_at: Option<StoreUri>,
+    /// What is taken over from an earlier run, where something is; the snapshot then is that run's.
+    pub adoption: Option<AdoptionParts>,
     /// The teacher that the operator runs for this object.
     pub teacher: Option<HostedTeacher>,
     /// The samples of a batch.
@@ -80,6 +82,17 @@ pub struct SnapshotParts {
     pub functions: FunctionSelection,
     /// The repository on GitHub, whose issues are style examples.
     pub github: Option<GitHubParts>,
+}
+
+/// What is taken over from an earlier run.
+#[derive(Debug, Clone)]
+pub struct AdoptionParts {
+    /// That run's folder.
+    pub from: StoreUri,
+    /// The last stage that is taken over.
+    pub through: AdoptableStage,
+    /// The name of the run that adopts.
+    pub run: String,
 }
 
 /// A repository on GitHub.

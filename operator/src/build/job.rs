@@ -75,7 +75,12 @@ pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, ima
 
 /// What of the blueprint's Secrets and claims a stage's program sees: no more than it needs.
 pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
-    let is_snapshot = stage == Stage::Snapshot;
+    let takes_snapshot = stage == Stage::Snapshot && blueprint.adoption.is_none();
+    let others = match stage {
+        Stage::Snapshot => blueprint.adoption.as_ref().map(|adoption| &adoption.from),
+        Stage::Rollouts => blueprint.snapshot_at.as_ref(),
+        _ => None,
+    };
     let teacher = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts).map(|samples| &samples.teacher);
     let (counting, training) = (blueprint.counting.as_ref(), blueprint.training.as_ref());
     let (student, student_credentials) = match stage {
@@ -94,23 +99,19 @@ pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
             .snapshot
             .as_ref()
             .and_then(|snapshot| snapshot.credentials.as_ref())
-            .filter(|_| is_snapshot)
+            .filter(|_| takes_snapshot)
             .map(|secret| secret.name.as_str()),
         github: blueprint
             .snapshot
             .as_ref()
             .and_then(|snapshot| snapshot.github.as_ref()?.credentials.as_deref())
-            .filter(|_| is_snapshot),
+            .filter(|_| takes_snapshot),
         store: blueprint.store_credentials.as_ref().map(|secret| secret.name.as_str()),
         student: student_credentials,
         teacher_key: teacher.and_then(|teacher| teacher.credentials.as_ref()).map(|secret| secret.name.as_str()),
         teacher_authority: teacher.and_then(|teacher| teacher.authority.as_ref()).map(|secret| secret.name.as_str()),
         claim: blueprint.home.claim(),
-        snapshot_claim: blueprint
-            .snapshot_at
-            .as_ref()
-            .and_then(|place| place.claim())
-            .filter(|_| stage == Stage::Rollouts),
+        snapshot_claim: others.and_then(|place| place.claim()),
         student_claim: student.and_then(ModelUri::claim).map(|(claim, _)| claim),
         model_claim: None,
     }

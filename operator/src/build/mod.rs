@@ -22,8 +22,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use batch::batch;
 pub use blueprint::{
-    Blueprint, CountingParts, GitHubParts, HostedTeacher, Images, RehearsalParts, SampleParts, SecretField,
-    ServedModel, SnapshotParts, TeacherParts, TrainingParts,
+    AdoptionParts, Blueprint, CountingParts, GitHubParts, HostedTeacher, Images, RehearsalParts, SampleParts,
+    SecretField, ServedModel, SnapshotParts, TeacherParts, TrainingParts,
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
 pub use job::job;

@@ -124,7 +124,10 @@ impl Outside {
 
 /// What of the outside a stage's program asks; none where all that it needs is mounted, or a pod beside it.
 fn stage_outside(stage: Stage, blueprint: &Blueprint) -> Option<Outside> {
-    let repository = (stage == Stage::Snapshot).then_some(Outside::WithCredentials);
+    let adoption = blueprint.adoption.as_ref().filter(|_| stage == Stage::Snapshot);
+    let repository = (stage == Stage::Snapshot && adoption.is_none()).then_some(Outside::WithCredentials);
+    let earlier = adoption.filter(|adoption| adoption.from.claim().is_none());
+    let earlier = earlier.map(|_| Outside::of(blueprint.store_credentials.is_some()));
     let samples = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts);
     let teacher =
         samples.filter(|samples| !samples.teacher.is_hosted || samples.plan.sandbox.network == NetworkMode::Egress);
@@ -139,7 +142,10 @@ fn stage_outside(stage: Stage, blueprint: &Blueprint) -> Option<Outside> {
             .and_then(|training| of_model(&training.student, training.student_credentials.is_some())),
         _ => None,
     };
-    [repository, teacher.map(|_| Outside::WithCredentials), student, of_store(blueprint)].into_iter().flatten().max()
+    [repository, earlier, teacher.map(|_| Outside::WithCredentials), student, of_store(blueprint)]
+        .into_iter()
+        .flatten()
+        .max()
 }
 
 fn of_store(blueprint: &Blueprint) -> Option<Outside> {

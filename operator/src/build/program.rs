@@ -8,7 +8,7 @@ use sera_crds::{
 };
 use serde::Serialize;
 
-use super::{Blueprint, CountingParts, SampleParts, SecretField, SnapshotParts, TrainingParts, pod};
+use super::{AdoptionParts, Blueprint, CountingParts, SampleParts, SecretField, SnapshotParts, TrainingParts, pod};
 use crate::names::Owner;
 
 /// Where a driver, or rank 0 of a training, serves its progress and its metrics.
@@ -26,7 +26,10 @@ pub(super) struct Told {
 /// What the program of a stage is told; none where the blueprint has nothing for it.
 pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
     let mut told = match stage {
-        Stage::Snapshot => snapshot(blueprint.snapshot.as_ref()?),
+        Stage::Snapshot => match &blueprint.adoption {
+            Some(adoption) => adopt(adoption, blueprint.counting.as_ref()),
+            None => snapshot(blueprint.snapshot.as_ref()?),
+        },
         Stage::Rollouts => rollouts(blueprint.samples.as_ref()?),
         Stage::Verification => verification(blueprint.counting.as_ref()?, blueprint.samples.as_ref()),
         Stage::Generation => dataset(blueprint.counting.as_ref()?, true),
@@ -119,6 +122,17 @@ fn snapshot(parts: &SnapshotParts) -> Told {
         if github.credentials.is_some() {
             told.say(format!("--github-credentials={}", pod::GITHUB_MOUNT));
         }
+    }
+    told
+}
+
+fn adopt(parts: &AdoptionParts, counting: Option<&CountingParts>) -> Told {
+    let mut told = Told::of("adopt");
+    told.say(format!("--from={}", in_pod(&parts.from, pod::SNAPSHOT_MOUNT)));
+    told.say(format!("--through={}", parts.through));
+    told.say(format!("--run={}", parts.run));
+    if let Some(counting) = counting {
+        told.hand("SERA_VERIFICATION", &counting.verification);
     }
     told
 }

@@ -1,6 +1,7 @@
 //! The pure heart of a pass: what was observed and the time go in; what must be made, what must go, what status says and when to look again come
 //! out. No clock, no network, no randomness, and no Kubernetes type lives here.
 
+mod adoption;
 mod batch;
 pub mod cause;
 mod conclusion;

@@ -1,9 +1,13 @@
 //! How an object comes by its snapshot: by a Job of its own, from the store, or from the run that it belongs to.
 
-use sera_crds::{contract::StageResult, values::Stage};
+use sera_crds::{
+    contract::{Artifact, StageResult},
+    values::Stage,
+};
 
 use super::{
     Given, Plan, RunSnapshot, SnapshotIntent,
+    adoption::Adopted,
     conditions::{ConditionType, Reason, Standing, Truth, Why},
     record::Snapshot,
     task::{self, Task, held},
@@ -26,15 +30,27 @@ fn take(plan: &mut Plan, given: Given<'_>) -> Option<Standing> {
     let folder = &given.intent.folder;
     plan.record.store = Some(folder.clone());
     let task = Task::of(Stage::Snapshot, given.intent);
-    task::drive(plan, given, &task, None, |record, result| {
-        let snapshot = snapshot_of(result?, folder)?;
+    let mut adopted = None;
+    let standing = task::drive(plan, given, &task, None, |record, result| {
+        let snapshot = match result? {
+            StageResult::Adoption { snapshot, commit, commits, rollouts, dataset } => {
+                adopted = Some(Adopted::of(rollouts, dataset, folder)?);
+                snapshot_of(&snapshot, commit, commits, folder)?
+            }
+            StageResult::Snapshot { manifest, commit, commits, .. } => snapshot_of(&manifest, commit, commits, folder)?,
+            _ => return None,
+        };
         let sentence = match snapshot.commits {
             1 => format!("the commit {} is in the store", snapshot.commit),
             count => format!("{count} commits are in the store, the newest {}", snapshot.commit),
         };
         record.snapshot = Some(snapshot);
         Some(sentence)
-    })
+    });
+    if let (None, Some(adopted)) = (&standing, adopted) {
+        adopted.note(&mut plan.record, given.pen);
+    }
+    standing
 }
 
 /// Takes in a snapshot that somebody else made; the stages that read it check it by its digest.
@@ -62,8 +78,7 @@ fn of_run(plan: &mut Plan, given: Given<'_>, run: &str, progress: &RunSnapshot) 
 }
 
 /// What a program's last word says, checked as the API server will check it: a status that it refuses would be written again and again.
-fn snapshot_of(result: StageResult, folder: &str) -> Option<Snapshot> {
-    let StageResult::Snapshot { manifest, commit, commits, .. } = result else { return None };
+fn snapshot_of(manifest: &Artifact, commit: String, commits: u32, folder: &str) -> Option<Snapshot> {
     let is_object_id =
         (4..=64).contains(&commit.len()) && commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let sha256 = manifest.sha256.parse().ok().filter(|_| is_object_id && commits <= 64)?;

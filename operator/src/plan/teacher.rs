@@ -64,10 +64,12 @@ fn is_needed(record: &Record, given: Given<'_>) -> bool {
     }
     match given.intent.work {
         Some(Work::Batch(_)) => !record.conditions.holds(ConditionType::RolledOut),
-        // While its counts are checked nobody asks it, but somebody may again in a moment.
+        // While its counts are checked nobody asks it, but somebody may again in a moment: it stays, and is not made for that.
         Some(Work::Run(_)) => {
+            let is_checked =
+                || [Stage::Verification, Stage::Generation].into_iter().any(|stage| is_under_way(record, stage));
             record.generation.as_ref().is_some_and(|generation| !generation.batches.is_empty())
-                || [Stage::Verification, Stage::Generation].into_iter().any(|stage| is_under_way(record, stage))
+                || (given.observed.teacher.is_some() && is_checked())
         }
         None => false,
     }

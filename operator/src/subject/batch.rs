@@ -151,6 +151,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
         store_credentials: spec.output.as_ref().and_then(super::store_credentials),
         pods: spec.pods.clone().unwrap_or_default(),
         snapshot: spec.source.as_ref().zip(git.as_ref()).map(|(source, git)| super::snapshot_parts(source, git)),
+        adoption: None,
         snapshot_at: spec.snapshot.as_ref().map(|snapshot| snapshot.uri.clone()),
         teacher: teacher.zip(rollouts).and_then(|(teacher, rollouts)| settings::hosted_teacher(teacher, rollouts)),
         samples: teacher
@@ -232,6 +233,7 @@ fn joined(
         store_credentials: super::store_credentials(&spec.output),
         pods: batch.spec.pods.clone().unwrap_or_default().over(spec.pods.clone().unwrap_or_default()),
         snapshot: None,
+        adoption: None,
         snapshot_at,
         teacher: settings::hosted_teacher(&spec.teacher, rollouts).filter(|_| !is_the_runs),
         samples: Some(samples(batch, rollouts, &spec.teacher, teacher_of, &slice)),

@@ -13,7 +13,7 @@ use super::{
     status::{self, SharedStatus, shared_fields},
 };
 use crate::{
-    build::{Blueprint, CountingParts},
+    build::{AdoptionParts, Blueprint, CountingParts},
     names::{Kind, Owner},
     plan::{
         Finding, Hosted, Intent, RunWork, SnapshotIntent, TrainingWork, Work,
@@ -145,6 +145,11 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
         pods: spec.pods.clone().unwrap_or_default(),
         snapshot: Some(super::snapshot_parts(&spec.source, git)),
         snapshot_at: None,
+        adoption: spec.from.as_ref().map(|from| AdoptionParts {
+            from: from.uri.clone(),
+            through: from.through,
+            run: owner.name.clone(),
+        }),
         teacher: settings::hosted_teacher(&spec.teacher, &spec.generation.rollouts),
         samples: None,
         counting: Some(CountingParts { batches, ..counting(spec) }),
@@ -166,9 +171,6 @@ pub(super) fn counting(spec: &RunSpec) -> CountingParts {
 
 /// What this release does not do, though the spec asks for it: said at once, before anything is spent.
 pub(super) fn unsupported(spec: &RunSpec) -> Option<String> {
-    if spec.from.is_some() {
-        return Some("spec.from: adopting an earlier run's stages is not part of this release".to_owned());
-    }
     super::unsupported_output(&spec.output)
         .or_else(|| settings::unsupported_teacher(&spec.teacher))
         .or_else(|| settings::unsupported_student(&spec.training.student))

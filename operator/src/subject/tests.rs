@@ -297,7 +297,6 @@ fn a_bad_glob_is_found_though_the_api_server_admits_it() {
 fn what_is_not_part_of_this_release_is_said_by_its_field() {
     for (spec, field) in [
         (json!({"output": {"store": "s3://acme/sera", "reclaimPolicy": "Delete"}}), "spec.output.reclaimPolicy"),
-        (json!({"from": {"uri": "s3://acme/sera/ml/old/1", "through": "Snapshot"}}), "spec.from"),
         (
             json!({"teacher": {"serve": {"engine": "vLLM", "model": {"uri": "s3://models/GLM"}}}}),
             "spec.teacher.serve.model.uri",

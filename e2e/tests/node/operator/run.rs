@@ -18,7 +18,7 @@ use super::killed::kill_operators;
 use crate::house::{Company, Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Alone;
-    a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches,
+    a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches_and_others_adopt_both,
     whatever_is_killed_the_same_samples_are_accepted,
 ];
 
@@ -44,7 +44,9 @@ fn counts(run: &SpecializationRun) -> Result<GenerationTotals> {
     Ok(status(run)?.generation.clone().context("nothing was counted")?.totals)
 }
 
-async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches(space: Space) -> Result<()> {
+async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches_and_others_adopt_both(
+    space: Space,
+) -> Result<()> {
     let ground = Ground::lay(space).await?;
     ground.apply_run("billing", changes()).await?;
     let run = ground.until("billing", has_its_dataset).await?;
@@ -71,7 +73,46 @@ async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches(sp
     ensure!(seen.lines().nth(1).map(str::trim) == Some("8"), "{seen}");
     ensure!(seen.contains("billing-1"), "{seen}");
     held_by_policies(&ground).await?;
-    ground.until_events("billing", &["BatchFolded", "GenerationSucceeded", "DatasetSucceeded"]).await
+    ground.until_events("billing", &["BatchFolded", "GenerationSucceeded", "DatasetSucceeded"]).await?;
+    adopt_its_dataset(&ground, said).await?;
+    adopt_its_rollouts(&ground, said).await
+}
+
+/// What a run wants that takes over what another has, through this stage.
+fn adopting(earlier: &RunStatus, through: &str) -> Value {
+    let mut changes = changes();
+    changes["from"] = json!({"uri": earlier.store, "through": through});
+    changes
+}
+
+fn dataset_of(status: &RunStatus) -> Result<String> {
+    let artifacts = status.artifacts.as_ref().context("nothing was made")?;
+    Ok(artifacts.dataset.as_ref().context("there is no dataset")?.sha256.to_string())
+}
+
+/// The very dataset, in another run's folder, and not a single call of a teacher.
+async fn adopt_its_dataset(ground: &Ground, earlier: &RunStatus) -> Result<()> {
+    ground.apply_run("second", adopting(earlier, "Dataset")).await?;
+    let second = ground.until("second", has_its_dataset).await?;
+    let said = status(&second)?;
+    for about in [ConditionType::Snapshotted, ConditionType::Generated, ConditionType::DatasetBuilt] {
+        ensure!(reason(said, about) == Some("Adopted"), "{about:?}: {:?}", reason(said, about));
+    }
+    ensure!(dataset_of(said)? == dataset_of(earlier)?, "{} is not {}", dataset_of(said)?, dataset_of(earlier)?);
+    let totals = counts(&second)?;
+    ensure!((totals.accepted, totals.tokens) == (8, 0), "{totals:?}");
+    Ok(())
+}
+
+/// The rollouts, verified and made a dataset of by this run: the same trajectories, and not a single call of a teacher.
+async fn adopt_its_rollouts(ground: &Ground, earlier: &RunStatus) -> Result<()> {
+    ground.apply_run("third", adopting(earlier, "Generation")).await?;
+    let third = ground.until("third", has_its_dataset).await?;
+    let totals = counts(&third)?;
+    ensure!((totals.accepted_first, totals.accepted_second, totals.tokens) == (5, 3, 0), "{totals:?}");
+    let folded = |status: &RunStatus| status.generation.as_ref()?.folded.as_ref().map(|folded| folded.samples);
+    ensure!(folded(status(&third)?) == folded(earlier), "{:?} and {:?}", folded(status(&third)?), folded(earlier));
+    Ok(())
 }
 
 /// Whether every pod that was made is selected by a policy that rules both ways. Nothing here enforces one: that is the cluster's network's.

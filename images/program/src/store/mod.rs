@@ -2,6 +2,7 @@
 //! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`; what may be replaced is
 //! in `data`; how long a fault may last, in `patience`.
 
+mod copy;
 mod data;
 mod error;
 mod location;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+pub use copy::Copied;
 pub use data::Object;
 pub use error::StoreError;
 pub use location::secret;

@@ -89,7 +89,7 @@ impl Store {
             return Ok(());
         }
 
-        let part_bytes = MIN_PART.max(total.div_ceil(MAX_PARTS));
+        let part_bytes = Self::part_bytes(total);
         let mut upload = self.objects.put_multipart(&path).await.map_err(|error| self.explain(error))?;
         let mut sent = 0;
         let outcome = async {
@@ -118,6 +118,11 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// How large the parts of so many bytes are.
+    pub(super) fn part_bytes(total: u64) -> u64 {
+        MIN_PART.max(total.div_ceil(MAX_PARTS))
     }
 
     /// Deletes what killed uploads of a file left beside it: `<name>#<number>`, on local stores only (remote ones show no unfinished upload, and

@@ -10,9 +10,9 @@ use crate::progress::Progress;
 use crate::store::{Digest, Store, StoreError};
 
 /// The folder of a dataset.
-pub(super) const FOLDER: &str = "dataset";
+pub(crate) const FOLDER: &str = "dataset";
 /// Its manifest's name in the run's folder.
-pub(super) const MANIFEST: &str = "dataset/manifest.json";
+pub(crate) const MANIFEST: &str = "dataset/manifest.json";
 
 /// Why what is in the store cannot be built on.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,6 @@ fn result(manifest: &DatasetManifest, content: &Bytes) -> StageResult {
 }
 
 /// The manifest as a termination message names it.
-pub(super) fn artifact(content: &[u8]) -> Artifact {
+pub(crate) fn artifact(content: &[u8]) -> Artifact {
     Artifact { path: MANIFEST.to_owned(), sha256: Digest::of(content).sha256 }
 }

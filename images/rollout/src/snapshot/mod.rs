@@ -3,7 +3,7 @@
 //! Run again, it finds its manifest, checks the files against it, and is done.
 
 mod bundle;
-mod committed;
+pub(crate) mod committed;
 mod examples;
 mod fetch;
 mod part;

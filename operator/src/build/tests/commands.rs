@@ -3,6 +3,30 @@
 use super::*;
 
 #[test]
+fn a_run_that_adopts_runs_adopt_with_the_earlier_folder_and_no_key_of_the_repository() {
+    let adopting = |from: &str| {
+        let mut blueprint = blueprint("pvc://claim/sera", PodSettings::default());
+        let through = sera_crds::values::AdoptableStage::Generation;
+        blueprint.adoption = Some(AdoptionParts { from: from.parse().unwrap(), through, run: "billing".into() });
+        built_of(Stage::Snapshot, &blueprint)
+    };
+    let job = adopting("pvc://earlier/sera/ml/old/77aa");
+    let told = arguments(&job);
+    assert_eq!(told[0], "adopt");
+    for argument in ["--from=file:///mnt/snapshot/sera/ml/old/77aa", "--through=Generation", "--run=billing"] {
+        assert!(told.contains(&argument), "{told:?}");
+    }
+    assert!(pod(&job)["containers"][0]["env"].to_string().contains("SERA_VERIFICATION"));
+    let volumes = pod(&job)["volumes"].to_string();
+    assert!(
+        volumes.contains("earlier") && !volumes.contains("git-secret") && !volumes.contains("github-secret"),
+        "{volumes}"
+    );
+    let bucket = adopting("s3://acme/sera/ml/old/77aa");
+    assert!(arguments(&bucket).contains(&"--from=s3://acme/sera/ml/old/77aa"));
+}
+
+#[test]
 fn the_program_is_told_what_to_take_and_which_fields_to_name() {
     let job = built("s3://acme/sera", PodSettings::default());
     assert_eq!(

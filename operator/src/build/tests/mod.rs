@@ -76,6 +76,7 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             }),
         }),
         snapshot_at: None,
+        adoption: None,
         teacher: Some(HostedTeacher::Rehearsal(RehearsalParts { seed: 7, shares: RehearsalShares::default() })),
         samples: Some(samples(json!({}))),
         counting: Some(CountingParts {

@@ -98,6 +98,19 @@ fn counting_on_a_claim_reaches_nobody_and_a_student_in_a_bucket_is_fetched() {
 }
 
 #[test]
+fn adopting_from_a_claim_reaches_nobody_and_from_a_bucket_the_outside() {
+    let mut blueprint = of_claim();
+    let is_open =
+        |blueprint: &Blueprint| !with(&policy_of(Stage::Snapshot, blueprint), "egress", "0.0.0.0/0").is_empty();
+    assert!(is_open(&blueprint), "a repository is outside");
+    for (from, open) in [("pvc://earlier/sera/ml/old/77aa", false), ("s3://acme/sera/ml/old/77aa", true)] {
+        let through = sera_crds::values::AdoptableStage::Dataset;
+        blueprint.adoption = Some(AdoptionParts { from: from.parse().unwrap(), through, run: "billing".into() });
+        assert_eq!(is_open(&blueprint), open, "{from}");
+    }
+}
+
+#[test]
 fn where_a_platform_names_its_outside_nothing_else_is_reached() {
     let rules: NetworkRules =
         serde_json::from_value(json!({"outside": [{"ipBlock": {"cidr": "10.7.0.0/16"}}]})).unwrap();

@@ -1,6 +1,7 @@
 //! The plan as a table: from a state and what has happened, to what is made, what goes, what status says and when to look again. Here are the objects
 //! under test and the scene that moves them on; the tests are sorted by what happens.
 
+mod adoption;
 mod attempts;
 mod batch;
 mod failures;

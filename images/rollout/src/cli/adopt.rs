@@ -1,0 +1,80 @@
+//! `sera-rollout adopt`: what is asked for on the command line or in the environment, and how it reaches the work.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sera_crds::contract::{Failure, StageResult};
+use sera_crds::values::AdoptableStage;
+
+use crate::adopt;
+use crate::failure::FieldNames;
+use crate::progress::Progress;
+use crate::redact::Redactor;
+use crate::settings;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  The dataset of an earlier run, and the snapshot that it was made from, for a run that trains another student:
+    sera-rollout adopt --from s3://acme-ml/sera/ml/billing/3f2c9a10-1111-4222-8333-444455556666 --through Dataset --run second \\
+        --store s3://acme-ml/sera/ml/second/77aa0000-1111-4222-8333-444455556666 --store-credentials ./s3
+
+  Its rollouts, to be verified by another policy; the batches are called second-1, second-2 and so on:
+    sera-rollout adopt --from file:///mnt/store/ml/billing/1 --through Generation --run second --store file:///mnt/store/ml/second/1
+
+What it writes, each file checked by the sha256 that the earlier run's manifests and records have of it:
+  snapshot/                      as it was
+  rollouts/<run>-<n>/            through Generation: the batches that are finished
+  dataset/, verified/            through Dataset: the lines, and the verdicts that chose them
+  adoption.json                  written last: what was taken over";
+
+#[derive(Debug, Args)]
+pub(super) struct AdoptArgs {
+    /// The earlier run's own folder, as its status.store has it: file:///…, s3://…, gs://… or az://…; nothing in it is changed
+    #[arg(long, value_name = "URI")]
+    from: String,
+    /// The last stage that is taken over: Snapshot, Generation or Dataset
+    #[arg(long, value_name = "STAGE")]
+    through: AdoptableStage,
+    /// The name of the run that adopts, which its batches are named after
+    #[arg(long, value_name = "NAME")]
+    run: String,
+    #[arg(
+        long,
+        env = "SERA_STORE",
+        value_name = "URI",
+        help = "The run's own folder: file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+    )]
+    store: String,
+    /// How lines are to be written for the student, as YAML or JSON; a dataset in another format is refused [default: what SERA_VERIFICATION holds]
+    #[arg(long, value_name = "FILE")]
+    verification: Option<PathBuf>,
+    /// A folder with a file for each key of the Secret of both stores: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
+    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
+    store_credentials: Option<PathBuf>,
+    /// What the termination message calls the field that names the stores' Secret
+    #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
+    store_credentials_field: String,
+    /// Taken as by every other command; nothing is written there
+    #[arg(long, env = "SERA_SCRATCH", value_name = "DIR", hide = true)]
+    scratch: Option<PathBuf>,
+}
+
+/// Takes the stages over.
+pub(super) async fn stage(
+    arguments: AdoptArgs,
+    progress: &Progress,
+    redactor: &Redactor,
+) -> Result<StageResult, Failure> {
+    let names = FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field };
+    let request = adopt::Request {
+        from: arguments.from,
+        through: arguments.through,
+        store: arguments.store,
+        run: arguments.run,
+        store_credentials: arguments.store_credentials,
+        verification: settings::given(arguments.verification.as_deref(), "SERA_VERIFICATION")?,
+    };
+    adopt::run(&request, progress, redactor).await.map_err(|error| {
+        tracing::debug!(?error, "the whole error");
+        names.failure(&error)
+    })
+}
