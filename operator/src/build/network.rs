@@ -1,4 +1,4 @@
-//! The NetworkPolicies of what runs for an object: whom its pods may ask, and who may ask them. How they are enforced is up to the cluster's network.
+//! The `NetworkPolicy` objects of what runs for an object: whom its pods may ask, and who may ask them. How they are enforced is up to the cluster's network.
 
 use std::collections::BTreeMap;
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use sera_crds::contract::{AdoptedDataset, AdoptedRollouts, StageResult, VerificationPlan};
 use sera_crds::values::{AdoptableStage, ToolCallFormat};
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Cause, Explain, Field};
 use crate::progress::{Progress, Step};
@@ -20,6 +21,18 @@ use crate::store::{self, Copied, Creation, Digest, Store, StoreError};
 
 /// What is written last, and found by whoever does this again: what was taken over.
 const ADOPTION: &str = "adoption.json";
+
+/// `adoption.json`: where it came from, for whoever asks later, and what is reported again.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Adoption {
+    /// The earlier run's folder.
+    from: String,
+    /// The last stage that was taken over.
+    through: AdoptableStage,
+    /// What was reported.
+    result: StageResult,
+}
 
 /// What is asked for.
 pub(crate) struct Request {
@@ -43,6 +56,19 @@ pub(crate) enum AdoptionError {
     /// A store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The earlier run's store fails.
+    #[error("the earlier run cannot be read: {0}")]
+    Earlier(#[source] StoreError),
+    /// This run has taken over something else before.
+    #[error(
+        "this run's folder already has what {from} has through {through}, and cannot take over anything else: ask for that again, or create another run"
+    )]
+    AdoptedBefore {
+        /// The folder that it is from.
+        from: String,
+        /// The last stage that was taken over.
+        through: AdoptableStage,
+    },
     /// The earlier run has none of that stage.
     #[error(
         "{from} has no {file}: that run has not finished the stage {stage}; adopt through an earlier stage, or name another run's status.store"
@@ -123,6 +149,11 @@ impl Explain for AdoptionError {
     fn explain(&self) -> Cause {
         match self {
             Self::Store(error) => error.explain(),
+            Self::Earlier(error) => match error.explain() {
+                cause if cause.field == Some(Field::Store) => cause.at(Field::Adopted),
+                cause => cause,
+            },
+            Self::AdoptedBefore { .. } => Cause::conflict("AdoptedBefore").at(Field::Adopted),
             Self::NotFinished { .. } | Self::NoBatch { .. } => Cause::configuration("NothingToAdopt", Field::Adopted),
             Self::Malformed { .. } | Self::Snapshot(_) => Cause::configuration("ManifestMalformed", Field::Adopted),
             Self::Gone { .. } | Self::Damaged { .. } | Self::OtherSnapshot => {
@@ -145,17 +176,22 @@ pub(crate) async fn run(
     let secret = store::secret(request.store_credentials.as_deref(), redactor)?;
     let store = Store::open(&request.store, secret.as_ref())?;
     if let Some(done) = store.read(ADOPTION).await? {
-        tracing::info!("the earlier run's stages are in the store already");
         let malformed = |source| AdoptionError::Malformed { file: ADOPTION.to_owned(), source };
-        return serde_json::from_slice(&done).map_err(malformed);
+        let Adoption { from, through, result } = serde_json::from_slice(&done).map_err(malformed)?;
+        if (&from, through) != (&request.from, request.through) {
+            return Err(AdoptionError::AdoptedBefore { from, through });
+        }
+        tracing::info!("the earlier run's stages are in the store already");
+        return Ok(result);
     }
+    let from = Store::open(&request.from, secret.as_ref()).map_err(AdoptionError::Earlier)?;
     store.probe().await?;
-    let from = Store::open(&request.from, secret.as_ref())?;
     let courier = Courier { from: &from, to: &store, progress };
     let result = courier.carry(request).await?;
-    let document = serde_json::to_vec_pretty(&result).unwrap_or_default();
+    let adoption = Adoption { from: request.from.clone(), through: request.through, result };
+    let document = serde_json::to_vec_pretty(&adoption).unwrap_or_default();
     courier.commit(ADOPTION, document.into()).await?;
-    Ok(result)
+    Ok(adoption.result)
 }
 
 /// Who carries files from the one folder to the other.
@@ -188,7 +224,7 @@ impl Courier<'_> {
     /// A manifest or a record of the earlier run, whole.
     async fn document(&self, file: &'static str, stage: AdoptableStage) -> Result<bytes::Bytes, AdoptionError> {
         let missing = || AdoptionError::NotFinished { from: self.from.uri().to_owned(), file, stage };
-        self.from.read(file).await?.ok_or_else(missing)
+        self.from.read(file).await.map_err(AdoptionError::Earlier)?.ok_or_else(missing)
     }
 
     /// Copies a file under its own name.

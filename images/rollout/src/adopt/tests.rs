@@ -136,7 +136,7 @@ async fn a_snapshot_alone_is_copied_byte_for_byte() {
     let StageResult::Adoption { snapshot, commit, commits, rollouts: None, dataset: None } = &result else {
         panic!("{result:?}")
     };
-    assert_eq!((&*commit, *commits, &*snapshot.path), (&"c0ffee".to_owned(), 1, SNAPSHOT));
+    assert_eq!((commit.as_str(), *commits, &*snapshot.path), ("c0ffee", 1, SNAPSHOT));
     let names = [
         "snapshot/manifest.json",
         "snapshot/repository.bundle",
@@ -211,6 +211,9 @@ async fn an_adoption_that_was_stopped_anywhere_goes_on_to_the_same_end() {
     }
 }
 
+/// What befalls an earlier run.
+type Harm = Box<dyn Fn(&Earlier)>;
+
 #[tokio::test]
 async fn what_is_missing_damaged_or_of_another_kind_is_named_and_the_field_with_it() {
     let names = FieldNames { git_credentials: String::new(), store_credentials: "credentials".to_owned() };
@@ -221,7 +224,6 @@ async fn what_is_missing_damaged_or_of_another_kind_is_named_and_the_field_with_
             earlier.write(name, &vec![b'x'; usize::try_from(length).unwrap()]);
         }
     };
-    type Harm = Box<dyn Fn(&Earlier)>;
     let harms: [(Harm, AdoptableStage, &str, &str); 7] = [
         (Box::new(remove("dataset/manifest.json")), AdoptableStage::Dataset, "dataset/manifest.json", "NothingToAdopt"),
         (Box::new(remove(SNAPSHOT)), AdoptableStage::Snapshot, SNAPSHOT, "NothingToAdopt"),
@@ -284,4 +286,27 @@ async fn a_folder_that_has_another_snapshot_is_not_written_over() {
     std::fs::write(to.path().join(SNAPSHOT), "another").unwrap();
     let error = adopted(&earlier, AdoptableStage::Snapshot, to.path()).await.unwrap_err();
     assert!(matches!(error, AdoptionError::Taken { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_adopted_is_known_by_its_address_and_nothing_else_is_adopted_over_it() {
+    let (earlier, to) = (Earlier::new(), tempfile::tempdir().unwrap());
+    adopted(&earlier, AdoptableStage::Snapshot, to.path()).await.unwrap();
+    let known = std::fs::read_to_string(to.path().join("adoption.json")).unwrap();
+    assert!(known.contains(&earlier.path().display().to_string()), "{known}");
+    let error = adopted(&earlier, AdoptableStage::Dataset, to.path()).await.unwrap_err();
+    assert!(matches!(error, AdoptionError::AdoptedBefore { through: AdoptableStage::Snapshot, .. }), "{error}");
+    assert!(matches!(
+        adopted(&Earlier::new(), AdoptableStage::Snapshot, to.path()).await,
+        Err(AdoptionError::AdoptedBefore { .. })
+    ));
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_of_a_store_is_the_earlier_run_s_and_not_this_one_s() {
+    let (earlier, to) = (Earlier::new(), tempfile::tempdir().unwrap());
+    let request = Request { from: "ftp://x/y".to_owned(), ..request(&earlier, AdoptableStage::Snapshot, to.path()) };
+    let error = run(&request, &Progress::detect(), &Redactor::default()).await.unwrap_err();
+    let names = FieldNames { git_credentials: String::new(), store_credentials: "credentials".to_owned() };
+    assert_eq!(names.failure(&error).field.as_deref(), Some("spec.from.uri"));
 }

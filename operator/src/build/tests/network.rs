@@ -67,8 +67,8 @@ fn an_endpoint_a_bucket_and_a_sandbox_with_a_network_open_the_outside() {
     bucket.home = IN_BUCKET.parse().unwrap();
     let mut snapshot = of_claim();
     snapshot.snapshot_at = Some(IN_BUCKET.parse().unwrap());
-    for blueprint in [endpoint, sandbox, bucket, snapshot] {
-        assert!(is_open(&blueprint));
+    for blueprint in [&endpoint, &sandbox, &bucket, &snapshot] {
+        assert!(is_open(blueprint));
     }
 }
 
