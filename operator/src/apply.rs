@@ -18,7 +18,7 @@ use sera_crds::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    build::{self, Blueprint, HostedTeacher, Images, NetworkRules},
+    build::{self, Blueprint, Images, NetworkRules},
     cache::WatchedJob,
     defaults::{self, FixedDefaults},
     names::{MANAGER, OWNER_UID, Owner, is_controlled_by},
@@ -179,15 +179,9 @@ impl Applier {
         let Some((blueprint, teacher)) = parts else { return Ok(None) };
         let generation = site.subject.meta().generation.unwrap_or_default();
         let deployment = build::teacher(owner, generation, teacher, blueprint, &self.images);
-        let model = match teacher {
-            HostedTeacher::Model(model) => Some(model),
-            HostedTeacher::Rehearsal(_) => None,
-        };
-        let policy = |rules: &NetworkRules| build::teacher_policy(owner, model, rules);
-        if let Some(refused) = self.fence(owner, policy).await? {
-            return Ok(Some(refused));
-        }
-        Ok(Some(self.make_server(site, &build::teacher_service(owner, teacher), &deployment).await?))
+        let policy = |rules: &NetworkRules| build::teacher_policy(owner, teacher, rules);
+        let service = build::teacher_service(owner, teacher);
+        Ok(Some(self.make_server(site, policy, &service, &deployment).await?))
     }
 
     /// Applies the Deployment of the student, and its Service.
@@ -198,10 +192,7 @@ impl Applier {
         let generation = site.subject.meta().generation.unwrap_or_default();
         let deployment = build::student(owner, generation, parts, blueprint, &self.images);
         let policy = |rules: &NetworkRules| build::student_policy(owner, blueprint, rules);
-        if let Some(refused) = self.fence(owner, policy).await? {
-            return Ok(Some(refused));
-        }
-        Ok(Some(self.make_server(site, &build::student_service(owner), &deployment).await?))
+        Ok(Some(self.make_server(site, policy, &build::student_service(owner), &deployment).await?))
     }
 
     /// Applies the policy that holds pods before there are any; says what came of it only where it does not stand.
@@ -218,10 +209,14 @@ impl Applier {
     async fn make_server<S: Subject>(
         &self,
         site: &Site<'_, S>,
+        policy: impl FnOnce(&NetworkRules) -> NetworkPolicy,
         service: &Service,
         deployment: &Deployment,
     ) -> Result<Made, Error> {
         self.preflight(site.subject, site.owner).await?;
+        if let Some(refused) = self.fence(site.owner, policy).await? {
+            return Ok(refused);
+        }
         let service = self.apply_child(site.owner, service, "Service").await?;
         if service != Made::Applied {
             return Ok(service);

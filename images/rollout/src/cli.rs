@@ -8,6 +8,7 @@ mod output;
 mod rollout;
 mod selection;
 mod sources;
+mod store;
 mod student;
 mod verify;
 
@@ -19,7 +20,6 @@ use sera_crds::contract::{ExitCode, Failure, StageResult};
 use sera_crds::values::Timeout;
 
 use crate::ending::{EXIT_CODES, Ending, EndingArgs, conduct, end, misused};
-use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::rollout::Ledger;
@@ -133,13 +133,8 @@ struct SnapshotArgs {
     lookback_days: u32,
     #[command(flatten)]
     selection: selection::SelectionArgs,
-    #[arg(
-        long,
-        env = "SERA_STORE",
-        value_name = "URI",
-        help = "The run's own folder: file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-    )]
-    store: String,
+    #[command(flatten)]
+    store: store::StoreArgs,
     #[arg(
         long,
         env = "SERA_GIT_CREDENTIALS",
@@ -150,12 +145,6 @@ struct SnapshotArgs {
     /// What the termination message calls the field that names the repository's Secret
     #[arg(long, value_name = "FIELD", default_value = "spec.source.git.credentialsSecretRef")]
     git_credentials_field: String,
-    /// A folder with a file for each key of the store's Secret: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
-    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
-    store_credentials: Option<PathBuf>,
-    /// What the termination message calls the field that names the store's Secret
-    #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
-    store_credentials_field: String,
     #[command(flatten)]
     sources: sources::SourceArgs,
     /// Where scratch folders are made and deleted again; about twice the repository's size is needed [default: the system's]
@@ -244,19 +233,16 @@ async fn snapshot_stage(
     progress: &Progress,
     redactor: &Redactor,
 ) -> Result<StageResult, Failure> {
-    let names = FieldNames {
-        git_credentials: arguments.git_credentials_field,
-        store_credentials: arguments.store_credentials_field,
-    };
+    let names = arguments.store.field_names_with(&arguments.git_credentials_field);
     let request = snapshot::Request {
         url: arguments.url.or_else(|| arguments.sources.clone_url()).unwrap_or_default(),
         revision: arguments.revision,
         commits: arguments.commits,
         lookback_days: arguments.lookback_days,
         selection: arguments.selection.into(),
-        store: arguments.store,
+        store: arguments.store.store,
         git_credentials: arguments.git_credentials,
-        store_credentials: arguments.store_credentials,
+        store_credentials: arguments.store.store_credentials,
         github: arguments.sources.github,
         github_api: arguments.sources.github_api_url,
         github_credentials: arguments.sources.github_credentials,

@@ -15,7 +15,7 @@ use k8s_openapi::{
 use sera_crds::values::{ModelUri, NetworkMode, Stage};
 use serde::Deserialize;
 
-use super::{Blueprint, ServedModel, metadata, program::PROGRESS_PORT, server};
+use super::{Blueprint, HostedTeacher, metadata, program::PROGRESS_PORT, server};
 use crate::names::{MANAGED_BY, MANAGER, OWNER_UID, Owner, STAGE, STUDENT, TEACHER};
 
 /// Where names are asked for.
@@ -59,13 +59,16 @@ pub fn stage_policy(owner: &Owner, stage: Stage, blueprint: &Blueprint, rules: &
 }
 
 /// The policy of the teacher's pods: drivers of rollouts ask it, and it asks nobody but for its weights.
-pub fn teacher_policy(owner: &Owner, model: Option<&ServedModel>, rules: &NetworkRules) -> NetworkPolicy {
+pub fn teacher_policy(owner: &Owner, teacher: &HostedTeacher, rules: &NetworkRules) -> NetworkPolicy {
     let drivers = LabelSelector {
         match_labels: Some(labels([(MANAGED_BY, MANAGER), (STAGE, Stage::Rollouts.as_str())])),
         ..LabelSelector::default()
     };
     let asked = ingress(vec![peer(drivers)], Some(server::PORT));
-    let weights = model.and_then(|model| of_model(model.at.as_ref()?, model.credentials.is_some()));
+    let weights = match teacher {
+        HostedTeacher::Rehearsal(_) => None,
+        HostedTeacher::Model(model) => model.at.as_ref().and_then(|at| of_model(at, model.credentials.is_some())),
+    };
     server_policy(owner, TEACHER, asked, weights, rules)
 }
 

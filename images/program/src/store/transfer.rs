@@ -4,6 +4,7 @@ use std::path::Path as FilePath;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{Error, ObjectStoreExt};
+use sera_crds::contract::{FileDigest, SnapshotFile};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 
@@ -57,6 +58,18 @@ impl Digest {
         let mut digester = Digester::default();
         digester.update(content);
         digester.finish()
+    }
+}
+
+impl From<&FileDigest> for Digest {
+    fn from(file: &FileDigest) -> Self {
+        Self { bytes: file.bytes, sha256: file.sha256.clone() }
+    }
+}
+
+impl From<&SnapshotFile> for Digest {
+    fn from(file: &SnapshotFile) -> Self {
+        Self { bytes: file.bytes, sha256: file.sha256.clone() }
     }
 }
 

@@ -1,12 +1,11 @@
 //! The dataset of an earlier run: its lines, where they come from, the verdicts that chose them, and then its manifest, byte for byte.
 
 use bytes::Bytes;
-use sera_crds::contract::{AdoptedDataset, DatasetManifest, FileDigest, RolloutKind, VerificationPlan};
+use sera_crds::contract::{AdoptedDataset, DatasetManifest, VerificationPlan};
 use sera_crds::values::AdoptableStage;
 
 use super::{AdoptionError, Courier};
-use crate::dataset::{FOLDER, MANIFEST, artifact};
-use crate::store::Digest;
+use crate::dataset::{FOLDER, MANIFEST, artifact, taken};
 
 /// A dataset that can be taken over.
 pub(super) struct Found {
@@ -40,20 +39,15 @@ impl Found {
         }
         if !courier.has(MANIFEST, &encoded).await? {
             let step = courier.progress.step("copying the dataset");
-            for FileDigest { name, bytes, sha256 } in &manifest.verdicts {
-                courier.file(name, &Digest { bytes: *bytes, sha256: sha256.clone() }, &step).await?;
+            for file in &manifest.verdicts {
+                courier.file(&file.name, &file.into(), &step).await?;
             }
-            for FileDigest { name, bytes, sha256 } in [&manifest.train, &manifest.eval, &manifest.lineage] {
-                let expected = Digest { bytes: *bytes, sha256: sha256.clone() };
-                courier.file(&format!("{FOLDER}/{name}"), &expected, &step).await?;
+            for file in [&manifest.train, &manifest.eval, &manifest.lineage] {
+                courier.file(&format!("{FOLDER}/{}", file.name), &file.into(), &step).await?;
             }
             courier.commit(MANIFEST, encoded.clone()).await?;
         }
-        let taken = |kind| manifest.taken.get(&kind).copied().unwrap_or_default();
-        Ok(AdoptedDataset {
-            manifest: artifact(&encoded),
-            accepted_first: taken(RolloutKind::First),
-            accepted_second: taken(RolloutKind::Second),
-        })
+        let (accepted_first, accepted_second) = taken(&manifest);
+        Ok(AdoptedDataset { manifest: artifact(&encoded), accepted_first, accepted_second })
     }
 }

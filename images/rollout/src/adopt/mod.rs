@@ -224,7 +224,11 @@ impl Courier<'_> {
     /// A manifest or a record of the earlier run, whole.
     async fn document(&self, file: &'static str, stage: AdoptableStage) -> Result<bytes::Bytes, AdoptionError> {
         let missing = || AdoptionError::NotFinished { from: self.from.uri().to_owned(), file, stage };
-        self.from.read(file).await.map_err(AdoptionError::Earlier)?.ok_or_else(missing)
+        self.read(file).await?.ok_or_else(missing)
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<bytes::Bytes>, AdoptionError> {
+        self.from.read(name).await.map_err(AdoptionError::Earlier)
     }
 
     /// Copies a file under its own name.

@@ -10,10 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::{AdoptionError, Courier};
 use crate::progress::Step;
-use crate::store::Digest;
+use crate::verify::stage::ROLLOUTS;
 
-/// The folder of all rollouts.
-const FOLDER: &str = "rollouts";
 /// What ends a sample.
 const OUTCOME: &str = "outcome.json";
 /// What ends the search for its pull request.
@@ -26,17 +24,17 @@ type Samples = BTreeMap<u64, BTreeSet<String>>;
 
 pub(super) async fn adopt(courier: &Courier<'_>, run: &str) -> Result<AdoptedRollouts, AdoptionError> {
     let step = courier.progress.step("copying the rollouts");
-    let batches = finished(&courier.from.list(FOLDER).await?);
+    let batches = finished(&courier.from.list(ROLLOUTS).await?);
     let samples: usize = batches.iter().map(|(_, samples)| samples.len()).sum();
     if samples == 0 {
         return Err(AdoptionError::NoBatch { from: courier.from.uri().to_owned() });
     }
     let mut copied = 0;
     for (number, (name, documents)) in batches.iter().enumerate() {
-        let to = format!("{FOLDER}/{run}-{}", number + 1);
+        let to = format!("{ROLLOUTS}/{run}-{}", number + 1);
         let mut going = stream::iter(documents)
             .map(|(sample, documents)| {
-                let (from, to) = (format!("{FOLDER}/{name}/{sample}"), format!("{to}/{sample}"));
+                let (from, to) = (format!("{ROLLOUTS}/{name}/{sample}"), format!("{to}/{sample}"));
                 Folder { courier, from, to }.copy(documents)
             })
             .buffer_unordered(AT_ONCE);
@@ -110,7 +108,7 @@ impl Folder<'_> {
 
     async fn read(&self, name: &str) -> Result<Bytes, AdoptionError> {
         let file = format!("{}/{name}", self.from);
-        self.courier.from.read(&file).await?.ok_or(AdoptionError::Gone { file })
+        self.courier.read(&file).await?.ok_or(AdoptionError::Gone { file })
     }
 
     fn parse<T: DeserializeOwned>(&self, name: &str, document: &Bytes) -> Result<T, AdoptionError> {
@@ -124,10 +122,9 @@ impl Folder<'_> {
         files: impl IntoIterator<Item = &'f FileDigest>,
     ) -> Result<(), AdoptionError> {
         let step = Step::unseen("a file");
-        for FileDigest { name, bytes, sha256 } in files {
-            let (from, to) = (format!("{}/{folder}/{name}", self.from), format!("{}/{folder}/{name}", self.to));
-            let expected = Digest { bytes: *bytes, sha256: sha256.clone() };
-            self.courier.file_as(&from, &to, &expected, &step).await?;
+        for file in files {
+            let [from, to] = [&self.from, &self.to].map(|sample| format!("{sample}/{folder}/{}", file.name));
+            self.courier.file_as(&from, &to, &file.into(), &step).await?;
         }
         Ok(())
     }

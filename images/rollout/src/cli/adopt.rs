@@ -6,8 +6,8 @@ use clap::Args;
 use sera_crds::contract::{Failure, StageResult};
 use sera_crds::values::AdoptableStage;
 
+use super::store::StoreArgs;
 use crate::adopt;
-use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::settings;
@@ -28,7 +28,8 @@ What it writes, each file checked by the sha256 that the earlier run's manifests
 
 #[derive(Debug, Args)]
 pub(super) struct AdoptArgs {
-    /// The earlier run's own folder, as its status.store has it: file:///…, s3://…, gs://… or az://…; nothing in it is changed
+    /// The earlier run's own folder, as its status.store has it: file:///…, s3://…, gs://… or az://…; the store's credentials are for it too, and
+    /// nothing in it is changed
     #[arg(long, value_name = "URI")]
     from: String,
     /// The last stage that is taken over: Snapshot, Generation or Dataset
@@ -37,22 +38,11 @@ pub(super) struct AdoptArgs {
     /// The name of the run that adopts, which its batches are named after
     #[arg(long, value_name = "NAME")]
     run: String,
-    #[arg(
-        long,
-        env = "SERA_STORE",
-        value_name = "URI",
-        help = "The run's own folder: file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-    )]
-    store: String,
+    #[command(flatten)]
+    store: StoreArgs,
     /// How lines are to be written for the student, as YAML or JSON; a dataset in another format is refused [default: what SERA_VERIFICATION holds]
     #[arg(long, value_name = "FILE")]
     verification: Option<PathBuf>,
-    /// A folder with a file for each key of the Secret of both stores: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
-    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
-    store_credentials: Option<PathBuf>,
-    /// What the termination message calls the field that names the stores' Secret
-    #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
-    store_credentials_field: String,
     /// Taken as by every other command; nothing is written there
     #[arg(long, env = "SERA_SCRATCH", value_name = "DIR", hide = true)]
     scratch: Option<PathBuf>,
@@ -64,13 +54,13 @@ pub(super) async fn stage(
     progress: &Progress,
     redactor: &Redactor,
 ) -> Result<StageResult, Failure> {
-    let names = FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field };
+    let names = arguments.store.field_names();
     let request = adopt::Request {
         from: arguments.from,
         through: arguments.through,
-        store: arguments.store,
+        store: arguments.store.store,
         run: arguments.run,
-        store_credentials: arguments.store_credentials,
+        store_credentials: arguments.store.store_credentials,
         verification: settings::given(arguments.verification.as_deref(), "SERA_VERIFICATION")?,
     };
     adopt::run(&request, progress, redactor).await.map_err(|error| {

@@ -6,9 +6,9 @@ use clap::Args;
 use sera_crds::contract::{Failure, StageResult};
 use sera_program::address::Address;
 
+use super::store::StoreArgs;
 use super::student::StudentArgs;
 use crate::dataset;
-use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::settings;
@@ -35,13 +35,8 @@ What it writes:
 
 #[derive(Debug, Args)]
 pub(super) struct DatasetArgs {
-    #[arg(
-        long,
-        env = "SERA_STORE",
-        value_name = "URI",
-        help = "The run's own folder: file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-    )]
-    store: String,
+    #[command(flatten)]
+    store: StoreArgs,
     /// The batches to take lines from, with commas between, or all that were verified
     #[arg(long, env = "SERA_BATCHES", value_name = "NAMES", default_value = "all", value_delimiter = ',')]
     batches: Vec<String>,
@@ -62,12 +57,6 @@ pub(super) struct DatasetArgs {
     /// Write what there is, even where it is less than what the plan asks for
     #[arg(long)]
     fewer: bool,
-    /// A folder with a file for each key of the store's Secret: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
-    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
-    store_credentials: Option<PathBuf>,
-    /// What the termination message calls the field that names the store's Secret
-    #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
-    store_credentials_field: String,
     /// Where scratch folders are made and deleted again; the dataset's size and that of the repository's bundle are needed [default: the system's]
     #[arg(long, env = "SERA_SCRATCH", value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -79,13 +68,13 @@ pub(super) async fn stage(
     progress: &Progress,
     redactor: &Redactor,
 ) -> Result<StageResult, Failure> {
-    let names = FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field };
+    let names = arguments.store.field_names();
     let all = arguments.batches.iter().any(|batch| batch == "all");
     let scratch = arguments.scratch.unwrap_or_else(std::env::temp_dir);
     let student = arguments.of_student.folder(&arguments.student, &scratch, progress, redactor).await;
     let request = dataset::Request {
-        store: arguments.store,
-        store_credentials: arguments.store_credentials,
+        store: arguments.store.store,
+        store_credentials: arguments.store.store_credentials,
         batches: (!all).then_some(arguments.batches),
         plan: settings::required(arguments.plan.as_deref(), "--plan", "SERA_DATASET")?,
         verification: settings::required(arguments.verification.as_deref(), "--verification", "SERA_VERIFICATION")?,

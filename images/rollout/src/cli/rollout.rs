@@ -10,8 +10,8 @@ use sera_crds::contract::{Failure, FailureClass, RolloutPlan, StageResult};
 use sera_crds::values::Timeout;
 use url::Url;
 
+use super::store::StoreArgs;
 use crate::chat::{Patience, Setup};
-use crate::failure::FieldNames;
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::rollout::{self, Ledger, Request, Sandboxes};
@@ -39,19 +39,8 @@ What it writes, for each sample below rollouts/<batch>/<sample>/:
 
 #[derive(Debug, Args)]
 pub(super) struct RolloutArgs {
-    #[arg(
-        long,
-        env = "SERA_STORE",
-        value_name = "URI",
-        help = "The run's own folder: file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-    )]
-    store: String,
-    /// A folder with a file for each key of the store's Secret: AWS_…, GOOGLE_…, AZURE_…, ca.crt; what it lacks is taken from the environment
-    #[arg(long, env = "SERA_STORE_CREDENTIALS", value_name = "DIR")]
-    store_credentials: Option<PathBuf>,
-    /// What the termination message calls the field that names the store's Secret
-    #[arg(long, value_name = "FIELD", default_value = "spec.output.credentialsSecretRef")]
-    store_credentials_field: String,
+    #[command(flatten)]
+    store: StoreArgs,
     /// The folder that has the snapshot [default: the store]
     #[arg(long, env = "SERA_SNAPSHOT", value_name = "URI")]
     snapshot: Option<String>,
@@ -130,8 +119,7 @@ pub(super) async fn stage(
     redactor: &Redactor,
     ledger: &Ledger,
 ) -> Result<StageResult, Failure> {
-    let names =
-        FieldNames { git_credentials: String::new(), store_credentials: arguments.store_credentials_field.clone() };
+    let names = arguments.store.field_names();
     let request = request(arguments, redactor)?;
     rollout::run(request, progress, redactor, ledger).await.map_err(|error| {
         tracing::debug!(?error, "the whole error");
@@ -174,8 +162,8 @@ fn request(arguments: RolloutArgs, redactor: &Redactor) -> Result<Request, Failu
     };
     let parallel = arguments.parallel.unwrap_or(arguments.slots + arguments.slots / 4 + 1);
     Ok(Request {
-        store: arguments.store,
-        store_credentials: arguments.store_credentials,
+        store: arguments.store.store,
+        store_credentials: arguments.store.store_credentials,
         snapshot: arguments.snapshot,
         batch: arguments.batch,
         first,

@@ -1,9 +1,7 @@
 //! What the store has of a dataset already: the manifest that makes it one, and whether its files are still what the manifest says.
 
 use bytes::Bytes;
-use sera_crds::contract::{
-    Artifact, CONTRACT_VERSION, DatasetManifest, DatasetPlan, FileDigest, Policy, RolloutKind, StageResult,
-};
+use sera_crds::contract::{Artifact, CONTRACT_VERSION, DatasetManifest, DatasetPlan, Policy, RolloutKind, StageResult};
 
 use crate::failure::{Cause, Explain};
 use crate::progress::Progress;
@@ -67,19 +65,24 @@ pub(super) async fn find(
         return Err(CommittedError::Other(what));
     }
     let step = progress.step("checking the dataset in the store");
-    for FileDigest { name, bytes, sha256 } in [&manifest.train, &manifest.eval, &manifest.lineage] {
-        let name = format!("{FOLDER}/{name}");
-        if store.digest(&name, &step).await? != Some(Digest { bytes: *bytes, sha256: sha256.clone() }) {
+    for file in [&manifest.train, &manifest.eval, &manifest.lineage] {
+        let name = format!("{FOLDER}/{}", file.name);
+        if store.digest(&name, &step).await? != Some(Digest::from(file)) {
             return Err(CommittedError::Damaged(name));
         }
     }
     Ok(Some(result(&manifest, &content)))
 }
 
+/// How many first and how many second trajectories a dataset has.
+pub(crate) fn taken(manifest: &DatasetManifest) -> (u64, u64) {
+    let taken = |kind| manifest.taken.get(&kind).copied().unwrap_or_default();
+    (taken(RolloutKind::First), taken(RolloutKind::Second))
+}
+
 /// What a manifest in the store reports.
 fn result(manifest: &DatasetManifest, content: &Bytes) -> StageResult {
-    let taken = |kind| manifest.taken.get(&kind).copied().unwrap_or_default();
-    let (first, second) = (taken(RolloutKind::First), taken(RolloutKind::Second));
+    let (first, second) = taken(manifest);
     StageResult::Dataset {
         manifest: Some(artifact(content)),
         accepted_first: first,

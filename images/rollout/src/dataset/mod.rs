@@ -34,7 +34,7 @@ use crate::store::{self, Store, StoreError};
 use crate::verify::stage;
 use candidates::{Candidates, CandidatesError};
 use committed::CommittedError;
-pub(crate) use committed::{FOLDER, MANIFEST, artifact};
+pub(crate) use committed::{FOLDER, MANIFEST, artifact, taken};
 pub(crate) use eligibility::{StudentJudgement, student_judgement};
 use publish::{Made, PublishError};
 pub(crate) use seen::Seen;

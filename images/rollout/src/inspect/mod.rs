@@ -13,6 +13,7 @@ use crate::dataset::{Student, StudentError};
 use crate::failure::{Cause, Explain, Field};
 use crate::redact::Redactor;
 use crate::store::{self, Store, StoreError};
+use crate::verify::stage::ROLLOUTS;
 
 /// What to look at, and where everything is.
 #[derive(Debug)]
@@ -144,7 +145,7 @@ pub(crate) async fn run(
 
 /// The batches that have rollouts.
 async fn batches(store: &Store) -> Result<Vec<String>, InspectError> {
-    let files = store.list("rollouts").await?;
+    let files = store.list(ROLLOUTS).await?;
     let mut batches: Vec<String> =
         files.iter().filter_map(|(name, _)| Some(name.split('/').nth(1)?.to_owned())).collect();
     batches.dedup();

@@ -88,14 +88,21 @@ pub(crate) fn encode(manifest: &SnapshotManifest) -> Result<Bytes, CommittedErro
     Ok(text.into())
 }
 
+/// A manifest's bytes as a termination message names them.
+pub(crate) fn artifact(encoded: &[u8]) -> Artifact {
+    Artifact { path: MANIFEST.to_owned(), sha256: Digest::of(encoded).sha256 }
+}
+
+/// The newest of a snapshot's commits, and how many it has.
+pub(crate) fn commits(manifest: &SnapshotManifest) -> (String, u32) {
+    let newest = manifest.commits.first().map(|commit| commit.original.clone()).unwrap_or_default();
+    (newest, u32::try_from(manifest.commits.len()).unwrap_or(u32::MAX))
+}
+
 /// What a finished stage reports of a manifest and its bytes.
 pub(crate) fn result(manifest: &SnapshotManifest, encoded: &[u8]) -> StageResult {
-    StageResult::Snapshot {
-        manifest: Artifact { path: MANIFEST.to_owned(), sha256: Digest::of(encoded).sha256 },
-        commit: manifest.commits.first().map(|commit| commit.original.clone()).unwrap_or_default(),
-        commits: u32::try_from(manifest.commits.len()).unwrap_or(u32::MAX),
-        bundle_bytes: manifest.bundle.bytes,
-    }
+    let (commit, commits) = commits(manifest);
+    StageResult::Snapshot { manifest: artifact(encoded), commit, commits, bundle_bytes: manifest.bundle.bytes }
 }
 
 /// Looks for a snapshot of `source`, and reads its files to be sure.
@@ -108,8 +115,7 @@ pub(crate) async fn find(store: &Store, source: &SnapshotSource, progress: &Prog
     let step = progress.step("checking the snapshot in the store");
     let mut damaged = Vec::new();
     for file in manifest.files() {
-        let expected = Digest { bytes: file.bytes, sha256: file.sha256.clone() };
-        if store.digest(&path(file), &step).await? != Some(expected) {
+        if store.digest(&path(file), &step).await? != Some(Digest::from(file)) {
             damaged.push(file.clone());
         }
     }

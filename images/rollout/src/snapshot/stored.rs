@@ -80,7 +80,7 @@ pub(crate) async fn fetch(
     step: &Step,
 ) -> Result<(), StoredError> {
     let name = committed::path(described);
-    let expected = Digest { bytes: described.bytes, sha256: described.sha256.clone() };
+    let expected = Digest::from(described);
     if store.download(&name, file, step).await? != Some(expected) {
         return Err(StoredError::Damaged { file: name });
     }

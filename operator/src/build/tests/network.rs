@@ -144,7 +144,8 @@ fn who_has_nothing_to_tell_is_asked_by_nobody() {
 #[test]
 fn a_teacher_answers_drivers_alone_and_a_student_everybody() {
     let blueprint = of_claim();
-    let teacher = serde_json::to_value(teacher_policy(&owner(), None, &rules())).unwrap();
+    let teacher =
+        serde_json::to_value(teacher_policy(&owner(), blueprint.teacher.as_ref().unwrap(), &rules())).unwrap();
     assert_eq!(teacher["spec"]["egress"], json!([]));
     let asked = &teacher["spec"]["ingress"][0];
     assert_eq!(asked["from"][0]["podSelector"]["matchLabels"]["sera.dev/stage"], "Rollouts");

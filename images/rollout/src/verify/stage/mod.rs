@@ -32,7 +32,7 @@ use verdicts::Accepted;
 /// The folder of verdicts.
 const FOLDER: &str = "verified";
 /// The folder of rollouts.
-const ROLLOUTS: &str = "rollouts";
+pub(crate) const ROLLOUTS: &str = "rollouts";
 /// How many samples are in memory for each processor: while one is judged, the files of others are read.
 const SAMPLES_A_PROCESSOR: usize = 4;
 
