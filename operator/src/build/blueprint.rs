@@ -89,6 +89,8 @@ pub struct SnapshotParts {
 pub struct AdoptionParts {
     /// That run's folder.
     pub from: StoreUri,
+    /// The repository that it has to be of.
+    pub repository: String,
     /// The last stage that is taken over.
     pub through: AdoptableStage,
     /// The name of the run that adopts.

@@ -129,6 +129,8 @@ fn snapshot(parts: &SnapshotParts) -> Told {
 fn adopt(parts: &AdoptionParts, counting: Option<&CountingParts>) -> Told {
     let mut told = Told::of("adopt");
     told.say(format!("--from={}", in_pod(&parts.from, pod::SNAPSHOT_MOUNT)));
+    told.say(format!("--from-address={}", parts.from));
+    told.say(format!("--repository={}", parts.repository));
     told.say(format!("--through={}", parts.through));
     told.say(format!("--run={}", parts.run));
     if let Some(counting) = counting {

@@ -147,6 +147,7 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
         snapshot_at: None,
         adoption: spec.from.as_ref().map(|from| AdoptionParts {
             from: from.uri.clone(),
+            repository: git.url.to_string(),
             through: from.through,
             run: owner.name.clone(),
         }),

@@ -38,6 +38,10 @@ struct Adoption {
 pub(crate) struct Request {
     /// The earlier run's folder.
     pub from: String,
+    /// What it is called where it is not mounted.
+    pub address: String,
+    /// The repository that its snapshot has to be of; none: any.
+    pub repository: Option<String>,
     /// The last stage that is taken over.
     pub through: AdoptableStage,
     /// This run's folder.
@@ -112,6 +116,18 @@ pub(crate) enum AdoptionError {
         /// The file's name.
         file: String,
     },
+    /// It is of another repository.
+    #[error(
+        "{from} is of the repository {there}, and spec.source names {asked}: adopt a run of that repository, or name the earlier one's"
+    )]
+    OtherRepository {
+        /// The earlier run's folder.
+        from: String,
+        /// Its repository.
+        there: String,
+        /// The one that was asked for.
+        asked: String,
+    },
     /// The dataset was made of another snapshot than the one beside it.
     #[error("the dataset of the earlier run was made from another snapshot than the one beside it")]
     OtherSnapshot,
@@ -159,6 +175,7 @@ impl Explain for AdoptionError {
             Self::Gone { .. } | Self::Damaged { .. } | Self::OtherSnapshot => {
                 Cause::configuration("AdoptedDamaged", Field::Adopted)
             }
+            Self::OtherRepository { .. } => Cause::configuration("OtherRepository", Field::Adopted),
             Self::Taken { .. } => Cause::conflict("FolderTaken"),
             Self::OtherFormat { .. } | Self::TooLong { .. } => {
                 Cause::configuration("OtherDataset", Field::AdoptedThrough)
@@ -178,7 +195,7 @@ pub(crate) async fn run(
     if let Some(done) = store.read(ADOPTION).await? {
         let malformed = |source| AdoptionError::Malformed { file: ADOPTION.to_owned(), source };
         let Adoption { from, through, result } = serde_json::from_slice(&done).map_err(malformed)?;
-        if (&from, through) != (&request.from, request.through) {
+        if (&from, through) != (&request.address, request.through) {
             return Err(AdoptionError::AdoptedBefore { from, through });
         }
         tracing::info!("the earlier run's stages are in the store already");
@@ -186,9 +203,9 @@ pub(crate) async fn run(
     }
     let from = Store::open(&request.from, secret.as_ref()).map_err(AdoptionError::Earlier)?;
     store.probe().await?;
-    let courier = Courier { from: &from, to: &store, progress };
+    let courier = Courier { from: &from, address: &request.address, to: &store, progress };
     let result = courier.carry(request).await?;
-    let adoption = Adoption { from: request.from.clone(), through: request.through, result };
+    let adoption = Adoption { from: request.address.clone(), through: request.through, result };
     let document = serde_json::to_vec_pretty(&adoption).unwrap_or_default();
     courier.commit(ADOPTION, document.into()).await?;
     Ok(adoption.result)
@@ -197,6 +214,8 @@ pub(crate) async fn run(
 /// Who carries files from the one folder to the other.
 struct Courier<'a> {
     from: &'a Store,
+    /// What the folder that it takes from is called.
+    address: &'a str,
     to: &'a Store,
     progress: &'a Progress,
 }
@@ -208,7 +227,7 @@ impl Courier<'_> {
             AdoptableStage::Dataset => Some(dataset::find(self, request.verification.as_ref()).await?),
             AdoptableStage::Snapshot | AdoptableStage::Generation => None,
         };
-        let snapshot = snapshot::adopt(self).await?;
+        let snapshot = snapshot::adopt(self, request.repository.as_deref()).await?;
         let rollouts: Option<AdoptedRollouts> = match request.through {
             AdoptableStage::Generation => Some(rollouts::adopt(self, &request.run).await?),
             AdoptableStage::Snapshot | AdoptableStage::Dataset => None,
@@ -223,7 +242,7 @@ impl Courier<'_> {
 
     /// A manifest or a record of the earlier run, whole.
     async fn document(&self, file: &'static str, stage: AdoptableStage) -> Result<bytes::Bytes, AdoptionError> {
-        let missing = || AdoptionError::NotFinished { from: self.from.uri().to_owned(), file, stage };
+        let missing = || AdoptionError::NotFinished { from: self.address.to_owned(), file, stage };
         self.read(file).await?.ok_or_else(missing)
     }
 

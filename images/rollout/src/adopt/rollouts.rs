@@ -27,7 +27,7 @@ pub(super) async fn adopt(courier: &Courier<'_>, run: &str) -> Result<AdoptedRol
     let batches = finished(&courier.from.list(ROLLOUTS).await?);
     let samples: usize = batches.iter().map(|(_, samples)| samples.len()).sum();
     if samples == 0 {
-        return Err(AdoptionError::NoBatch { from: courier.from.uri().to_owned() });
+        return Err(AdoptionError::NoBatch { from: courier.address.to_owned() });
     }
     let mut copied = 0;
     for (number, (name, documents)) in batches.iter().enumerate() {

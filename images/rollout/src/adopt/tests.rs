@@ -97,6 +97,8 @@ impl Earlier {
 fn request(earlier: &Earlier, through: AdoptableStage, to: &Path) -> Request {
     Request {
         from: format!("file://{}", earlier.path().display()),
+        address: "pvc://earlier/ml/old/1".to_owned(),
+        repository: Some("git@h:a".to_owned()),
         through,
         store: format!("file://{}", to.display()),
         run: "new".to_owned(),
@@ -127,6 +129,21 @@ fn files(folder: &Path) -> BTreeSet<String> {
 
 fn same(earlier: &Earlier, to: &Path, name: &str) -> bool {
     std::fs::read(earlier.path().join(name)).unwrap() == std::fs::read(to.join(name)).unwrap()
+}
+
+#[tokio::test]
+async fn a_run_of_another_repository_is_refused_before_anything_is_copied() {
+    let (earlier, to) = (Earlier::new(), tempfile::tempdir().unwrap());
+    let mut other = request(&earlier, AdoptableStage::Snapshot, to.path());
+    other.repository = Some("https://h/b".to_owned());
+    let error = run(&other, &Progress::detect(), &Redactor::default()).await.unwrap_err();
+    assert_eq!(error.explain().field, Some(Field::Adopted));
+    let said = error.to_string();
+    assert!(
+        said.starts_with("pvc://earlier/ml/old/1 is of the repository https://h/a, and spec.source names https://h/b"),
+        "{said}"
+    );
+    assert_eq!(files(to.path()), BTreeSet::new());
 }
 
 #[tokio::test]
@@ -293,13 +310,13 @@ async fn what_was_adopted_is_known_by_its_address_and_nothing_else_is_adopted_ov
     let (earlier, to) = (Earlier::new(), tempfile::tempdir().unwrap());
     adopted(&earlier, AdoptableStage::Snapshot, to.path()).await.unwrap();
     let known = std::fs::read_to_string(to.path().join("adoption.json")).unwrap();
-    assert!(known.contains(&earlier.path().display().to_string()), "{known}");
+    assert!(known.contains("\"pvc://earlier/ml/old/1\""), "not where it happened to be mounted: {known}");
     let error = adopted(&earlier, AdoptableStage::Dataset, to.path()).await.unwrap_err();
     assert!(matches!(error, AdoptionError::AdoptedBefore { through: AdoptableStage::Snapshot, .. }), "{error}");
-    assert!(matches!(
-        adopted(&Earlier::new(), AdoptableStage::Snapshot, to.path()).await,
-        Err(AdoptionError::AdoptedBefore { .. })
-    ));
+    let mut other = request(&earlier, AdoptableStage::Snapshot, to.path());
+    other.address = "pvc://earlier/ml/old/2".to_owned();
+    let error = run(&other, &Progress::detect(), &Redactor::default()).await.unwrap_err();
+    assert!(matches!(&error, AdoptionError::AdoptedBefore { from, .. } if from.ends_with("old/1")), "{error}");
 }
 
 #[tokio::test]

@@ -32,6 +32,12 @@ pub(super) struct AdoptArgs {
     /// nothing in it is changed
     #[arg(long, value_name = "URI")]
     from: String,
+    /// What that folder is called where it is not mounted, as pvc://claim/path: for messages and adoption.json [default: what --from says]
+    #[arg(long, value_name = "URI")]
+    from_address: Option<String>,
+    /// The repository that the earlier snapshot has to be of; the scheme, the host and `.git` may be others [default: any]
+    #[arg(long, value_name = "URL")]
+    repository: Option<String>,
     /// The last stage that is taken over: Snapshot, Generation or Dataset
     #[arg(long, value_name = "STAGE")]
     through: AdoptableStage,
@@ -56,7 +62,9 @@ pub(super) async fn stage(
 ) -> Result<StageResult, Failure> {
     let names = arguments.store.field_names();
     let request = adopt::Request {
+        address: arguments.from_address.unwrap_or_else(|| arguments.from.clone()),
         from: arguments.from,
+        repository: arguments.repository,
         through: arguments.through,
         store: arguments.store.store,
         run: arguments.run,

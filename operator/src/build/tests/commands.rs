@@ -7,13 +7,24 @@ fn a_run_that_adopts_runs_adopt_with_the_earlier_folder_and_no_key_of_the_reposi
     let adopting = |from: &str| {
         let mut blueprint = blueprint("pvc://claim/sera", PodSettings::default());
         let through = sera_crds::values::AdoptableStage::Generation;
-        blueprint.adoption = Some(AdoptionParts { from: from.parse().unwrap(), through, run: "billing".into() });
+        blueprint.adoption = Some(AdoptionParts {
+            from: from.parse().unwrap(),
+            repository: "https://git.example/a.git".into(),
+            through,
+            run: "billing".into(),
+        });
         built_of(Stage::Snapshot, &blueprint)
     };
     let job = adopting("pvc://earlier/sera/ml/old/77aa");
     let told = arguments(&job);
     assert_eq!(told[0], "adopt");
-    for argument in ["--from=file:///mnt/snapshot/sera/ml/old/77aa", "--through=Generation", "--run=billing"] {
+    for argument in [
+        "--from=file:///mnt/snapshot/sera/ml/old/77aa",
+        "--from-address=pvc://earlier/sera/ml/old/77aa",
+        "--repository=https://git.example/a.git",
+        "--through=Generation",
+        "--run=billing",
+    ] {
         assert!(told.contains(&argument), "{told:?}");
     }
     assert!(pod(&job)["containers"][0]["env"].to_string().contains("SERA_VERIFICATION"));

@@ -105,7 +105,12 @@ fn adopting_from_a_claim_reaches_nobody_and_from_a_bucket_the_outside() {
     assert!(is_open(&blueprint), "a repository is outside");
     for (from, open) in [("pvc://earlier/sera/ml/old/77aa", false), ("s3://acme/sera/ml/old/77aa", true)] {
         let through = sera_crds::values::AdoptableStage::Dataset;
-        blueprint.adoption = Some(AdoptionParts { from: from.parse().unwrap(), through, run: "billing".into() });
+        blueprint.adoption = Some(AdoptionParts {
+            from: from.parse().unwrap(),
+            repository: "https://git.example/a.git".into(),
+            through,
+            run: "billing".into(),
+        });
         assert_eq!(is_open(&blueprint), open, "{from}");
     }
 }
