@@ -6,6 +6,8 @@ use sera_e2e::chaos::{self, Options, Trial, When};
 
 /// One of each kind that ends without long waits, but for the kind "everything", which has seldom none.
 const SEEDS: [u64; 8] = [2, 4, 6, 9, 11, 12, 14, 16];
+/// Jobs that wait for a queue, are admitted, taken back and admitted again.
+const QUEUES: [u64; 2] = [1, 2];
 /// Around the calls at which the most is half done: the first status, the first Job, the first batches, a Job of a batch.
 const CALLS: [u64; 4] = [14, 19, 33, 52];
 
@@ -17,7 +19,7 @@ async fn whatever_breaks_a_run_ends_as_if_nothing_had() -> Result<()> {
     }
     let killed = CALLS.into_iter().flat_map(|call| [Trial::Call(call, When::Before), Trial::Call(call, When::After)]);
     let options = Options {
-        trials: SEEDS.map(Trial::Seed).into_iter().chain(killed).collect(),
+        trials: SEEDS.map(Trial::Seed).into_iter().chain(QUEUES.map(Trial::Queue)).chain(killed).collect(),
         every_call: false,
         at_once: 8,
         restart_every: None,

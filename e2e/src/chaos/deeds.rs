@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::course::Course;
 use super::operator::LEASE;
-use super::script::Deed;
+use super::queue::QUEUE;
+use super::script::{Deed, Script};
 
 /// The name of every run. Each has a namespace for itself.
 pub(super) const RUN: &str = "quickstart";
@@ -27,8 +28,8 @@ pub(super) fn runs(client: &Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// The run that is asked for: three batches give enough, and two ranks train.
-pub(super) fn manifest() -> Value {
-    json!({
+pub(super) fn manifest(script: &Script) -> Value {
+    let mut run = json!({
         "apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun", "metadata": {"name": RUN},
         "spec": {
             "source": {"git": {"url": "https://git.example/acme/billing.git"}, "commits": {"count": 2}},
@@ -38,7 +39,11 @@ pub(super) fn manifest() -> Value {
             "evaluation": {"enabled": false},
             "output": {"store": "s3://acme-ml/sera"},
         },
-    })
+    });
+    if script.is_queued {
+        run["spec"]["pods"] = json!({"default": {"queueName": QUEUE}});
+    }
+    run
 }
 
 /// Does what the script says, each deed in its turn.
@@ -139,7 +144,7 @@ impl Doer {
     async fn recreate(&self) -> Result<()> {
         let before = self.runs.get(RUN).await?.uid();
         self.runs.delete(RUN, &DeleteParams::background()).await?;
-        let run = serde_json::from_value(manifest())?;
+        let run = serde_json::from_value(manifest(&self.course.script))?;
         for _ in 0..200 {
             match self.runs.create(&PostParams::default(), &run).await {
                 Ok(made) => {

@@ -11,6 +11,7 @@ mod operator;
 mod oracle;
 mod program;
 mod proxy;
+mod queue;
 mod random;
 mod script;
 mod store;

@@ -21,6 +21,8 @@ pub enum Trial {
     Seed(u64),
     /// The operator is killed at this call, and at no other.
     Call(u64, When),
+    /// Its Jobs wait for a queue, which admits them and takes them back as this seed says.
+    Queue(u64),
 }
 
 /// When the operator is killed at a call.
@@ -100,6 +102,8 @@ pub(super) struct Script {
     pub(super) cut_watches: Option<Duration>,
     /// How many operators there are.
     pub(super) operators: usize,
+    /// Whether Jobs wait for a queue.
+    pub(super) is_queued: bool,
 }
 
 /// The kinds of seeds, in turns.
@@ -153,6 +157,7 @@ impl Trial {
             Self::Seed(seed) => Family::of(seed).name(),
             Self::Call(_, When::Before) => "killed before a call",
             Self::Call(_, When::After) => "killed after a call",
+            Self::Queue(_) => "queue",
         }
     }
 
@@ -163,6 +168,7 @@ impl Trial {
             Self::Seed(seed) => format!("--seed {seed} --runs 1"),
             Self::Call(call, When::Before) => format!("--call {call} --runs 0"),
             Self::Call(call, When::After) => format!("--call {call} --after --runs 0"),
+            Self::Queue(seed) => format!("--seed {seed} --runs 0 --queue 1"),
         }
     }
 
@@ -170,7 +176,7 @@ impl Trial {
     pub(super) fn seed(self) -> u64 {
         match self {
             Self::Undisturbed => 0,
-            Self::Seed(seed) => seed,
+            Self::Seed(seed) | Self::Queue(seed) => seed,
             Self::Call(call, when) => call * 2 + u64::from(when == When::After),
         }
     }
@@ -185,6 +191,7 @@ impl Trial {
                 script.faults.insert(call, Fault::Kill(when));
             }
             Self::Seed(seed) => script.write(Family::of(seed), random),
+            Self::Queue(_) => script.is_queued = true,
         }
         script
     }
@@ -197,6 +204,7 @@ impl fmt::Display for Trial {
             Self::Seed(seed) => write!(out, "seed-{seed}"),
             Self::Call(call, When::Before) => write!(out, "before-call-{call}"),
             Self::Call(call, When::After) => write!(out, "after-call-{call}"),
+            Self::Queue(seed) => write!(out, "queue-{seed}"),
         }
     }
 }

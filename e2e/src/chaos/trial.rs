@@ -17,6 +17,7 @@ use super::history;
 use super::node::Node;
 use super::operator::Operator;
 use super::oracle::{self, Harvest};
+use super::queue;
 use super::script::Trial;
 
 /// The longest that a run may take: undisturbed it takes a quarter of a minute, and a few failed attempts wait for some minutes between them.
@@ -69,7 +70,7 @@ impl Ground {
         let course = Arc::new(Course::new(trial.script(), namespace, &folder)?);
         course.note(&format!("{trial}: {:?}", course.script));
         self.make_namespace(&course.namespace).await?;
-        let harvest = self.see_through(&course, expected).await?;
+        let harvest = self.see_through(&course, trial.seed(), expected).await?;
         let wrongs = course.wrongs();
         if wrongs.is_empty() {
             tokio::fs::remove_dir_all(&folder).await?;
@@ -78,7 +79,12 @@ impl Ground {
         Ok(Verdict { trial, wrongs, calls, kills, took: began.elapsed(), harvest, folder })
     }
 
-    async fn see_through(&self, course: &Arc<Course>, expected: Option<&Harvest>) -> Result<Option<Harvest>> {
+    async fn see_through(
+        &self,
+        course: &Arc<Course>,
+        seed: u64,
+        expected: Option<&Harvest>,
+    ) -> Result<Option<Harvest>> {
         let node = Node::new(Arc::clone(course), self.client.clone());
         // Whatever happens at once; all of it ends with this value.
         let mut actors: JoinSet<Result<()>> = JoinSet::new();
@@ -87,6 +93,9 @@ impl Ground {
             let operator = Operator::new(number, Arc::clone(course), &self.program, self.client.clone()).await?;
             actors.spawn(operator.run());
         }
+        if course.script.is_queued {
+            actors.spawn(queue::run(Arc::clone(course), self.client.clone(), seed));
+        }
         let (now, mut run) = watch::channel(None);
         let (client, followed) = (self.client.clone(), Arc::clone(course));
         actors.spawn(async move {
@@ -94,7 +103,7 @@ impl Ground {
             Ok(())
         });
         runs(&self.client, &course.namespace)
-            .create(&PostParams::default(), &serde_json::from_value(manifest())?)
+            .create(&PostParams::default(), &serde_json::from_value(manifest(&course.script))?)
             .await
             .context("the run cannot be made")?;
         let (client, meddled) = (self.client.clone(), Arc::clone(course));

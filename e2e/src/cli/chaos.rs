@@ -26,6 +26,9 @@ pub(crate) struct Chaos {
     /// Kill the operator at each call that an undisturbed run makes, before and after it: a trial each
     #[arg(long)]
     every_call: bool,
+    /// So many runs besides, from the first seed on, whose Jobs wait for a stand-in of Kueue, which admits them and takes them back
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    queue: u64,
     /// How many trials go on at once
     #[arg(long, default_value_t = 8, value_name = "COUNT")]
     at_once: usize,
@@ -39,7 +42,8 @@ pub(crate) struct Chaos {
 
 pub(super) async fn run(chaos: Chaos) -> Result<ExitCode> {
     let when = if chaos.after { When::After } else { When::Before };
-    let seeds = chaos.seed.into_iter().flat_map(|first| first..first.saturating_add(chaos.runs)).map(Trial::Seed);
+    let from_each = |count: u64| chaos.seed.iter().flat_map(move |first| *first..first.saturating_add(count));
+    let seeds = from_each(chaos.runs).map(Trial::Seed).chain(from_each(chaos.queue).map(Trial::Queue));
     let options = Options {
         trials: seeds.chain(chaos.call.into_iter().map(|call| Trial::Call(call, when))).collect(),
         every_call: chaos.every_call,
