@@ -113,6 +113,9 @@ pub struct BudgetSlice {
     /// What tokens cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<TokenPrice>,
+    /// From when on no call is made any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<jiff::Timestamp>,
 }
 
 /// What a million tokens cost, in US dollars.
@@ -172,7 +175,7 @@ pub struct DatasetPlan {
 impl BudgetSlice {
     /// Whether nothing is limited.
     pub fn is_unlimited(&self) -> bool {
-        self.max_cost.is_none() && self.max_tokens.is_none()
+        self.max_cost.is_none() && self.max_tokens.is_none() && self.until.is_none()
     }
 }
 

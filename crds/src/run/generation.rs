@@ -116,8 +116,9 @@ pub struct Budget {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_u64))]
     pub max_total_tokens: Option<u64>,
-    /// The longest time that generation may take from its first batch on, suspended time not counted, at least 1s.
-    /// Absent: no limit.
+    /// The longest time that generation may take from its first batch on, suspended time not counted, at least 1s: no
+    /// further batch begins after it. Of a batch on its own, the longest time that its rollouts may take: no call is made
+    /// after it, and each rollout ends as it stands. Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<Timeout>,
 }

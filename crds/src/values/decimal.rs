@@ -117,6 +117,11 @@ impl Usd {
         Self::rounded(self.value() * millions)
     }
 
+    /// An amount that is given in millionths of a dollar.
+    pub fn of_so_many_millionths(millionths: u64) -> Self {
+        Self::rounded(Number::from(millionths) / Number::from(1_000_000))
+    }
+
     /// The amount in millionths of a dollar, which is as fine as amounts are.
     pub fn millionths(&self) -> u64 {
         (self.value() * Number::from(1_000_000)).trunc().try_into().unwrap_or(u64::MAX)

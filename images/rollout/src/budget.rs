@@ -1,7 +1,8 @@
-//! What one process may spend at its teacher, counted as it is spent: in tokens, and in dollars where a price is known.
+//! What one process may spend at its teacher, counted as it is spent: in tokens, in dollars where a price is known, and in time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use rust_decimal::Decimal;
 use sera_crds::contract::{BudgetSlice, TokenPrice, Usage};
 use sera_crds::values::Usd;
@@ -48,7 +49,8 @@ impl Budget {
             (Some(most), Some(price)) => cost(spent, price) >= most.value(),
             _ => false,
         };
-        too_many || too_dear
+        let too_late = self.slice.until.is_some_and(|until| Timestamp::now() >= until);
+        too_many || too_dear || too_late
     }
 
     fn lock(&self) -> MutexGuard<'_, Usage> {
@@ -118,6 +120,7 @@ mod tests {
             max_cost: max_cost.map(|cost| cost.parse().unwrap()),
             max_tokens,
             price: Some(price),
+            until: None,
         })
     }
 
@@ -151,9 +154,15 @@ mod tests {
 
     #[test]
     fn without_a_price_only_tokens_count() {
-        let budget =
-            Budget::new(BudgetSlice { max_cost: Some("0.01".parse().unwrap()), max_tokens: None, price: None });
+        let budget = Budget::new(BudgetSlice { max_cost: Some("0.01".parse().unwrap()), ..BudgetSlice::default() });
         budget.spend(usage(1 << 40, 0, 0));
         assert!(!budget.is_spent() && budget.cost().is_none());
+    }
+
+    #[test]
+    fn nothing_is_left_once_the_time_is_over_whatever_was_spent() {
+        let until = |until| Budget::new(BudgetSlice { until: Some(until), ..BudgetSlice::default() });
+        assert!(until(Timestamp::now()).is_spent());
+        assert!(!until(Timestamp::MAX).is_spent());
     }
 }

@@ -1,6 +1,7 @@
 //! What the children of one object are made from: its effective spec, sorted by what the programs need. How it follows from the API's types is the
 //! business of [`crate::subject`].
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::EnvVar;
 use sera_crds::{
     batch::SampleRange,
@@ -236,5 +237,12 @@ impl SampleParts {
     /// How many pods the samples are divided among.
     pub fn shards(&self) -> u32 {
         self.range.count.div_ceil(self.shard_size.max(1))
+    }
+
+    /// The same, with no call after that moment.
+    #[must_use]
+    pub fn until(mut self, moment: Option<Timestamp>) -> Self {
+        self.plan.budget.until = moment;
+        self
     }
 }

@@ -28,12 +28,21 @@ pub(super) fn without_its_run(record: &Record) -> Standing {
 }
 
 fn roll_out(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Option<Standing> {
+    note_pause(&mut plan.record, given, work);
     if plan.record.conditions.holds(ConditionType::RolledOut) {
         return None;
     }
     let awaited = teacher::awaited(plan, given);
     let task = Task::of(Stage::Rollouts, given.intent);
     task::drive(plan, given, &task, awaited, |_, _| Some(format!("{} samples have their rollouts", work.samples)))
+}
+
+/// Keeps count of the time for which a batch is suspended whose rollouts may take only so long.
+fn note_pause(record: &mut Record, given: Given<'_>, work: &BatchWork) {
+    if work.max_duration.is_some() && record.times.contains_key(&Stage::Rollouts) {
+        let waits = given.intent.suspend && !record.conditions.holds(ConditionType::RolledOut);
+        record.generation.get_or_insert_default().paused.note(waits, given.pen.now);
+    }
 }
 
 fn verify(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Option<Standing> {

@@ -4,14 +4,15 @@
 //! What is decided depends on what is folded alone, and on nothing that happens in between: the next batch is written down before another is folded,
 //! and none is while the counts are being checked. So a run makes the same batches however often it is disturbed.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sera_crds::{contract::StageResult, run::GenerationTotals, values::Stage};
 
 use super::{
     Given, Make, Observed, Plan, Removable, Removal, RunWork,
     conditions::{ConditionType, Reason, Standing, Truth, Why},
+    forecast,
     record::{Batch, DryRun, Folded, Generation, Record, StageTime},
-    spending,
+    spending::{self, last_moment},
     task::{self, Task, held, is_under_way},
     totals,
 };
@@ -82,17 +83,11 @@ fn note_pause(plan: &mut Plan, given: Given<'_>, work: &RunWork) {
     if let Some(generation) = &mut plan.record.generation {
         generation.paused.note(given.intent.suspend, given.pen.now);
     }
-    if let Some(end) = last_moment(&plan.record, work).filter(|end| *end > given.pen.now) {
+    if let Some(end) =
+        last_moment(&plan.record, Stage::Generation, work.max_duration).filter(|end| *end > given.pen.now)
+    {
         plan.look_again_at(end);
     }
-}
-
-/// When the time for batches is over; none while the run is suspended, and where there is no such limit.
-fn last_moment(record: &Record, work: &RunWork) -> Option<Timestamp> {
-    let (began, paused) = (record.times.get(&Stage::Generation)?.began, record.generation.as_ref()?.paused);
-    let longest = work.max_duration.filter(|_| paused.since.is_none())?;
-    let paused = SignedDuration::from_secs(i64::try_from(paused.seconds).unwrap_or(i64::MAX));
-    Some(began.saturating_add(longest.saturating_add(paused)).unwrap_or(Timestamp::MAX))
 }
 
 /// Has the batches made that status names, and takes notice of those that are there.
@@ -117,26 +112,38 @@ fn note_batches(plan: &mut Plan, given: Given<'_>) {
 
 /// Writes down the batches that are next and folds in those that are done, in turns, for as far as that goes.
 fn work_on(record: &mut Record, given: Given<'_>, work: &RunWork) {
-    let is_over = last_moment(record, work).is_some_and(|end| end <= given.pen.now);
+    let is_over = last_moment(record, Stage::Generation, work.max_duration).is_some_and(|end| end <= given.pen.now);
     let is_held = is_over || held(given.intent).is_some();
     let Some(generation) = &mut record.generation else { return };
+    let before = generation.folded.through;
     loop {
         if is_due(generation, Stage::Verification, work) || is_due(generation, Stage::Generation, work) {
-            return;
+            break;
         }
         while !is_held && generation.batches.len() < work.parallel as usize {
             let Some(batch) = next_batch(generation, work) else { break };
             generation.batches.push(batch);
         }
         if !fold_first(generation, given.observed) {
-            return;
+            break;
         }
+    }
+    if generation.folded.through > before {
+        foresee(record, work, given.pen.now);
+    }
+}
+
+/// Says anew what the rest will take: what is counted has changed.
+fn foresee(record: &mut Record, work: &RunWork, now: Timestamp) {
+    let began = record.times.get(&Stage::Generation).map(|time| time.began);
+    if let Some(generation) = &mut record.generation {
+        generation.forecast = forecast::of(generation, work, began, now);
     }
 }
 
 /// The batch that is next; none where there is enough, or where another may not be made.
 fn next_batch(generation: &Generation, work: &RunWork) -> Option<Batch> {
-    if is_enough(generation, work) {
+    if is_enough(generation, work) || forecast::despair(&generation.folded, work).is_some() {
         return None;
     }
     let from = generation.batches.iter().fold(generation.folded.samples, |from, batch| from + batch.count);
@@ -215,7 +222,9 @@ fn verify_all(plan: &mut Plan, given: Given<'_>, work: &RunWork) -> Option<Stand
         let folded = &mut record.generation.as_mut()?.folded;
         folded.totals = totals::judged_anew(&folded.totals, &counts);
         folded.policy = Some(work.policy.settings.clone());
-        Some(format!("all samples of {} batches have new verdicts", folded.through))
+        let sentence = format!("all samples of {} batches have new verdicts", folded.through);
+        foresee(record, work, given.pen.now);
+        Some(sentence)
     })
 }
 
@@ -272,13 +281,11 @@ fn out_of_means(generation: &Generation, work: &RunWork) -> Standing {
         "{} samples gave {} first and {} second trajectories, and {first} and {second} are wanted",
         generation.folded.samples, totals.accepted_first, totals.accepted_second
     );
-    let why = if generation.folded.samples >= work.max_samples {
-        Why::new(
-            Reason::YieldTooLow,
-            format!(
-                "{found}: raise spec.generation.maxSamples, or ask for less by acceptedTrajectories, verification or filters"
-            ),
-        )
+    let advice = "raise spec.generation.maxSamples, or ask for less by acceptedTrajectories, verification or filters";
+    let why = if let Some(despair) = forecast::despair(&generation.folded, work) {
+        Why::new(Reason::YieldTooLow, format!("{found}; {despair}, so no more are made: {advice}"))
+    } else if generation.folded.samples >= work.max_samples {
+        Why::new(Reason::YieldTooLow, format!("{found}: {advice}"))
     } else {
         Why::new(
             Reason::BudgetExhausted,
@@ -291,12 +298,14 @@ fn out_of_means(generation: &Generation, work: &RunWork) -> Standing {
 fn at_work(generation: &Generation, work: &RunWork) -> Why {
     let accepted = shown_totals(generation, work).accepted;
     let numbers: Vec<String> = generation.batches.iter().take(8).map(|batch| batch.number.to_string()).collect();
+    let outlook = generation.forecast.as_ref().map(|all| format!(" (about {} will be needed)", all.samples));
     Why::new(
         Reason::Progressing,
         format!(
-            "{accepted} of {} trajectories are accepted after {} samples; at work: batch {}",
+            "{accepted} of {} trajectories are accepted after {} samples{}; at work: batch {}",
             work.accepted,
             generation.folded.samples,
+            outlook.unwrap_or_default(),
             numbers.join(", ")
         ),
     )

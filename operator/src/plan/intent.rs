@@ -105,6 +105,8 @@ pub struct BatchWork {
     pub policy: Policy,
     /// What the teacher's tokens cost, where that is known.
     pub price: Option<TokenPrice>,
+    /// How long rollouts may be made, not counting the time for which the batch is suspended; none: for ever.
+    pub max_duration: Option<SignedDuration>,
     /// Whether a run has made it, which then has the last word on verdicts.
     pub of_run: bool,
 }

@@ -8,6 +8,7 @@ mod conclusion;
 pub mod conditions;
 mod dataset;
 pub mod events;
+mod forecast;
 mod generation;
 mod intent;
 pub mod record;
@@ -34,6 +35,7 @@ use sera_crds::{contract::Failure, run::Phase, values::Stage};
 pub use self::intent::{
     BatchWork, Finding, Hosted, Intent, Policy, RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
 };
+pub use self::spending::last_moment;
 pub use self::task::{crew, role};
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},

@@ -150,6 +150,19 @@ pub struct Generation {
     pub dry_run: Option<DryRun>,
     /// How long it was suspended, and since when it is again.
     pub paused: Paused,
+    /// What the rest will take, as far as that can be said.
+    pub forecast: Option<Forecast>,
+}
+
+/// What generation will take in all, at the yield and pace so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forecast {
+    /// How many samples.
+    pub samples: u64,
+    /// What they will have cost, where a price is known.
+    pub cost: Option<Usd>,
+    /// When they will be there.
+    pub finish: Option<Timestamp>,
 }
 
 /// How long something was suspended.

@@ -1,9 +1,13 @@
 //! What the next batch of a run may spend: its part of what the budget has left, fixed before it is made, so that all batches together never exceed
-//! the budget whatever each of them does.
+//! the budget whatever each of them does; and when the time for spending is over.
 
-use sera_crds::{contract::BudgetSlice, values::Usd};
+use jiff::{SignedDuration, Timestamp};
+use sera_crds::{
+    contract::BudgetSlice,
+    values::{Stage, Usd},
+};
 
-use super::record::{Generation, Slice};
+use super::record::{Generation, Record, Slice};
 
 /// What a batch may spend, and for how many samples that is enough by the mean of those before it.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +38,15 @@ pub(super) fn next(budget: &BudgetSlice, generation: &Generation, parallel: u32)
     ];
     let samples = samples.into_iter().flatten().min();
     (samples != Some(0)).then_some(Allowance { slice: Slice { max_cost: cost, max_tokens: tokens }, samples })
+}
+
+/// When the time of a stage that may take so long is over; none before it began, while its object is suspended, and where there is no such limit.
+pub fn last_moment(record: &Record, stage: Stage, longest: Option<SignedDuration>) -> Option<Timestamp> {
+    let began = record.times.get(&stage)?.began;
+    let paused = record.generation.as_ref().map(|generation| generation.paused).unwrap_or_default();
+    let longest = longest.filter(|_| paused.since.is_none())?;
+    let paused = SignedDuration::from_secs(i64::try_from(paused.seconds).unwrap_or(i64::MAX));
+    Some(began.saturating_add(longest.saturating_add(paused)).unwrap_or(Timestamp::MAX))
 }
 
 /// For how many samples an amount is enough, where `attempted` of them took `spent`; unknown before the first, which may try.

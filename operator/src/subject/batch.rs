@@ -9,7 +9,7 @@ use sera_crds::{
     defaults::{EffectiveBatch, EffectiveRun, RunDefaults, effective_batch, effective_run},
     run::{Phase, RolloutSettings, Teacher},
     validate::validate_batch,
-    values::{ModelUri, StoreUri},
+    values::{ModelUri, Stage, StoreUri},
 };
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
     facts::{BatchFacts, BatchResult, Trouble},
     names::{Kind, Owner},
     plan::{
-        BatchWork, Finding, Hosted, Intent, RunSnapshot, SnapshotIntent, Work,
+        BatchWork, Finding, Hosted, Intent, RunSnapshot, SnapshotIntent, Work, last_moment,
         record::{Record, Slice, Verification},
     },
 };
@@ -119,10 +119,8 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
     let snapshot = spec.snapshot.as_ref().map(|snapshot| SnapshotIntent::Adopt { folder: snapshot.uri.to_string() });
     let output = spec.output.as_ref();
     let (teacher, rollouts) = (spec.teacher.as_ref(), spec.generation.as_ref());
-    let unsupported = output
-        .and_then(super::unsupported_output)
-        .or_else(|| teacher.and_then(settings::unsupported_teacher))
-        .or_else(|| rollouts.and_then(settings::unsupported_limit));
+    let unsupported =
+        output.and_then(super::unsupported_output).or_else(|| teacher.and_then(settings::unsupported_teacher));
     Wish {
         intent: Intent {
             findings,
@@ -132,7 +130,11 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             teacher: teacher.map(|teacher| teacher.display_name().to_owned()),
             hosted: teacher.filter(|teacher| settings::is_hosted(teacher)).map(|_| Hosted::Own),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
-            work: blueprint.as_ref().zip(teacher).and_then(|(blueprint, teacher)| work(blueprint, teacher, false)),
+            work: blueprint
+                .as_ref()
+                .zip(teacher)
+                .and_then(|(blueprint, teacher)| work(blueprint, teacher, false))
+                .map(|work| Work::Batch(BatchWork { max_duration: rollouts.and_then(settings::longest), ..work })),
             ..bare_intent(batch)
         },
         blueprint,
@@ -146,6 +148,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
     let slice = rollouts
         .and_then(|rollouts| rollouts.budget.as_ref())
         .map(|budget| Slice { max_cost: budget.max_cost.clone(), max_tokens: budget.max_total_tokens });
+    let until = last_moment(&batch.record(), Stage::Rollouts, rollouts.and_then(settings::longest));
     Ok(Blueprint {
         home: home(store, &owner)?,
         store_credentials: spec.output.as_ref().and_then(super::store_credentials),
@@ -156,7 +159,8 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
         teacher: teacher.zip(rollouts).and_then(|(teacher, rollouts)| settings::hosted_teacher(teacher, rollouts)),
         samples: teacher
             .zip(rollouts)
-            .map(|(teacher, rollouts)| samples(batch, rollouts, teacher, &owner, &slice.unwrap_or_default())),
+            .map(|(teacher, rollouts)| samples(batch, rollouts, teacher, &owner, &slice.unwrap_or_default()))
+            .map(|samples| samples.until(until)),
         counting: rollouts.map(|rollouts| CountingParts {
             verification: settings::verification_plan(rollouts, None),
             dataset: None,
@@ -205,7 +209,7 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     if let Some(blueprint) = &blueprint {
         intent.folder = blueprint.home.to_string();
         intent.student_claim = settings::student_claim(blueprint);
-        intent.work = work(blueprint, teacher, is_the_runs);
+        intent.work = work(blueprint, teacher, is_the_runs).map(Work::Batch);
     }
     Wish { intent, blueprint }
 }
@@ -270,16 +274,17 @@ fn samples(
     }
 }
 
-fn work(blueprint: &Blueprint, teacher: &Teacher, of_run: bool) -> Option<Work> {
+fn work(blueprint: &Blueprint, teacher: &Teacher, of_run: bool) -> Option<BatchWork> {
     let (samples, counting) = (blueprint.samples.as_ref()?, blueprint.counting.as_ref()?);
     let student = counting.student.as_ref().map(ModelUri::as_str);
-    Some(Work::Batch(BatchWork {
+    Some(BatchWork {
         samples: samples.range.count,
         shards: samples.shards(),
         policy: settings::policy(&counting.verification, student),
         price: settings::price(teacher),
+        max_duration: None,
         of_run,
-    }))
+    })
 }
 
 /// What a batch wants before anything is known but its own words.

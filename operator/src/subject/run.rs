@@ -117,12 +117,7 @@ fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork
         dataset: settings::dataset_digest(&policy, &settings::dataset_plan(generation, &spec.dataset)),
         policy,
         budget: settings::budget(generation.rollouts.budget.as_ref(), &spec.teacher),
-        max_duration: generation
-            .rollouts
-            .budget
-            .as_ref()
-            .and_then(|budget| budget.max_duration.as_ref())
-            .map(|longest| SignedDuration::try_from(longest.span()).unwrap_or(SignedDuration::MAX)),
+        max_duration: settings::longest(&generation.rollouts),
         training: TrainingWork {
             max_attempts: spec.training.max_attempts,
             start_deadline: SignedDuration::try_from(spec.training.start_deadline.span())

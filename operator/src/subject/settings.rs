@@ -1,5 +1,6 @@
 //! How rollouts, verification and the dataset are asked for, in the words of the contract: what of the spec the programs are handed, and digests of it.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::EnvVar;
 use sera_crds::{
     contract::{
@@ -141,6 +142,7 @@ pub(super) fn budget_of(slice: &Slice, parts: u32, teacher: &Teacher) -> BudgetS
         max_cost: slice.max_cost.as_ref().map(|cost| cost.divided(parts)),
         max_tokens: slice.max_tokens.map(|tokens| tokens / u64::from(parts.max(1))),
         price: price(teacher),
+        until: None,
     }
 }
 
@@ -318,10 +320,8 @@ pub(super) fn unsupported_student(student: &ModelSource) -> Option<String> {
     })
 }
 
-/// What of the limits of a batch on its own this release does not do.
-pub(super) fn unsupported_limit(settings: &RolloutSettings) -> Option<String> {
-    settings.budget.as_ref().and_then(|budget| budget.max_duration.as_ref()).map(|_| {
-        "spec.generation.budget.maxDuration: of a batch, ending by the clock is not part of this release; use maxCost or maxTotalTokens"
-            .to_owned()
-    })
+/// The longest time that a budget allows.
+pub(super) fn longest(settings: &RolloutSettings) -> Option<SignedDuration> {
+    let longest = settings.budget.as_ref()?.max_duration.as_ref()?;
+    Some(SignedDuration::try_from(longest.span()).unwrap_or(SignedDuration::MAX))
 }

@@ -15,8 +15,8 @@ use sera_crds::{
 use crate::plan::{
     conditions::{Condition, Conditions, Truth},
     record::{
-        Attempt, AttemptEnd, AttemptOutcome, Batch, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot,
-        StageTime,
+        Attempt, AttemptEnd, AttemptOutcome, Batch, DryRun, Folded, Forecast, Generation, PastFailure, Paused, Slice,
+        Snapshot, StageTime,
     },
 };
 
@@ -51,7 +51,7 @@ macro_rules! shared_fields {
                 self.latest_attempts = super::status::attempt_records(&record.attempts);
                 self.observed_retry = Some(record.retry.clone()).filter(|retry| !retry.is_empty());
                 if let Some(generation) = &record.generation {
-                    self.generation = Some(super::status::api_generation(self.generation.take(), generation));
+                    self.generation = Some(super::status::api_generation(generation));
                 }
                 self.stage_times = super::status::api_times(&record.times);
                 self.recent_failures = super::status::failure_records(&record.failures);
@@ -222,6 +222,10 @@ pub(super) fn generation(status: &GenerationStatus) -> Generation {
         folded: Folded { through, samples, policy, totals },
         batches: status.batches.iter().map(batch).collect(),
         paused: Paused { seconds: status.paused_seconds, since: status.paused_since.as_ref().map(|time| time.0) },
+        forecast: status.forecast.as_ref().and_then(|forecast| {
+            let run::Forecast { samples, cost, finish } = forecast.clone();
+            Some(Forecast { samples: samples?, cost, finish: finish.map(|time| time.0) })
+        }),
         dry_run: status.dry_run.clone().map(
             |run::DryRun { inputs, through, accepted_first, accepted_second, complete }| DryRun {
                 inputs,
@@ -234,8 +238,7 @@ pub(super) fn generation(status: &GenerationStatus) -> Generation {
     }
 }
 
-/// What generation has come to; a forecast that stands there stays.
-pub(super) fn api_generation(said: Option<GenerationStatus>, generation: &Generation) -> GenerationStatus {
+pub(super) fn api_generation(generation: &Generation) -> GenerationStatus {
     let Folded { through, samples, policy, totals } = generation.folded.clone();
     GenerationStatus {
         totals: generation.totals.clone(),
@@ -253,7 +256,11 @@ pub(super) fn api_generation(said: Option<GenerationStatus>, generation: &Genera
                 complete,
             },
         ),
-        forecast: said.and_then(|said| said.forecast),
+        forecast: generation.forecast.clone().map(|Forecast { samples, cost, finish }| run::Forecast {
+            samples: Some(samples),
+            cost,
+            finish: finish.map(Time),
+        }),
     }
 }
 

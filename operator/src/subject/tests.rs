@@ -15,8 +15,8 @@ use crate::plan::{
     Hosted, RunSnapshot, ServingWork, SnapshotIntent, Work,
     conditions::{ConditionType, Pen, Reason, Truth, Why},
     record::{
-        Attempt, AttemptOutcome, Batch, DryRun, Folded, Generation, PastFailure, Paused, Slice, Snapshot, StageTime,
-        Stored, Verification,
+        Attempt, AttemptOutcome, Batch, DryRun, Folded, Forecast, Generation, PastFailure, Paused, Slice, Snapshot,
+        StageTime, Stored, Verification,
     },
 };
 
@@ -81,6 +81,7 @@ fn generation() -> Generation {
             accepted_second: 4,
             complete: true,
         }),
+        forecast: Some(Forecast { samples: 80, cost: Some("7.5".parse().unwrap()), finish: Some(at(900)) }),
     }
 }
 
@@ -350,8 +351,18 @@ fn a_batch_takes_adopts_or_waits_for_its_snapshot() {
 
     let mut timed = own.clone();
     timed["generation"] = json!({"budget": {"maxDuration": "72h"}});
-    let unsupported = batch(&timed).wish(&RunDefaults::default(), &Guide::Nobody).intent.unsupported.unwrap();
-    assert!(unsupported.starts_with("spec.generation.budget.maxDuration"), "{unsupported}");
+    let until = |batch: &RolloutBatch| {
+        let wish = batch.wish(&RunDefaults::default(), &Guide::Nobody);
+        assert_eq!(wish.intent.unsupported, None);
+        wish.blueprint.unwrap().samples.unwrap().plan.budget.until
+    };
+    let mut timed = batch(&timed);
+    assert_eq!(until(&timed), None, "its time begins with its rollouts");
+    let mut record = Record::default();
+    record.times.insert(Stage::Rollouts, StageTime { began: at(0), ended: None });
+    record.generation = Some(Generation { paused: Paused { seconds: 60, since: None }, ..Generation::default() });
+    timed = timed.with_record(&record);
+    assert_eq!(until(&timed), Some(at(72 * 3_600 + 60)), "for which it was suspended does not count");
 
     let mut adopting = own;
     adopting["source"] = Value::Null;

@@ -18,6 +18,7 @@ use crate::house::{Company, Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_call,
+    a_batch_whose_time_is_over_makes_no_call_and_ends_with_what_it_has,
     a_teacher_that_the_operator_serves_is_asked_and_goes_when_nobody_asks_any_more,
     sandboxes_hold_no_secret_and_no_token,
 ];
@@ -84,6 +85,19 @@ async fn a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_c
     let listing = format!("ls /mnt/store/runs/{}/alone/{uid}/verified/alone | wc -l", ground.space.namespace);
     let verdicts = ground.in_store("look", &listing).await?;
     ensure!(verdicts.trim() == "2", "{verdicts} files of verdicts lie in the store");
+    Ok(())
+}
+
+/// The teacher alone takes longer to start than the rollouts may take.
+async fn a_batch_whose_time_is_over_makes_no_call_and_ends_with_what_it_has(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let mut wanted = manifest(&ground, "late");
+    wanted["spec"]["generation"]["budget"] = json!({"maxDuration": "1s"});
+    ground.space.apply(&wanted.to_string()).await?;
+    let batch = ground.until_batch("late", is_done).await?;
+    let totals = batch.status.and_then(|said| said.generation).context("nothing was counted")?.totals;
+    ensure!((totals.attempted, totals.accepted, totals.tokens) == (6, 0, 0), "{totals:?}");
+    ensure!(totals.rejected.get("NotSubmitted").is_some_and(|count| *count >= 6), "{totals:?}");
     Ok(())
 }
 

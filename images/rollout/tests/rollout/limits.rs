@@ -116,3 +116,23 @@ async fn the_budget_ends_what_is_under_way_and_what_has_not_begun() {
     }
     assert_eq!(place.outcome(2).usage.calls, 0);
 }
+
+#[tokio::test]
+async fn no_call_is_made_once_the_time_is_over() {
+    let Some(program) = sandbox_program() else { return };
+    let slow = |_: usize, request: &Value| match about(request) {
+        About::First(2..) => answered(&call("bash", &json!({"command": "sleep 0.3"})), |_| {}),
+        _ => None,
+    };
+    let (place, teacher) = (Place::new(), teacher(slow).await);
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+    let mut command = place.rollout(&program, &teacher.url, 2, &json!({"budget": {"until": until}}));
+    command.args(["--parallel=1", "--slots=1"]);
+    place.finish(command).await.succeeded();
+    assert!(jiff::Timestamp::now() >= until, "there was something to do until then");
+    let first = place.record(0, "t1.json");
+    assert_eq!(first.outcome, RolloutOutcome::Budget);
+    assert!(first.usage.calls > 2 && u64::try_from(teacher.calls()).unwrap() == first.usage.calls);
+    let second = place.outcome(1);
+    assert_eq!((second.first, second.usage.calls), (RolloutOutcome::Budget, 0), "it has its end all the same");
+}

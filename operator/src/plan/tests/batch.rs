@@ -117,6 +117,29 @@ fn a_teachers_owner_may_change_how_many_copies_there_are_while_it_is_asked() {
 }
 
 #[test]
+fn the_time_for_which_a_batch_is_suspended_is_written_down_where_its_rollouts_may_take_only_so_long() {
+    let mut scene = Scene::of(batch_intent());
+    let Some(Work::Batch(work)) = &mut scene.intent().work else { unreachable!() };
+    work.max_duration = Some(SignedDuration::from_secs(100));
+    scene.observed.teacher = Some(Arc::new(teacher(1)));
+    scene.edit(|intent| intent.suspend = true);
+    scene.pass();
+    assert_eq!(scene.observed.record.generation, None, "nothing has begun that could be late");
+    scene.edit(|intent| intent.suspend = false);
+    scene.pass();
+    scene.work(Stage::Snapshot, &success());
+    scene.have_nothing();
+    scene.pass();
+    let mut paused = |suspend, seconds| {
+        scene.now = at(seconds);
+        scene.edit(|intent| intent.suspend = suspend);
+        scene.pass().record.generation.unwrap().paused
+    };
+    assert_eq!(paused(true, 60), Paused { seconds: 0, since: Some(at(60)) });
+    assert_eq!(paused(false, 90), Paused { seconds: 30, since: None });
+}
+
+#[test]
 fn an_edited_policy_is_one_more_verification_and_asks_no_teacher() {
     let mut scene = verified_batch();
     scene.observed.teacher = None;

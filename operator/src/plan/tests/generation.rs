@@ -200,6 +200,32 @@ fn a_retry_unlocks_what_failed_and_nothing_else() {
 }
 
 #[test]
+fn a_yield_that_cannot_reach_the_target_stalls_before_all_samples_are_paid_for() {
+    let mut large = intent();
+    let Some(Work::Run(work)) = &mut large.work else { unreachable!() };
+    (work.accepted, work.batch_size, work.max_samples) = (400, 100, 8_000);
+    let mut scene = Scene::snapshotted(large);
+    scene.have_nothing();
+    scene.pass();
+    let outlook = |plan: &Plan| plan.record.generation.as_ref().unwrap().forecast.as_ref().map(|all| all.samples);
+    scene.done(1, 50, 1);
+    let first = scene.pass();
+    assert_eq!((numbers(&first), outlook(&first)), (vec![2, 3], Some(15_000)), "one in a hundred may be bad luck");
+    let said = message_of(&first, ConditionType::Reconciling);
+    assert!(said.contains("after 100 samples (about 15000 will be needed); at work: batch 2, 3"), "{said}");
+    for number in 2..=5 {
+        scene.done(number, 50, 0);
+        scene.pass();
+    }
+    let stalled = scene.pass();
+    assert_eq!(reason_of(&stalled, ConditionType::Stalled), Some("YieldTooLow"));
+    let said = message_of(&stalled, ConditionType::Stalled);
+    assert!(said.contains("8000 samples can at best give about 250 first and 96 second"), "{said}");
+    scene.run().max_samples = 40_000;
+    assert_eq!(numbers(&scene.pass()), [6, 7], "its owner knows better");
+}
+
+#[test]
 fn a_yield_too_low_stalls_with_its_numbers_and_goes_on_when_more_samples_are_allowed() {
     let mut scene = at_work();
     for number in 1..=5 {

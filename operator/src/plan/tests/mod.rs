@@ -25,7 +25,7 @@ use super::{
     ServingWork, SnapshotIntent, TrainingWork, Work,
     conditions::{ConditionType, Truth},
     plan,
-    record::{AttemptOutcome, Record},
+    record::{AttemptOutcome, Paused, Record},
     settle::{Made, settle},
     sight::Evidence,
 };
@@ -81,7 +81,8 @@ pub(super) fn intent() -> Intent {
 
 /// A batch of 10 samples in three shards, which takes its snapshot itself.
 pub(super) fn batch_intent() -> Intent {
-    let work = BatchWork { samples: 10, shards: 3, policy: policy('1'), price: None, of_run: false };
+    let work =
+        BatchWork { samples: 10, shards: 3, policy: policy('1'), price: None, max_duration: None, of_run: false };
     Intent { work: Some(Work::Batch(work)), ..intent() }
 }
 
