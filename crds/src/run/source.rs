@@ -64,7 +64,8 @@ pub struct Source {
 #[serde(rename_all = "camelCase")]
 pub struct GitSource {
     /// Where to clone from: `https://host/path`, `ssh://git@host/path` or `git@host:path`. Passwords and tokens are
-    /// refused; they belong into `credentialsSecretRef`.
+    /// refused; they belong into `credentialsSecretRef`. `builtin://rehearsal` is a small repository that comes with
+    /// the images, for rehearsals where no git server is at hand.
     pub url: GitUrl,
     /// The branch, tag or commit of the newest snapshot; at most 255 characters. It is resolved once, when the snapshot
     /// is taken. Default: "HEAD", the remote's default branch.

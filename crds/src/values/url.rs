@@ -5,11 +5,12 @@ use super::text::text_value;
 
 text_value! {
     /// The address of a git repository: `https://`, `http://`, `ssh://` or `git://`, or scp-like `git@host:path`. A
-    /// user name may stand in it, a password or token may not.
+    /// user name may stand in it, a password or token may not. `builtin://rehearsal` is a small repository that the
+    /// stages bring along, for rehearsals where no git server is at hand.
     GitUrl {
         kind: "a git URL",
-        expected: "https://host/path, ssh://git@host/path or git@host:path, without a password, a token, '?' or '#'",
-        pattern: r"^((https?|ssh|git)://([A-Za-z0-9_][A-Za-z0-9._~%+-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/[^\s?#@]+|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[^\s?#:-][^\s?#:]*)$",
+        expected: "https://host/path, ssh://git@host/path, git@host:path or builtin://rehearsal, without a password, a token, '?' or '#'",
+        pattern: r"^((https?|ssh|git)://([A-Za-z0-9_][A-Za-z0-9._~%+-]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/[^\s?#@]+|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[^\s?#:-][^\s?#:]*|builtin://rehearsal)$",
         chars: 5..=512,
         rules: [
             "!self.matches('^[a-z]+://(gh[a-z]_|github_pat_|glpat-|x-access-token)')"
@@ -33,6 +34,9 @@ text_value! {
 }
 
 impl GitUrl {
+    /// The address of the repository that the stages bring along.
+    pub const REHEARSAL: &str = "builtin://rehearsal";
+
     /// Where a repository on GitHub is cloned from, given the address of the API. github.com and Enterprise Cloud with data residency serve the API
     /// on a host of its own; Enterprise Server below `/api/v3`.
     pub fn on_github(api: &HttpUrl, owner: &str, repository: &str) -> Result<Self, ValueError> {
@@ -72,6 +76,7 @@ mod tests {
             "https://[2001:db8::1]:8443/a.git",
             "git://git.internal/a",
             "https://git.internal/~user/a.git",
+            GitUrl::REHEARSAL,
         ] {
             assert!(url.parse::<GitUrl>().is_ok(), "{url}");
         }
@@ -97,6 +102,8 @@ mod tests {
             "https://github.com",
             "https://git hub.com/a",
             "github.com/a/b",
+            "builtin://rehearsal/a",
+            "builtin://tiny",
         ] {
             assert!(url.parse::<GitUrl>().is_err(), "{url}");
         }

@@ -5,6 +5,8 @@ mod definitions;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod round_trips;
 #[cfg(test)]
 mod strategies;

@@ -12,10 +12,10 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use sera_crds::values::{ModelUri, NetworkMode, Stage};
+use sera_crds::values::{GitUrl, ModelUri, NetworkMode, Stage};
 use serde::Deserialize;
 
-use super::{Blueprint, HostedTeacher, metadata, program::PROGRESS_PORT, server};
+use super::{Blueprint, HostedTeacher, SnapshotParts, metadata, program::PROGRESS_PORT, server};
 use crate::names::{MANAGED_BY, MANAGER, OWNER_UID, Owner, STAGE, STUDENT, TEACHER};
 
 /// Where names are asked for.
@@ -128,7 +128,10 @@ impl Outside {
 /// What of the outside a stage's program asks; none where all that it needs is mounted, or a pod beside it.
 fn stage_outside(stage: Stage, blueprint: &Blueprint) -> Option<Outside> {
     let adoption = blueprint.adoption.as_ref().filter(|_| stage == Stage::Snapshot);
-    let repository = (stage == Stage::Snapshot && adoption.is_none()).then_some(Outside::WithCredentials);
+    // What the stage brings along is not fetched; GitHub is asked for the style of issues all the same.
+    let is_brought = |parts: &SnapshotParts| parts.url == GitUrl::REHEARSAL && parts.github.is_none();
+    let is_fetched = !blueprint.snapshot.as_ref().is_some_and(is_brought);
+    let repository = (stage == Stage::Snapshot && adoption.is_none() && is_fetched).then_some(Outside::WithCredentials);
     let earlier = adoption.filter(|adoption| adoption.from.claim().is_none());
     let earlier = earlier.map(|_| Outside::of(blueprint.store_credentials.is_some()));
     let samples = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts);

@@ -7,6 +7,9 @@ use url::Url;
 
 use crate::failure::{Cause, Explain, Field};
 
+/// Where the repository that this program brings along is laid, from git's home.
+pub(crate) const REHEARSAL: &str = "./rehearsal.git";
+
 /// How git reaches a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -74,7 +77,7 @@ pub(crate) struct RemoteUrl {
 }
 
 impl RemoteUrl {
-    /// Understands `https://`, `http://`, `ssh://`, `git://`, `user@host:path`, `file:///folder` and paths.
+    /// Understands `https://`, `http://`, `ssh://`, `git://`, `user@host:path`, `builtin://rehearsal`, `file:///folder` and paths.
     pub(crate) fn parse(text: &str) -> Result<Self, RemoteUrlError> {
         if let Some(folder) = local_folder(text) {
             return Self::of_folder(&folder, text);
@@ -83,6 +86,10 @@ impl RemoteUrl {
             return Err(RemoteUrlError::Option);
         }
         let text = text.parse::<GitUrl>()?.as_str().to_owned();
+        if text == GitUrl::REHEARSAL {
+            let (address, host) = (REHEARSAL.to_owned(), String::new());
+            return Ok(Self { text, address, transport: Transport::File, host, user: None });
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
             // The pattern of a GitUrl has user@host:path as its only other form.
             let (user, host) = text.split_once('@').unwrap_or_default();
@@ -111,6 +118,11 @@ impl RemoteUrl {
             _ => text.clone(),
         };
         Ok(Self { address, transport, host: host.to_owned(), user, text })
+    }
+
+    /// Whether it is the repository that this program brings along.
+    pub(crate) fn is_rehearsal(&self) -> bool {
+        self.text == GitUrl::REHEARSAL
     }
 
     fn of_folder(folder: &Path, given: &str) -> Result<Self, RemoteUrlError> {
@@ -168,6 +180,15 @@ mod tests {
                 (url.transport, url.host.as_str(), url.user.as_deref(), url.address.as_str(), url.text.as_str());
             assert_eq!(found, (transport, host, user, address, text));
         }
+    }
+
+    #[test]
+    fn the_repository_that_is_brought_along_is_a_folder_of_git_s_home_under_a_name_of_its_own() {
+        let url = RemoteUrl::parse("builtin://rehearsal").unwrap();
+        assert_eq!((url.text.as_str(), url.address.as_str()), ("builtin://rehearsal", REHEARSAL));
+        assert!(url.is_rehearsal() && !url.transport.is_remote());
+        assert!(!RemoteUrl::parse(REHEARSAL).unwrap().is_rehearsal());
+        assert!(RemoteUrl::parse("builtin://tiny").is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod committed;
 mod examples;
 mod fetch;
 mod part;
+mod rehearsal;
 mod revision;
 mod selection;
 pub(crate) mod stored;
@@ -171,6 +172,9 @@ pub(crate) async fn run(
     let home = Home::prepare(scratch.path(), &url, &access, request.silence).map_err(SnapshotError::Home)?;
     let git = Git::new(home, url, request.silence);
     git.check_key().await.map_err(FetchError::Git)?;
+    if git.url().is_rehearsal() {
+        rehearsal::lay(&git).await.map_err(FetchError::Git)?;
+    }
     let remote = Fetcher::connect(&git, progress, request.retries).await?;
     let fetched = match &found {
         Found::Damaged(manifest, ..) => {

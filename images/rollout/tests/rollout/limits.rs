@@ -1,6 +1,8 @@
 //! Limits: each ends a rollout with an outcome of its own, keeps what was done, and (but for the budget's) lets it seed a second rollout.
 
-use sera_crds::contract::RolloutOutcome;
+use std::sync::{Arc, Mutex};
+
+use sera_crds::contract::{Message, RolloutOutcome};
 use serde_json::{Value, json};
 
 use crate::endpoint::{Reply, answer, call};
@@ -97,6 +99,69 @@ async fn three_commands_in_a_row_that_take_too_long() {
     assert_eq!(outcome, RolloutOutcome::TimeLimit);
     assert!(seeded(&place));
     assert_eq!(place.record(0, "t1.json").usage.calls, 2 + 3);
+}
+
+/// A teacher who waits for this command at each turn from the third on.
+fn waiting(command: &'static str) -> impl Fn(usize, &Value) -> Option<Reply> + Send + Sync + 'static {
+    move |_, request| match about(request) {
+        About::First(2..) => answered(&call("bash", &json!({"command": command})), |_| {}),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn all_commands_together_and_all_of_a_rollout_have_their_time() {
+    for limit in ["executionTimeout", "rolloutTimeout"] {
+        let plan = json!({"agent": {limit: "2s"}});
+        let Some((outcome, place)) = ends(plan, waiting("sleep 1.1")).await else { return };
+        assert_eq!(outcome, RolloutOutcome::TimeLimit, "{limit}");
+        assert!(seeded(&place), "{limit}");
+        let calls = place.record(0, "t1.json").usage.calls;
+        assert!((3..=4).contains(&calls), "{limit}: {calls} calls, of which two did not wait");
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_and_what_the_editor_show_have_lengths_of_their_own() {
+    let long = |_: usize, request: &Value| match about(request) {
+        About::First(0) => answered(&call("bash", &json!({"command": "seq 5000"})), |_| {}),
+        About::First(1) => {
+            let view = json!({"command": "view", "path": "/testbed/src/ring.go"});
+            answered(&call("str_replace_editor", &view), |_| {})
+        }
+        _ => None,
+    };
+    let plan = json!({"agent": {"maxSteps": 2, "maxObservationChars": 2000, "maxEditorChars": 300}});
+    let Some((_, place)) = ends(plan, long).await else { return };
+    let trajectory = place.trajectory(&place.record(0, "t1.json"));
+    let shown: Vec<usize> = trajectory
+        .messages
+        .iter()
+        .filter_map(|message| match message {
+            Message::Tool { content, .. } => Some(content.chars().count()),
+            _ => None,
+        })
+        .collect();
+    let [command, editor] = shown[..] else { panic!("{shown:?}") };
+    assert!((1_500..2_300).contains(&command) && (200..600).contains(&editor), "{shown:?}");
+}
+
+#[tokio::test]
+async fn the_teacher_is_asked_as_the_plan_says() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let listening = move |_: usize, request: &Value| {
+        heard.lock().unwrap().push((about(request), request["temperature"].clone(), request["max_tokens"].clone()));
+        None
+    };
+    let plan = json!({"sampling": {"temperature": "0.25", "maxOutputTokens": 555}, "agent": {"maxOutputTokens": 777}});
+    if ends(plan, listening).await.is_none() {
+        return;
+    }
+    for (what, temperature, most) in asked.lock().unwrap().iter() {
+        let expected = if matches!(what, About::Review | About::PullRequest) { 555 } else { 777 };
+        assert_eq!((temperature, most), (&json!(0.25), &json!(expected)), "{what:?}");
+    }
 }
 
 #[tokio::test]

@@ -270,6 +270,22 @@ fn the_functions_of_every_commit_are_indexed_and_counted() {
 }
 
 #[test]
+fn the_repository_that_is_brought_along_is_the_same_everywhere_and_needs_no_server() {
+    let place = Place::new();
+    let take = |store: &str| place.snapshot("builtin://rehearsal", store).run();
+    let [first, second] = ["store", "again"].map(take);
+    first.result();
+    second.result();
+    assert_eq!(first.bundle_bytes(), second.bundle_bytes());
+    let manifest = first.manifest();
+    assert_eq!((manifest.source.url.as_str(), manifest.commits.len()), ("builtin://rehearsal", 4));
+    let newest = &manifest.index[0];
+    assert_eq!((newest.files, newest.functions[&Language::Python]), (4, 16));
+    let newest: Vec<_> = first.functions().into_iter().filter(|function| function.snapshot == 0).collect();
+    assert!(newest.iter().any(|function| function.name == "may_withdraw"), "{newest:?}");
+}
+
+#[test]
 fn a_repository_without_functions_is_refused_and_leaves_nothing() {
     let place = Place::new();
     let source = repository(&place.path("source.git"), &[0], 0);

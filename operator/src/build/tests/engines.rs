@@ -158,3 +158,10 @@ fn an_engine_writes_to_its_scratch_alone_and_asks_nobody_outside() {
     }
     assert_eq!(container(&deployment)["securityContext"]["readOnlyRootFilesystem"], true);
 }
+
+#[test]
+fn an_engine_may_have_an_image_of_its_owner_s() {
+    let image = Some("registry.acme/vllm-of-ours:3".parse().unwrap());
+    let deployment = deployed(ServedModel { image, ..served(ServingEngine::Vllm) });
+    assert_eq!(container(&deployment)["image"], "registry.acme/vllm-of-ours:3");
+}

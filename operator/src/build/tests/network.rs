@@ -116,6 +116,23 @@ fn adopting_from_a_claim_reaches_nobody_and_from_a_bucket_the_outside() {
 }
 
 #[test]
+fn the_repository_that_is_brought_along_is_asked_of_nobody_but_its_style_is_of_github() {
+    let mut blueprint = of_claim();
+    let is_open =
+        |blueprint: &Blueprint| !with(&policy_of(Stage::Snapshot, blueprint), "egress", "0.0.0.0/0").is_empty();
+    let snapshot = |blueprint: &mut Blueprint, github| {
+        let parts = blueprint.snapshot.as_mut().unwrap();
+        (parts.url, parts.github) = (sera_crds::values::GitUrl::REHEARSAL.to_owned(), github);
+    };
+    let github = blueprint.snapshot.as_ref().unwrap().github.clone();
+    assert!(github.is_some(), "this test cannot fail");
+    snapshot(&mut blueprint, None);
+    assert!(!is_open(&blueprint));
+    snapshot(&mut blueprint, github);
+    assert!(is_open(&blueprint));
+}
+
+#[test]
 fn where_a_platform_names_its_outside_nothing_else_is_reached() {
     let rules: NetworkRules =
         serde_json::from_value(json!({"outside": [{"ipBlock": {"cidr": "10.7.0.0/16"}}]})).unwrap();

@@ -126,3 +126,16 @@ fn an_environment_may_name_its_image_and_its_user() {
     );
     assert_eq!(security["readOnlyRootFilesystem"], json!(false));
 }
+
+#[test]
+fn a_slot_has_the_resources_that_its_owner_says() {
+    let mut blueprint = blueprint("pvc://data", PodSettings::default());
+    let said = json!({"limits": {"memory": "6Gi", "ephemeral-storage": "7Gi"}, "requests": {"cpu": "300m"}});
+    blueprint.samples.as_mut().unwrap().slot_resources = serde_json::from_value(said.clone()).unwrap();
+    let job = built_of(Stage::Rollouts, &blueprint);
+    let slots = pod(&job)["initContainers"].as_array().unwrap();
+    let of_slots: Vec<&Value> = slots.iter().filter(|slot| slot["restartPolicy"] == "Always").collect();
+    assert_eq!(of_slots.len(), 2);
+    assert!(of_slots.iter().all(|slot| slot["resources"] == said), "{of_slots:?}");
+    assert_ne!(slots[0]["resources"], said, "what only installs a program has its own");
+}
