@@ -33,6 +33,8 @@ choice! {
         RolledOut = "RolledOut",
         /// Every sample of a batch has its verdict under the present policy.
         Verified = "Verified",
+        /// What the object had in its store is deleted, as `output.reclaimPolicy` asks for.
+        Reclaimed = "Reclaimed",
     }
 }
 
@@ -48,6 +50,7 @@ impl From<Stage> for ConditionType {
             Stage::Training => Self::Trained,
             Stage::Evaluation => Self::Evaluated,
             Stage::Serving => Self::Serving,
+            Stage::Reclaim => Self::Reclaimed,
         }
     }
 }
@@ -106,6 +109,8 @@ choice! {
         YieldTooLow = "YieldTooLow",
         /// As many attempts have failed as may.
         AttemptsExhausted = "AttemptsExhausted",
+        /// The namespace is being deleted: nothing can be made in it any more, and data in the store is kept.
+        NamespaceTerminating = "NamespaceTerminating",
         /// This release has no such stage.
         NotImplemented = "NotImplemented",
         /// Something that should not happen; the operator's log has the chain of causes.

@@ -1,12 +1,16 @@
 //! The fourth step: making what the plan asks for, and removing what it no longer wants. A child is sent once and never changed, but for what
-//! serves, which is applied; one that exists already is ours only if our object controls it.
+//! serves, which is applied; one that exists already is ours only if our object controls it. What is asked first lives in `preflight`.
+
+mod preflight;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, networking::v1::NetworkPolicy};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
     core::{NamespaceResourceScope, Status},
 };
 use sera_crds::{
@@ -16,12 +20,13 @@ use sera_crds::{
     values::Stage,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 use crate::{
     build::{self, Blueprint, Images, NetworkRules},
     cache::WatchedJob,
     defaults::{self, FixedDefaults},
-    names::{MANAGER, OWNER_UID, Owner, is_controlled_by},
+    names::{MANAGER, Owner, RECLAIM, is_controlled_by},
     plan::{Make, Plan, Removable, Removal, settle::Made},
     subject::Subject,
 };
@@ -107,6 +112,26 @@ impl Applier {
         Ok(made)
     }
 
+    /// Puts our finalizer on the object or takes it off, over the very version that was planned by.
+    pub async fn hold<S: Subject>(&self, subject: &S, hold: bool) -> Result<(), Error> {
+        let (name, namespace) = (subject.name_any(), subject.namespace().unwrap_or_default());
+        let others = subject.finalizers().iter().map(String::as_str).filter(|finalizer| *finalizer != RECLAIM);
+        let finalizers: Vec<&str> = others.chain(hold.then_some(RECLAIM)).collect();
+        let metadata = json!({
+            "uid": subject.uid(), "resourceVersion": subject.resource_version(), "finalizers": finalizers,
+        });
+        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        match Api::<S>::namespaced(self.client.clone(), &namespace).patch_metadata(&name, &parameters, &patch).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                Err(Error::OutOfDate { why: "the object was changed meanwhile" })
+            }
+            Err(source) => Err(Error::Request { verb: "held", what: S::KIND.as_str(), name, source }),
+        }
+    }
+
     async fn fix_defaults(&self, owner: &Owner) -> Result<Made, Error> {
         let config_map = build::defaults_config_map(owner, self.defaults.text()?);
         Ok(match self.create(owner, &config_map, "ConfigMap").await? {
@@ -117,6 +142,7 @@ impl Applier {
             // Ours already: the next pass reads what it holds.
             Created::Ours(_) => Made::Defaults,
             Created::Foreign => Made::NameTaken { kind: "ConfigMap", name: config_map.name_any() },
+            Created::Refused(status) if is_going(&status) => Made::NamespaceGoing,
             Created::Refused(status) => {
                 Made::Refused { what: "the ConfigMap for the platform's defaults", message: status.message }
             }
@@ -136,8 +162,11 @@ impl Applier {
         let Some((blueprint, job)) = parts else { return Ok(None) };
         self.preflight(site.subject, owner).await?;
         self.preflight_jobs(owner, &job.name_any()).await?;
-        if stage == Stage::Training {
+        if matches!(stage, Stage::Training | Stage::Reclaim) {
             self.preflight_teacher(owner).await?;
+        }
+        if stage == Stage::Reclaim {
+            self.preflight_batches(owner).await?;
         }
         let policy = |rules: &NetworkRules| build::stage_policy(owner, stage, blueprint, rules);
         if let Some(refused) = self.fence(owner, policy).await? {
@@ -152,6 +181,7 @@ impl Applier {
         Ok(Some(match self.create(owner, &job, "Job").await? {
             Created::New(uid) | Created::Ours(uid) => Made::Job { stage, uid: uid.into() },
             Created::Foreign => Made::NameTaken { kind: "Job", name: job.name_any() },
+            Created::Refused(status) if is_going(&status) => Made::NamespaceGoing,
             Created::Refused(status) => Made::JobRefused { stage, failure: refusal(&status) },
         }))
     }
@@ -168,6 +198,7 @@ impl Applier {
         Ok(Some(match self.create(owner, &batch, "RolloutBatch").await? {
             Created::New(uid) | Created::Ours(uid) => Made::Batch { number, uid: uid.into() },
             Created::Foreign => Made::NameTaken { kind: "RolloutBatch", name: batch.name_any() },
+            Created::Refused(status) if is_going(&status) => Made::NamespaceGoing,
             Created::Refused(status) => Made::Refused { what: "a batch", message: status.message },
         }))
     }
@@ -245,53 +276,12 @@ impl Applier {
         }
         match api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(child)).await {
             Ok(_) => Ok(Made::Applied),
+            Err(kube::Error::Api(status)) if is_going(&status) => Ok(Made::NamespaceGoing),
             Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
                 Ok(Made::Refused { what, message: status.message })
             }
             Err(source) => Err(failed("applied")(source)),
         }
-    }
-
-    /// Whether the object is still as it was planned by, read from the API server itself: caches may be behind, and a child cannot be unmade. Between
-    /// this and the POST, the lease keeps other replicas away.
-    async fn preflight<S: Subject>(&self, subject: &S, owner: &Owner) -> Result<(), Error> {
-        let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
-        let api = Api::<S>::namespaced(self.client.clone(), &owner.namespace);
-        let live = api.get_metadata_opt(&owner.name).await.map_err(failed(S::KIND.as_str()))?;
-        let is_same = live.is_some_and(|live| {
-            live.metadata.uid.as_deref() == Some(owner.uid.as_str())
-                && live.metadata.resource_version == subject.resource_version()
-        });
-        if is_same { Ok(()) } else { Err(Error::OutOfDate { why: "the object was changed meanwhile" }) }
-    }
-
-    /// Whether no other Job of the owner is at work, read from the API server as well.
-    async fn preflight_jobs(&self, owner: &Owner, name: &str) -> Result<(), Error> {
-        let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
-        let jobs = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
-        let of_owner = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
-        let others = jobs.list(&of_owner).await.map_err(failed("Jobs of"))?;
-        let is_at_work = others
-            .items
-            .into_iter()
-            .map(WatchedJob::facts)
-            .any(|job| job.controller.as_ref() == Some(&owner.uid) && job.end.is_none() && *job.name != *name);
-        if is_at_work {
-            return Err(Error::OutOfDate { why: "another attempt's Job is still there" });
-        }
-        Ok(())
-    }
-
-    /// Whether the teacher is gone, whose place a training may need.
-    async fn preflight_teacher(&self, owner: &Owner) -> Result<(), Error> {
-        let name = owner.teacher_name();
-        let api = Api::<Deployment>::namespaced(self.client.clone(), &owner.namespace);
-        let there = api.get_metadata_opt(&name).await;
-        let there = there.map_err(|source| Error::Request { verb: "read", what: "Deployment", name, source })?;
-        if there.is_some_and(|there| is_controlled_by(&there.metadata, &owner.uid)) {
-            return Err(Error::OutOfDate { why: "the teacher is still there" });
-        }
-        Ok(())
     }
 
     async fn create<K>(&self, owner: &Owner, child: &K, what: &'static str) -> Result<Created, Error>
@@ -392,6 +382,12 @@ enum Created {
     Refused(Box<Status>),
 }
 
+/// Whether it is refused because the namespace is being deleted.
+fn is_going(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.is_forbidden() && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 /// What a refused Job means: a quota or a policy of the namespace, or something in `spec.pods` that only the API server can judge.
 fn refusal(status: &Status) -> Failure {
     let (reason, field) = match status {
@@ -406,6 +402,3 @@ fn refusal(status: &Status) -> Failure {
         message: format!("the API server refuses the Job: {}", status.message),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,6 +31,9 @@ pub const GENERATION: &str = "sera.dev/generation";
 /// Kueue's label: the queue that admits a Job.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
+/// The finalizer of an object whose data goes with it.
+pub const RECLAIM: &str = "sera.dev/reclaim";
+
 /// The container of a stage's program: its end is the stage's end.
 pub const PROGRAM_CONTAINER: &str = "sera";
 
@@ -191,6 +194,7 @@ const fn stage_letter(stage: Stage) -> char {
         Stage::Training => 't',
         Stage::Evaluation => 'e',
         Stage::Serving => 'p',
+        Stage::Reclaim => 'c',
     }
 }
 

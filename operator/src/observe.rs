@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 use sera_crds::{RolloutBatch, SpecializationRun, defaults::RunDefaults, values::Stage};
 
 use self::asked::Asked;
@@ -17,9 +17,9 @@ use crate::{
     collector::Board,
     defaults::{self, FixedDefaults},
     facts::{BatchFacts, JobFacts, PodFacts, ServerFacts, ServerRole, Trouble, Uid},
-    names::{OWNER_UID, Owner, STUDENT, TEACHER},
+    names::{OWNER_UID, Owner, RECLAIM, STUDENT, TEACHER},
     plan::{
-        Observed, crew,
+        Observed, Reclaim, crew,
         record::{Attempt, Record},
         sight::{self, Evidence},
     },
@@ -115,6 +115,7 @@ impl Observer {
             live: at_work.and_then(|job| self.board.of(&job.uid)),
             generation: subject.meta().generation.unwrap_or_default(),
             deleting: subject.meta().deletion_timestamp.is_some(),
+            reclaim: reclaim(subject),
             holdup: self.holdup(&owner.namespace, [teacher.as_deref(), student.as_deref()], now).await?,
             teacher,
             student,
@@ -256,6 +257,14 @@ impl Observer {
         let message = events.items.into_iter().max_by_key(heard_at).and_then(|event| event.note);
         Ok(self.refused.keep(&job.uid, now, message))
     }
+}
+
+/// What becomes of the subject's data, as its spec and its finalizers say.
+fn reclaim<S: Subject>(subject: &S) -> Reclaim {
+    /// What Kubernetes' garbage collector takes off when it is done with the children of an object that was deleted in the foreground, or without them.
+    const COLLECTORS: [&str; 2] = ["foregroundDeletion", "orphan"];
+    let has = |name: &str| subject.finalizers().iter().any(|finalizer| finalizer == name);
+    Reclaim { wanted: subject.reclaims(), held: has(RECLAIM), collected: COLLECTORS.into_iter().any(has) }
 }
 
 /// When an Event was last repeated, in whichever of the API's three ways it says so.

@@ -18,7 +18,7 @@ use sera_crds::{
     defaults::{DefaultsError, RunDefaults},
     run::{GitSource, Output, Source},
     validate::FieldError,
-    values::{Duration, ReclaimPolicy, StoreUri},
+    values::{Duration, StoreUri},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -60,6 +60,9 @@ pub trait Subject:
 
     /// The run that this object takes its word from, where it does.
     fn awaited_run(&self) -> Option<&str>;
+
+    /// Whether the owner wants the data to go with the object. It does not with one that takes its word from a run, which is gone perhaps by then.
+    fn reclaims(&self) -> bool;
 
     /// Who children belong to.
     fn owner(&self) -> Owner {
@@ -154,13 +157,6 @@ fn finding(error: &DefaultsError) -> Finding {
     let message =
         message.strip_prefix(field).map_or(message.clone(), |rest| rest.trim_start_matches([':', ' ']).to_owned());
     Finding { field: field.to_owned(), message }
-}
-
-fn unsupported_output(output: &Output) -> Option<String> {
-    (output.reclaim_policy == ReclaimPolicy::Delete).then(|| {
-        "spec.output.reclaimPolicy: deleting the data along with the object is not part of this release; use Retain"
-            .to_owned()
-    })
 }
 
 fn span(duration: &Duration) -> SignedDuration {

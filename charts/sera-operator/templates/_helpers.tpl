@@ -86,7 +86,11 @@ outside: {{- toYaml .Values.runNetworkPolicy.outside | nindent 2 }}
 - apiGroups: [sera.dev]
   resources: [specializationruns/finalizers, rolloutbatches/finalizers]
   verbs: [update]
-# A run makes batches and removes those that it has counted; it never changes one.
+# The finalizer of one whose data goes with it. There is no narrower right: a custom resource has no subresource for it.
+- apiGroups: [sera.dev]
+  resources: [specializationruns, rolloutbatches]
+  verbs: [patch]
+# A run makes batches and removes those that it has counted; it never changes what one says.
 - apiGroups: [sera.dev]
   resources: [rolloutbatches]
   verbs: [create, delete]

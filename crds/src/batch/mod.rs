@@ -134,7 +134,8 @@ pub struct BatchSpec {
     /// `verification` can be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<RolloutSettings>,
-    /// Where the batch keeps its data. Not with `runRef`. Absent: the platform's `runDefaults`. Cannot be changed.
+    /// Where the batch keeps its data. Not with `runRef`, where what it makes is kept. Absent: the platform's
+    /// `runDefaults`. Only `reclaimPolicy` can be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
     /// Which samples are made. Cannot be changed.

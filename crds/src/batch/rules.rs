@@ -5,13 +5,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Validati
 use super::MAX_BATCH_NAME;
 use crate::common::rule::{forbidden, kept_status, name_rule, unchanged};
 
-/// Everything but `generation.verification`, `pods`, `suspend` and `retry`.
-const IMMUTABLE: [&str; 16] = [
+/// Everything but `generation.verification`, `output.reclaimPolicy`, `pods`, `suspend` and `retry`.
+const IMMUTABLE: [&str; 15] = [
     "runRef",
     "source",
     "snapshot",
     "teacher",
-    "output",
     "samples",
     "generation.shardSize",
     "generation.instancesPerFunction",
@@ -25,6 +24,9 @@ const IMMUTABLE: [&str; 16] = [
     "generation.startDeadline",
 ];
 
+/// What of `output` cannot be changed; the section itself may come and go, for the sake of `reclaimPolicy`.
+const OF_OUTPUT: [&str; 2] = ["store", "credentialsSecretRef"];
+
 /// Every rule at the root of a batch.
 pub(crate) fn root_rules() -> Vec<ValidationRule> {
     let mut rules = vec![name_rule("batch", MAX_BATCH_NAME), kept_status(), generation_stays()];
@@ -32,7 +34,16 @@ pub(crate) fn root_rules() -> Vec<ValidationRule> {
         let rule = unchanged(&format!("spec.{path}"));
         forbidden(rule, immutable(path), &format!(".spec.{path}"))
     }));
+    rules.extend(OF_OUTPUT.map(output_stays));
     rules
+}
+
+/// A field of `output`, which is as absent where the whole section is.
+fn output_stays(field: &str) -> ValidationRule {
+    let there = |whose: &str| format!("(has({whose}.spec.output) && has({whose}.spec.output.{field}))");
+    let (now, before) = (there("self"), there("oldSelf"));
+    let rule = format!("{now} == {before} && (!{now} || self.spec.output.{field} == oldSelf.spec.output.{field})");
+    forbidden(rule, immutable(&format!("output.{field}")), &format!(".spec.output.{field}"))
 }
 
 /// `generation` itself neither comes nor goes; its fields have rules of their own, because `verification` can be
@@ -43,5 +54,7 @@ fn generation_stays() -> ValidationRule {
 }
 
 fn immutable(path: &str) -> String {
-    format!("spec.{path} of a batch cannot be changed; only generation.verification, pods, suspend and retry can")
+    format!(
+        "spec.{path} of a batch cannot be changed; only generation.verification, output.reclaimPolicy, pods, suspend and retry can"
+    )
 }

@@ -37,7 +37,7 @@ pub struct BatchStatus {
     #[schemars(length(max = 63))]
     pub observed_retry: Option<String>,
     /// What holds and what does not, by type: Ready; Reconciling and Stalled only while True; Validated; Snapshotted,
-    /// RolledOut and Verified.
+    /// RolledOut and Verified; Reclaimed while its data is being deleted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::conditions")]
     pub conditions: Vec<Condition>,

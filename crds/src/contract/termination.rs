@@ -105,6 +105,13 @@ pub enum StageResult {
         /// The warm-up that applied, in steps.
         warmup_steps: u32,
     },
+    /// The deletion of all that an object has in its store.
+    Reclaim {
+        /// How many files this attempt deleted; those of earlier ones are not counted again.
+        files: u64,
+        /// Their size together, in bytes.
+        bytes: u64,
+    },
 }
 
 /// Batches of an earlier run, under the names that they have in this one: `<run>-1` and so on.

@@ -41,8 +41,9 @@ pub struct Output {
     /// `AZURE_STORAGE_ACCOUNT_KEY`. Absent: the platform's, where `store` is absent too; else the pods' own identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
-    /// What becomes of the data when this object is deleted: Retain or Delete. Can be changed at any time. Default:
-    /// Retain.
+    /// What becomes of the data when this object is deleted: Retain or Delete. With Delete the object stays until a Job
+    /// has deleted its own folder in the store; where its namespace is deleted too, the data is kept. Can be changed at
+    /// any time, also while the object is being deleted. Default: Retain.
     pub reclaim_policy: ReclaimPolicy,
 }
 

@@ -65,7 +65,8 @@ pub struct RunStatus {
     #[schemars(length(max = 63))]
     pub observed_retry: Option<String>,
     /// What holds and what does not, by type: Ready; Reconciling and Stalled only while True; Validated; and one for
-    /// each stage (Snapshotted, Generated, DatasetBuilt, Trained, Evaluated, Serving).
+    /// each stage (Snapshotted, Generated, DatasetBuilt, Trained, Evaluated, Serving); Reclaimed while its data is being
+    /// deleted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::conditions")]
     pub conditions: Vec<Condition>,

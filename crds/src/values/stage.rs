@@ -21,6 +21,8 @@ choice! {
         Evaluation = "Evaluation",
         /// The student answers requests.
         Serving = "Serving",
+        /// What the object has in its store is deleted, before the object itself goes.
+        Reclaim = "Reclaim",
     }
 }
 
@@ -37,7 +39,7 @@ choice! {
 }
 
 impl Stage {
-    /// The stages of a run, in their order; a batch has Snapshot, Rollouts and Verification.
+    /// The stages of a run, in their order; a batch has Snapshot, Rollouts and Verification. Reclaim comes when either is deleted.
     pub const OF_A_RUN: [Self; 6] =
         [Self::Snapshot, Self::Generation, Self::Dataset, Self::Training, Self::Evaluation, Self::Serving];
 }

@@ -84,12 +84,14 @@ pub(crate) type Question = (&'static str, &'static str, &'static str, &'static s
 
 async fn the_operator(house: &House) -> Result<()> {
     let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
-    let allowed: [Question; 24] = [
+    let allowed: [Question; 26] = [
         ("watch", "sera.dev", "specializationruns", ""),
         ("watch", "sera.dev", "rolloutbatches", ""),
         ("patch", "sera.dev", "specializationruns/status", "billing"),
         ("update", "sera.dev", "rolloutbatches/status", "billing"),
         ("update", "sera.dev", "specializationruns/finalizers", "billing"),
+        ("patch", "sera.dev", "specializationruns", "billing"),
+        ("patch", "sera.dev", "rolloutbatches", "billing-1"),
         ("create", "sera.dev", "rolloutbatches", ""),
         ("delete", "sera.dev", "rolloutbatches", "billing-1"),
         ("watch", "apps", "deployments", ""),
@@ -124,7 +126,7 @@ async fn the_operator(house: &House) -> Result<()> {
         ("bind", "rbac.authorization.k8s.io", "clusterroles", "cluster-admin"),
         ("update", "sera.dev", "specializationruns", "billing"),
         ("delete", "sera.dev", "specializationruns", "billing"),
-        ("patch", "sera.dev", "rolloutbatches", "billing-1"),
+        ("update", "sera.dev", "rolloutbatches", "billing-1"),
         ("list", "", "services", ""),
         ("update", "apps", "deployments/scale", "billing"),
         ("patch", "batch", "jobs", "billing"),

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod dataset;
+mod erase;
 mod functions;
 mod inspect;
 mod output;
@@ -114,6 +115,11 @@ enum Command {
     /// alone. Run again after whatever happened, it adopts what is finished and makes the rest.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", rollout::EXAMPLES), args_override_self = true)]
     Rollout(Box<rollout::RolloutArgs>),
+    /// Delete all that a run or a batch has in its store
+    ///
+    /// Deletes the folder of one run or batch, and refuses every other. Run again after whatever happened, it deletes what is left.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", erase::EXAMPLES), args_override_self = true)]
+    Erase(erase::EraseArgs),
 }
 
 /// How a command tells what it does and how it ended.
@@ -214,6 +220,9 @@ fn run(cli: Cli) -> ExitCode {
         },
         Command::Dataset(arguments) => {
             runtime.block_on(conduct(dataset::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
+        }
+        Command::Erase(arguments) => {
+            runtime.block_on(conduct(erase::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
         }
         Command::Inspect(arguments) => match runtime.block_on(inspect::print(arguments, &redactor)) {
             Ok(()) => return ExitCode::Success,

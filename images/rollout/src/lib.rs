@@ -9,6 +9,7 @@ mod chat;
 mod checkout;
 pub mod cli;
 mod dataset;
+mod erase;
 mod git;
 mod github;
 mod index;

@@ -4,7 +4,6 @@ use clap::Parser;
 use http::{Request, Response};
 use kube::client::Body;
 use sera_crds::defaults::RunDefaults;
-use serde_json::json;
 use tower::service_fn;
 
 use super::*;
@@ -15,6 +14,7 @@ fn applier(code: u16, reason: &'static str) -> Applier {
     let answer = service_fn(move |_: Request<Body>| async move {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "code": code, "message": "no",
+            "details": {"causes": [{"reason": "NamespaceTerminating"}]},
         });
         Response::builder().status(code).body(Body::from(status.to_string().into_bytes()))
     });
@@ -34,4 +34,11 @@ async fn what_is_gone_is_removed_and_what_is_refused_is_tried_again() {
     assert!(removed(404, "NotFound").await.is_ok());
     assert!(matches!(removed(409, "Conflict").await, Err(Error::OutOfDate { .. })));
     assert!(matches!(removed(500, "InternalError").await, Err(Error::Request { .. })));
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_because_the_namespace_goes_is_told_from_what_is_refused() {
+    let owner = Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: "3f2c9".into() };
+    assert_eq!(applier(403, "Forbidden").fix_defaults(&owner).await.unwrap(), Made::NamespaceGoing);
+    assert!(matches!(applier(422, "Invalid").fix_defaults(&owner).await.unwrap(), Made::Refused { .. }));
 }

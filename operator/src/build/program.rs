@@ -24,7 +24,7 @@ pub(super) struct Told {
 }
 
 /// What the program of a stage is told; none where the blueprint has nothing for it.
-pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
+pub(super) fn told(owner: &Owner, stage: Stage, blueprint: &Blueprint) -> Option<Told> {
     let mut told = match stage {
         Stage::Snapshot => match &blueprint.adoption {
             Some(adoption) => adopt(adoption, blueprint.counting.as_ref()),
@@ -34,6 +34,7 @@ pub(super) fn told(stage: Stage, blueprint: &Blueprint) -> Option<Told> {
         Stage::Verification => verification(blueprint.counting.as_ref()?, blueprint.samples.as_ref()),
         Stage::Generation => dataset(blueprint.counting.as_ref()?, true),
         Stage::Dataset => dataset(blueprint.counting.as_ref()?, false),
+        Stage::Reclaim => erase(owner),
         Stage::Training | Stage::Evaluation | Stage::Serving => return None,
     };
     told.say(format!("--store={}", in_pod(&blueprint.home, pod::STORE_MOUNT)));
@@ -123,6 +124,12 @@ fn snapshot(parts: &SnapshotParts) -> Told {
             told.say(format!("--github-credentials={}", pod::GITHUB_MOUNT));
         }
     }
+    told
+}
+
+fn erase(owner: &Owner) -> Told {
+    let mut told = Told::of("erase");
+    told.say(format!("--prefix={}/{}/{}", owner.namespace, owner.name, owner.uid));
     told
 }
 

@@ -152,6 +152,7 @@ fn is_news<S: Subject>(known: &S, object: &S) -> bool {
     if before.uid != after.uid
         || before.generation != after.generation
         || before.deletion_timestamp != after.deletion_timestamp
+        || before.finalizers != after.finalizers
     {
         return true;
     }

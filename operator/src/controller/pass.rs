@@ -138,6 +138,12 @@ impl Passer {
         let run = subject.awaited_run().and_then(|name| self.runs.get(&ObjectRef::new(name).within(&owner.namespace)));
         let gathered = self.observer.observe(subject, run, now).await?;
         let plan = plan::plan(&gathered.observed, now);
+        if plan.hold != gathered.observed.reclaim.held {
+            self.applier.hold(subject, plan.hold).await?;
+            self.written.over(&owner.uid, subject.resource_version());
+            // The cache brings what was written, and with it the next pass; or the object is gone.
+            return Ok((Outcome::Waiting, Action::requeue(RESYNC)));
+        }
         let made = Box::pin(self.applier.apply(&plan, subject, &owner, gathered.blueprint.as_ref())).await?;
         let plan = settle::settle(plan, made, &gathered.observed, now);
         let before = &gathered.observed.record;

@@ -3,7 +3,7 @@
 use sera_crds::{run::Phase, values::Stage};
 
 use super::{
-    conditions::ConditionType,
+    conditions::{ConditionType, Reason},
     record::{Attempt, AttemptOutcome, Record},
     task::noun,
 };
@@ -32,7 +32,13 @@ pub fn between(before: &Record, after: &Record) -> Vec<Note> {
         [begun(*stage, attempt, known), ended(*stage, attempt, known, after)]
     });
     of_attempts
-        .chain([folded(before, after), generated(before, after), held(before, after), stalled(before, after)])
+        .chain([
+            folded(before, after),
+            generated(before, after),
+            held(before, after),
+            kept(before, after),
+            stalled(before, after),
+        ])
         .flatten()
         .collect()
 }
@@ -81,6 +87,13 @@ const fn reasons(stage: Stage) -> Option<Reasons> {
             failed: "TrainingFailed",
             lost: "TrainingLost",
             withdrawn: "TrainingWithdrawn",
+        },
+        Stage::Reclaim => Reasons {
+            started: "ReclaimStarted",
+            succeeded: "ReclaimSucceeded",
+            failed: "ReclaimFailed",
+            lost: "ReclaimLost",
+            withdrawn: "ReclaimWithdrawn",
         },
         Stage::Evaluation | Stage::Serving => return None,
     })
@@ -151,6 +164,16 @@ fn held(before: &Record, after: &Record) -> Option<Note> {
         _ => return None,
     };
     Some(Note { warning: false, reason, action: WHOLE, text: text.to_owned() })
+}
+
+/// Where the API server takes no Event any more because the namespace is going, the log has it.
+fn kept(before: &Record, after: &Record) -> Option<Note> {
+    let said = |record: &Record| {
+        let said = record.conditions.get(ConditionType::Reclaimed)?;
+        (said.reason == Reason::NamespaceTerminating.as_str()).then(|| said.message.clone())
+    };
+    let text = said(after).filter(|_| said(before).is_none())?;
+    Some(Note { warning: true, reason: "DataKept", action: Stage::Reclaim.as_str(), text })
 }
 
 /// Only for what no attempt's end has said already.

@@ -11,6 +11,7 @@ pub mod events;
 mod forecast;
 mod generation;
 mod intent;
+mod reclaim;
 pub mod record;
 mod serving;
 pub mod settle;
@@ -35,6 +36,7 @@ use sera_crds::{contract::Failure, run::Phase, values::Stage};
 pub use self::intent::{
     BatchWork, Finding, Hosted, Intent, Policy, RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
 };
+pub use self::reclaim::Reclaim;
 pub use self::spending::last_moment;
 pub use self::task::{crew, role};
 use self::{
@@ -59,6 +61,8 @@ pub struct Observed {
     pub generation: i64,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// What becomes of its data then.
+    pub reclaim: Reclaim,
     /// What status says.
     pub record: Record,
     /// What the owner wants; none while the platform's defaults are not fixed for this object, or cannot be read.
@@ -94,6 +98,8 @@ pub struct Plan {
     pub remove: Vec<Removal>,
     /// When to look again though nothing has changed.
     pub look_again: Option<Timestamp>,
+    /// Whether the object shall have our finalizer. Where that is another than it has, nothing else is to be done.
+    pub hold: bool,
 }
 
 /// A child to be made. It is made once: what exists already by that name is compared by its controller, never changed.
@@ -157,9 +163,15 @@ struct Given<'a> {
 
 /// Decides what is to be done.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
-    let mut plan = Plan { record: observed.record.clone(), make: Vec::new(), remove: Vec::new(), look_again: None };
+    let Reclaim { wanted, held, .. } = observed.reclaim;
+    let record = observed.record.clone();
+    let mut plan = Plan { record, make: Vec::new(), remove: Vec::new(), look_again: None, hold: held };
     if observed.deleting {
-        // Owner references take the children along; a word in the status of what is going away helps nobody.
+        return reclaim::before_it_goes(plan, observed, now);
+    }
+    if wanted != held {
+        // Before anything is made: what is written meanwhile must not be left behind.
+        plan.hold = wanted;
         return plan;
     }
     let pen = Pen { generation: observed.generation, now };

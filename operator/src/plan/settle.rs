@@ -6,6 +6,7 @@ use sera_crds::{contract::Failure, values::Stage};
 use super::{
     Given, Observed, Plan,
     conditions::{Pen, Reason, Standing, Why},
+    reclaim::{keep, unheld},
     record::{Attempt, AttemptOutcome},
     task::{self, Task},
 };
@@ -49,6 +50,8 @@ pub enum Made {
         /// Why.
         failure: Failure,
     },
+    /// Nothing can be made in the namespace any more, which is being deleted.
+    NamespaceGoing,
     /// The API server refuses to make a child that no attempt is about.
     Refused {
         /// What it is, in a sentence.
@@ -83,10 +86,16 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
                 plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }
             Made::JobRefused { stage, failure } => {
-                if let (Some(attempt), Some(intent)) = (plan.record.attempts.get(&stage).cloned(), &observed.intent) {
+                let intent =
+                    observed.intent.clone().map(|intent| if observed.deleting { unheld(&intent) } else { intent });
+                if let (Some(attempt), Some(intent)) = (plan.record.attempts.get(&stage).cloned(), &intent) {
                     let standing = refuse(&mut plan, Given { observed, intent, pen }, stage, attempt, failure);
                     plan.stand(pen, &standing, &observed.record);
                 }
+            }
+            Made::NamespaceGoing => {
+                let standing = if observed.deleting { keep(&mut plan, pen) } else { go_along(&mut plan, pen) };
+                plan.stand(pen, &standing, &observed.record);
             }
             Made::Refused { what, message } => {
                 let why = Why::new(Reason::ConfigurationError, format!("{what} cannot be made: {message}"));
@@ -105,6 +114,15 @@ fn refuse(plan: &mut Plan, given: Given<'_>, stage: Stage, attempt: Attempt, fai
     standing
 }
 
-fn later(time: Timestamp, span: SignedDuration) -> Timestamp {
+/// The namespace is going, and soon its objects are: until then nothing is made, which is nobody's failure.
+fn go_along(plan: &mut Plan, pen: Pen) -> Standing {
+    plan.look_again_at(later(pen.now, CONFLICT_PATIENCE));
+    Standing::Reconciling(Why::new(
+        Reason::NamespaceTerminating,
+        "the namespace is being deleted: nothing can be made in it any more",
+    ))
+}
+
+pub(super) fn later(time: Timestamp, span: SignedDuration) -> Timestamp {
     time.saturating_add(span).unwrap_or(Timestamp::MAX)
 }

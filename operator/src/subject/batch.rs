@@ -9,7 +9,7 @@ use sera_crds::{
     defaults::{EffectiveBatch, EffectiveRun, RunDefaults, effective_batch, effective_run},
     run::{Phase, RolloutSettings, Teacher},
     validate::validate_batch,
-    values::{ModelUri, Stage, StoreUri},
+    values::{ModelUri, ReclaimPolicy, Stage, StoreUri},
 };
 
 use super::{
@@ -76,6 +76,11 @@ impl Subject for RolloutBatch {
     fn awaited_run(&self) -> Option<&str> {
         self.spec.run_ref.as_ref().map(|run| run.name.as_str())
     }
+
+    fn reclaims(&self) -> bool {
+        let output = self.spec.output.as_ref().filter(|_| self.spec.run_ref.is_none());
+        output.is_some_and(|output| output.reclaim_policy == ReclaimPolicy::Delete)
+    }
 }
 
 /// What the run that made a batch knows of it.
@@ -117,10 +122,8 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
     };
     let (blueprint, findings) = outline.unwrap_or_else(|finding| (None, vec![finding]));
     let snapshot = spec.snapshot.as_ref().map(|snapshot| SnapshotIntent::Adopt { folder: snapshot.uri.to_string() });
-    let output = spec.output.as_ref();
     let (teacher, rollouts) = (spec.teacher.as_ref(), spec.generation.as_ref());
-    let unsupported =
-        output.and_then(super::unsupported_output).or_else(|| teacher.and_then(settings::unsupported_teacher));
+    let unsupported = teacher.and_then(settings::unsupported_teacher);
     Wish {
         intent: Intent {
             findings,

@@ -6,6 +6,7 @@ use sera_crds::{
     defaults::{EffectiveRun, RunDefaults, effective_run},
     run::{RunSpec, RunStatus, StoredArtifact},
     validate::validate_run,
+    values::ReclaimPolicy,
 };
 
 use super::{
@@ -102,6 +103,10 @@ impl Subject for SpecializationRun {
     fn awaited_run(&self) -> Option<&str> {
         None
     }
+
+    fn reclaims(&self) -> bool {
+        self.spec.output.reclaim_policy == ReclaimPolicy::Delete
+    }
 }
 
 fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork {
@@ -167,7 +172,5 @@ pub(super) fn counting(spec: &RunSpec) -> CountingParts {
 
 /// What this release does not do, though the spec asks for it: said at once, before anything is spent.
 pub(super) fn unsupported(spec: &RunSpec) -> Option<String> {
-    super::unsupported_output(&spec.output)
-        .or_else(|| settings::unsupported_teacher(&spec.teacher))
-        .or_else(|| settings::unsupported_student(&spec.training.student))
+    settings::unsupported_teacher(&spec.teacher).or_else(|| settings::unsupported_student(&spec.training.student))
 }

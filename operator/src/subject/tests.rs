@@ -297,7 +297,6 @@ fn a_bad_glob_is_found_though_the_api_server_admits_it() {
 #[test]
 fn what_is_not_part_of_this_release_is_said_by_its_field() {
     for (spec, field) in [
-        (json!({"output": {"store": "s3://acme/sera", "reclaimPolicy": "Delete"}}), "spec.output.reclaimPolicy"),
         (
             json!({"teacher": {"serve": {"engine": "vLLM", "model": {"uri": "s3://models/GLM"}}}}),
             "spec.teacher.serve.model.uri",
@@ -476,4 +475,20 @@ fn a_run_is_told_what_its_batch_came_to() {
     record.phase = Some(Phase::Stalled);
     let stalled = batch_facts(&child("3f2c9a10-0000").with_record(&record));
     assert_eq!((stalled.result, &*stalled.trouble.unwrap().reason), (None, "NotImplemented"));
+}
+
+#[test]
+fn a_run_and_a_batch_on_its_own_take_their_data_along_where_they_say_so_and_one_that_joins_a_run_does_not() {
+    let output = json!({"output": {"store": "s3://acme/sera", "reclaimPolicy": "Delete"}});
+    assert!(run(&output).reclaims() && !run(&json!({})).reclaims());
+    let batch = |spec: serde_json::Value| -> RolloutBatch {
+        let manifest =
+            json!({"apiVersion": "sera.dev/v1alpha1", "kind": "RolloutBatch", "metadata": {"name": "b"}, "spec": spec});
+        serde_json::from_value(manifest).unwrap()
+    };
+    let samples = json!({"from": 0, "count": 4});
+    assert!(batch(json!({"samples": samples, "output": output["output"]})).reclaims());
+    assert!(!batch(json!({"samples": samples})).reclaims());
+    let joined = batch(json!({"samples": samples, "runRef": {"name": "billing"}, "output": output["output"]}));
+    assert!(!joined.reclaims(), "which the API server refuses, and an older one may not have");
 }

@@ -97,6 +97,11 @@ impl Ground {
 
     /// Applies a run that takes two commits of the repository and may spend nothing after that, with `changes` merged over its spec.
     pub(super) async fn apply_run(&self, name: &str, changes: Value) -> Result<()> {
+        self.space.apply(&self.run(name, changes).to_string()).await
+    }
+
+    /// The manifest of such a run.
+    pub(super) fn run(&self, name: &str, changes: Value) -> Value {
         let mut run = json!({
             "apiVersion": "sera.dev/v1alpha1",
             "kind": "SpecializationRun",
@@ -110,7 +115,7 @@ impl Ground {
             },
         });
         merge(&mut run["spec"], changes);
-        self.space.apply(&run.to_string()).await
+        run
     }
 
     /// Changes a run's spec by a merge patch, as `kubectl edit` would.
@@ -273,7 +278,8 @@ pub(super) fn status(run: &SpecializationRun) -> Result<&RunStatus> {
     run.status.as_ref().context("the run has no status")
 }
 
-const CLAIM: &str = r"
+/// The claim that every test's store is on.
+pub(super) const CLAIM: &str = r"
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: store}

@@ -5,6 +5,7 @@ mod bucket;
 mod ground;
 mod identity;
 mod killed;
+mod reclaim;
 mod repair;
 mod run;
 mod serving;
@@ -18,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
     [
         snapshot::TESTS,
         repair::TESTS,
+        reclaim::TESTS,
         identity::TESTS,
         killed::TESTS,
         batch::TESTS,

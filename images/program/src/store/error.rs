@@ -116,6 +116,16 @@ pub enum StoreError {
         /// What happened.
         source: Said,
     },
+    /// Somebody writes to a folder that is being deleted.
+    #[error(
+        "{name} of the store {uri} is there again after all was deleted: stop what writes to that folder, or delete it by hand"
+    )]
+    NotErased {
+        /// The store.
+        uri: String,
+        /// What is there.
+        name: String,
+    },
     /// A document of ours would be shorter.
     #[error("{name} in the store has {bytes} bytes, which is no document of this program: use an empty folder")]
     DocumentTooLong {
@@ -147,6 +157,11 @@ impl StoreError {
     pub(super) fn from_object_store(source: Error, uri: &str, local: bool) -> Self {
         let uri = uri.to_owned();
         if local { Self::from_folder(source, uri) } else { Self::from_server(source, uri) }
+    }
+
+    /// The error that the operating system's stands for, of a folder of this machine.
+    pub(super) fn from_system(source: std::io::Error, uri: String) -> Self {
+        Self::from_folder(Error::Generic { store: "LocalFileSystem", source: Box::new(source) }, uri)
     }
 
     /// The error of a client that could not be made.
@@ -214,6 +229,7 @@ impl Explain for StoreError {
             Self::NotConditional { .. } => Cause::configuration("StoreNotConditional", Field::Store),
             Self::Full { .. } => Cause::unavailable("StoreFull").at(Field::Store),
             Self::Unavailable { .. } => Cause::unavailable("StoreUnavailable"),
+            Self::NotErased { .. } => Cause::unavailable("StoreNotEmpty").at(Field::Store),
             Self::DocumentTooLong { .. } => Cause::conflict("StoreOccupied"),
             Self::Local { source, .. } if is_full(source.kind()) => Cause::unavailable("ScratchFull"),
             Self::Local { .. } => Cause::internal("ScratchUnusable"),

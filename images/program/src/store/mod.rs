@@ -1,9 +1,10 @@
 //! The folder of one run in an object store: small files created at most once, large files streamed, digests taken on the way. Which store it
 //! is, and with which credentials, is decided in `location`; whether it can be trusted, in `probe`; what may be replaced is
-//! in `data`; how long a fault may last, in `patience`.
+//! in `data`; how all of it goes, in `erase`; how long a fault may last, in `patience`.
 
 mod copy;
 mod data;
+mod erase;
 mod error;
 mod location;
 mod patience;
@@ -19,6 +20,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 pub use copy::Copied;
 pub use data::Object;
+pub use erase::Erased;
 pub use error::StoreError;
 pub use location::secret;
 pub use patience::persist;

@@ -3,7 +3,7 @@
 use std::path::Path as FilePath;
 
 use futures::future::join_all;
-use sera_test_servers::{Conduct, S3Server};
+use sera_test_servers::{Conduct, S3Server, Trouble};
 
 use super::transfer::MIN_PART;
 use super::*;
@@ -17,21 +17,21 @@ struct Place {
     uri: String,
     secret: Option<SecretFiles>,
     folder: tempfile::TempDir,
-    _server: Option<S3Server>,
+    server: Option<S3Server>,
 }
 
 impl Place {
     fn folder() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let uri = url::Url::from_file_path(folder.path().join("a store")).unwrap().to_string();
-        Self { kind: "file", uri, secret: None, folder, _server: None }
+        Self { kind: "file", uri, secret: None, folder, server: None }
     }
 
     fn s3(conduct: Conduct, tls: bool) -> Self {
         let server = S3Server::start(conduct, tls).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let secret = secret_of(folder.path(), &server.keys());
-        Self { kind: "s3", uri: server.uri("ml/billing/1"), secret: Some(secret), folder, _server: Some(server) }
+        Self { kind: "s3", uri: server.uri("ml/billing/1"), secret: Some(secret), folder, server: Some(server) }
     }
 
     /// The store, as one process opens it.
@@ -213,4 +213,67 @@ async fn wrong_keys_are_refused_in_words() {
     let wrong = SecretFiles::read(place.folder.path(), &Redactor::default()).unwrap();
     let error = Store::open(&place.uri, Some(&wrong)).unwrap().probe().await.unwrap_err();
     assert!(matches!(error, StoreError::Refused { .. }) && error.to_string().contains("check the keys"), "{error}");
+}
+
+/// What is deleted goes by the URI that the store was opened at, and by nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_erased_whole_and_its_neighbours_are_not_touched() {
+    for place in Place::each() {
+        let (own, above) = (format!("{}/3f2c", place.uri), place.open());
+        let store = Store::open(&own, place.secret.as_ref()).unwrap();
+        for name in ["snapshot/manifest.json", "rollouts/b1/0/t1.json", ".probe-1-1", "a b/ü"] {
+            store.put(name, "12345".into()).await.unwrap();
+        }
+        for neighbour in ["3f2cc/t1.json", "3f2/t1.json", "77aa/snapshot/manifest.json"] {
+            above.put(neighbour, "another's".into()).await.unwrap();
+        }
+        let step = || std::sync::Arc::new(Progress::detect().step("deleting"));
+        assert_eq!(store.erase(step()).await.unwrap(), Erased { files: 4, bytes: 20 }, "{}", place.kind);
+        assert_eq!(store.list("").await.unwrap(), []);
+        assert_eq!(above.list("").await.unwrap().len(), 3, "{}", place.kind);
+        assert_eq!(store.erase(step()).await.unwrap(), Erased::default(), "{}: a second time", place.kind);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_goes_with_what_no_listing_shows_and_without_what_its_links_lead_to() {
+    let place = Place::folder();
+    let root = place.folder.path().join("a store");
+    let elsewhere = place.folder.path().join("elsewhere");
+    std::fs::create_dir_all(root.join("empty/deeper")).unwrap();
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::fs::write(root.join("t2.json#1"), "half").unwrap();
+    std::fs::write(elsewhere.join("t1.json"), "another's").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, root.join("folder")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("t1.json"), root.join("file")).unwrap();
+    let step = || std::sync::Arc::new(Progress::detect().step("deleting"));
+    assert_eq!(place.open().erase(step()).await.unwrap().files, 3);
+    assert!(!root.exists() && elsewhere.join("t1.json").exists());
+
+    std::os::unix::fs::symlink(&elsewhere, &root).unwrap();
+    let error = place.open().erase(step()).await.unwrap_err();
+    assert!(matches!(error, StoreError::NotWritable { .. }), "{error}");
+    assert!(elsewhere.join("t1.json").exists(), "the folder itself is a link");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_erased_in_the_middle_of_a_bad_time_is_gone_on_with() {
+    let place = Place::s3(Conduct::OneAtATime, false);
+    let store = place.open();
+    for sample in 0..40 {
+        store.put(&format!("rollouts/b1/{sample}/t1.json"), "12345".into()).await.unwrap();
+    }
+    let server = place.server.as_ref().unwrap();
+    server.make(Trouble::Refuses("sera".to_owned(), 403));
+    let step = || std::sync::Arc::new(Progress::detect().step("deleting"));
+    let error = store.erase(step()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    assert_eq!(store.list("").await.unwrap().len(), 40);
+    // Whether the store had deleted anything by then, nobody knows.
+    server.make(Trouble::Slow(std::time::Duration::from_secs(2)));
+    let killed = tokio::time::timeout(std::time::Duration::from_millis(300), store.erase(step())).await;
+    assert!(killed.is_err(), "it was done before it was killed");
+    server.make(Trouble::Nothing);
+    store.erase(step()).await.unwrap();
+    assert_eq!(store.list("").await.unwrap(), []);
 }

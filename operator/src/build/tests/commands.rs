@@ -38,6 +38,27 @@ fn a_run_that_adopts_runs_adopt_with_the_earlier_folder_and_no_key_of_the_reposi
 }
 
 #[test]
+fn what_deletes_the_data_is_told_whose_it_is_and_sees_no_claim_but_the_store_s() {
+    let mut blueprint = blueprint("pvc://claim/sera", PodSettings::default());
+    blueprint.snapshot_at = Some("pvc://earlier/sera/ml/old/77aa".parse().unwrap());
+    let job = built_of(Stage::Reclaim, &blueprint);
+    assert_eq!(
+        arguments(&job),
+        [
+            "erase",
+            "--prefix=ml/billing/3f2c9a10-0000",
+            "--store=file:///mnt/store/sera/ml/billing/3f2c9a10-0000",
+            "--store-credentials=/etc/sera/store",
+            "--store-credentials-field=spec.output.credentialsSecretRef",
+            "--scratch=/tmp/work",
+            "--termination-message=/dev/termination-log",
+        ]
+    );
+    let volumes = pod(&job)["volumes"].to_string();
+    assert!(volumes.contains("claim") && !volumes.contains("earlier") && !volumes.contains("models"), "{volumes}");
+}
+
+#[test]
 fn the_program_is_told_what_to_take_and_which_fields_to_name() {
     let job = built("s3://acme/sera", PodSettings::default());
     assert_eq!(

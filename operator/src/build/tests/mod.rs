@@ -151,10 +151,21 @@ fn arguments(job: &Value) -> Vec<&str> {
     pod(job)["containers"][0]["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect()
 }
 
+/// The stages that are done by Jobs.
+const WITH_JOBS: [Stage; 7] = [
+    Stage::Snapshot,
+    Stage::Rollouts,
+    Stage::Verification,
+    Stage::Generation,
+    Stage::Dataset,
+    Stage::Training,
+    Stage::Reclaim,
+];
+
 /// Every kind of pod that there is.
 fn every_pod() -> Vec<(Stage, Value)> {
     let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    [Stage::Snapshot, Stage::Rollouts, Stage::Verification, Stage::Generation, Stage::Dataset, Stage::Training]
+    WITH_JOBS
         .into_iter()
         .map(|stage| (stage, pod(&built_of(stage, &blueprint)).clone()))
         .chain([(Stage::Serving, teacher_pod()), (Stage::Serving, student_pod())])

@@ -29,9 +29,7 @@ fn of_claim() -> Blueprint {
 
 #[test]
 fn every_stage_s_policy_selects_its_own_pods_and_rules_both_ways() {
-    for stage in
-        [Stage::Snapshot, Stage::Rollouts, Stage::Verification, Stage::Generation, Stage::Dataset, Stage::Training]
-    {
+    for stage in WITH_JOBS {
         let policy = policy_of(stage, &of_claim());
         let job = built_of(stage, &of_claim());
         let pods = &policy["spec"]["podSelector"]["matchLabels"];
@@ -133,6 +131,14 @@ fn the_repository_that_is_brought_along_is_asked_of_nobody_but_its_style_is_of_g
 }
 
 #[test]
+fn what_deletes_the_data_reaches_a_bucket_and_of_a_claim_nobody() {
+    let is_open =
+        |blueprint: &Blueprint| !with(&policy_of(Stage::Reclaim, blueprint), "egress", "0.0.0.0/0").is_empty();
+    assert!(!is_open(&of_claim()));
+    assert!(is_open(&blueprint("s3://acme/sera", PodSettings::default())));
+}
+
+#[test]
 fn where_a_platform_names_its_outside_nothing_else_is_reached() {
     let rules: NetworkRules =
         serde_json::from_value(json!({"outside": [{"ipBlock": {"cidr": "10.7.0.0/16"}}]})).unwrap();
@@ -158,7 +164,7 @@ fn ranks_reach_each_other_at_every_port_and_others_only_ask_how_far_they_are() {
 
 #[test]
 fn who_has_nothing_to_tell_is_asked_by_nobody() {
-    for stage in [Stage::Snapshot, Stage::Verification, Stage::Generation, Stage::Dataset] {
+    for stage in [Stage::Snapshot, Stage::Verification, Stage::Generation, Stage::Dataset, Stage::Reclaim] {
         assert_eq!(policy_of(stage, &of_claim())["spec"]["ingress"], json!([]), "{stage}");
     }
 }

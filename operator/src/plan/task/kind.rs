@@ -116,13 +116,15 @@ pub(in crate::plan) const fn noun(stage: Stage) -> &'static str {
         Stage::Training => "the training",
         Stage::Evaluation => "the evaluation",
         Stage::Serving => "the serving",
+        Stage::Reclaim => "the deletion of the data",
     }
 }
 
 /// What a stage's pods are.
 pub const fn role(stage: Stage) -> PodRole {
     match stage {
-        Stage::Snapshot => PodRole::Snapshot,
+        // What may write the first file of a store may delete the last one.
+        Stage::Snapshot | Stage::Reclaim => PodRole::Snapshot,
         Stage::Rollouts => PodRole::Rollout,
         Stage::Verification => PodRole::Verify,
         Stage::Generation | Stage::Dataset => PodRole::Dataset,

@@ -7,6 +7,7 @@ mod batch;
 mod failures;
 mod generation;
 mod owner;
+mod reclaim;
 mod serving;
 mod starting;
 mod training;
@@ -21,8 +22,8 @@ use sera_crds::{
 };
 
 use super::{
-    BatchWork, Finding, Hosted, Intent, Make, Observed, Plan, Policy, Removable, Removal, RunSnapshot, RunWork,
-    ServingWork, SnapshotIntent, TrainingWork, Work,
+    BatchWork, Finding, Hosted, Intent, Make, Observed, Plan, Policy, Reclaim, Removable, Removal, RunSnapshot,
+    RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
     conditions::{ConditionType, Truth},
     plan,
     record::{AttemptOutcome, Paused, Record},
@@ -164,6 +165,11 @@ pub(super) fn trained(steps: u32, loss: f64) -> Termination {
     })
 }
 
+/// What the program says that has deleted the data.
+pub(super) fn erased() -> Termination {
+    Termination::succeeded(StageResult::Reclaim { files: 7, bytes: 4_242 })
+}
+
 /// What the totals of a batch are that accepted so many of 8 samples.
 pub(super) fn totals(first: u64, second: u64) -> GenerationTotals {
     super::totals::counted(&counts(first, second), None, &GenerationTotals::default())
@@ -277,6 +283,7 @@ impl Scene {
             owner: owner(),
             generation: 1,
             deleting: false,
+            reclaim: Reclaim::default(),
             record: Record::default(),
             intent: Some(intent),
             defaults_problem: None,
@@ -325,6 +332,7 @@ impl Scene {
         });
         let plan = settle(plan.clone(), made.collect(), &self.observed, self.now);
         self.observed.record = plan.record.clone();
+        self.observed.reclaim.held = plan.hold;
         self.drop_evidence_of_other_attempts();
         plan
     }

@@ -56,6 +56,14 @@ pub(super) enum Happening {
     Retries,
     /// The owner edits the policy, as far as it is not locked.
     EditsPolicy,
+    /// The owner wants the data to go with the object, or no longer.
+    TogglesReclaim,
+    /// Somebody deletes the object; Kubernetes may collect its children first.
+    IsToGo { collected: bool },
+    /// Kubernetes has collected the children of an object that is being deleted.
+    IsCollected,
+    /// Somebody deletes the namespace, and with it all that is in it.
+    NamespaceGoes,
     /// Time passes.
     Waits(i64),
 }
@@ -138,5 +146,16 @@ pub(super) fn happening_to_a_student() -> impl Strategy<Value = Happening> {
         1 => Just(Retries),
         4 => Just(Vanishes),
         4 => (1_i64..400).prop_map(Waits),
+    ]
+}
+
+/// What happens to an object that is deleted some time.
+pub(super) fn happening_to_the_end() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    prop_oneof![
+        60 => happening(),
+        2 => Just(TogglesReclaim),
+        1 => any::<bool>().prop_map(|collected| IsToGo { collected }),
+        3 => Just(IsCollected),
     ]
 }

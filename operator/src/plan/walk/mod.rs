@@ -3,6 +3,7 @@
 //! hold; and from wherever a walk ends, a quiet time must lead to the end of what is asked for.
 
 mod children;
+mod deletion;
 mod happening;
 mod invariants;
 mod quiet;

@@ -21,7 +21,15 @@ impl World {
             self.happens(Happening::TogglesMistake);
         }
         self.was_held = was_held;
+        self.stays_quiet_until(is_through);
+    }
+
+    /// The same, with an owner who does nothing but ask for another try. It ends too when the object is gone.
+    pub(super) fn stays_quiet_until(&mut self, is_through: impl Fn(&Record) -> bool) {
         for _ in 0..256 {
+            if self.deletion.is_over {
+                return;
+            }
             if self.object.record.phase == Some(Phase::Failed) {
                 self.happens(Happening::Retries);
             }
@@ -30,8 +38,10 @@ impl World {
             }
             let (look_again, has_work) = {
                 let (_, observed, planned) = self.leaders[0].planned.as_ref().unwrap();
-                let has_work =
-                    planned.record != observed.record || !planned.make.is_empty() || !planned.remove.is_empty();
+                let has_work = planned.record != observed.record
+                    || planned.hold != observed.reclaim.held
+                    || !planned.make.is_empty()
+                    || !planned.remove.is_empty();
                 (planned.look_again, has_work)
             };
             self.happens(Happening::Acts(0));
@@ -42,7 +52,8 @@ impl World {
             let is_at_work = self.children.at_work().next().is_some()
                 || self.children.batches.values().any(|batch| batch.result.is_none())
                 || self.children.teacher.as_ref().is_some_and(|teacher| teacher.ready == 0 || teacher.deleting)
-                || self.children.student.as_ref().is_some_and(|student| !student.complete || student.deleting);
+                || self.children.student.as_ref().is_some_and(|student| !student.complete || student.deleting)
+                || self.object.reclaim.collected;
             if !has_work && !is_at_work {
                 let look = look_again
                     .expect("nothing to do, nothing at work, and no time to look again: it would sleep for ever");
@@ -53,6 +64,7 @@ impl World {
             }
             for happening in [
                 Happening::Vanishes,
+                Happening::IsCollected,
                 Happening::TeacherAnswers,
                 Happening::StudentAnswers(true),
                 Happening::Starts,

@@ -4,18 +4,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sera_crds::{contract::Termination, run::Phase, values::Stage};
 
-use super::{children::Children, happening::Happening, invariants::assert_history};
+use super::{children::Children, deletion::Deletion, happening::Happening, invariants::assert_history};
 use crate::facts::{
     BatchFacts, BatchResult, JobFacts, Live, LiveTraining, PodFacts, PodPhase, ServerFacts, Trouble, Uid,
 };
 use crate::plan::{
-    Finding, Intent, Make, Observed, Plan, Removable, Work, plan,
+    Finding, Intent, Make, Observed, Plan, Reclaim, Removable, Work, plan,
     record::{AttemptOutcome, Record},
     settle::{Made, settle},
     sight::Evidence,
     tests::{
-        at, child, counts, dataset, digest, failure, job_of, owner, pod, policy, serving, student, success, teacher,
-        totals, trained, verified,
+        at, child, counts, dataset, digest, erased, failure, job_of, owner, pod, policy, serving, student, success,
+        teacher, totals, trained, verified,
     },
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Object {
     pub(super) generation: i64,
     pub(super) intent: Intent,
     pub(super) record: Record,
+    pub(super) deleting: bool,
+    pub(super) reclaim: Reclaim,
 }
 
 #[derive(Debug, Clone)]
@@ -59,11 +61,14 @@ pub(super) struct World {
     pub(super) live: Option<Live>,
     /// How many attempts of the training have failed since its owner last asked for another try.
     pub(super) failed: u32,
+    /// How its deletion goes.
+    pub(super) deletion: Deletion,
 }
 
 impl World {
     pub(super) fn of(intent: Intent) -> Self {
-        let object = Object { version: 1, generation: 1, intent, record: Record::default() };
+        let (record, reclaim) = (Record::default(), Reclaim::default());
+        let object = Object { version: 1, generation: 1, intent, record, deleting: false, reclaim };
         let leader = Leader { object: object.clone(), children: Children::default(), planned: None };
         Self {
             now: 0,
@@ -75,11 +80,15 @@ impl World {
             edits: 0,
             live: None,
             failed: 0,
+            deletion: Deletion::default(),
             object,
         }
     }
 
     pub(super) fn happens(&mut self, happening: Happening) {
+        if self.deletion.is_over {
+            return;
+        }
         match happening {
             Happening::SeesObject(leader) => self.leaders[leader].object = self.object.clone(),
             Happening::SeesChildren(leader) => self.leaders[leader].children = self.children.clone(),
@@ -88,6 +97,7 @@ impl World {
             Happening::Dies(leader) => self.acts(leader, false),
             Happening::Succeeds { silently } => {
                 let said = self.last_words();
+                self.may_have_erased();
                 self.children.end(None, said.filter(|_| !silently).as_ref());
             }
             Happening::Fails(class) => {
@@ -156,6 +166,13 @@ impl World {
             Happening::Retries => self.edit(|intent| intent.retry.push('x')),
             Happening::EditsPolicy => self.edits_policy(),
             Happening::Waits(seconds) => self.now += seconds,
+            Happening::TogglesReclaim => {
+                self.object.reclaim.wanted = !self.object.reclaim.wanted;
+                self.edit(|_| {});
+            }
+            Happening::IsToGo { collected } => self.is_to_go(collected),
+            Happening::IsCollected => self.is_collected(),
+            Happening::NamespaceGoes => self.namespace_goes(),
         }
     }
 
@@ -188,7 +205,7 @@ impl World {
         });
     }
 
-    fn edit(&mut self, change: impl FnOnce(&mut Intent)) {
+    pub(super) fn edit(&mut self, change: impl FnOnce(&mut Intent)) {
         change(&mut self.object.intent);
         self.object.generation += 1;
         self.object.version += 1;
@@ -229,6 +246,7 @@ impl World {
             Stage::Generation => dataset(first.min(10), second.min(6), first >= 10 && second >= 6, true),
             Stage::Dataset => dataset(10, 6, true, false),
             Stage::Training => trained(96, 0.25),
+            Stage::Reclaim => erased(),
             _ => success(),
         })
     }
@@ -257,7 +275,8 @@ impl World {
         let observed = Observed {
             owner: owner(),
             generation: object.generation,
-            deleting: false,
+            deleting: object.deleting,
+            reclaim: object.reclaim,
             record: object.record.clone(),
             intent: Some(object.intent.clone()),
             defaults_problem: None,
@@ -277,6 +296,10 @@ impl World {
     /// As `apply` and `report` do it.
     fn acts(&mut self, leader: usize, reports: bool) {
         let Some((version, observed, planned)) = self.leaders[leader].planned.take() else { return };
+        if planned.hold != observed.reclaim.held {
+            self.holds(version, planned.hold);
+            return;
+        }
         for removal in &planned.remove {
             self.removes(removal.kind, &removal.name, &removal.uid);
         }
@@ -284,6 +307,11 @@ impl World {
         for make in &planned.make {
             if self.object.version != version {
                 return;
+            }
+            self.assert_held(make);
+            if self.deletion.namespace_is_going {
+                made.push(Made::NamespaceGoing);
+                continue;
             }
             made.push(match *make {
                 Make::Defaults => Made::Defaults,
@@ -303,6 +331,10 @@ impl World {
                 Make::Job { stage, attempt } => {
                     let name: Box<str> = owner().job_name(stage, attempt).into();
                     if self.children.at_work().any(|job| job.name != name) {
+                        return;
+                    }
+                    if stage == Stage::Reclaim && (self.children.teacher.is_some() || !self.children.batches.is_empty())
+                    {
                         return;
                     }
                     if stage == Stage::Training {
@@ -362,7 +394,10 @@ impl World {
             Removable::Batch => {
                 let through = self.object.record.generation.as_ref().map_or(0, |known| known.folded.through);
                 let number = owner().batch_number(name).unwrap();
-                assert!(number + 2 <= through, "batch {number} is removed, and {through} are folded in");
+                assert!(
+                    self.object.deleting || number + 2 <= through,
+                    "batch {number} is removed, and {through} are folded in"
+                );
                 if let Some(batch) = self.children.batches.get_mut(name).filter(|batch| batch.uid == *uid) {
                     batch.deleting = true;
                 }

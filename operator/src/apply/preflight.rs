@@ -1,0 +1,68 @@
+//! What is asked of the API server itself before a child is made that cannot be unmade: caches may be behind.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Api, ResourceExt, api::ListParams};
+use sera_crds::RolloutBatch;
+
+use super::{Applier, Error};
+use crate::{
+    cache::WatchedJob,
+    names::{OWNER_UID, Owner, is_controlled_by},
+    subject::Subject,
+};
+
+impl Applier {
+    /// Whether the object is still as it was planned by, read from the API server itself: caches may be behind, and a child cannot be unmade. Between
+    /// this and the POST, the lease keeps other replicas away.
+    pub(super) async fn preflight<S: Subject>(&self, subject: &S, owner: &Owner) -> Result<(), Error> {
+        let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
+        let api = Api::<S>::namespaced(self.client.clone(), &owner.namespace);
+        let live = api.get_metadata_opt(&owner.name).await.map_err(failed(S::KIND.as_str()))?;
+        let is_same = live.is_some_and(|live| {
+            live.metadata.uid.as_deref() == Some(owner.uid.as_str())
+                && live.metadata.resource_version == subject.resource_version()
+        });
+        if is_same { Ok(()) } else { Err(Error::OutOfDate { why: "the object was changed meanwhile" }) }
+    }
+
+    /// Whether no other Job of the owner is at work, read from the API server as well.
+    pub(super) async fn preflight_jobs(&self, owner: &Owner, name: &str) -> Result<(), Error> {
+        let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
+        let jobs = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
+        let of_owner = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
+        let others = jobs.list(&of_owner).await.map_err(failed("Jobs of"))?;
+        let is_at_work = others
+            .items
+            .into_iter()
+            .map(WatchedJob::facts)
+            .any(|job| job.controller.as_ref() == Some(&owner.uid) && job.end.is_none() && *job.name != *name);
+        if is_at_work {
+            return Err(Error::OutOfDate { why: "another attempt's Job is still there" });
+        }
+        Ok(())
+    }
+
+    /// Whether no batch of the owner is there, whose Jobs may be at work.
+    pub(super) async fn preflight_batches(&self, owner: &Owner) -> Result<(), Error> {
+        let failed = |source| Error::Request { verb: "read", what: "batches of", name: owner.name.clone(), source };
+        let batches = Api::<RolloutBatch>::namespaced(self.client.clone(), &owner.namespace);
+        let of_owner = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
+        let there = batches.list_metadata(&of_owner).await.map_err(failed)?;
+        if there.items.iter().any(|batch| is_controlled_by(&batch.metadata, &owner.uid)) {
+            return Err(Error::OutOfDate { why: "a batch is still there" });
+        }
+        Ok(())
+    }
+
+    /// Whether the teacher is gone, whose place a training may need.
+    pub(super) async fn preflight_teacher(&self, owner: &Owner) -> Result<(), Error> {
+        let name = owner.teacher_name();
+        let api = Api::<Deployment>::namespaced(self.client.clone(), &owner.namespace);
+        let there = api.get_metadata_opt(&name).await;
+        let there = there.map_err(|source| Error::Request { verb: "read", what: "Deployment", name, source })?;
+        if there.is_some_and(|there| is_controlled_by(&there.metadata, &owner.uid)) {
+            return Err(Error::OutOfDate { why: "the teacher is still there" });
+        }
+        Ok(())
+    }
+}
