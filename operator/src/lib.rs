@@ -13,4 +13,5 @@ pub mod observe;
 pub mod plan;
 pub mod report;
 pub mod runtime;
+pub mod selftest;
 pub mod subject;

@@ -3,7 +3,7 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use kube::Api;
 use sera_crds::values::ResourceName;
 use sera_operator::{
@@ -24,6 +24,7 @@ use sera_operator::{
         startup,
         throttle::Throttle,
     },
+    selftest::SelfTest,
 };
 use tower::BoxError;
 
@@ -32,7 +33,29 @@ use tower::BoxError;
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    // The controller's own flags are for the controller alone: what it needs, no other command does.
+    let command = Config::command().subcommand(SelfTest::command());
+    let given = command.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true).get_matches();
+    match given.subcommand() {
+        Some((_, given)) => try_out(given),
+        None => control(&given),
+    }
+}
+
+fn try_out(given: &ArgMatches) -> ExitCode {
+    let ended = SelfTest::from_arg_matches(given).map_err(BoxError::from).and_then(|test| {
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        threads.block_on(test.run()).map_err(BoxError::from)
+    });
+    if let Err(error) = &ended {
+        // Beside what it has told, and the last line of a pod's log.
+        println!("failed: {}", chain(error.as_ref()));
+    }
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn control(given: &ArgMatches) -> ExitCode {
+    let config = Config::from_arg_matches(given).unwrap_or_else(|error| error.exit());
     let ended = logs::start(config.outlook.log_format, &config.outlook.log_level)
         .map_err(BoxError::from)
         .and_then(|()| run(config));

@@ -60,7 +60,60 @@ app.kubernetes.io/part-of: sera
 {{- end -}}
 {{- end -}}
 
-{{/* What the operator may do in a namespace that it serves. Roles and the ClusterRole share it; docs/security.md explains each line. */}}
+{{/* Where the self-test works: where the operator serves, and near it if it does so there. */}}
+{{- define "sera-operator.testNamespace" -}}
+{{- $served := .Values.watchNamespaces -}}
+{{- $namespace := .Values.test.namespace | default (or (not $served) (has .Release.Namespace $served) | ternary .Release.Namespace (first $served)) -}}
+{{- if and $served (not (has $namespace $served)) -}}
+{{- fail (printf "test.namespace %s is not among watchNamespaces: nobody would work on the test's batch" $namespace) -}}
+{{- end -}}
+{{- $namespace -}}
+{{- end -}}
+
+{{/* Not those of the operator's pods: its Services, budgets and policies must not take the test's pod for one of them. */}}
+{{- define "sera-operator.testSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "sera-operator.name" . | trunc 58 | trimSuffix "-" }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "sera-operator.testLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "sera-operator.testSelectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: sera
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What the test's pod needs is there before it, and goes when it has passed. */}}
+{{- define "sera-operator.testAid" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{/* Whom a pod asks that speaks with the API server alone. */}}
+{{- define "sera-operator.dnsAndApiServer" -}}
+# DNS: in the cluster, and on the node for those that run a cache there.
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+# The API server.
+- ports:
+    {{- range .Values.networkPolicy.apiServer.ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+  {{- with .Values.networkPolicy.apiServer.cidrs }}
+  to:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . | quote }}}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* Who may ask the pods of runs, and where everything is that they ask: a file for the operator. */}}
 {{- define "sera-operator.networkRules" -}}
 askers:
   - namespaceSelector:
@@ -75,6 +128,7 @@ askers:
 outside: {{- toYaml .Values.runNetworkPolicy.outside | nindent 2 }}
 {{- end -}}
 
+{{/* What the operator may do in a namespace that it serves. Roles and the ClusterRole share it; docs/security.md explains each line. */}}
 {{- define "sera-operator.servedRules" -}}
 - apiGroups: [sera.dev]
   resources: [specializationruns, rolloutbatches]

@@ -30,15 +30,22 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
 }
 
 async fn restricted(house: &House) -> Result<()> {
-    let namespace = house.namespace("restricted", &json!({"pod-security.kubernetes.io/enforce": "restricted"})).await?;
     let deployment = house.render(Chart::Operator, &json!({})).await?.one("Deployment")?.clone();
     let mut template = deployment["spec"]["template"].clone();
     template["metadata"]["name"] = json!("operator");
-    template["metadata"]["namespace"] = json!(namespace);
-    template["spec"]["serviceAccountName"] = json!("default");
     template["apiVersion"] = json!("v1");
     template["kind"] = json!("Pod");
-    let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(template)?;
+    admitted_as_restricted(house, template).await
+}
+
+/// Has the API server judge a pod, in a namespace where it must be restricted.
+pub(crate) async fn admitted_as_restricted(house: &House, mut pod: Value) -> Result<()> {
+    let name = pod["metadata"]["name"].as_str().context("a pod with a name")?.to_owned();
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = house.namespace(&format!("restricted-{name}"), &labels).await?;
+    pod["metadata"]["namespace"] = json!(namespace);
+    pod["spec"]["serviceAccountName"] = json!("default");
+    let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod)?;
     let pods = kube::Api::namespaced(house.client(), &namespace);
     // The namespace's default account is made a moment after it.
     let admitted = async {
@@ -195,7 +202,7 @@ async fn network_policy(house: &House) -> Result<()> {
     let values = json!({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32", "10.0.0.2/32"], "ports": [6443]}}});
     let policy = house.render(Chart::Operator, &values).await?.one("NetworkPolicy")?["spec"].clone();
     ensure!(policy["policyTypes"] == json!(["Ingress", "Egress"]), "{policy}");
-    let to_server = &policy["egress"][2];
+    let to_server = &policy["egress"][1];
     ensure!(to_server["ports"] == json!([{"protocol": "TCP", "port": 6443}]), "{to_server}");
     ensure!(
         to_server["to"] == json!([{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "10.0.0.2/32"}}]),

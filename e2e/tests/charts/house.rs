@@ -97,12 +97,24 @@ impl House {
         Ok(self.cluster.kubectl(arguments).await?)
     }
 
-    /// What a chart renders with some values over its own.
+    /// What a chart installs with some values over its own.
     pub(crate) async fn render(&self, chart: Chart, values: &Value) -> Result<Manifests> {
+        Ok(self.render_all(chart, values).await?.0)
+    }
+
+    /// What `helm test` makes with some values over the chart's own.
+    pub(crate) async fn render_test(&self, values: &Value) -> Result<Manifests> {
+        Ok(self.render_all(Chart::Operator, values).await?.1)
+    }
+
+    async fn render_all(&self, chart: Chart, values: &Value) -> Result<(Manifests, Manifests)> {
         let (release, folder) = (chart.release(), chart.folder().display().to_string());
         let values = values.to_string();
         let arguments = ["template", &release, &folder, "--namespace", NAMESPACE, "--set-json", &values];
-        Manifests::parse(&self.cluster.helm(arguments).await?)
+        let rendered = Manifests::parse(&self.cluster.helm(arguments).await?)?;
+        let is_hook = |object: &Value| object["metadata"]["annotations"]["helm.sh/hook"] == "test";
+        let (hooks, installed) = rendered.0.into_iter().partition(is_hook);
+        Ok((Manifests(installed), Manifests(hooks)))
     }
 
     /// A client with all rights.

@@ -9,6 +9,7 @@ mod house;
 mod monitoring;
 mod places;
 mod rights;
+mod self_test;
 mod values;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> Result<ExitCode> {
     trials.extend(gitops::trials(&host));
     trials.extend(monitoring::trials(&host));
     trials.extend(rights::trials(&host));
+    trials.extend(self_test::trials(&host));
     trials.extend(admission::trials(&host)?);
 
     let asks_nothing = arguments.list || trials.iter().all(|trial| arguments.is_filtered_out(trial));

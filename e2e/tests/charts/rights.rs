@@ -30,8 +30,8 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
 
 async fn no_rule_is_too_wide(house: &House) -> Result<()> {
     for values in [json!({}), json!({"watchNamespaces": ["ml", "research"]})] {
-        let rendered = house.render(Chart::Operator, &values).await?;
-        for role in rendered.of("ClusterRole").into_iter().chain(rendered.of("Role")) {
+        let (rendered, test) = (house.render(Chart::Operator, &values).await?, house.render_test(&values).await?);
+        for role in rendered.of("ClusterRole").into_iter().chain(rendered.of("Role")).chain(test.of("Role")) {
             for rule in role["rules"].as_array().into_iter().flatten() {
                 let about: Vec<&str> =
                     ["apiGroups", "resources", "verbs"].iter().flat_map(|part| texts(&rule[*part])).collect();
@@ -72,9 +72,10 @@ fn namespaces<'a>(rendered: &'a Manifests, kind: &str) -> BTreeSet<&'a str> {
 }
 
 async fn nothing_without_rbac(house: &House) -> Result<()> {
-    let rendered = house.render(Chart::Operator, &json!({"rbac": {"create": false}})).await?;
+    let values = json!({"rbac": {"create": false}});
+    let (rendered, test) = (house.render(Chart::Operator, &values).await?, house.render_test(&values).await?);
     for kind in ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
-        ensure!(rendered.of(kind).is_empty(), "a {kind} was rendered");
+        ensure!(rendered.of(kind).is_empty() && test.of(kind).is_empty(), "a {kind} was rendered");
     }
     Ok(())
 }

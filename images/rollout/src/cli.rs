@@ -125,8 +125,13 @@ enum Command {
 /// How a command tells what it does and how it ended.
 #[derive(Debug, Args)]
 struct SnapshotArgs {
-    /// The repository: https://, http://, ssh://, git://, user@host:path, builtin://rehearsal (a small one for rehearsals), or a folder (absolute, file:// or ./)
-    #[arg(long, env = "SERA_GIT_URL", required_unless_present = "github")]
+    #[arg(
+        long,
+        env = "SERA_GIT_URL",
+        required_unless_present = "github",
+        help = "The repository: https://, http://, ssh://, git://, user@host:path, builtin://rehearsal (a small one for rehearsals), or a folder \
+                (absolute, file:// or ./)"
+    )]
     url: Option<String>,
     /// A branch, a tag or a commit; HEAD is the default branch
     #[arg(long, env = "SERA_GIT_REVISION", default_value = "HEAD")]

@@ -24,26 +24,26 @@ pub async fn wait_for_cluster(client: &Client, readiness: &Readiness) {
     }
     readiness.reached(Startup::ApiServer);
     while let Some(missing) = missing_kinds(client).await {
-        told.once(&missing);
+        told.once(&format!("{missing}; trying again"));
         sleep(AGAIN).await;
     }
     readiness.reached(Startup::CustomResources);
 }
 
 /// What keeps our kinds from being served, in words; `None` when nothing does.
-async fn missing_kinds(client: &Client) -> Option<String> {
+pub async fn missing_kinds(client: &Client) -> Option<String> {
     let group_version = SpecializationRun::api_version(&());
     let wanted = [SpecializationRun::plural(&()), RolloutBatch::plural(&())];
     // Discovery is open to every service account, unlike a look at the definitions themselves.
     let served = match client.list_api_group_resources(&group_version).await {
         Ok(list) => list.resources,
         Err(kube::Error::Api(status)) if status.is_not_found() => Vec::new(),
-        Err(error) => return Some(format!("{}; trying again", explain(&error))),
+        Err(error) => return Some(explain(&error)),
     };
     let missing: Vec<_> = wanted.iter().filter(|kind| !served.iter().any(|resource| resource.name == **kind)).collect();
     (!missing.is_empty()).then(|| {
         let names = missing.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" and ");
-        format!("the cluster does not serve {names} of {group_version}: install the chart sera-operator-crds; waiting for it")
+        format!("the cluster does not serve {names} of {group_version}: install the chart sera-operator-crds")
     })
 }
 

@@ -8,6 +8,7 @@ mod killed;
 mod reclaim;
 mod repair;
 mod run;
+mod self_test;
 mod serving;
 mod snapshot;
 mod student;
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         run::TESTS,
         training::TESTS,
         bucket::TESTS,
+        self_test::TESTS,
     ]
     .concat()
 }

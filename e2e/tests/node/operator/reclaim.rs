@@ -86,7 +86,7 @@ async fn a_namespace_goes_with_its_runs_though_their_data_cannot_be_deleted(spac
         let status = runs.get("billing").await?.status.unwrap_or_default();
         anyhow::Ok(status.artifacts.is_some_and(|artifacts| artifacts.snapshot.is_some()))
     };
-    within("the run has its snapshot", || is_snapshotted()).await?;
+    within("the run has its snapshot", is_snapshotted).await?;
     let finalizers = runs.get("billing").await?.metadata.finalizers.unwrap_or_default();
     ensure!(finalizers == [FINALIZER], "{finalizers:?}");
 

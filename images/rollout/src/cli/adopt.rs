@@ -32,7 +32,7 @@ pub(super) struct AdoptArgs {
     /// nothing in it is changed
     #[arg(long, value_name = "URI")]
     from: String,
-    /// What that folder is called where it is not mounted, as pvc://claim/path: for messages and adoption.json [default: what --from says]
+    /// The address of that folder where it is mounted from a claim, for messages and adoption.json [default: what --from says]
     #[arg(long, value_name = "URI")]
     from_address: Option<String>,
     /// The repository that the earlier snapshot has to be of; the scheme, the host and `.git` may be others [default: any]

@@ -15,6 +15,7 @@ use crate::plan::{
 
 /// How the deletion of a walk's object goes.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold in any combination")]
 pub(super) struct Deletion {
     /// Whether there may be a file of the object in its store.
     has_data: bool,

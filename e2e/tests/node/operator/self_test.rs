@@ -1,0 +1,128 @@
+//! `helm test`, as somebody runs it after an installation: it passes where everything works, says why where something does not, and leaves nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::Role;
+use kube::api::{Api, DeleteParams, ListParams, LogParams};
+use kube::core::object::HasStatus;
+use kube::{Resource, ResourceExt};
+use sera_crds::RolloutBatch;
+use sera_e2e::platform::{NAMESPACE, RELEASE};
+use sera_test_servers::{Conduct, S3Server};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::ground::Ground;
+use crate::house::{Company, Space, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![Company::Alone;
+    helm_test_passes_on_a_fresh_installation_and_leaves_nothing,
+    helm_test_says_which_store_refuses_and_what_to_change,
+    helm_test_that_is_killed_takes_its_batch_along,
+];
+
+/// The pod, and what belongs to it.
+const POD: &str = "sera-operator-test";
+
+/// What is in the operator's own namespace.
+fn api<K>(ground: &Ground) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(ground.space.client(), NAMESPACE)
+}
+
+async fn helm_test(ground: &Ground, timeout: &str) -> Result<String> {
+    let arguments = ["test", RELEASE, "--namespace", NAMESPACE, "--logs", timeout];
+    Ok(ground.space.cluster().await?.helm(arguments).await?)
+}
+
+/// Sets values of the release, and leaves all others as they are.
+async fn set(ground: &Ground, settings: &[&str]) -> Result<()> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sera-operator");
+    let fixed = ["upgrade", RELEASE, chart, "--namespace", NAMESPACE, "--reuse-values"];
+    ground.space.cluster().await?.helm([&fixed, settings].concat()).await?;
+    Ok(())
+}
+
+/// Waits until none is left of a kind whose names a self-test gives.
+async fn until_none_is_left<K>(ground: &Ground) -> Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let mut left = Vec::new();
+    for _ in 0..300 {
+        let there = api::<K>(ground).list(&ListParams::default()).await?.items;
+        left = there.iter().map(ResourceExt::name_any).filter(|name| name.starts_with("self-test-")).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!("of kind {} these are left: {left:?}", K::kind(&()))
+}
+
+async fn helm_test_passes_on_a_fresh_installation_and_leaves_nothing(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let told = helm_test(&ground, "--timeout=5m").await?;
+    for part in
+        ["the admission policy refuses", "PersistentVolumeClaim self-test-", "Verified=True", "passed: 2 samples, "]
+    {
+        ensure!(told.contains(part), "it does not say {part:?}: {told}");
+    }
+    until_none_is_left::<RolloutBatch>(&ground).await?;
+    until_none_is_left::<Pod>(&ground).await?;
+    until_none_is_left::<PersistentVolumeClaim>(&ground).await?;
+    ensure!(api::<ServiceAccount>(&ground).get_opt(POD).await?.is_none(), "the test's account stays");
+    ensure!(api::<Role>(&ground).get_opt(POD).await?.is_none(), "the test's rights stay");
+    Ok(())
+}
+
+/// A bucket whose keys are wrong: the store is there, and cannot be written.
+async fn helm_test_says_which_store_refuses_and_what_to_change(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let host = ground.space.cluster().await?.host_ip().context("pods cannot reach this machine")?;
+    let server = S3Server::start_at(host, Conduct::OneAtATime, false)?;
+    let mut keys: serde_json::Map<String, serde_json::Value> =
+        server.keys().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    keys.insert("AWS_SECRET_ACCESS_KEY".to_owned(), json!("another-secret-key"));
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "self-test-s3"}, "stringData": keys});
+    ground.space.cluster().await?.apply_in(NAMESPACE, &secret.to_string()).await?;
+    let store = format!("--set=test.store={}", server.uri("runs"));
+    set(&ground, &[&store, "--set=test.storeCredentialsSecret=self-test-s3"]).await?;
+    let outcome = helm_test(&ground, "--timeout=5m").await;
+    set(&ground, &["--set=test.store=", "--set=test.storeCredentialsSecret="]).await?;
+    api::<Secret>(&ground).delete("self-test-s3", &DeleteParams::default()).await?;
+
+    ensure!(outcome.is_err(), "it passed: {outcome:?}");
+    let told = api::<Pod>(&ground).logs(POD, &LogParams::default()).await?;
+    let last = told.lines().last().unwrap_or_default();
+    ensure!(last.starts_with("failed: Store") && last.contains("test.store"), "it ends in other words: {told}");
+    ensure!(last.contains("credentials"), "it does not say what is wrong: {told}");
+    ensure!(!told.contains("another-secret-key"), "the key is in the log");
+    until_none_is_left::<RolloutBatch>(&ground).await
+}
+
+async fn helm_test_that_is_killed_takes_its_batch_along(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let kill = async {
+        for _ in 0..600 {
+            let batches = api::<RolloutBatch>(&ground).list(&ListParams::default()).await?.items;
+            if batches.iter().any(|batch| batch.name_any().starts_with("self-test-") && batch.status().is_some()) {
+                let at_once = DeleteParams::default().grace_period(0);
+                api::<Pod>(&ground).delete(POD, &at_once).await?;
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("the test has made no batch that the operator has seen")
+    };
+    let (_, killed) = tokio::join!(helm_test(&ground, "--timeout=2m"), kill);
+    killed?;
+    until_none_is_left::<RolloutBatch>(&ground).await?;
+    until_none_is_left::<PersistentVolumeClaim>(&ground).await
+}
