@@ -383,7 +383,7 @@ enum Created {
 }
 
 /// Whether it is refused because the namespace is being deleted.
-fn is_going(status: &Status) -> bool {
+pub(crate) fn is_going(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_forbidden() && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

@@ -6,18 +6,25 @@ mod asked;
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, Client, ResourceExt, api::ListParams};
+use k8s_openapi::{
+    api::{core::v1::ConfigMap, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, PostParams},
+};
 use sera_crds::{RolloutBatch, SpecializationRun, defaults::RunDefaults, values::Stage};
 
 use self::asked::Asked;
 use crate::{
+    apply::is_going,
     build::Blueprint,
     cache::{Children, Family, WatchedJob, WatchedPod},
     collector::Board,
     defaults::{self, FixedDefaults},
     facts::{BatchFacts, JobFacts, PodFacts, ServerFacts, ServerRole, Trouble, Uid},
-    names::{OWNER_UID, Owner, RECLAIM, STUDENT, TEACHER},
+    names::{MANAGER, OWNER_UID, Owner, RECLAIM, STUDENT, TEACHER},
     plan::{
         Observed, Reclaim, crew,
         record::{Attempt, Record},
@@ -53,6 +60,7 @@ pub struct Observer {
     defaults: Arc<FixedDefaults>,
     refused: Asked<Option<String>>,
     holdups: Asked<Option<Trouble>>,
+    going: Asked<bool>,
 }
 
 /// What the watches have brought of children, by their controllers.
@@ -80,7 +88,8 @@ pub struct Gathered {
 impl Observer {
     /// An observer that reads these caches and what drivers say, and asks `client` where they cannot know.
     pub fn new(client: Client, caches: Caches, board: Board, defaults: Arc<FixedDefaults>) -> Self {
-        Self { client, caches, board, defaults, refused: Asked::default(), holdups: Asked::default() }
+        let (refused, holdups, going) = Default::default();
+        Self { client, caches, board, defaults, refused, holdups, going }
     }
 
     /// Gathers all that a plan for `subject` is made from; `run` is the one that it takes its word from, where there is one.
@@ -201,6 +210,9 @@ impl Observer {
         if sight::is_without_a_pod(&evidence, now) {
             evidence.refused_pod = self.refused_pod(owner, &job, now).await?;
         }
+        if sight::is_between_pods(&evidence) {
+            evidence.namespace_is_going = self.namespace_is_going(owner, &job, now).await?;
+        }
         Ok(evidence)
     }
 
@@ -244,6 +256,24 @@ impl Observer {
         let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={}", job.uid));
         let pods = api.list(&of_job).await.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
         Ok(pods.items.into_iter().filter_map(WatchedPod::facts).map(Arc::new).collect())
+    }
+
+    /// Whether the namespace of this Job is being deleted, so that no pod follows the last one: found by a ConfigMap that is asked for and not made,
+    /// for which no right is needed that the operator has not; asked at most every so often.
+    async fn namespace_is_going(&self, owner: &Owner, job: &JobFacts, now: Timestamp) -> Result<bool, Error> {
+        if let Some(answer) = self.going.recent(&job.uid, now) {
+            return Ok(answer);
+        }
+        let metadata = ObjectMeta { name: Some(job.name.to_string()), ..ObjectMeta::default() };
+        let asked = ConfigMap { metadata, ..ConfigMap::default() };
+        let dry = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &owner.namespace);
+        let is_going = match api.create(&dry, &asked).await {
+            Ok(_) => false,
+            Err(kube::Error::Api(status)) => is_going(&status),
+            Err(source) => return Err(Error::Read { what: "whether a namespace is being deleted", source }),
+        };
+        Ok(self.going.keep(&job.uid, now, is_going))
     }
 
     /// The newest Event that says why the API server refuses this Job's pods; asked at most every so often.

@@ -82,6 +82,8 @@ pub struct Evidence {
     pub pods: Vec<Arc<PodFacts>>,
     /// The newest Event by which the API server refused a pod of it, read only where no pod shows up.
     pub refused_pod: Option<String>,
+    /// Whether the namespace is being deleted, asked only where a pod has failed and none has followed.
+    pub namespace_is_going: bool,
 }
 
 /// What has become of an attempt of this team.
@@ -183,6 +185,15 @@ pub fn is_without_a_pod(evidence: &Evidence, now: Timestamp) -> bool {
             && evidence.pods.is_empty()
             && started.is_some_and(|since| now.duration_since(since) >= PATIENCE)
     })
+}
+
+/// Whether a pod of a Job has failed and none is there that works or follows it. In a namespace that is being deleted none ever does, and the Job controller keeps
+/// the last one of each index until then, so that the namespace would never go: Kubernetes deletes pods before Jobs.
+pub fn is_between_pods(evidence: &Evidence) -> bool {
+    let is_waiting = |job: &Arc<JobFacts>| job.active == 0 && job.end.is_none() && !job.suspended && !job.deleting;
+    evidence.job.as_ref().is_some_and(is_waiting)
+        && evidence.pods.iter().any(|pod| pod.phase == PodPhase::Failed)
+        && evidence.pods.iter().all(|pod| pod.phase != PodPhase::Pending)
 }
 
 /// Whether what a finished Job's pods said is missing, so that it is worth asking the API server for them once. Of a gang that failed any pod may be

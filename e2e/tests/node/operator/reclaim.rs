@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{Api, DeleteParams};
 use sera_crds::SpecializationRun;
 use sera_crds::conditions::ConditionType;
+use sera_crds::values::Stage;
 use serde_json::json;
 
-use super::ground::{CLAIM, Ground, message, reason, status};
+use super::ground::{CLAIM, Ground, made_for, message, reason, status};
 use crate::house::{Company, Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     deleted_runs_take_their_data_along_and_their_neighbour_s_stays,
     a_run_whose_secret_is_missing_says_why_it_stays_until_its_data_may_be_kept,
     a_namespace_goes_with_its_runs_though_their_data_cannot_be_deleted,
+    a_namespace_goes_whose_pods_are_at_work,
 ];
 
 const FINALIZER: &str = "sera.dev/reclaim";
@@ -90,6 +92,31 @@ async fn a_namespace_goes_with_its_runs_though_their_data_cannot_be_deleted(spac
     let finalizers = runs.get("billing").await?.metadata.finalizers.unwrap_or_default();
     ensure!(finalizers == [FINALIZER], "{finalizers:?}");
 
+    let namespaces: Api<Namespace> = Api::all(ground.space.client());
+    namespaces.delete(&name, &DeleteParams::default()).await?;
+    within("the namespace is gone", || async { Ok(namespaces.get_opt(&name).await?.is_none()) }).await
+}
+
+/// Kubernetes deletes a namespace's pods before its Jobs, and the Job controller keeps a failed pod until it has made the next, which it may not.
+async fn a_namespace_goes_whose_pods_are_at_work(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let (cluster, name) = (ground.space.cluster().await?, format!("{}-too", ground.space.namespace));
+    cluster.kubectl(["create", "namespace", &name]).await?;
+    cluster.apply_in(&name, CLAIM).await?;
+    let nobody = json!({"url": "http://teacher.invalid/v1", "model": "nobody"});
+    let few = json!({
+        "budget": null, "batchSize": 4, "shardSize": 2, "parallelBatches": 1, "sandbox": {"slots": 1, "landlock": "BestEffort"},
+    });
+    let run = ground.run("billing", json!({"teacher": {"endpoint": nobody, "rehearsal": null}, "generation": few}));
+    cluster.apply_in(&name, &run.to_string()).await?;
+    let pods: Api<Pod> = Api::namespaced(ground.space.client(), &name);
+    let of_rollouts = made_for(Stage::Rollouts);
+    let is_running = || async {
+        let pods = pods.list(&of_rollouts).await?.items;
+        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+        anyhow::Ok(pods.iter().any(|pod| phase(pod).as_deref() == Some("Running")))
+    };
+    within("rollouts are at work", is_running).await?;
     let namespaces: Api<Namespace> = Api::all(ground.space.client());
     namespaces.delete(&name, &DeleteParams::default()).await?;
     within("the namespace is gone", || async { Ok(namespaces.get_opt(&name).await?.is_none()) }).await

@@ -84,7 +84,9 @@ fn a_socket_takes_one_driver_and_is_gone_then() {
         command.arg(format!("--{name}")).arg(path(name));
     }
     let mut child = command.spawn().unwrap();
-    wait_for(|| fs::metadata(path("socket")).is_ok_and(|socket| socket.permissions().mode() & 0o777 == 0o660));
+    // It is there a moment before anybody listens, and has its mode only then.
+    let listens = || fs::metadata(path("socket")).is_ok_and(|socket| socket.permissions().mode() & 0o777 == 0o660);
+    wait_for(listens);
     let mut stream = UnixStream::connect(path("socket")).unwrap();
     frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy: policy() }).unwrap();
     assert!(matches!(frame::read_message(&mut stream).unwrap(), Some(Answer::Ready { .. })));
@@ -93,7 +95,7 @@ fn a_socket_takes_one_driver_and_is_gone_then() {
     assert!(child.wait().unwrap().success());
     // Started again in the same pod, it cannot know what the driver before left at writable paths.
     let mut child = command.spawn().unwrap();
-    wait_for(|| path("socket").exists());
+    wait_for(listens);
     let mut stream = UnixStream::connect(path("socket")).unwrap();
     let policy = Policy { writable_paths: vec![path("home").display().to_string()], ..policy() };
     frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy }).unwrap();

@@ -17,13 +17,16 @@ use super::{
     conditions::{ConditionType, Reason, Standing, Truth, Why},
     finding,
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
-    sight::{Evidence, Sight, look},
+    sight::{Evidence, Sight, is_between_pods, look},
     telling::{after_end, note_progress, running, starting_at, words},
 };
 use crate::facts::{JobFacts, Trouble};
 
 /// How soon the API server is asked why a Job has no pod; see [`super::sight::is_without_a_pod`].
 const ASK_AFTER: SignedDuration = SignedDuration::from_secs(6);
+
+/// How soon the API server is asked again whether the namespace of a Job between two pods is being deleted.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// Whether an attempt of a stage is under way.
 pub(super) fn is_under_way(record: &Record, stage: Stage) -> bool {
@@ -129,6 +132,16 @@ fn follow(
         // Made by a process that died before it could write that down.
         attempt.job = Some(job.uid.clone());
         plan.record.attempts.insert(task.stage, attempt.clone());
+    }
+    if is_between_pods(evidence) {
+        if let Some(job) = evidence.job.as_ref().filter(|_| evidence.namespace_is_going) {
+            plan.remove.push(Removal { kind: Removable::Job, name: job.name.clone(), uid: job.uid.clone() });
+            return Some(Standing::Reconciling(Why::new(
+                Reason::NamespaceTerminating,
+                "the namespace is being deleted: the Job goes, for whose next pod Kubernetes would wait for ever",
+            )));
+        }
+        plan.look_again_at(later(given.pen.now, ASK_AGAIN));
     }
     let is_out_of_date = attempt.inputs != task.inputs;
     let why = match look(&attempt, evidence, task.team()) {

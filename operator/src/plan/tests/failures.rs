@@ -79,3 +79,24 @@ fn a_failed_pod_is_named_while_kubernetes_tries_again() {
         ((1, None), Some("BecauseUnavailable"))
     );
 }
+
+#[test]
+fn a_job_that_waits_for_its_next_pod_goes_where_the_namespace_does_and_is_left_alone_where_it_stays() {
+    let mut scene = Scene::with_job_made();
+    let said = Termination::failed(failure(FailureClass::Unavailable));
+    let waiting = || JobFacts { active: 0, ready: 0, ..job(1) };
+    scene.have(waiting(), vec![pod(PodPhase::Failed, Some(&said))]);
+    let plan = scene.pass();
+    assert_eq!((plan.remove.as_slice(), plan.look_again), (&[][..], Some(at(30))));
+
+    let going =
+        |scene: &mut Scene| scene.observed.evidence.get_mut(&Stage::Snapshot).unwrap().namespace_is_going = true;
+    going(&mut scene);
+    let plan = scene.pass();
+    assert_eq!(plan.remove.iter().map(|removal| removal.kind).collect::<Vec<_>>(), [Removable::Job]);
+    assert_eq!(reason_of(&plan, ConditionType::Reconciling), Some("NamespaceTerminating"));
+
+    scene.have(JobFacts { active: 1, ..waiting() }, vec![pod(PodPhase::Failed, Some(&said))]);
+    going(&mut scene);
+    assert_eq!(scene.pass().remove, [], "another pod is at work");
+}

@@ -362,7 +362,7 @@ impl Scene {
         let (stage, _) = owner().job_of(&job.name).unwrap();
         let (job, pods) = (Arc::new(job), pods.into_iter().map(Arc::new).collect());
         self.observed.jobs = vec![Arc::clone(&job)];
-        self.observed.evidence = BTreeMap::from([(stage, Evidence { job: Some(job), pods, refused_pod: None })]);
+        self.observed.evidence = BTreeMap::from([(stage, Evidence { job: Some(job), pods, ..Evidence::default() })]);
     }
 
     /// Nothing is to be seen of any Job.

@@ -260,7 +260,7 @@ impl World {
             let live = || self.children.jobs.get(&*name).filter(|_| attempt.job.is_some());
             if let Some((job, pods)) = children.jobs.get(&*name).or_else(live) {
                 let job = Some(Arc::clone(job));
-                evidence.insert(*stage, Evidence { job, pods: pods.clone(), refused_pod: None });
+                evidence.insert(*stage, Evidence { job, pods: pods.clone(), ..Evidence::default() });
             }
         }
         let mut batches = children.batches.clone();
