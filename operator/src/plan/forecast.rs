@@ -7,13 +7,11 @@ use sera_crds::values::Usd;
 use super::{
     RunWork,
     record::{Folded, Forecast, Generation},
+    totals,
 };
 
 /// After how many samples their yield is believed enough to give up by it.
 const CREDIBLE_SAMPLES: u64 = 100;
-
-/// The largest number of samples that the API takes.
-const MOST_SAMPLES: u64 = (1 << 53) - 1;
 
 /// How many samples are needed in all, what they will have cost, and when they will be there, for a generation that began then. None while nothing
 /// is known of one of the kinds.
@@ -35,7 +33,7 @@ pub(super) fn of(
         let left = scaled(u64::try_from(worked).ok()?, needed - done, done)?;
         now.checked_add(SignedDuration::from_secs(i64::try_from(left).ok()?)).ok()
     });
-    Some(Forecast { samples: needed.min(MOST_SAMPLES), cost: cost.map(Usd::of_so_many_millionths), finish })
+    Some(Forecast { samples: totals::within(needed), cost: cost.map(Usd::of_so_many_millionths), finish })
 }
 
 /// Why the target will not be met by `maxSamples` even if the rest does far better than what is there, in numbers; none while it may.

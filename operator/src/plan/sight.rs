@@ -187,8 +187,8 @@ pub fn is_without_a_pod(evidence: &Evidence, now: Timestamp) -> bool {
     })
 }
 
-/// Whether a pod of a Job has failed and none is there that works or follows it. In a namespace that is being deleted none ever does, and the Job controller keeps
-/// the last one of each index until then, so that the namespace would never go: Kubernetes deletes pods before Jobs.
+/// Whether a pod of a Job has failed and none is there that works or follows it. In a namespace that is being deleted none ever does, and the Job
+/// controller keeps the last one of each index until then, so that the namespace would never go: Kubernetes deletes pods before Jobs.
 pub fn is_between_pods(evidence: &Evidence) -> bool {
     let is_waiting = |job: &Arc<JobFacts>| job.active == 0 && job.end.is_none() && !job.suspended && !job.deleting;
     evidence.job.as_ref().is_some_and(is_waiting)

@@ -111,7 +111,8 @@ pub(super) fn cost(usage: Usage, price: &TokenPrice) -> Usd {
     .fold(Usd::rounded(0.into()), |sum, (tokens, price)| sum.plus(&price.of_millionths(tokens)))
 }
 
-fn within(count: u64) -> u64 {
+/// The count, or the largest one that the API takes.
+pub(super) fn within(count: u64) -> u64 {
     count.min(MOST)
 }
 

@@ -151,7 +151,8 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
     let slice = rollouts
         .and_then(|rollouts| rollouts.budget.as_ref())
         .map(|budget| Slice { max_cost: budget.max_cost.clone(), max_tokens: budget.max_total_tokens });
-    let until = last_moment(&batch.record(), Stage::Rollouts, rollouts.and_then(settings::longest));
+    let longest = rollouts.and_then(settings::longest);
+    let until = longest.and_then(|longest| last_moment(&batch.record(), Stage::Rollouts, Some(longest)));
     Ok(Blueprint {
         home: home(store, &owner)?,
         store_credentials: spec.output.as_ref().and_then(super::store_credentials),

@@ -17,6 +17,7 @@ use super::{
     conditions::{ConditionType, Reason, Standing, Truth, Why},
     finding,
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
+    settle::later,
     sight::{Evidence, Sight, is_between_pods, look},
     telling::{after_end, note_progress, running, starting_at, words},
 };
@@ -328,8 +329,4 @@ pub(super) fn held(intent: &Intent) -> Option<Standing> {
     }
     let unsupported = intent.unsupported.as_ref()?;
     Some(Standing::Stalled(Why::new(Reason::NotImplemented, unsupported.clone())))
-}
-
-fn later(time: Timestamp, span: SignedDuration) -> Timestamp {
-    time.saturating_add(span).unwrap_or(Timestamp::MAX)
 }
