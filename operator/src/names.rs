@@ -162,6 +162,14 @@ impl Owner {
         .collect()
     }
 
+    /// Selects the Jobs and pods that do this owner's work. A batch's are those of any batch that had its name before, too: they work at the same samples.
+    pub fn at_work(&self) -> String {
+        match self.kind {
+            Kind::Run => format!("{OWNER_UID}={}", self.uid),
+            Kind::Batch => format!("{KIND}={},{OWNER}={},{STAGE}", self.kind.as_str(), self.name),
+        }
+    }
+
     /// The labels of the Job of one attempt, and of its pods.
     pub fn job_labels(&self, stage: Stage, attempt: u32) -> BTreeMap<String, String> {
         let mut labels = self.labels();

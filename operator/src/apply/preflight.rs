@@ -1,13 +1,13 @@
 //! What is asked of the API server itself before a child is made that cannot be unmade: caches may be behind.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 use sera_crds::RolloutBatch;
 
 use super::{Applier, Error};
 use crate::{
     cache::WatchedJob,
-    names::{OWNER_UID, Owner, is_controlled_by},
+    names::{Kind, OWNER_UID, Owner, is_controlled_by},
     subject::Subject,
 };
 
@@ -25,19 +25,24 @@ impl Applier {
         if is_same { Ok(()) } else { Err(Error::OutOfDate { why: "the object was changed meanwhile" }) }
     }
 
-    /// Whether no other Job of the owner is at work, read from the API server as well.
+    /// Whether no other Job of the owner is at work, read from the API server as well; nor one of a batch that was deleted and made again by this name,
+    /// which works at the same samples: garbage collection takes it away in its own time, and then its pods.
     pub(super) async fn preflight_jobs(&self, owner: &Owner, name: &str) -> Result<(), Error> {
         let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
         let jobs = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
-        let of_owner = ListParams::default().labels(&format!("{OWNER_UID}={}", owner.uid));
-        let others = jobs.list(&of_owner).await.map_err(failed("Jobs of"))?;
-        let is_at_work = others
-            .items
-            .into_iter()
-            .map(WatchedJob::facts)
-            .any(|job| job.controller.as_ref() == Some(&owner.uid) && job.end.is_none() && *job.name != *name);
-        if is_at_work {
+        let of_name = jobs.list(&ListParams::default().labels(&owner.at_work())).await.map_err(failed("Jobs of"))?;
+        if of_name.items.into_iter().map(WatchedJob::facts).any(|job| job.end.is_none() && *job.name != *name) {
             return Err(Error::OutOfDate { why: "another attempt's Job is still there" });
+        }
+        if owner.kind == Kind::Batch {
+            let pods = Api::<Pod>::namespaced(self.client.clone(), &owner.namespace);
+            let of_namesakes = ListParams::default()
+                .labels(&format!("{},{OWNER_UID}!={}", owner.at_work(), owner.uid))
+                .fields("status.phase!=Succeeded,status.phase!=Failed")
+                .limit(1);
+            if !pods.list_metadata(&of_namesakes).await.map_err(failed("pods of"))?.items.is_empty() {
+                return Err(Error::OutOfDate { why: "a pod of a deleted batch of that name is still there" });
+            }
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! What an API server that refuses makes of a removal.
+//! What an API server that refuses makes of a removal, and what is asked before a Job is made.
 
 use clap::Parser;
 use http::{Request, Response};
 use kube::client::Body;
 use sera_crds::defaults::RunDefaults;
+use serde_json::Value;
 use tower::service_fn;
 
 use super::*;
@@ -11,12 +12,20 @@ use crate::{config::Config, names::Kind};
 
 /// An applier whose API server answers everything with this code.
 fn applier(code: u16, reason: &'static str) -> Applier {
-    let answer = service_fn(move |_: Request<Body>| async move {
+    answered_by(move |_| {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "code": code, "message": "no",
             "details": {"causes": [{"reason": "NamespaceTerminating"}]},
         });
-        Response::builder().status(code).body(Body::from(status.to_string().into_bytes()))
+        (code, status)
+    })
+}
+
+/// An applier whose API server answers a request by its address.
+fn answered_by(answer: impl Fn(&str) -> (u16, Value) + Clone + Send + 'static) -> Applier {
+    let answer = service_fn(move |request: Request<Body>| {
+        let (code, body) = answer(&request.uri().to_string());
+        async move { Response::builder().status(code).body(Body::from(body.to_string().into_bytes())) }
     });
     let config = Config::try_parse_from(["sera-operator", "--rollout-image=localhost/rollout:1"]).unwrap();
     let defaults = Arc::new(FixedDefaults::new(RunDefaults::default()));
@@ -41,4 +50,48 @@ async fn what_cannot_be_made_because_the_namespace_goes_is_told_from_what_is_ref
     let owner = Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: "3f2c9".into() };
     assert_eq!(applier(403, "Forbidden").fix_defaults(&owner).await.unwrap(), Made::NamespaceGoing);
     assert!(matches!(applier(422, "Invalid").fix_defaults(&owner).await.unwrap(), Made::Refused { .. }));
+}
+
+fn list(kind: &str, version: &str, items: &[Value]) -> Value {
+    json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+/// Whether a Job may be made for `owner` where these Jobs and pods are found, and which selectors they were asked for by.
+async fn may_be_made(owner: &Owner, jobs: &[&str], pods: &[&str]) -> (bool, Vec<String>) {
+    let named = |names: &[&str]| names.iter().map(|name| json!({"metadata": {"name": name, "uid": name}})).collect();
+    let (jobs, pods): (Vec<Value>, Vec<Value>) = (named(jobs), named(pods));
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let applier = answered_by(move |address| {
+        heard
+            .lock()
+            .unwrap()
+            .push(address.replace("%2C", ",").replace("%3D", "=").replace("%2F", "/").replace("%21", "!"));
+        (200, if address.contains("/jobs") { list("JobList", "batch/v1", &jobs) } else { list("PodList", "v1", &pods) })
+    });
+    let answer = applier.preflight_jobs(owner, "billing-7-3f2c9-r1").await;
+    assert!(matches!(answer, Ok(()) | Err(Error::OutOfDate { .. })), "{answer:?}");
+    let asked = asked.lock().unwrap().clone();
+    (answer.is_ok(), asked)
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_the_jobs_and_pods_of_a_deleted_batch_of_its_name() {
+    let batch = Owner { kind: Kind::Batch, namespace: "ml".into(), name: "billing-7".into(), uid: "3f2c9".into() };
+    let (may, asked) = may_be_made(&batch, &[], &[]).await;
+    assert!(may);
+    let of_name = "labelSelector=sera.dev/kind=RolloutBatch,sera.dev/owner=billing-7,sera.dev/stage";
+    assert!(asked.len() == 2 && asked.iter().all(|address| address.contains(of_name)), "{asked:?}");
+    assert!(asked[1].contains("/pods") && asked[1].contains("sera.dev/owner-uid!=3f2c9"), "{asked:?}");
+
+    assert!(may_be_made(&batch, &["billing-7-3f2c9-r1"], &[]).await.0, "its own Job, of which it has not heard yet");
+    assert!(!may_be_made(&batch, &["billing-7-77aa1-r1"], &[]).await.0, "a Job of the batch before it");
+    assert!(!may_be_made(&batch, &[], &["billing-7-77aa1-r1-0-x2x4z"]).await.0, "a pod whose Job is gone already");
+}
+
+#[tokio::test]
+async fn a_run_of_a_deleted_runs_name_has_a_folder_of_its_own_and_waits_for_nobody() {
+    let run = Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: "3f2c9".into() };
+    let (may, asked) = may_be_made(&run, &[], &["billing-77aa1-t1-0-x2x4z"]).await;
+    assert!(may && asked.len() == 1 && asked[0].contains("labelSelector=sera.dev/owner-uid=3f2c9"), "{asked:?}");
 }
