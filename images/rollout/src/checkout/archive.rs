@@ -34,8 +34,9 @@ impl Tree {
         file.seek(SeekFrom::End(-END_OF_TAR))?;
         std::fs::remove_dir_all(&seed)?;
         let repository = format!("--git-dir={}", repository.display());
-        // Of a tree, not of the commit: then there is no header with the commit's id at the beginning.
-        let arguments = [&repository, "-c", "tar.umask=0022", "archive", "--format=tar", &self.id];
+        // Of the commit, not of its tree: then files have the commit's time, and what `ls -l` shows a model is the same in every rollout. The header with
+        // the commit's id that comes first is passed over by whoever unpacks it.
+        let arguments = [&repository, "-c", "tar.umask=0022", "archive", "--format=tar", &self.commit];
         let mut output = BufWriter::new(&mut file);
         self.git.run(Run { arguments: &arguments, ..Run::default() }, |bytes| output.write_all(bytes)).await?;
         output.flush()?;

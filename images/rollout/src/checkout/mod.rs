@@ -83,8 +83,6 @@ pub(crate) struct Tree {
     /// A folder of its own.
     folder: PathBuf,
     commit: String,
-    /// Its tree's object id.
-    id: String,
     archive: PathBuf,
     /// Every path that it tracks.
     tracked: BTreeSet<Vec<u8>>,
@@ -136,7 +134,6 @@ impl Snapshots {
             archive: folder.join("tree.tar"),
             folder,
             commit: commit.commit.clone(),
-            id: commit.tree.clone(),
             tracked,
             submodules,
         };
@@ -147,9 +144,9 @@ impl Snapshots {
 }
 
 impl Tree {
-    /// Its name, as sandboxes know it.
+    /// Its name, as sandboxes know it: the snapshot's commit says what its files are, and when they were modified.
     pub(crate) fn id(&self) -> &str {
-        &self.id
+        &self.commit
     }
 
     /// The tar file of it.

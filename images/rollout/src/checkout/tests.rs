@@ -1,5 +1,6 @@
 //! Patches of what a sandbox says has changed: exact, canonical, and deaf to everything that a model could have written.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::process::Command;
@@ -255,6 +256,8 @@ async fn a_sandbox_gets_the_very_bytes_and_a_repository_with_one_commit() {
     assert!(status.success());
     for (name, text) in files {
         assert_eq!(std::fs::read_to_string(unpacked.join(name)).unwrap(), text, "{name}");
+        let modified = std::fs::metadata(unpacked.join(name)).unwrap().mtime();
+        assert_eq!(modified.to_string(), git(&unpacked, &["show", "--no-patch", "--format=%ct"]), "{name}");
     }
     assert_eq!(git(&unpacked, &["status", "--porcelain"]), "");
     assert_eq!(git(&unpacked, &["rev-list", "--all", "--count"]), "1");

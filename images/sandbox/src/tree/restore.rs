@@ -14,7 +14,7 @@ use super::TreeError;
 use super::disk;
 use super::node::{Dir, File, Identity, Link, Node};
 use super::pack::Pack;
-use super::writers::{Batch, Writers, errno, set_mode, with_writers};
+use super::writers::{Batch, Writers, errno, finish, with_writers};
 use crate::kernel;
 
 /// How deep a tree may be: as deep as `unpack` takes one.
@@ -47,7 +47,9 @@ struct Restore<'a, 'scope, 'tree> {
 }
 
 impl<'tree> Restore<'_, '_, 'tree> {
-    fn dir(&mut self, dir: BorrowedFd<'_>, path: &Path, tree: &'tree mut Dir) -> Result<(), TreeError> {
+    /// Restores a directory, and answers when it was modified: its own time on disk is that of its restoration, and `ls -l` shows it to a model. So it is
+    /// dated as the latest file beneath it is, which is the same on every machine.
+    fn dir(&mut self, dir: BorrowedFd<'_>, path: &Path, tree: &'tree mut Dir) -> Result<(i64, i64), TreeError> {
         disk::make_usable(dir).map_err(TreeError::disk("use", path))?;
         self.count += kernel::clear_attributes(dir).map_err(TreeError::disk("clear the attributes of", path))?;
         let mut there = disk::names(dir).map_err(TreeError::disk("list", path))?;
@@ -55,12 +57,13 @@ impl<'tree> Restore<'_, '_, 'tree> {
         for name in there.iter().filter(|name| !tree.children.contains_key(*name)) {
             self.remove(dir, name, path)?;
         }
-        let mut files = Vec::new();
+        let (mut files, mut modified) = (Vec::new(), (0, 0));
         for (name, node) in &mut tree.children {
             let (path, is_there) = (path.join(name), there.binary_search(name).is_ok());
             match node {
-                Node::Dir(below) => self.below(dir, name, &path, is_there, below)?,
+                Node::Dir(below) => modified = modified.max(self.below(dir, name, &path, is_there, below)?),
                 Node::File(file) => {
+                    modified = modified.max(file.modified);
                     if !is_there || !self.is_as_it_was(dir, name, &path, file)? {
                         files.push((name.as_os_str(), file));
                     }
@@ -70,11 +73,13 @@ impl<'tree> Restore<'_, '_, 'tree> {
         }
         let mode = tree.mode;
         if files.is_empty() {
-            return set_mode(dir, mode).map_err(TreeError::disk("set the mode of", path));
+            finish(dir, mode, modified).map_err(TreeError::disk("set the mode and the time of", path))?;
+            return Ok(modified);
         }
         self.count += files.len() as u64;
         let dir = dir.try_clone_to_owned().map_err(|error| TreeError::disk("use", path)(errno(&error)))?;
-        self.writers.write(Batch { dir, path: path.to_owned(), mode, files })
+        self.writers.write(Batch { dir, path: path.to_owned(), mode, modified, files })?;
+        Ok(modified)
     }
 
     fn remove(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), TreeError> {
@@ -89,7 +94,7 @@ impl<'tree> Restore<'_, '_, 'tree> {
         path: &Path,
         is_there: bool,
         tree: &'tree mut Dir,
-    ) -> Result<(), TreeError> {
+    ) -> Result<(i64, i64), TreeError> {
         let there = if is_there { disk::open_dir_anyway(dir, name) } else { Err(Errno::ENOENT) };
         let opened = match there {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {

@@ -34,6 +34,8 @@ pub(crate) struct Batch<'t> {
     pub(crate) path: PathBuf,
     /// The permissions that it has to have in the end: its owner may not be among those who can write.
     pub(crate) mode: u32,
+    /// When it was modified, in the end.
+    pub(crate) modified: (i64, i64),
     /// The files, which learn how they are seen then.
     pub(crate) files: Vec<(&'t OsStr, &'t mut File)>,
 }
@@ -114,13 +116,21 @@ impl Batch<'_> {
             let seen = write(&self.dir, name, file, pack);
             file.seen = Some(seen.map_err(|errno| TreeError::disk("write", self.path.join(name))(errno))?);
         }
-        set_mode(self.dir, self.mode).map_err(TreeError::disk("set the mode of", self.path))
+        finish(self.dir, self.mode, self.modified).map_err(TreeError::disk("set the mode and the time of", self.path))
     }
 }
 
-/// Sets the permissions of a directory where they are others.
-pub(crate) fn set_mode(dir: impl AsFd, mode: u32) -> Result<(), Errno> {
-    if fstat(&dir)?.st_mode & ALL_BITS == mode { Ok(()) } else { fchmod(dir, Mode::from_bits_truncate(mode)) }
+/// Sets the permissions of a directory, and when it was modified, where they are others. A volume's root is often root's, and then keeps its time.
+pub(crate) fn finish(dir: impl AsFd, mode: u32, modified: (i64, i64)) -> Result<(), Errno> {
+    let stat = fstat(&dir)?;
+    if (stat.st_mtime, stat.st_mtime_nsec) != modified {
+        let modified = TimeSpec::new(modified.0, modified.1);
+        match futimens(&dir, &modified, &modified) {
+            Err(Errno::EPERM) => {}
+            other => other?,
+        }
+    }
+    if stat.st_mode & ALL_BITS == mode { Ok(()) } else { fchmod(dir, Mode::from_bits_truncate(mode)) }
 }
 
 /// Permissions, and the bits above them: set-user-id, set-group-id, sticky.

@@ -30,6 +30,18 @@ fn a_tree_is_put_as_it_is_and_nothing_has_changed_then() {
 }
 
 #[test]
+fn directories_are_dated_as_what_is_in_them_so_that_listings_are_the_same_in_every_slot() {
+    let mut sandbox = Sandbox::new();
+    sandbox.put("t1", &Tree::of(&[("src/deep/a.go", "1"), ("src/b.go", "2"), ("c", "3")]));
+    let look = "stat -c '%n %Y' . src src/deep src/deep/a.go | tr '\\n' ' '";
+    let dated = ". 1700000000 src 1700000000 src/deep 1700000000 src/deep/a.go 1700000000 ";
+    assert_eq!(sandbox.run(look), dated);
+    sandbox.run("touch src/deep/new; rm src/b.go; mkdir other; touch -d @1800000000 src/deep");
+    sandbox.wipe();
+    assert_eq!(sandbox.run(look), dated);
+}
+
+#[test]
 fn changes_are_shipped_as_data() {
     let mut sandbox = Sandbox::new();
     let tree = Tree::of(&[
