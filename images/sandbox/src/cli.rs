@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// What `--help` prints.
@@ -11,7 +12,7 @@ Usage:
   sera-sandbox serve --socket PATH [OPTIONS]   wait for a driver on a unix socket, and serve it
   sera-sandbox serve --stdio [OPTIONS]         serve the driver that started this program
   sera-sandbox install DEST                    copy this program to DEST, for images that do not have it
-  sera-sandbox copy FROM TO                    copy a directory into another, for volumes that would hide it
+  sera-sandbox copy FROM TO [OPTIONS]          copy a directory into another, for volumes that would hide it
   sera-sandbox check                           say which protections this kernel gives
   sera-sandbox --help | --version
 
@@ -25,6 +26,11 @@ Options of serve:
   --inherit-env           give commands the variables of this process, less those of Kubernetes
   --local DIR             without a cluster: the workspace, tmp and home lie in DIR, and commands see them at the paths
                           above, where the kernel gives namespaces
+
+Options of copy, which go together:
+  --passwd FILE           write the image's list of users there, for slots to have as /etc/passwd ...
+  --users FIRST-LAST      ... with these numbers added, all of them called sera ...
+  --home DIR              ... and at home in DIR
 ";
 
 /// What is to be done.
@@ -37,12 +43,22 @@ pub(crate) enum Action {
     Copy {
         from: PathBuf,
         to: PathBuf,
+        users: Option<Users>,
     },
     Check,
     /// Whether namespaces can be had; asked by `check` of another process.
     CheckNamespaces,
     /// The step between this program and a shell; nobody else calls it.
     Confine(String),
+}
+
+/// Which users are added to those of an image.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Users {
+    /// The file that is written.
+    pub(crate) to: PathBuf,
+    pub(crate) numbers: RangeInclusive<u32>,
+    pub(crate) home: PathBuf,
 }
 
 /// How to serve.
@@ -76,7 +92,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some("--version" | "-V") => return Ok(Action::Version),
         Some("serve") => return serve(arguments),
         Some("install") => Action::Install(arguments.path("install", "DEST")?),
-        Some("copy") => Action::Copy { from: arguments.path("copy", "FROM")?, to: arguments.path("copy", "TO")? },
+        Some("copy") => return copy(arguments),
         Some("check") => Action::Check,
         Some("check-namespaces") => Action::CheckNamespaces,
         Some("confine") => Action::Confine(arguments.path("confine", "ARGUMENTS")?.to_string_lossy().into_owned()),
@@ -86,6 +102,31 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(more) => Err(UsageError(format!("{} is one argument too many", more.display()))),
         None => Ok(action),
     }
+}
+
+fn copy(mut arguments: Arguments) -> Result<Action, UsageError> {
+    let (from, to) = (arguments.path("copy", "FROM")?, arguments.path("copy", "TO")?);
+    let (mut passwd, mut numbers, mut home) = (None, None, None);
+    while let Some((flag, value)) = arguments.flag() {
+        let mut path = || value.clone().map_or_else(|| arguments.path(&flag, "a path"), Ok);
+        match flag.as_str() {
+            "--passwd" => passwd = Some(path()?),
+            "--users" => numbers = Some(range(&flag, &path()?.to_string_lossy())?),
+            "--home" => home = Some(absolute(&flag, path()?)?),
+            _ => return Err(UsageError(format!("copy takes no {flag}"))),
+        }
+    }
+    let users = match (passwd, numbers, home) {
+        (None, None, None) => None,
+        (Some(to), Some(numbers), Some(home)) => Some(Users { to, numbers, home }),
+        _ => return Err(UsageError("copy takes all of --passwd, --users and --home, or none".to_owned())),
+    };
+    Ok(Action::Copy { from, to, users })
+}
+
+fn range(flag: &str, text: &str) -> Result<RangeInclusive<u32>, UsageError> {
+    let range = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    range.ok_or_else(|| UsageError(format!("{flag} takes two numbers, such as 65600-65607, not {text}")))
 }
 
 fn serve(mut arguments: Arguments) -> Result<Action, UsageError> {
@@ -101,12 +142,7 @@ fn serve(mut arguments: Arguments) -> Result<Action, UsageError> {
         local: None,
     };
     let mut stdio = false;
-    while let Some(argument) = arguments.rest.next() {
-        let text = argument.to_string_lossy().into_owned();
-        let (flag, value) = match text.split_once('=') {
-            Some((flag, value)) => (flag.to_owned(), Some(PathBuf::from(value))),
-            None => (text, None),
-        };
+    while let Some((flag, value)) = arguments.flag() {
         let mut path = || value.clone().map_or_else(|| arguments.path(&flag, "a path"), Ok);
         match flag.as_str() {
             "--help" | "-h" => return Ok(Action::Help),
@@ -142,6 +178,15 @@ struct Arguments {
 }
 
 impl Arguments {
+    /// The next flag, and its value where it has one after an equals sign.
+    fn flag(&mut self) -> Option<(String, Option<PathBuf>)> {
+        let text = self.rest.next()?.to_string_lossy().into_owned();
+        Some(match text.split_once('=') {
+            Some((flag, value)) => (flag.to_owned(), Some(PathBuf::from(value))),
+            None => (text, None),
+        })
+    }
+
     fn path(&mut self, of: &str, what: &str) -> Result<PathBuf, UsageError> {
         let path = self.rest.next().filter(|path| !path.is_empty());
         path.map(PathBuf::from).ok_or_else(|| UsageError(format!("{of} needs {what}")))
@@ -150,9 +195,9 @@ impl Arguments {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
-    use super::{Action, parse};
+    use super::{Action, Users, parse};
 
     fn parsed(line: &str) -> Result<Action, String> {
         parse(line.split_whitespace().map(Into::into)).map_err(|error| error.to_string())
@@ -182,12 +227,24 @@ mod tests {
             ("serve --stdio --speed", "no --speed"),
             ("install", "install needs DEST"),
             ("copy /a", "copy needs TO"),
+            ("copy /a /b /c", "copy takes no /c"),
+            ("copy /a /b --users=1-2", "all of --passwd, --users and --home"),
+            ("copy /a /b --passwd /p --home /h --users=some", "two numbers, such as 65600-65607, not some"),
             ("check it", "it is one argument too many"),
         ];
         for (line, why) in cases {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(why) && !error.contains('\n'), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_copy_may_add_users() {
+        let users = Users { to: "/p".into(), numbers: 65_600..=65_601, home: "/h".into() };
+        let [from, to] = ["/a", "/b"].map(PathBuf::from);
+        let line = "copy /a /b --passwd=/p --users 65600-65601 --home /h";
+        assert_eq!(parsed(line), Ok(Action::Copy { from: from.clone(), to: to.clone(), users: Some(users) }));
+        assert_eq!(parsed("copy /a /b"), Ok(Action::Copy { from, to, users: None }));
     }
 
     #[test]

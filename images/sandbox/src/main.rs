@@ -19,6 +19,7 @@ mod serve;
 mod shell;
 mod slot;
 mod tree;
+mod users;
 
 use std::error::Error;
 use std::fs::File;
@@ -32,7 +33,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use sera_sandbox::{frame, wire};
 
-use cli::{Action, Serve};
+use cli::{Action, Serve, Users};
 use local::Step;
 use places::Places;
 use serve::Setting;
@@ -62,7 +63,12 @@ fn run(action: Action) -> Result<ExitCode, Box<dyn Error>> {
         Action::Help => print!("{}", cli::HELP),
         Action::Version => println!("sera-sandbox {} (protocol {})", env!("CARGO_PKG_VERSION"), wire::PROTOCOL),
         Action::Install(to) => install::install(&to)?,
-        Action::Copy { from, to } => println!("copied {} files", install::copy(&from, &to)?),
+        Action::Copy { from, to, users } => {
+            println!("copied {} files", install::copy(&from, &to)?);
+            if let Some(Users { to, numbers, home }) = users {
+                users::write(Path::new(users::OF_THE_IMAGE), numbers, &home, &to)?;
+            }
+        }
         Action::Check => return Ok(check::check()),
         Action::CheckNamespaces => local::try_namespaces()?,
         Action::Confine(arguments) => return Err(confine::become_shell(&arguments).into()),

@@ -39,7 +39,7 @@ pub enum Request {
     /// is kept below it; `setup` is run, and the result is what `changed` compares with. For the tree that was put last the stream may have no bytes
     /// at all. Answer: [`Answer::Put`].
     Put {
-        /// A name for the tree (its git tree id): the same tree is put again by restoring only what differs.
+        /// A name for the tree (its git commit id): the same tree is put again by restoring only what differs.
         tree: String,
     },
     /// Execute a command in the slot's shell. Answer: [`Answer::Executed`].

@@ -43,6 +43,8 @@ pub(super) const SCRATCH_MOUNT: &str = "/tmp/work";
 pub(super) const SLOTS_MOUNT: &str = "/run/sera/slots";
 /// Where a program leaves its last words for the kubelet.
 pub(super) const TERMINATION_MESSAGE: &str = "/dev/termination-log";
+/// The termination message of whoever writes none: the end of its log, where it failed.
+pub(super) const END_OF_LOG: &str = "FallbackToLogsOnError";
 /// The user and the group of every program, as in the images; files of volumes belong to the group.
 const USER: i64 = 65_532;
 /// Secrets are read by the group that [`USER`] is in, and by nobody else.
@@ -213,7 +215,7 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
     let mut variables = environment(settings);
     variables.extend(program.variables.clone());
     // A stage's program leaves its last words itself; a server's are the end of its log.
-    let words = if program.readiness == Readiness::Unasked { "File" } else { "FallbackToLogsOnError" };
+    let words = if program.readiness == Readiness::Unasked { "File" } else { END_OF_LOG };
     let loads_long = program.port.filter(|_| program.readiness == Readiness::LoadsLong);
     Container {
         name: PROGRAM_CONTAINER.to_owned(),

@@ -17,6 +17,11 @@ const PROGRAM_MOUNT: &str = "/run/sera/bin";
 const PROGRAM: &str = "/run/sera/bin/sera-sandbox";
 /// Where a copy of what the image has at `workingDir` lies: the slot's own directory is mounted over it.
 const IMAGE_MOUNT: &str = "/run/sera/image";
+/// Where the list of users lies: the image's, and those of slots.
+const USERS_MOUNT: &str = "/run/sera/users";
+/// The file in it, and where programs look for it.
+const USERS: &str = "passwd";
+const USERS_OF_A_SLOT: &str = "/etc/passwd";
 /// The directory that a slot shares with the driver.
 const SHARED_MOUNT: &str = "/run/sera/slot";
 /// The home of whoever works in a slot.
@@ -42,13 +47,14 @@ pub(super) struct Sandboxes {
 pub(super) fn of(samples: &SampleParts, images: &Images) -> Sandboxes {
     let (program, program_mount) = empty_dir("program", PROGRAM_MOUNT, EmptyDirVolumeSource::default());
     let (image, image_mount) = empty_dir("image", IMAGE_MOUNT, EmptyDirVolumeSource::default());
+    let (users, users_mount) = empty_dir("users", USERS_MOUNT, EmptyDirVolumeSource::default());
     let working_dir = samples.environment.working_dir.as_str();
+    let mut copy = copier("copy", 0, working_dir, image_mount, samples, images);
+    copy.args.get_or_insert_default().extend(added_users(samples));
+    copy.volume_mounts.get_or_insert_default().push(users_mount);
     let mut sandboxes = Sandboxes {
-        containers: vec![
-            installer(images, program_mount),
-            copier("copy", 0, working_dir, image_mount, samples, images),
-        ],
-        volumes: vec![program, image],
+        containers: vec![installer(images, program_mount), copy],
+        volumes: vec![program, image, users],
         driver_mounts: Vec::new(),
     };
     for slot in 0..samples.slots {
@@ -78,8 +84,21 @@ fn copier(name: &str, slot: i64, from: &str, to: VolumeMount, samples: &SamplePa
         resources: Some(pod::SMALL_RESOURCES.requirements()),
         security_context: Some(security(slot, samples)),
         volume_mounts: Some(vec![mount("program", PROGRAM_MOUNT, true), to]),
+        termination_message_policy: Some(pod::END_OF_LOG.to_owned()),
         ..Container::default()
     }
+}
+
+/// Has the image's list of users copied as well, with the users of slots added: a program that asks who it is gets an answer then.
+fn added_users(samples: &SampleParts) -> [String; 3] {
+    let user = |slot: i64| user(slot, samples);
+    let last = i64::from(samples.slots.saturating_sub(1));
+    [format!("--passwd={USERS_MOUNT}/{USERS}"), format!("--users={}-{}", user(0), user(last)), format!("--home={HOME}")]
+}
+
+/// The user of a slot.
+fn user(slot: i64, samples: &SampleParts) -> i64 {
+    samples.environment.user.map_or(FIRST_USER + slot, |user| user.uid.into())
 }
 
 fn image(samples: &SampleParts, images: &Images) -> String {
@@ -101,6 +120,7 @@ fn installer(images: &Images, program: VolumeMount) -> Container {
         resources: Some(pod::SMALL_RESOURCES.requirements()),
         security_context: Some(pod::container_security()),
         volume_mounts: Some(vec![program]),
+        termination_message_policy: Some(pod::END_OF_LOG.to_owned()),
         ..Container::default()
     }
 }
@@ -111,6 +131,7 @@ fn sandbox(name: &str, slot: i64, samples: &SampleParts, images: &Images) -> Con
     let mut mounts = vec![
         mount("program", PROGRAM_MOUNT, true),
         mount("image", IMAGE_MOUNT, true),
+        VolumeMount { sub_path: Some(USERS.to_owned()), ..mount("users", USERS_OF_A_SLOT, true) },
         part(name, "shared", SHARED_MOUNT),
         part(name, "workspace", working_dir),
         part(name, "tmp", TMP),
@@ -140,16 +161,17 @@ fn sandbox(name: &str, slot: i64, samples: &SampleParts, images: &Images) -> Con
         resources: Some(resources.map_or_else(|| pod::SLOT_RESOURCES.requirements(), Into::into)),
         security_context: Some(security(slot, samples)),
         volume_mounts: Some(mounts),
+        termination_message_policy: Some(pod::END_OF_LOG.to_owned()),
         ..Container::default()
     }
 }
 
 fn security(slot: i64, samples: &SampleParts) -> SecurityContext {
-    let user = samples.environment.user;
-    let own = FIRST_USER + slot;
+    let user = user(slot, samples);
+    let group = samples.environment.user.map_or(user, |user| user.effective_gid().into());
     SecurityContext {
-        run_as_user: Some(user.map_or(own, |user| user.uid.into())),
-        run_as_group: Some(user.map_or(own, |user| user.effective_gid().into())),
+        run_as_user: Some(user),
+        run_as_group: Some(group),
         read_only_root_filesystem: Some(samples.environment.read_only_root_filesystem),
         capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
         ..pod::container_security()

@@ -83,7 +83,9 @@ fn slots_are_sidecars_of_which_each_has_a_user_and_files_of_its_own() {
         panic!("{pod}")
     };
     assert_eq!((&install["image"], install.get("restartPolicy")), (&json!("registry.example/sandbox:1"), None));
-    assert_eq!(copy["args"], json!(["copy", "/src", "/run/sera/image"]), "before something is mounted over it");
+    let users = ["--passwd=/run/sera/users/passwd", "--users=65600-65601", "--home=/run/sera/home"];
+    let arguments = [&["copy", "/src", "/run/sera/image"][..], &users].concat();
+    assert_eq!(copy["args"], json!(arguments), "before something is mounted over it");
     for (slot, container) in [venv, other_venv].into_iter().enumerate() {
         assert_eq!(container["args"], json!(["copy", "/opt/venv", "/run/sera/image"]));
         let to = json!({"name": format!("slot-{slot}"), "mountPath": "/run/sera/image", "subPath": "writable-0"});
@@ -100,6 +102,8 @@ fn slots_are_sidecars_of_which_each_has_a_user_and_files_of_its_own() {
             .map(|mount| mount["mountPath"].as_str().unwrap())
             .collect();
         assert_eq!(own, ["/run/sera/slot", "/src", "/tmp", "/run/sera/home", "/opt/venv"]);
+        let users = json!({"name": "users", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": true});
+        assert!(mounts.contains(&users), "{mounts:?}");
         let foreign = mounts.iter().filter(|mount| mount["name"] != format!("slot-{slot}"));
         assert!(foreign.into_iter().all(|mount| mount["readOnly"] == json!(true)), "{mounts:?}");
     }
