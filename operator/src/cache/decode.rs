@@ -322,6 +322,9 @@ impl PodStatus {
         if let Some(disruption) = self.disruption() {
             return Some(Trouble { reason: disruption.reason.clone(), message: cut(&disruption.message) });
         }
+        if let Some(failed) = self.failed_before(program) {
+            return Some(failed);
+        }
         if let Some(container) = program {
             let others = self.init_container_statuses.iter().filter_map(|other| other.state.waiting.as_ref());
             let of_a_sidecar = others.into_iter().find(|waiting| &*waiting.reason != "PodInitializing");
@@ -341,6 +344,23 @@ impl PodStatus {
             .iter()
             .find(|condition| &*condition.kind == "PodScheduled" && &*condition.status == "False")?;
         Some(Trouble { reason: unscheduled.reason.clone(), message: cut(&unscheduled.message) })
+    }
+
+    /// Which container before the program's has failed, so that the program was never begun, and what it said.
+    fn failed_before(&self, program: Option<&ContainerStatus>) -> Option<Trouble> {
+        if self.phase.as_deref() != Some("Failed") || program.is_some_and(|program| program.state.terminated.is_some())
+        {
+            return None;
+        }
+        let ends = self.init_container_statuses.iter().filter_map(|container| {
+            let end = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref())?;
+            (end.exit_code != 0).then_some((container, end))
+        });
+        let (container, end) = ends.into_iter().next()?;
+        let words = end.message.as_deref().unwrap_or_default().trim();
+        let said = if words.is_empty() { String::new() } else { format!(": {words}") };
+        let message = format!("container {} ended with exit code {}{said}", container.name, end.exit_code);
+        Some(Trouble { reason: "InitContainerFailed".into(), message: cut(&message) })
     }
 
     /// The condition by which Kubernetes says that it takes the pod away: preemption, eviction, or a node that is gone.

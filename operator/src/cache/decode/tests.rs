@@ -66,6 +66,21 @@ fn of_what_holds_a_pod_up_the_most_telling_is_kept() {
 }
 
 #[test]
+fn a_pod_whose_program_never_began_says_what_failed_before_it() {
+    let program = json!({"name": "sera", "state": {"waiting": {"reason": "PodInitializing"}}});
+    let end =
+        |code: i32| json!({"terminated": {"exitCode": code, "reason": "Error", "message": "no room on /run/sera\n"}});
+    let before = json!([{"name": "sandbox", "state": end(0)}, {"name": "image-0", "state": end(1)}]);
+    let status = json!({"phase": "Failed", "containerStatuses": [program], "initContainerStatuses": before});
+    let trouble = pod(&status).unwrap().trouble.unwrap();
+    assert_eq!(&*trouble.reason, "InitContainerFailed");
+    assert_eq!(&*trouble.message, "container image-0 ended with exit code 1: no room on /run/sera");
+    let ended = json!({"name": "sera", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
+    let both = json!({"phase": "Failed", "containerStatuses": [ended], "initContainerStatuses": before});
+    assert_eq!(&*pod(&both).unwrap().trouble.unwrap().reason, "OOMKilled", "the program's own end is more telling");
+}
+
+#[test]
 fn a_pod_that_is_taken_away_says_by_whom() {
     let ended = json!({"name": "sera", "state": {"terminated": {"exitCode": 143, "reason": "Error"}}});
     let disruption = |status: &str| json!({"type": "DisruptionTarget", "status": status, "reason": "PreemptionByScheduler", "message": "preempted"});
