@@ -9,5 +9,6 @@ pub mod packages;
 pub mod paths;
 pub mod platform;
 pub mod progress;
+pub mod small_student;
 
 pub use sera_git_server as git_server;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::call::Call;
@@ -19,6 +20,8 @@ use super::script::{Fault, Script};
 pub(super) struct Course {
     /// What befalls it.
     pub(super) script: Script,
+    /// The run that is asked for.
+    pub(super) run: Value,
     /// The namespace that it has for itself.
     pub(super) namespace: String,
     /// Where its logs are.
@@ -39,10 +42,11 @@ pub(super) struct Course {
 
 impl Course {
     /// The beginning of a run.
-    pub(super) fn new(script: Script, namespace: String, folder: &Path) -> std::io::Result<Self> {
+    pub(super) fn new(script: Script, run: Value, namespace: String, folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         Ok(Self {
             script,
+            run,
             namespace,
             folder: folder.to_owned(),
             began: Instant::now(),

@@ -13,37 +13,16 @@ use sera_crds::{RolloutBatch, SpecializationRun};
 use serde_json::{Value, json};
 
 use super::course::Course;
+use super::field::RUN;
 use super::operator::LEASE;
-use super::queue::QUEUE;
-use super::script::{Deed, Script};
+use super::script::Deed;
 
-/// The name of every run. Each has a namespace for itself.
-pub(super) const RUN: &str = "quickstart";
 /// Between two looks at how many calls were made.
 const LOOK: Duration = Duration::from_millis(30);
 
 /// The run of a namespace, untyped: as JSON it is small, and what the operator's own types leave out is seen.
 pub(super) fn runs(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<SpecializationRun>(&()))
-}
-
-/// The run that is asked for: three batches give enough, and two ranks train.
-pub(super) fn manifest(script: &Script) -> Value {
-    let mut run = json!({
-        "apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun", "metadata": {"name": RUN},
-        "spec": {
-            "source": {"git": {"url": "https://git.example/acme/billing.git"}, "commits": {"count": 2}},
-            "teacher": {"rehearsal": {"shares": {"full": "0.5", "partial": "0.3", "miss": "0.2"}}},
-            "generation": {"acceptedTrajectories": 12, "batchSize": 4, "shardSize": 2, "parallelBatches": 2},
-            "training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0, "nodes": 2},
-            "evaluation": {"enabled": false},
-            "output": {"store": "s3://acme-ml/sera"},
-        },
-    });
-    if script.is_queued {
-        run["spec"]["pods"] = json!({"default": {"queueName": QUEUE}});
-    }
-    run
 }
 
 /// Does what the script says, each deed in its turn.
@@ -144,7 +123,7 @@ impl Doer {
     async fn recreate(&self) -> Result<()> {
         let before = self.runs.get(RUN).await?.uid();
         self.runs.delete(RUN, &DeleteParams::background()).await?;
-        let run = serde_json::from_value(manifest(&self.course.script))?;
+        let run = serde_json::from_value(self.course.run.clone())?;
         for _ in 0..200 {
             match self.runs.create(&PostParams::default(), &run).await {
                 Ok(made) => {

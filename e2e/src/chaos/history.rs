@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::course::Course;
-use super::deeds::{RUN, runs};
+use super::deeds::runs;
+use super::field::RUN;
 
 /// What of `status.generation` never falls.
 const NEVER_FALL: [&str; 4] = ["attempted", "tokens", "cachedTokens", "outputTokens"];

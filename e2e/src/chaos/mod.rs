@@ -1,9 +1,12 @@
 //! Chaos: runs of the pipeline that are broken in every way that a seed says, and must end as if they had not been. The operator, the API server and
 //! the controllers of Kubernetes are the real ones; a node and the programs in its containers are played, so that a run takes seconds.
 
+mod at_work;
 mod call;
 mod course;
 mod deeds;
+mod drain;
+mod field;
 mod history;
 mod intent;
 mod node;
@@ -13,11 +16,13 @@ mod program;
 mod proxy;
 mod queue;
 mod random;
+mod real;
 mod script;
 mod store;
 mod table;
 mod trial;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,15 +31,20 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::cluster::Cluster;
 
+use self::field::Field;
 use self::oracle::Harvest;
+use self::real::Stock;
 use self::trial::{Ground, Verdict};
 
+pub use self::drain::Drained;
 pub use self::script::{Trial, When};
 pub use self::table::Report;
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests");
 /// How long an API server stays away when it is restarted by the clock.
 const AWAY: Duration = Duration::from_secs(1);
+/// How long kubelet stands still when it is frozen by the clock.
+const FROZEN: Duration = Duration::from_mins(1);
 
 /// What is to be tried, and how.
 #[derive(Debug, Clone)]
@@ -47,13 +57,17 @@ pub struct Options {
     pub at_once: usize,
     /// Restart the API server so often.
     pub restart_every: Option<Duration>,
+    /// Run the programs on a real node, which takes root and a minute a trial, instead of playing them.
+    pub on_a_node: bool,
+    /// Freeze kubelet so often, for [`FROZEN`]; only on a real node.
+    pub freeze_every: Option<Duration>,
     /// Where the logs of trials are kept in which something was wrong.
     pub folder: PathBuf,
 }
 
-/// Makes the trials on a control plane of their own, and prints a line for each.
+/// Makes the trials on a cluster of their own, and prints a line for each.
 pub async fn run(options: &Options) -> Result<Report> {
-    let cluster = Cluster::control_plane().await?;
+    let cluster = if options.on_a_node { Cluster::with_node().await? } else { Cluster::control_plane().await? };
     ensure!(
         cluster.is_ours(),
         "KUBECONFIG names a cluster with nodes of its own: unset it, and a control plane is booted"
@@ -61,10 +75,24 @@ pub async fn run(options: &Options) -> Result<Report> {
     cluster.kubectl(["apply", "--server-side", "--filename", MANIFESTS]).await?;
     cluster.kubectl(["wait", "--for=condition=Established", "--filename", MANIFESTS]).await?;
     let program = trial::program("sera-operator")?;
-    let ground = Ground { client: cluster.client(), program, folder: options.folder.clone() };
+    let field = if options.on_a_node { Field::Real(Stock::new(&cluster).await?) } else { Field::Played };
+    let ground = Ground { client: cluster.client(), field, program, folder: options.folder.clone() };
     let report = try_all(&ground, &cluster, options).await;
     cluster.down().await?;
     report
+}
+
+/// Makes one large run on a control plane of its own, and waits until all of its samples are through.
+pub async fn drain(samples: u32, folder: PathBuf) -> Result<Drained> {
+    let cluster = Cluster::control_plane().await?;
+    ensure!(cluster.is_ours(), "KUBECONFIG names a cluster with nodes of its own: unset it");
+    cluster.kubectl(["apply", "--server-side", "--filename", MANIFESTS]).await?;
+    cluster.kubectl(["wait", "--for=condition=Established", "--filename", MANIFESTS]).await?;
+    let program = trial::program("sera-operator")?;
+    let ground = Ground { client: cluster.client(), field: Field::Played, program, folder };
+    let drained = drain::drain(&ground, samples, &ground.folder).await;
+    cluster.down().await?;
+    drained
 }
 
 async fn try_all(ground: &Ground, cluster: &Cluster, options: &Options) -> Result<Report> {
@@ -79,12 +107,16 @@ async fn try_all(ground: &Ground, cluster: &Cluster, options: &Options) -> Resul
         trials.extend(calls);
     }
     let trying = try_each(ground, trials, &harvest, options.at_once);
-    let verdicts = match options.restart_every {
-        None => trying.await?,
-        Some(time) => tokio::select! {
-            verdicts = trying => verdicts?,
-            ended = restart_for_ever(cluster, time) => ended?,
-        },
+    let breaking = async {
+        tokio::try_join!(
+            for_ever(options.restart_every, || restart(cluster)),
+            for_ever(options.freeze_every, || async { Ok(cluster.pause_kubelet(FROZEN).await?) }),
+        )
+        .map(|(never, _)| never)
+    };
+    let verdicts = tokio::select! {
+        verdicts = trying => verdicts?,
+        ended = breaking => match ended? {},
     };
     Ok(Report::of(verdicts))
 }
@@ -102,13 +134,22 @@ async fn try_each(ground: &Ground, trials: Vec<Trial>, harvest: &Harvest, at_onc
         .await
 }
 
-/// Restarts the API server again and again: it goes without a word, and comes back with what it had.
-async fn restart_for_ever(cluster: &Cluster, every: Duration) -> Result<Vec<Verdict>> {
+/// Does something again and again, so long after it was done before; nothing where there is no such time. It ends only by an error.
+async fn for_ever<F>(every: Option<Duration>, does: impl Fn() -> F) -> Result<Infallible>
+where
+    F: Future<Output = Result<()>>,
+{
+    let Some(every) = every else { return std::future::pending().await };
     loop {
         tokio::time::sleep(every).await;
-        let server = cluster.component("kube-apiserver")?;
-        server.kill()?;
-        tokio::time::sleep(AWAY).await;
-        server.restart()?;
+        does().await?;
     }
+}
+
+/// Restarts the API server: it goes without a word, and comes back with what it had.
+async fn restart(cluster: &Cluster) -> Result<()> {
+    let server = cluster.component("kube-apiserver")?;
+    server.kill()?;
+    tokio::time::sleep(AWAY).await;
+    Ok(server.restart()?)
 }

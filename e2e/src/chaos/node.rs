@@ -16,7 +16,9 @@ use sera_crds::contract::{ExitCode, Failure, FailureClass, Termination};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::at_work::AtWork;
 use super::course::{Course, lock};
+use super::oracle::Found;
 use super::program::{Assignment, CONTAINER};
 use super::random::Random;
 use super::script::Fate;
@@ -33,8 +35,7 @@ pub(super) struct Node {
     course: Arc<Course>,
     pods: Api<Pod>,
     store: Mutex<Store>,
-    /// The pods whose programs are at work, by what they work on: the uids of pod and Job.
-    at_work: Mutex<BTreeMap<String, (String, String)>>,
+    at_work: AtWork,
 }
 
 /// The pods that the node has seen.
@@ -48,12 +49,13 @@ impl Node {
     /// The node of a run, which asks the API server by itself.
     pub(super) fn new(course: Arc<Course>, client: Client) -> Arc<Self> {
         let pods = Api::namespaced(client, &course.namespace);
-        Arc::new(Self { course, pods, store: Mutex::default(), at_work: Mutex::default() })
+        let at_work = AtWork::new(Arc::clone(&course));
+        Arc::new(Self { course, pods, store: Mutex::default(), at_work })
     }
 
-    /// The model of the store.
-    pub(super) fn store(&self) -> &Mutex<Store> {
-        &self.store
+    /// What the model of the store holds of the object with this uid.
+    pub(super) fn found(&self, uid: &str) -> Option<Found> {
+        lock(&self.store).of(uid)
     }
 
     /// Looks after pods for as long as it is polled.
@@ -115,7 +117,7 @@ impl Node {
             }
             return;
         };
-        self.takes_up(&assignment, &pod);
+        self.at_work.takes_up(&assignment, &pod);
         let fate = self.course.script.fates.get(&number).copied().unwrap_or(Fate::Works);
         self.course.note(&format!("pod {number} ({name}): {fate:?}"));
         tokio::time::sleep(random.millis(20, 250)).await;
@@ -147,7 +149,7 @@ impl Node {
                 return;
             }
         };
-        self.puts_down(&assignment, &pod);
+        self.at_work.puts_down(&pod);
         self.patch(&pod, &ended, true).await;
         if fate == Fate::IsSilent {
             self.delete(&pod).await;
@@ -165,27 +167,8 @@ impl Node {
                 self.patch(&pod, &ended(&pod, Timestamp::now(), code, "", None), true).await;
             }
         }
-        if let Some(assignment) = Assignment::of(&pod) {
-            self.puts_down(&assignment, &pod);
-        }
+        self.at_work.puts_down(&pod);
         self.patch(&pod, &without_finalizer(&pod), false).await;
-    }
-
-    fn takes_up(&self, assignment: &Assignment, pod: &Pod) {
-        let (work, me) = (assignment.work(), (pod.uid().unwrap_or_default(), job_of(pod)));
-        let before = lock(&self.at_work).insert(work.clone(), me.clone());
-        if let Some((other, job)) = before.filter(|(_, job)| *job != me.1) {
-            let mine = &me.1;
-            self.course.wrong(format!("two attempts are at {work}: pod {other} of Job {job}, and one of Job {mine}"));
-        }
-    }
-
-    fn puts_down(&self, assignment: &Assignment, pod: &Pod) {
-        let mut at_work = lock(&self.at_work);
-        let work = assignment.work();
-        if at_work.get(&work).is_some_and(|(uid, _)| Some(uid) == pod.uid().as_ref()) {
-            at_work.remove(&work);
-        }
     }
 
     /// Changes a pod, or its status; says whether it was still there.
@@ -221,11 +204,6 @@ fn refusal() -> Failure {
         field: None,
         message: REFUSAL.to_owned(),
     }
-}
-
-fn job_of(pod: &Pod) -> String {
-    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    owner.map(|owner| owner.uid.clone()).unwrap_or_default()
 }
 
 /// Of a pod with this uid alone: its namesake is another.

@@ -26,16 +26,23 @@ pub(super) struct Operator {
     number: usize,
     course: Arc<Course>,
     program: PathBuf,
+    images: Vec<String>,
     process: Arc<AtomicI32>,
     proxy: Proxy,
 }
 
 impl Operator {
-    /// Prepares the operator of a seat.
-    pub(super) async fn new(number: usize, course: Arc<Course>, program: &Path, upstream: Client) -> Result<Self> {
+    /// Prepares the operator of a seat, whose flags name these images.
+    pub(super) async fn new(
+        number: usize,
+        course: Arc<Course>,
+        program: &Path,
+        images: Vec<String>,
+        upstream: Client,
+    ) -> Result<Self> {
         let process = Arc::new(AtomicI32::new(0));
         let proxy = Proxy::start(number, Arc::clone(&course), upstream, Arc::clone(&process)).await?;
-        Ok(Self { number, course, program: program.to_owned(), process, proxy })
+        Ok(Self { number, course, program: program.to_owned(), images, process, proxy })
     }
 
     /// Runs the operator, again and again, for as long as it is polled.
@@ -63,7 +70,7 @@ impl Operator {
         let mut command = Command::new(&self.program);
         command.env("KUBECONFIG", kubeconfig).env("NO_COLOR", "1").stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(log.try_clone()?).stderr(log);
-        command.args(TIMING).args(["--listen=127.0.0.1:0", "--rollout-image=localhost/sera-rollout:chaos"]);
+        command.args(TIMING).arg("--listen=127.0.0.1:0").args(&self.images);
         command.args(["--qps=500", "--burst=500", "--log-level=info,sera_operator=debug"]);
         command.arg(format!("--namespaces={}", self.course.namespace));
         command.arg(format!("--lease-namespace={}", self.course.namespace)).arg(format!("--lease-name={LEASE}"));

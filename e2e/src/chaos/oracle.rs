@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use super::course::Course;
 use super::script::{Deed, Script};
-use super::store::Folder;
 
 /// The most calls that passes may make over one run: an undisturbed one makes about a hundred.
 const MOST_CALLS: u64 = 1_500;
@@ -33,11 +32,29 @@ const FIGURES: [&str; 10] = [
     "outputTokens",
 ];
 
+/// What the store holds of a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Found {
+    /// The sha256 of the dataset's manifest.
+    pub(super) dataset: Option<String>,
+    /// The sha256 of the model's.
+    pub(super) model: Option<String>,
+    /// How many samples have an end.
+    pub(super) samples: usize,
+    /// What must be the same for every run that asks for the same, whatever befalls it.
+    pub(super) content: Value,
+    /// Whether a pod that is lost has been at work that must be paid for again; where programs are played, it has not.
+    pub(super) is_paid_again: bool,
+}
+
+/// Those of them that count what was paid for. A lost pod's calls are paid too, and a rollout that begins again makes them again.
+const PAID: [&str; 3] = ["tokens", "cachedTokens", "outputTokens"];
+
 /// What a run has come to.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Harvest {
-    /// The sha256 of each artifact.
-    artifacts: Value,
+    /// What it made.
+    content: Value,
     /// What was counted.
     figures: Value,
     /// How many attempts each of its own stages took.
@@ -46,14 +63,11 @@ pub(super) struct Harvest {
 
 impl Harvest {
     /// What this run has come to.
-    pub(super) fn of(run: &DynamicObject) -> Self {
+    pub(super) fn of(run: &DynamicObject, found: &Found) -> Self {
         let status = &run.data["status"];
-        let artifacts = status["artifacts"].as_object().into_iter().flatten();
-        let digests: serde_json::Map<String, Value> =
-            artifacts.map(|(name, artifact)| (name.clone(), artifact["sha256"].clone())).collect();
         let figures = FIGURES.map(|figure| (figure.to_owned(), status["generation"][figure].clone()));
         Self {
-            artifacts: digests.into(),
+            content: found.content.clone(),
             figures: serde_json::Map::from_iter(figures).into(),
             attempts: status["attempts"].clone(),
         }
@@ -61,20 +75,17 @@ impl Harvest {
 }
 
 /// Compares what a run has come to with the store, and with what it would have been undisturbed.
-pub(super) fn judge(course: &Course, run: &DynamicObject, folder: Option<&Folder>, expected: Option<&Harvest>) {
-    let result = Harvest::of(run);
-    let Some(folder) = folder else {
-        course.wrong("the store has nothing of the run");
-        return;
-    };
-    for (artifact, stored) in [("dataset", folder.dataset()), ("model", folder.model())] {
-        if result.artifacts[artifact] != json!(stored) {
-            course.wrong(format!("status has {artifact} {}, and the store {stored:?}", result.artifacts[artifact]));
+pub(super) fn judge(course: &Course, run: &DynamicObject, found: &Found, expected: Option<&Harvest>) -> Harvest {
+    let (result, artifacts) = (Harvest::of(run, found), &run.data["status"]["artifacts"]);
+    for (artifact, stored) in [("dataset", &found.dataset), ("model", &found.model)] {
+        let said = &artifacts[artifact]["sha256"];
+        if *said != json!(stored) {
+            course.wrong(format!("status has {artifact} {said}, and the store {stored:?}"));
         }
     }
-    if result.figures["attempted"] != json!(folder.samples()) {
+    if result.figures["attempted"] != json!(found.samples) {
         let attempted = &result.figures["attempted"];
-        course.wrong(format!("status counts {attempted} samples, and the store has {}", folder.samples()));
+        course.wrong(format!("status counts {attempted} samples, and the store has {}", found.samples));
     }
     if course.deliberate() > MOST_CALLS {
         course.wrong(format!("passes made {} calls: {}", course.deliberate(), course.most_frequent()));
@@ -83,16 +94,29 @@ pub(super) fn judge(course: &Course, run: &DynamicObject, folder: Option<&Folder
     for words in course.unsaid().into_iter().filter(|_| course.script.deeds.is_empty() && course.kills() == 0) {
         course.wrong(format!("it was never Stalled in these words: {words}"));
     }
-    let Some(expected) = expected.filter(|_| !course.script.changes_the_question()) else { return };
-    if (&result.artifacts, &result.figures) != (&expected.artifacts, &expected.figures) {
-        course.wrong(format!(
-            "it ends with {} and {}; undisturbed it is {} and {}",
-            result.artifacts, result.figures, expected.artifacts, expected.figures
-        ));
+    let Some(expected) = expected.filter(|_| !course.script.changes_the_question()) else { return result };
+    let mut figures = result.figures.clone();
+    for paid in PAID.into_iter().filter(|_| found.is_paid_again && !costs_no_attempt(&course.script)) {
+        if figures[paid].as_u64() >= expected.figures[paid].as_u64() {
+            figures[paid] = expected.figures[paid].clone();
+        }
+    }
+    let contents = differences(&result.content, &expected.content);
+    for difference in contents.into_iter().chain(differences(&figures, &expected.figures)) {
+        course.wrong(format!("it ends with another {difference}"));
     }
     if costs_no_attempt(&course.script) && result.attempts != expected.attempts {
         course.wrong(format!("it took attempts {}, and undisturbed {}", result.attempts, expected.attempts));
     }
+    result
+}
+
+/// Where two objects differ, in words.
+fn differences(is: &Value, would_be: &Value) -> Vec<String> {
+    let keys: BTreeSet<&String> =
+        [is, would_be].into_iter().filter_map(Value::as_object).flat_map(|all| all.keys()).collect();
+    let differ = keys.into_iter().filter(|key| is[*key] != would_be[*key]);
+    differ.map(|key| format!("{key}: {}, and undisturbed {}", is[key], would_be[key])).collect()
 }
 
 /// Whether nothing befalls but the operator and its calls, so that no attempt may be lost.
@@ -173,8 +197,8 @@ mod tests {
     /// What is said of a run that ended so, with a store that has nothing and an expectation of one attempt.
     fn said(trial: Trial, run: &DynamicObject, expected: &DynamicObject) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let course = Course::new(trial.script(), "ml".into(), Path::new(folder.path())).unwrap();
-        judge(&course, run, Some(&Folder::default()), Some(&Harvest::of(expected)));
+        let course = Course::new(trial.script(), json!({}), "ml".into(), Path::new(folder.path())).unwrap();
+        judge(&course, run, &Found::default(), Some(&Harvest::of(expected, &Found::default())));
         course.wrongs().join("; ")
     }
 
@@ -184,7 +208,7 @@ mod tests {
         assert!(words.contains("status has model \"aa\"") && !words.contains("undisturbed"), "{words}");
         let words = said(Trial::Seed(0), &run("aa", 8, 1), &run("aa", 12, 1));
         assert!(words.contains("status counts 8 samples, and the store has 0"), "{words}");
-        assert!(words.contains("undisturbed it is"), "{words}");
+        assert!(words.contains("it ends with another attempted: 8, and undisturbed 12"), "{words}");
     }
 
     #[test]
@@ -193,6 +217,26 @@ mod tests {
         assert!(is_blamed(Trial::Seed(0)) && is_blamed(Trial::Seed(2)));
         let with_pods = (0..64).map(|turn| Trial::Seed(5 + 8 * turn)).find(|trial| !trial.script().fates.is_empty());
         assert!(!is_blamed(with_pods.unwrap()));
+    }
+
+    #[test]
+    fn more_may_be_paid_where_pods_were_lost_and_never_less() {
+        let run = |tokens: u64| {
+            let mut run = run("aa", 0, 1);
+            run.data["status"]["generation"]["tokens"] = json!(tokens);
+            run
+        };
+        let is_blamed = |trial: Trial, tokens| {
+            let folder = tempfile::tempdir().unwrap();
+            let course = Course::new(trial.script(), json!({}), "ml".into(), Path::new(folder.path())).unwrap();
+            let found = Found { is_paid_again: true, ..Found::default() };
+            judge(&course, &run(tokens), &found, Some(&Harvest::of(&run(100), &found)));
+            course.wrongs().iter().any(|wrong| wrong.contains("another tokens"))
+        };
+        let with_pods = (0..64).map(|turn| Trial::Seed(5 + 8 * turn)).find(|trial| !trial.script().fates.is_empty());
+        let with_pods = with_pods.unwrap();
+        assert!(!is_blamed(with_pods, 120) && !is_blamed(with_pods, 100) && is_blamed(with_pods, 99));
+        assert!(is_blamed(Trial::Seed(0), 120), "no pod was lost");
     }
 
     #[test]

@@ -7,8 +7,10 @@ use sera_crds::batch::SampleRange;
 use sera_crds::contract::{
     Artifact, DatasetPlan, Failure, FailureClass, StageResult, Termination, Usage, VerificationCounts,
 };
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::oracle::Found;
 use super::program::{Assignment, Policy, Task};
 
 /// What all folders hold.
@@ -19,7 +21,7 @@ pub(super) struct Store {
 
 /// What one run or batch has made.
 #[derive(Debug, Default)]
-pub(super) struct Folder {
+struct Folder {
     snapshot: Option<String>,
     /// The samples of each batch that have an end.
     samples: BTreeMap<String, BTreeSet<u32>>,
@@ -55,26 +57,19 @@ impl Store {
         }
     }
 
-    /// The folder of the object with this uid.
-    pub(super) fn of(&self, uid: &str) -> Option<&Folder> {
-        self.folders.iter().find(|(store, _)| store.ends_with(uid)).map(|(_, folder)| folder)
+    /// What the folder of the object with this uid holds.
+    pub(super) fn of(&self, uid: &str) -> Option<Found> {
+        self.folders.iter().find(|(store, _)| store.ends_with(uid)).map(|(_, folder)| folder.found())
     }
 }
 
 impl Folder {
-    /// The digest of the dataset.
-    pub(super) fn dataset(&self) -> Option<&str> {
-        self.dataset.as_ref().map(|(digest, _)| digest.as_str())
-    }
-
-    /// The digest of the model.
-    pub(super) fn model(&self) -> Option<&str> {
-        self.model.as_deref()
-    }
-
-    /// How many samples have an end.
-    pub(super) fn samples(&self) -> usize {
-        self.samples.values().map(BTreeSet::len).sum()
+    fn found(&self) -> Found {
+        let dataset = self.dataset.as_ref().map(|(digest, _)| digest.clone());
+        let (snapshot, model) = (self.snapshot.clone(), self.model.clone());
+        let samples = self.samples.values().map(BTreeSet::len).sum();
+        let content = json!({"snapshot": snapshot, "dataset": dataset, "model": model});
+        Found { dataset, model, samples, content, is_paid_again: false }
     }
 
     fn run(&mut self, task: &Task) -> Result<StageResult, String> {
@@ -239,7 +234,7 @@ mod tests {
             panic!("it was not verified")
         };
         assert_eq!((counts.attempted, counts.accepted_first, counts.accepted_second), (4, 3, 2));
-        assert_eq!(store.of("uid-1").unwrap().samples(), 4);
+        assert_eq!(store.of("uid-1").unwrap().samples, 4);
     }
 
     #[test]

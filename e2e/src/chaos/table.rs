@@ -69,7 +69,7 @@ impl fmt::Display for Report {
 
 /// Prints a line about a trial that has ended; what was wrong, how it is repeated, and where its logs are.
 pub(super) fn print(verdict: &Verdict) {
-    let Verdict { trial, wrongs, calls, kills, took, folder, .. } = verdict;
+    let Verdict { trial, wrongs, calls, kills, took, again, folder, .. } = verdict;
     let word = if wrongs.is_empty() { "ok" } else { "WRONG" };
     let family = trial.family();
     let trial_name = trial.to_string();
@@ -78,7 +78,7 @@ pub(super) fn print(verdict: &Verdict) {
         println!("       {wrong}");
     }
     if !wrongs.is_empty() {
-        println!("       again: cargo e2e chaos {}; its logs: {}", trial.flags(), folder.display());
+        println!("       again: cargo e2e chaos {again}; its logs: {}", folder.display());
     }
 }
 
@@ -96,6 +96,7 @@ mod tests {
             kills: 2,
             took: Duration::from_secs(10),
             harvest: None,
+            again: String::new(),
             folder: PathBuf::new(),
         }
     }

@@ -11,17 +11,15 @@ use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::course::{Course, lock};
-use super::deeds::{self, manifest, runs};
+use super::course::Course;
+use super::deeds::{self, runs};
+use super::field::Field;
 use super::history;
-use super::node::Node;
 use super::operator::Operator;
 use super::oracle::{self, Harvest};
 use super::queue;
 use super::script::Trial;
 
-/// The longest that a run may take: undisturbed it takes a quarter of a minute, and a few failed attempts wait for some minutes between them.
-const PATIENCE: Duration = Duration::from_mins(6);
 /// How long what a run has left behind is given to go away.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 /// For how long a run that is done is watched for calls that do nothing.
@@ -36,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Ground {
     /// A client with all rights.
     pub(super) client: Client,
+    /// Where pods run.
+    pub(super) field: Field,
     /// The operator's program.
     pub(super) program: PathBuf,
     /// Where logs are kept.
@@ -57,6 +57,8 @@ pub(super) struct Verdict {
     pub(super) took: Duration,
     /// What the run came to, where it came to an end.
     pub(super) harvest: Option<Harvest>,
+    /// The flags that repeat it.
+    pub(super) again: String,
     /// Where the logs of the trial are, where something was wrong.
     pub(super) folder: PathBuf,
 }
@@ -67,7 +69,9 @@ impl Ground {
         let began = Instant::now();
         let namespace = format!("chaos-{trial}-{:x}", jiff::Timestamp::now().as_millisecond());
         let folder = self.folder.join(&namespace);
-        let course = Arc::new(Course::new(trial.script(), namespace, &folder)?);
+        let script = trial.script();
+        let run = self.field.run(&script);
+        let course = Arc::new(Course::new(script, run, namespace, &folder)?);
         course.note(&format!("{trial}: {:?}", course.script));
         self.make_namespace(&course.namespace).await?;
         let harvest = self.see_through(&course, trial.seed(), expected).await?;
@@ -76,7 +80,8 @@ impl Ground {
             tokio::fs::remove_dir_all(&folder).await?;
         }
         let (calls, kills) = (course.calls(), course.kills());
-        Ok(Verdict { trial, wrongs, calls, kills, took: began.elapsed(), harvest, folder })
+        let again = format!("{}{}", trial.flags(), self.field.flags());
+        Ok(Verdict { trial, wrongs, calls, kills, took: began.elapsed(), harvest, again, folder })
     }
 
     async fn see_through(
@@ -85,12 +90,13 @@ impl Ground {
         seed: u64,
         expected: Option<&Harvest>,
     ) -> Result<Option<Harvest>> {
-        let node = Node::new(Arc::clone(course), self.client.clone());
+        let pods = self.field.pods(course, &self.client).await?;
         // Whatever happens at once; all of it ends with this value.
         let mut actors: JoinSet<Result<()>> = JoinSet::new();
-        actors.spawn(Arc::clone(&node).run());
+        actors.spawn(pods.clone().run());
         for number in 0..course.script.operators {
-            let operator = Operator::new(number, Arc::clone(course), &self.program, self.client.clone()).await?;
+            let (images, client) = (self.field.images(), self.client.clone());
+            let operator = Operator::new(number, Arc::clone(course), &self.program, images, client).await?;
             actors.spawn(operator.run());
         }
         if course.script.is_queued {
@@ -103,14 +109,14 @@ impl Ground {
             Ok(())
         });
         runs(&self.client, &course.namespace)
-            .create(&PostParams::default(), &serde_json::from_value(manifest(&course.script))?)
+            .create(&PostParams::default(), &serde_json::from_value(course.run.clone())?)
             .await
             .context("the run cannot be made")?;
         let (client, meddled) = (self.client.clone(), Arc::clone(course));
         let mut meddling = JoinSet::new();
         meddling.spawn(deeds::run(meddled, client));
         let ended = tokio::select! {
-            ended = until_done(course, &mut run) => ended,
+            ended = until_done(course, self.field.patience(), &mut run) => ended,
             Some(actor) = actors.join_next() => {
                 actor??;
                 None
@@ -118,17 +124,21 @@ impl Ground {
         };
         drop(meddling);
         let status = run.borrow().as_ref().map(|run| run.data["status"].clone()).unwrap_or_default();
+        let mut harvest = None;
         if let Some(done) = &ended {
             self.look_at_rest(course, done).await?;
-            let uid = done.uid().unwrap_or_default();
-            oracle::judge(course, done, lock(node.store()).of(&uid), expected);
+            match pods.found(&done.uid().unwrap_or_default())? {
+                Some(found) => harvest = Some(oracle::judge(course, done, &found, expected)),
+                None => course.wrong("the store has nothing of the run"),
+            }
         } else {
             course.note(&serde_json::to_string_pretty(&status)?);
-            course.wrong(format!("it did not end within {PATIENCE:?}: {}", history::words(&status)));
+            let patience = self.field.patience();
+            course.wrong(format!("it did not end within {patience:?}: {}", history::words(&status)));
         }
         drop(actors);
         // The namespace stays: its cluster goes down when all trials were made, and to take a namespace apart costs as much as a trial.
-        Ok(ended.as_ref().map(Harvest::of))
+        Ok(harvest)
     }
 
     /// Waits until nothing is left that belongs to nobody, and then looks whether the operator is at rest.
@@ -160,7 +170,8 @@ impl Ground {
         Ok(())
     }
 
-    async fn make_namespace(&self, name: &str) -> Result<()> {
+    /// Makes a namespace in which pods can be made.
+    pub(super) async fn make_namespace(&self, name: &str) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
@@ -181,9 +192,13 @@ impl Ground {
 }
 
 /// Waits for the end of the run, which is done for the newest word of its owner, when nobody is about to say another.
-async fn until_done(course: &Course, run: &mut watch::Receiver<Option<DynamicObject>>) -> Option<DynamicObject> {
+async fn until_done(
+    course: &Course,
+    patience: Duration,
+    run: &mut watch::Receiver<Option<DynamicObject>>,
+) -> Option<DynamicObject> {
     let began = Instant::now();
-    while began.elapsed() < PATIENCE {
+    while began.elapsed() < patience {
         let done = run.borrow_and_update().clone().filter(is_done);
         if let Some(done) = done.filter(|_| !course.is_meddled_with()) {
             return Some(done);

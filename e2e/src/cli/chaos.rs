@@ -35,6 +35,12 @@ pub(crate) struct Chaos {
     /// Restart the API server every so many seconds
     #[arg(long, value_name = "SECONDS")]
     restart_every: Option<u64>,
+    /// Run the programs on a node with containers (root only), and not a model of them: a minute a trial, and at most 63 of them
+    #[arg(long)]
+    on_a_node: bool,
+    /// With --on-a-node: freeze kubelet for a minute, every so many seconds
+    #[arg(long, value_name = "SECONDS", requires = "on_a_node")]
+    freeze_every: Option<u64>,
     /// Where the logs of trials are kept in which something was wrong
     #[arg(long, default_value = "target/chaos", value_name = "FOLDER")]
     logs: PathBuf,
@@ -49,6 +55,8 @@ pub(super) async fn run(chaos: Chaos) -> Result<ExitCode> {
         every_call: chaos.every_call,
         at_once: chaos.at_once.max(1),
         restart_every: chaos.restart_every.map(Duration::from_secs),
+        on_a_node: chaos.on_a_node,
+        freeze_every: chaos.freeze_every.map(Duration::from_secs),
         folder: chaos.logs,
     };
     let began = Instant::now();

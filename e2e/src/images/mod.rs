@@ -207,7 +207,12 @@ pub fn program(image: Image) -> Result<PathBuf, ImageError> {
     binaries::find(image.program())
 }
 
-/// The directory of the student that is built in, made by the trainer that cargo has built.
+/// The directory of the student that is built in: a model and its tokenizer.
+pub async fn builtin_student(progress: &Progress) -> Result<PathBuf, ImageError> {
+    student(&Archives::open(&cache_root()?.join("images"))?, progress).await
+}
+
+/// The same in these archives, made by the trainer that cargo has built.
 async fn student(archives: &Archives, progress: &Progress) -> Result<PathBuf, ImageError> {
     let trainer = program(Image::Trainer)?;
     let _lock = archives.lock(progress).await?;

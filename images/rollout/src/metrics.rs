@@ -75,12 +75,24 @@ impl Meter {
         let histogram = |name: &str, help: &str, bounds: &[f64]| {
             registered(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec()))?)
         };
+        let rollouts =
+            counter("sera_rollouts_total", "Rollouts that ended, by kind and outcome.", &["rollout", "outcome"])?;
+        let tokens = counter(
+            "sera_teacher_tokens_total",
+            "Tokens: read and not cached, read from the prefix cache, written.",
+            &["kind"],
+        )?;
+        // A series that begins above nothing has not risen, as far as Prometheus knows: what dashboards and alerts ask for is there from the start.
+        for kind in [RolloutKind::First, RolloutKind::Second] {
+            for outcome in [RolloutOutcome::Submitted, RolloutOutcome::TeacherError] {
+                rollouts.with_label_values(&[kind.stem(), &format!("{outcome:?}")]).inc_by(0);
+            }
+        }
+        for kind in ["input", "cached", "output"] {
+            tokens.with_label_values(&[kind]).inc_by(0);
+        }
         Ok(Self {
-            rollouts: counter(
-                "sera_rollouts_total",
-                "Rollouts that ended, by kind and outcome.",
-                &["rollout", "outcome"],
-            )?,
+            rollouts,
             running: gauge("sera_rollouts_running", "Rollouts under way.")?,
             samples: gauges(
                 "sera_samples",
@@ -91,11 +103,7 @@ impl Meter {
                 &registry,
                 IntCounter::new("sera_teacher_calls_total", "Calls that the teacher answered.")?,
             )?,
-            tokens: counter(
-                "sera_teacher_tokens_total",
-                "Tokens: read and not cached, read from the prefix cache, written.",
-                &["kind"],
-            )?,
+            tokens,
             reasked: counter(
                 "sera_turns_reasked_total",
                 "Answers that could not be used and were asked again, by why.",

@@ -5,7 +5,7 @@ mod census;
 
 use jiff::Timestamp;
 use prometheus::{Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
-use sera_crds::values::Usd;
+use sera_crds::values::{Stage, Usd};
 
 pub(super) use self::census::Census;
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
 /// Buckets of a stage in seconds: from a snapshot of a small repository to three days of rollouts.
 const STAGE_SECONDS: [f64; 12] =
     [5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 7_200.0, 14_400.0, 43_200.0, 86_400.0, 172_800.0, 259_200.0];
+
+/// The stages of a run that have Jobs of their own, and those of a batch.
+const RUN_STAGES: [Stage; 4] = [Stage::Snapshot, Stage::Generation, Stage::Dataset, Stage::Training];
+const BATCH_STAGES: [Stage; 3] = [Stage::Snapshot, Stage::Rollouts, Stage::Verification];
 
 /// Bounds of recall in tenths, as verification counts it.
 const RECALL: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -42,7 +46,7 @@ impl Telemetry {
                 .buckets(STAGE_SECONDS.to_vec());
         let attempts = Opts::new("sera_attempts_total", "Attempts of stages that ended, by outcome");
         let failures = Opts::new("sera_attempt_failures_total", "Attempts of stages that failed, by reason");
-        Ok(Self {
+        let telemetry = Self {
             stage_seconds: metrics.register(HistogramVec::new(stage_seconds, &["kind", "stage"]))?,
             attempts: metrics.register(IntCounterVec::new(attempts, &["kind", "stage", "outcome"]))?,
             failures: metrics.register(IntCounterVec::new(failures, &["kind", "stage", "reason"]))?,
@@ -68,7 +72,28 @@ impl Telemetry {
                 "sera_sample_cost_dollars_total",
                 "What those tokens cost, where that is known",
             ))?,
-        })
+        };
+        telemetry.begin();
+        Ok(telemetry)
+    }
+
+    /// Has every series from the start that is known by then: one that begins above nothing has not risen, as far as Prometheus knows, and a stage may be
+    /// the only one of its kind for a week.
+    fn begin(&self) {
+        let of_runs = RUN_STAGES.map(|stage| (Kind::Run, stage));
+        for (kind, stage) in of_runs.into_iter().chain(BATCH_STAGES.map(|stage| (Kind::Batch, stage))) {
+            let labels = [kind.as_str(), stage.as_str()];
+            self.stage_seconds.with_label_values(&labels);
+            for outcome in ["Succeeded", "Failed"] {
+                self.attempts.with_label_values(&[labels[0], labels[1], outcome]);
+            }
+        }
+        for verdict in ["AcceptedFirst", "AcceptedSecond"] {
+            self.trajectories.with_label_values(&[verdict]);
+        }
+        for kind in ["read", "cached", "written"] {
+            self.tokens.with_label_values(&[kind]);
+        }
     }
 
     /// Counts what a batch came to when it is verified for the first time; another verdict on the same samples makes nothing new.

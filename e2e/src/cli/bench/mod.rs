@@ -1,7 +1,10 @@
 //! What can be measured: a variant here, a file beside this one. Benchmarks print tables and are never tests.
 
+mod active;
 mod boots;
+mod drain;
 mod operator;
+mod process;
 
 use std::process::ExitCode;
 
@@ -19,11 +22,21 @@ pub(crate) enum Bench {
     ///
     /// Boots a control plane, and runs the operator that cargo has built as a process on this machine.
     Operator(operator::Operator),
+    /// The operator beside many runs at work: from a run to its first Job, and what it costs to look after all of them
+    ///
+    /// Boots a control plane. What a node would say of pods is said for it, as kwok does: they run, and do not end.
+    Active(active::Active),
+    /// How many samples a second the operator gets through, when rollouts take no time
+    ///
+    /// Boots a control plane; pods and their programs are played, as `cargo e2e chaos` does it, and the operator is the real one.
+    Drain(drain::Drain),
 }
 
 pub(super) async fn run(bench: Bench) -> Result<ExitCode> {
     match bench {
         Bench::Boots(boots) => boots::run(boots).await,
         Bench::Operator(operator) => operator::run(operator).await,
+        Bench::Active(active) => active::run(active).await,
+        Bench::Drain(drain) => drain::run(drain).await,
     }
 }

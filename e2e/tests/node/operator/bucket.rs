@@ -2,18 +2,19 @@
 //! is lost on the way. Names are short: the server keeps an object's metadata in a file whose name has the object's in it, of 255 bytes at most.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sera_crds::SpecializationRun;
 use sera_crds::conditions::ConditionType;
+use sera_e2e::small_student::{self, TOKENIZER};
 use sera_test_servers::{Conduct, S3Server};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::ground::{Ground, is_true, status};
-use super::student::student_files;
 use super::training::{changes, delete_a_pod};
 use crate::house::{Company, Space, Test, tests};
 
@@ -22,10 +23,7 @@ pub(crate) const TESTS: &[Test] = tests![Company::Alone; a_run_in_buckets_is_rea
 /// How long it may take in all on a machine that does much else.
 const PATIENCE: Duration = Duration::from_mins(8);
 /// How often the two lines are seen: long enough that a checkpoint arrives, and a pod is lost, before the end.
-const EPOCHS: u32 = 40;
-/// The tokenizer's files, as they are in the image of the stages.
-const TOKENIZER: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+const EPOCHS: u32 = 60;
 
 /// A run like examples/s3.yaml: a Secret for both buckets, and two pods that train.
 fn in_buckets() -> Value {
@@ -76,7 +74,7 @@ async fn a_run_in_buckets_is_ready(space: Space) -> Result<()> {
 /// Puts the small student into a bucket's folder, with the tokenizer that the images have.
 async fn lay_student(ground: &Ground, folder: &Path) -> Result<()> {
     tokio::fs::create_dir_all(folder).await?;
-    for (name, content) in student_files()? {
+    for (name, content) in small_student::files()? {
         tokio::fs::write(folder.join(name), content).await?;
     }
     let script =
@@ -88,13 +86,14 @@ async fn lay_student(ground: &Ground, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the first attempt has a complete checkpoint in the bucket; returns the run's folder there.
+/// Waits until the first attempt has a complete checkpoint in the bucket; returns the run's folder there. The bucket is watched, and not the status, which
+/// tells of a step seconds later: a quick machine is through by then.
 async fn until_checkpointed(ground: &Ground, server: &S3Server) -> Result<PathBuf> {
-    let run =
-        ground.until("bucket", |status| status.training.as_ref().is_some_and(|training| training.step > 0)).await?;
+    let run = ground.space.api::<SpecializationRun>().get("bucket").await?;
     let uid = run.metadata.uid.context("a run without a uid")?;
     let folder = server.bucket().join("runs").join(&ground.space.namespace).join("bucket").join(uid);
-    for _ in 0..600 {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
         let mut found = tokio::fs::read_dir(folder.join("checkpoints/a1")).await.ok();
         while let Some(entries) = &mut found {
             let Some(entry) = entries.next_entry().await? else { break };
@@ -102,7 +101,7 @@ async fn until_checkpointed(ground: &Ground, server: &S3Server) -> Result<PathBu
                 return Ok(folder);
             }
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("no checkpoint came to {}", folder.display())
 }

@@ -5,6 +5,7 @@ mod bucket;
 mod ground;
 mod identity;
 mod killed;
+mod monitoring;
 mod reclaim;
 mod repair;
 mod run;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::ground::{Ground, is_true, made_for, status};
 use super::killed::kill_operators;
+use super::monitoring::Prometheus;
 use super::serving;
 use super::student::{STUDENT, lay_student};
 use crate::house::{Company, Space, Test, tests};
@@ -48,6 +49,7 @@ pub(super) fn changes(training: Value) -> Value {
 
 async fn a_run_trains_its_student_serves_it_and_is_ready(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?.patient(TRAINING);
+    let prometheus = Prometheus::start(&ground).await?;
     let mut spec = changes(json!({"ranksPerNode": 2}));
     spec["serve"] = json!({"enabled": true, "engine": "builtin", "args": ["--max-model-len=512"]});
     ground.apply_run("billing", spec).await?;
@@ -68,12 +70,16 @@ async fn a_run_trains_its_student_serves_it_and_is_ready(space: Space) -> Result
     }
     ground.until_events("billing", &["TrainingSucceeded"]).await?;
     serving::answers(&ground, &run).await?;
+    prometheus.saw(&run).await?;
+    drop(prometheus);
     Box::pin(serving::comes_back(&ground)).await?;
     Box::pin(serving::goes_and_comes_as_its_owner_says(&ground)).await
 }
 
-/// How often the two lines are seen: long enough for all that happens to the training where a step takes half a second.
-const EPOCHS: u32 = 100;
+/// How often the two lines are seen.
+const EPOCHS: u32 = 60;
+/// What each rank of the shaken training has of a processor until all has happened to it: a quick machine would be through before.
+const LITTLE: &str = "200m";
 /// How long that may take where a step takes twenty times as long.
 const MANY_STEPS: Duration = Duration::from_mins(20);
 
@@ -92,7 +98,9 @@ async fn whatever_befalls_a_training_the_model_is_the_same(space: Space) -> Resu
     ground.apply_run("quiet", small("1e-3")).await?;
     let quiet = ground.until("quiet", |status| is_true(status, ConditionType::Ready)).await?;
     // Its learning rate is another one until its owner thinks better of it.
-    ground.apply_run("shaken", small("5e-3")).await?;
+    let mut shaken = small("5e-3");
+    shaken["pods"]["train"]["resources"]["limits"] = json!({"cpu": LITTLE});
+    ground.apply_run("shaken", shaken).await?;
     ground.until("shaken", |status| is_true(status, ConditionType::Snapshotted)).await?;
     ground.change_run("shaken", json!({"training": {"learningRate": "1e-3"}})).await?;
 
@@ -106,7 +114,8 @@ async fn whatever_befalls_a_training_the_model_is_the_same(space: Space) -> Resu
     ground.change_run("shaken", json!({"suspend": true})).await?;
     ground.until("shaken", |status| status.phase == Some(Phase::Suspended)).await?;
     ground.until_no_pod(&made_for(Stage::Training)).await?;
-    ground.change_run("shaken", json!({"suspend": false})).await?;
+    let as_much_as_there_is = json!({"train": {"resources": {"limits": null}}});
+    ground.change_run("shaken", json!({"suspend": false, "pods": as_much_as_there_is})).await?;
     let shaken = ground.until("shaken", |status| is_true(status, ConditionType::Ready)).await?;
 
     let training = status(&shaken)?.training.as_ref().context("no word on the training")?;
