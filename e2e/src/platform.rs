@@ -13,6 +13,7 @@ pub const NAMESPACE: &str = "sera-system";
 pub const RELEASE: &str = "sera-operator";
 
 const CRDS_RELEASE: &str = "sera-operator-crds";
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests");
 const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts");
 /// Helm waits this long for the Deployment: images are loaded already, so this is many times what it takes on a busy machine.
 const READY_WITHIN: &str = "--timeout=3m";
@@ -26,6 +27,13 @@ pub enum PlatformError {
     /// helm or kubectl said no.
     #[error(transparent)]
     Tool(#[from] ToolError),
+}
+
+/// Has a cluster know the project's kinds, as they are generated, without a chart.
+pub async fn define_kinds(cluster: &Cluster) -> Result<(), ToolError> {
+    cluster.kubectl(["apply", "--server-side", "--filename", MANIFESTS]).await?;
+    cluster.kubectl(["wait", "--for=condition=Established", "--filename", MANIFESTS]).await?;
+    Ok(())
 }
 
 /// Loads `archives` and installs (or upgrades) both charts with them. `settings` are further arguments of helm, such as `--set=replicas=2`.

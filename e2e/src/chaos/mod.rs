@@ -30,6 +30,7 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::cluster::Cluster;
+use crate::platform;
 
 use self::field::Field;
 use self::oracle::Harvest;
@@ -40,7 +41,6 @@ pub use self::drain::Drained;
 pub use self::script::{Trial, When};
 pub use self::table::Report;
 
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests");
 /// How long an API server stays away when it is restarted by the clock.
 const AWAY: Duration = Duration::from_secs(1);
 /// How long kubelet stands still when it is frozen by the clock.
@@ -67,13 +67,7 @@ pub struct Options {
 
 /// Makes the trials on a cluster of their own, and prints a line for each.
 pub async fn run(options: &Options) -> Result<Report> {
-    let cluster = if options.on_a_node { Cluster::with_node().await? } else { Cluster::control_plane().await? };
-    ensure!(
-        cluster.is_ours(),
-        "KUBECONFIG names a cluster with nodes of its own: unset it, and a control plane is booted"
-    );
-    cluster.kubectl(["apply", "--server-side", "--filename", MANIFESTS]).await?;
-    cluster.kubectl(["wait", "--for=condition=Established", "--filename", MANIFESTS]).await?;
+    let cluster = boot(options.on_a_node).await?;
     let program = trial::program("sera-operator")?;
     let field = if options.on_a_node { Field::Real(Stock::new(&cluster).await?) } else { Field::Played };
     let ground = Ground { client: cluster.client(), field, program, folder: options.folder.clone() };
@@ -84,15 +78,20 @@ pub async fn run(options: &Options) -> Result<Report> {
 
 /// Makes one large run on a control plane of its own, and waits until all of its samples are through.
 pub async fn drain(samples: u32, folder: PathBuf) -> Result<Drained> {
-    let cluster = Cluster::control_plane().await?;
-    ensure!(cluster.is_ours(), "KUBECONFIG names a cluster with nodes of its own: unset it");
-    cluster.kubectl(["apply", "--server-side", "--filename", MANIFESTS]).await?;
-    cluster.kubectl(["wait", "--for=condition=Established", "--filename", MANIFESTS]).await?;
+    let cluster = boot(false).await?;
     let program = trial::program("sera-operator")?;
     let ground = Ground { client: cluster.client(), field: Field::Played, program, folder };
     let drained = drain::drain(&ground, samples, &ground.folder).await;
     cluster.down().await?;
     drained
+}
+
+/// Boots a cluster that knows the project's kinds.
+async fn boot(on_a_node: bool) -> Result<Cluster> {
+    let cluster = if on_a_node { Cluster::with_node().await? } else { Cluster::control_plane().await? };
+    ensure!(cluster.is_ours(), "KUBECONFIG names a cluster that is not ours to break: unset it, and one is booted");
+    platform::define_kinds(&cluster).await?;
+    Ok(cluster)
 }
 
 async fn try_all(ground: &Ground, cluster: &Cluster, options: &Options) -> Result<Report> {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use sera_e2e::cluster::Cluster;
+use sera_e2e::platform;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests");
 /// How long a bench waits for anything.
 const PATIENCE: Duration = Duration::from_mins(10);
 const POLL: Duration = Duration::from_millis(20);
@@ -21,8 +21,7 @@ const TICKS: f64 = 100.0;
 /// Boots a control plane that knows the project's kinds.
 pub(super) async fn control_plane() -> Result<Cluster> {
     let cluster = Cluster::control_plane().await?;
-    cluster.kubectl(["apply", "--server-side", "--filename", MANIFESTS]).await?;
-    cluster.kubectl(["wait", "--for=condition=Established", "--filename", MANIFESTS]).await?;
+    platform::define_kinds(&cluster).await?;
     Ok(cluster)
 }
 

@@ -19,7 +19,8 @@ use crate::plan::{
 pub(super) struct Deletion {
     /// Whether there may be a file of the object in its store.
     has_data: bool,
-    /// Whether the finalizer was there when the object was deleted: one that is wanted only then comes too late.
+    /// Whether the finalizer was there when the object was deleted, and was not let go since at its owner's wish: one that is wanted only then comes
+    /// too late.
     was_held: bool,
     /// Whether nothing can be made any more.
     pub(super) namespace_is_going: bool,
@@ -79,6 +80,7 @@ impl World {
         if self.object.version == version {
             assert!(!hold || !self.object.deleting, "the API server adds no finalizer to what is being deleted");
             self.object.reclaim.held = hold;
+            self.deletion.was_held &= hold || self.object.reclaim.wanted;
             self.object.version += 1;
             self.may_be_over();
         }
