@@ -112,10 +112,8 @@ impl Process {
         // After the name, which is in parentheses, come the state and 10 numbers; then the time it has had by itself, and in the kernel.
         let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
         let ticks = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<f64>().ok());
-        Ok(ticks(11)
-            .zip(ticks(12))
-            .map(|(own, kernel)| (own + kernel) / TICKS)
-            .context("/proc says nothing of its time")?)
+        let time = ticks(11).zip(ticks(12)).map(|(own, kernel)| (own + kernel) / TICKS);
+        time.context("/proc says nothing of its time")
     }
 
     /// Ends it.

@@ -138,15 +138,16 @@ impl Prometheus {
 
         let said = status(run)?;
         let name = run.metadata.name.as_deref().unwrap_or_default();
+        let at = format!("namespace=\"{}\"", run.metadata.namespace.as_deref().unwrap_or_default());
         let training = said.training.as_ref().context("no word on the training")?;
         let generation = said.generation.as_ref().context("no word on the generation")?;
         let attempted = u32::try_from(generation.totals.attempted)?;
         for (question, figure) in [
             ("sum(leader_election_master_status)".to_owned(), Some(1.0)),
-            (format!(r#"sera_run_training_step{{run="{name}"}}"#), Some(f64::from(training.total_steps))),
-            (format!(r#"sera_run_attempted_samples{{run="{name}"}}"#), Some(f64::from(attempted))),
-            (format!(r#"sera_rollouts_total{{sera_dev_owner=~"{name}-.*",outcome="Submitted"}}"#), None),
-            (format!(r#"sera_training_loss{{sera_dev_owner="{name}",sera_dev_stage="Training"}}"#), None),
+            (format!(r#"sera_run_training_step{{{at},run="{name}"}}"#), Some(f64::from(training.total_steps))),
+            (format!(r#"sera_run_attempted_samples{{{at},run="{name}"}}"#), Some(f64::from(attempted))),
+            (format!(r#"sera_rollouts_total{{{at},sera_dev_owner=~"{name}-.*",outcome="Submitted"}}"#), None),
+            (format!(r#"sera_training_loss{{{at},sera_dev_owner="{name}",sera_dev_stage="Training"}}"#), None),
         ] {
             let most = self.most(&question).await?.with_context(|| format!("nothing answers {question}"))?;
             ensure!(most > 0.0 && figure.is_none_or(|figure| (most - figure).abs() < 0.5), "{question}: {most}");
@@ -286,7 +287,7 @@ impl Monitor {
         } else {
             Api::<Pod>::all(client.clone()).list(&chosen).await?
         };
-        Ok(pods.items.iter().flat_map(|pod| self.target(pod, server)).collect())
+        Ok(pods.items.iter().filter_map(|pod| self.target(pod, server)).collect())
     }
 
     fn target(&self, pod: &Pod, server: &str) -> Option<Value> {
