@@ -110,6 +110,14 @@ fn bytes(info: &TensorInfo) -> Option<usize> {
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 
+/// A tensor's name as a file has it. Messages have it in them, and are a line each: one that would break the line is none.
+pub(super) fn one_line<E: serde::de::Error>(name: String) -> Result<String, E> {
+    if name.contains(char::is_control) {
+        return Err(E::custom(format!("{name:?} is no name of a tensor: it has a control character in it")));
+    }
+    Ok(name)
+}
+
 /// Reads the entries one by one: collected into a map, a name that is there twice would go unseen.
 struct Entries;
 
@@ -123,6 +131,7 @@ impl<'de> Visitor<'de> for Entries {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut tensors, mut seen) = (Vec::new(), BTreeSet::new());
         while let Some(name) = map.next_key::<String>()? {
+            let name = one_line(name)?;
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format!("`{name}` is there twice")));
             }

@@ -7,6 +7,8 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use super::header::one_line;
+
 /// What is wrong with an index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -38,7 +40,7 @@ pub(super) fn parse(json: &[u8]) -> Result<WeightMap, IndexError> {
 fn is_plain(file: &str) -> bool {
     let mut components = Path::new(file).components();
     let alone = matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file);
-    alone && !file.contains(['\\', '\0'])
+    alone && !file.contains(|letter: char| letter == '\\' || letter.is_control())
 }
 
 #[derive(Deserialize)]
@@ -60,6 +62,7 @@ fn without_duplicates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Weig
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
             let mut entries = WeightMap::new();
             while let Some((tensor, file)) = map.next_entry::<String, String>()? {
+                let tensor = one_line(tensor)?;
                 if entries.contains_key(&tensor) {
                     return Err(A::Error::custom(format!("tensor `{tensor}` is there twice")));
                 }
@@ -84,7 +87,7 @@ mod tests {
             parse(serde_json::json!({"metadata": {"total_size": 1}, "weight_map": {"a": file}}).to_string().as_bytes())
         };
         assert_eq!(parse("x.safetensors").unwrap()["a"], "x.safetensors");
-        for file in ["../x", "/x", "..", ".", "", "a/x", "./x", "x/", "a\\x", "x\0"] {
+        for file in ["../x", "/x", "..", ".", "", "a/x", "./x", "x/", "a\\x", "x\0", "x\ny"] {
             assert!(matches!(parse(file), Err(IndexError::Outside { .. })), "{file:?}");
         }
     }

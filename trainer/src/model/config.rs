@@ -12,7 +12,7 @@ pub enum ConfigError {
     #[error("the configuration is not a JSON object: {0}")]
     Json(#[from] serde_json::Error),
     /// Another architecture.
-    #[error("`model_type` {0} is not supported; qwen3, qwen2 and llama are")]
+    #[error("`model_type` {} is not supported; qwen3, qwen2 and llama are", .0.escape_debug())]
     Family(String),
     /// A field that has to be there is not.
     #[error("`{0}` is missing")]
@@ -39,7 +39,8 @@ pub enum ConfigError {
     },
     /// A field that may change the arithmetic in a way that is not known.
     #[error(
-        "`{field}` (now {value}) is not understood and could change what the model computes; remove it if it does not"
+        "`{}` (now {value}) is not understood and could change what the model computes; remove it if it does not",
+        field.escape_debug()
     )]
     Unknown {
         /// Its name.
