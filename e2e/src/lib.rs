@@ -1,6 +1,7 @@
 //! The end-to-end house: a real Kubernetes for tests (`cluster`), and what they need beside it. The tests themselves are
 //! in `tests/`, the command line in `main.rs`.
 
+pub mod ask;
 pub mod chaos;
 pub mod cluster;
 pub mod demo;

@@ -1,7 +1,6 @@
 //! One large run that nothing befalls, on the played node: how many samples a second the operator, the API server and the Job controller get through, with
 //! rollouts that take no time.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +36,7 @@ pub struct Drained {
 }
 
 /// Makes a run that takes about so many samples, and waits for the end of its generation.
-pub(super) async fn drain(ground: &Ground, samples: u32, folder: &Path) -> Result<Drained> {
+pub(super) async fn drain(ground: &Ground, samples: u32) -> Result<Drained> {
     let script = Trial::Undisturbed.script();
     let mut run = Field::Played.run(&script);
     // On the played node every second sample's second trajectory passes, and three of four first ones.
@@ -47,7 +46,7 @@ pub(super) async fn drain(ground: &Ground, samples: u32, folder: &Path) -> Resul
     });
     run["spec"]["dataset"] = json!({"firstRolloutShare": "0.5"});
     let namespace = format!("drain-{:x}", jiff::Timestamp::now().as_millisecond());
-    let course = Arc::new(Course::new(script, run, namespace, folder)?);
+    let course = Arc::new(Course::new(script, run, namespace, &ground.folder)?);
     ground.make_namespace(&course.namespace).await?;
     let pods = ground.field.pods(&course, &ground.client).await?;
     let mut actors: JoinSet<Result<()>> = JoinSet::new();

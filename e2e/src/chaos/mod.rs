@@ -81,7 +81,7 @@ pub async fn drain(samples: u32, folder: PathBuf) -> Result<Drained> {
     let cluster = boot(false).await?;
     let program = trial::program("sera-operator")?;
     let ground = Ground { client: cluster.client(), field: Field::Played, program, folder };
-    let drained = drain::drain(&ground, samples, &ground.folder).await;
+    let drained = drain::drain(&ground, samples).await;
     cluster.down().await?;
     drained
 }

@@ -1,14 +1,13 @@
 //! Whether something that was started is ready, asked once. How long to go on asking is the caller's.
 
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::ask;
 
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -30,15 +29,5 @@ pub(super) fn takes_pods(node: &Node) -> bool {
 
 /// Whether something answers an HTTP request with 200.
 pub(super) async fn answers(address: IpAddr, port: u16, path: &str) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect((address, port)).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
-    };
-    let answer = timeout(ANSWER_WITHIN, ask).await;
-    answer.is_ok_and(|answer| {
-        answer.is_ok_and(|answer| answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200"))
-    })
+    timeout(ANSWER_WITHIN, ask::get((address, port).into(), path)).await.is_ok_and(|answer| answer.is_ok())
 }

@@ -58,6 +58,9 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) retries: u64,
 }
 
+/// The kinds of tokens: read and not cached, read from the prefix cache, written.
+const TOKENS: [&str; 3] = ["input", "cached", "output"];
+
 /// A rollout that is under way for as long as this lives.
 pub(crate) struct Running<'a>(&'a IntGauge);
 
@@ -88,7 +91,7 @@ impl Meter {
                 rollouts.with_label_values(&[kind.stem(), &format!("{outcome:?}")]).inc_by(0);
             }
         }
-        for kind in ["input", "cached", "output"] {
+        for kind in TOKENS {
             tokens.with_label_values(&[kind]).inc_by(0);
         }
         Ok(Self {
@@ -154,11 +157,8 @@ impl Meter {
     /// Counts an answered call.
     pub(crate) fn called(&self, usage: &Usage, took: Duration) {
         self.calls.inc();
-        for (kind, tokens) in [
-            ("input", usage.prompt_tokens.saturating_sub(usage.cached_tokens)),
-            ("cached", usage.cached_tokens),
-            ("output", usage.completion_tokens),
-        ] {
+        let read = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+        for (kind, tokens) in TOKENS.into_iter().zip([read, usage.cached_tokens, usage.completion_tokens]) {
             self.tokens.with_label_values(&[kind]).inc_by(tokens);
         }
         self.call_seconds.observe(took.as_secs_f64());

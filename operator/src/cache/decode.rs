@@ -352,11 +352,10 @@ impl PodStatus {
         {
             return None;
         }
-        let ends = self.init_container_statuses.iter().filter_map(|container| {
+        let (container, end) = self.init_container_statuses.iter().find_map(|container| {
             let end = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref())?;
             (end.exit_code != 0).then_some((container, end))
-        });
-        let (container, end) = ends.into_iter().next()?;
+        })?;
         let words = end.message.as_deref().unwrap_or_default().trim();
         let said = if words.is_empty() { String::new() } else { format!(": {words}") };
         let message = format!("container {} ended with exit code {}{said}", container.name, end.exit_code);

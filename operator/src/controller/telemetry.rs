@@ -22,6 +22,10 @@ const STAGE_SECONDS: [f64; 12] =
 const RUN_STAGES: [Stage; 4] = [Stage::Snapshot, Stage::Generation, Stage::Dataset, Stage::Training];
 const BATCH_STAGES: [Stage; 3] = [Stage::Snapshot, Stage::Rollouts, Stage::Verification];
 
+/// The verdicts on trajectories that were accepted, and the kinds of tokens.
+const ACCEPTED: [&str; 2] = ["AcceptedFirst", "AcceptedSecond"];
+const TOKENS: [&str; 3] = ["read", "cached", "written"];
+
 /// Bounds of recall in tenths, as verification counts it.
 const RECALL: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
@@ -88,10 +92,10 @@ impl Telemetry {
                 self.attempts.with_label_values(&[labels[0], labels[1], outcome]);
             }
         }
-        for verdict in ["AcceptedFirst", "AcceptedSecond"] {
+        for verdict in ACCEPTED {
             self.trajectories.with_label_values(&[verdict]);
         }
-        for kind in ["read", "cached", "written"] {
+        for kind in TOKENS {
             self.tokens.with_label_values(&[kind]);
         }
     }
@@ -103,9 +107,9 @@ impl Telemetry {
         };
         let totals = &generation.totals;
         self.samples.inc_by(totals.attempted);
-        let accepted = [("AcceptedFirst", totals.accepted_first), ("AcceptedSecond", totals.accepted_second)];
+        let accepted = ACCEPTED.into_iter().zip([totals.accepted_first, totals.accepted_second]);
         let rejected = totals.rejected.iter().map(|(reason, count)| (reason.as_str(), *count));
-        for (verdict, count) in accepted.into_iter().chain(rejected) {
+        for (verdict, count) in accepted.chain(rejected) {
             self.trajectories.with_label_values(&[verdict]).inc_by(count);
         }
         for (count, bound) in totals.recall_histogram.iter().zip(RECALL) {
@@ -113,7 +117,7 @@ impl Telemetry {
             (0..*count).for_each(|_| self.recall.observe(bound - 0.05));
         }
         let read = totals.tokens.saturating_sub(totals.cached_tokens).saturating_sub(totals.output_tokens);
-        for (kind, count) in [("read", read), ("cached", totals.cached_tokens), ("written", totals.output_tokens)] {
+        for (kind, count) in TOKENS.into_iter().zip([read, totals.cached_tokens, totals.output_tokens]) {
             self.tokens.with_label_values(&[kind]).inc_by(count);
         }
         if let Some(cost) = &totals.cost {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use sera_e2e::ask;
 use sera_e2e::cluster::Cluster;
 use sera_e2e::platform;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 /// How long a bench waits for anything.
@@ -72,26 +72,14 @@ impl Process {
         let start = Instant::now();
         let child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
         let mut process = Self { child, address, ready_after: Duration::ZERO };
-        until("the operator is ready", || async { Ok(process.get("/readyz").await.is_ok()) }).await?;
+        until("the operator is ready", || async { Ok(ask::get(address, "/readyz").await.is_ok()) }).await?;
         process.ready_after = start.elapsed();
         Ok(process)
     }
 
-    /// The body of a successful answer.
-    async fn get(&self, path: &str) -> Result<String> {
-        let mut connection = TcpStream::connect(self.address).await?;
-        connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).await?;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
-            _ => bail!("{path} answered {:?}", answer.lines().next().unwrap_or_default()),
-        }
-    }
-
     /// What it says of itself.
     pub(super) async fn metrics(&self) -> Result<Metrics> {
-        Ok(Metrics(self.get("/metrics").await?))
+        Ok(Metrics(ask::get(self.address, "/metrics").await?))
     }
 
     /// Resident memory now and at its highest, in MiB.

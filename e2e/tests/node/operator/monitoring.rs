@@ -14,14 +14,13 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use sera_crds::SpecializationRun;
+use sera_e2e::ask;
 use sera_e2e::packages::{self, Package};
 use sera_e2e::platform;
 use sera_e2e::progress::Progress;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
@@ -45,8 +44,10 @@ const CERTIFICATE: &str = "client.crt";
 const KEY: &str = "client.key";
 /// The Service that the operator's metrics are read through.
 const OPERATOR: &str = "sera-operator-metrics";
-/// How often it scrapes, evaluates and is asked for: whatever is at work for some seconds is seen.
+/// How often it scrapes and evaluates, once it has found what there is.
 const EVERY: &str = "1s";
+/// When it has found a pod at the latest: it passes what it discovers on every five seconds, and takes it over every five seconds.
+pub(super) const FOUND_AFTER: Duration = Duration::from_secs(15);
 
 /// A Prometheus that runs for as long as this value is there.
 pub(super) struct Prometheus {
@@ -113,7 +114,7 @@ impl Prometheus {
         let began = Timestamp::now();
         let prometheus = Self { _process: process, _discovery: discovery, folder, address, began, dashboard };
         for _ in 0..300 {
-            if prometheus.get("/-/ready").await.is_ok() {
+            if ask::get(address, "/-/ready").await.is_ok() {
                 return Ok(prometheus);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -189,22 +190,9 @@ impl Prometheus {
     }
 
     async fn ask(&self, path: &str) -> Result<Value> {
-        let mut answer: Value = serde_json::from_str(&self.get(path).await?)?;
+        let mut answer: Value = serde_json::from_str(&ask::get(self.address, path).await?)?;
         ensure!(answer["status"] == "success", "{answer}");
         Ok(answer["data"].take())
-    }
-
-    async fn get(&self, path: &str) -> Result<String> {
-        let mut connection = TcpStream::connect(self.address).await?;
-        connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).await?;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.lines().next().is_some_and(|first| first.contains(" 200 ")) => {
-                Ok(body.to_owned())
-            }
-            _ => bail!("Prometheus answers {answer}"),
-        }
     }
 }
 

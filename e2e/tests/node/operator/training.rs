@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::ground::{Ground, is_true, made_for, status};
 use super::killed::kill_operators;
-use super::monitoring::Prometheus;
+use super::monitoring::{self, Prometheus};
 use super::serving;
 use super::student::{STUDENT, lay_student};
 use crate::house::{Company, Space, Test, tests};
@@ -47,10 +47,16 @@ pub(super) fn changes(training: Value) -> Value {
     changes
 }
 
+/// What the teacher has of a processor: with more, all rollouts are through in two seconds.
+const SLOW_TEACHER: &str = "20m";
+
 async fn a_run_trains_its_student_serves_it_and_is_ready(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?.patient(TRAINING);
     let prometheus = Prometheus::start(&ground).await?;
     let mut spec = changes(json!({"ranksPerNode": 2}));
+    // Prometheus has to find the driver before it calls the teacher, and to ask it again while it does.
+    spec["generation"]["environment"] = json!({"setup": format!("sleep {}", monitoring::FOUND_AFTER.as_secs())});
+    spec["pods"] = json!({"teacher": {"resources": {"limits": {"cpu": SLOW_TEACHER}}}});
     spec["serve"] = json!({"enabled": true, "engine": "builtin", "args": ["--max-model-len=512"]});
     ground.apply_run("billing", spec).await?;
     let run = ground.until("billing", |status| is_true(status, ConditionType::Ready)).await?;
