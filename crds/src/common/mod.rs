@@ -1,5 +1,6 @@
 //! What both kinds have in common: references, resources of containers, and the schemas of what is Kubernetes' own.
 
+pub mod quantity;
 mod reference;
 mod resources;
 pub(crate) mod rule;

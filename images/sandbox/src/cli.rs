@@ -24,6 +24,7 @@ Options of serve:
   --image-workspace DIR   a copy of what the image has at the workspace; it is put below every tree
   --hide DIR              commands must not read this; may be given again
   --inherit-env           give commands the variables of this process, less those of Kubernetes
+  --disk-limit BYTES      how much the slot's files may take before the pod is evicted: commands end that come near
   --local DIR             without a cluster: the workspace, tmp and home lie in DIR, and commands see them at the paths
                           above, where the kernel gives namespaces
 
@@ -73,6 +74,7 @@ pub(crate) struct Serve {
     pub(crate) image_workspace: Option<PathBuf>,
     pub(crate) hidden: Vec<PathBuf>,
     pub(crate) inherit: bool,
+    pub(crate) disk_bytes: Option<u64>,
     pub(crate) local: Option<PathBuf>,
 }
 
@@ -139,6 +141,7 @@ fn serve(mut arguments: Arguments) -> Result<Action, UsageError> {
         image_workspace: None,
         hidden: Vec::new(),
         inherit: false,
+        disk_bytes: None,
         local: None,
     };
     let mut stdio = false;
@@ -155,6 +158,7 @@ fn serve(mut arguments: Arguments) -> Result<Action, UsageError> {
             "--stash" => serve.stash = Some(path()?),
             "--image-workspace" => serve.image_workspace = Some(absolute(&flag, path()?)?),
             "--hide" => serve.hidden.push(absolute(&flag, path()?)?),
+            "--disk-limit" => serve.disk_bytes = Some(bytes(&flag, &path()?.to_string_lossy())?),
             "--local" => serve.local = Some(absolute(&flag, path()?)?),
             _ => return Err(UsageError(format!("serve takes no {flag}"))),
         }
@@ -163,6 +167,10 @@ fn serve(mut arguments: Arguments) -> Result<Action, UsageError> {
         return Err(UsageError("serve takes one of --socket PATH and --stdio".to_owned()));
     }
     Ok(Action::Serve(serve))
+}
+
+fn bytes(flag: &str, text: &str) -> Result<u64, UsageError> {
+    text.parse().map_err(|_| UsageError(format!("{flag} takes a number of bytes, not {text}")))
 }
 
 fn absolute(flag: &str, path: PathBuf) -> Result<PathBuf, UsageError> {
@@ -205,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_socket_and_its_directories_are_taken_either_way() {
-        let Ok(Action::Serve(serve)) = parsed("serve --socket /s --workspace=/w --hide /a --hide=/b --inherit-env")
+        let Ok(Action::Serve(serve)) =
+            parsed("serve --socket /s --workspace=/w --hide /a --hide=/b --inherit-env --disk-limit=7")
         else {
             panic!("not understood")
         };
@@ -213,6 +222,7 @@ mod tests {
         assert_eq!((serve.workspace.as_path(), serve.tmp.as_path()), (Path::new("/w"), Path::new("/tmp")));
         assert_eq!(serve.hidden, [Path::new("/a"), Path::new("/b")]);
         assert!(serve.inherit && serve.local.is_none());
+        assert_eq!(serve.disk_bytes, Some(7));
     }
 
     #[test]
@@ -225,6 +235,7 @@ mod tests {
             ("serve --stdio --workspace", "--workspace needs a path"),
             ("serve --stdio --workspace w", "absolute path, not w"),
             ("serve --stdio --speed", "no --speed"),
+            ("serve --stdio --disk-limit=9Gi", "--disk-limit takes a number of bytes, not 9Gi"),
             ("install", "install needs DEST"),
             ("copy /a", "copy needs TO"),
             ("copy /a /b /c", "copy takes no /c"),

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod confine;
+mod container;
 mod editor;
 mod environment;
 mod files;
@@ -34,6 +35,7 @@ use nix::sys::stat::{Mode, umask};
 use sera_sandbox::{frame, wire};
 
 use cli::{Action, Serve, Users};
+use container::Allowance;
 use local::Step;
 use places::Places;
 use serve::Setting;
@@ -98,6 +100,7 @@ fn serve_to_the_end(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
         further: Vec::new(),
         used: false,
         inherit: serve.inherit,
+        allowance: Allowance::of_this_container(serve.disk_bytes),
     };
     if setting.namespaces {
         setting.further.push(local::SHARED_MEMORY.into());

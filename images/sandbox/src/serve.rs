@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::container::Allowance;
 use crate::editor::{Editor, Workspace};
 use crate::environment;
 use crate::frame::{self, DataReader, DataWriter, FrameError};
@@ -55,6 +56,8 @@ pub(crate) struct Setting {
     pub(crate) used: bool,
     /// Whether commands get the variables of this process.
     pub(crate) inherit: bool,
+    /// What commands may take, whatever the driver's policy says.
+    pub(crate) allowance: Allowance,
 }
 
 /// Serves one driver to its end.
@@ -159,7 +162,7 @@ impl Session {
 
     fn make_slot(&self, setting: &Setting, policy: &Policy) -> Result<Slot, SlotError> {
         let variables = environment::variables(&setting.places, policy, setting.inherit).map_err(SlotError::Policy)?;
-        Slot::open(setting, policy, variables, &self.outside)
+        Slot::open(setting, &setting.allowance.at_most(policy), variables, &self.outside)
     }
 
     fn answer(

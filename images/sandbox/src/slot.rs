@@ -1,5 +1,7 @@
 //! A slot: its files, its shell, its limits; what is asked of it, one thing after the other.
 
+mod error;
+
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
@@ -7,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+pub(crate) use self::error::SlotError;
 use crate::confine::{Confinement, landlock};
 use crate::files::Files;
 use crate::output::Capture;
-use crate::outside::{Ending, News, Outside};
+use crate::outside::{News, Outside};
 use crate::police::Police;
 use crate::processes::{Scope, Survivors};
 use crate::serve::Setting;
 use crate::shell::{Program, Shell, ShellError};
-use crate::tree::TreeError;
 use crate::tree::changed::Changes;
-use crate::wire::{CommandEnd, Fault, Limit, Policy};
+use crate::wire::{CommandEnd, Limit, Policy};
 
 /// How long a shell may take until it reads commands.
 const SHELL_START: Duration = Duration::from_secs(20);
@@ -29,51 +31,6 @@ const LONGEST_SETUP: Duration = Duration::from_hours(24);
 const SETUP_OUTPUT: u32 = 64 << 10;
 /// How often a slot is looked at in which nothing but an idle shell runs.
 const IDLE: Duration = Duration::from_secs(2);
-
-/// Why something could not be done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SlotError {
-    /// The session is over.
-    #[error(transparent)]
-    Ending(#[from] Ending),
-    /// The files.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// The shell.
-    #[error(transparent)]
-    Shell(#[from] ShellError),
-    /// Processes that do not end.
-    #[error(transparent)]
-    Survivors(#[from] Survivors),
-    /// What the policy asks for cannot be had.
-    #[error("{0}")]
-    Policy(String),
-    /// The environment's setup failed.
-    #[error("setup {how}; the end of what it printed:\n{output}")]
-    Setup {
-        /// How it ended.
-        how: String,
-        /// What it printed.
-        output: String,
-    },
-}
-
-impl SlotError {
-    /// Whether the slot must not be used any more. A tree can be put again after a setup that failed, and be wiped after too many changes.
-    pub(crate) fn is_fatal(&self) -> bool {
-        !matches!(self, Self::Setup { .. } | Self::Tree(TreeError::TooManyChanges { .. }))
-    }
-
-    /// Whose fault it is.
-    pub(crate) fn fault(&self) -> Fault {
-        match self {
-            Self::Tree(TreeError::Stream(_)) => Fault::Protocol,
-            Self::Policy(_) | Self::Shell(ShellError::None { .. } | ShellError::Start(_)) => Fault::Unsupported,
-            Self::Setup { .. } => Fault::Setup,
-            _ => Fault::Environment,
-        }
-    }
-}
 
 /// How a command ended, and what it printed.
 pub(crate) struct Executed {
@@ -209,7 +166,7 @@ impl Slot {
             CommandEnd::Exited { code } => format!("ended with code {code}"),
             CommandEnd::TimedOut => format!("took longer than {} s", timeout.as_secs()),
             CommandEnd::ShellEnded => "ended its shell".to_owned(),
-            CommandEnd::LimitPassed { limit } => format!("passed the limit of {limit:?}"),
+            CommandEnd::LimitPassed { limit } => limit.to_string(),
         };
         Err(SlotError::Setup { how, output: executed.output })
     }

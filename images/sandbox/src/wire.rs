@@ -3,6 +3,8 @@
 //!
 //! Nothing that a model could have written is interpreted by the reader: paths are bytes, contents are bytes, and every length is bounded.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The version that both sides must speak; the first request says it.
@@ -223,6 +225,17 @@ pub enum Limit {
     Memory,
     /// Processes and threads.
     Processes,
+}
+
+impl fmt::Display for Limit {
+    /// What was done by whoever passed it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disk => "wrote more than there is space for",
+            Self::Memory => "took more memory than there is",
+            Self::Processes => "started more processes than are allowed",
+        })
+    }
 }
 
 /// A file that differs from what was put.

@@ -5,6 +5,7 @@ use k8s_openapi::{
     api::core::v1::{Capabilities, Container, EmptyDirVolumeSource, SecurityContext, Volume, VolumeMount},
     apimachinery::pkg::api::resource::Quantity,
 };
+use sera_crds::common::{Resources, quantity};
 
 use super::{
     Images, SampleParts,
@@ -30,7 +31,7 @@ const HOME: &str = "/run/sera/home";
 const TMP: &str = "/tmp";
 /// The user of the first slot; the others follow. None of them is the driver's, so that no slot can signal or trace it or another.
 const FIRST_USER: i64 = 65_600;
-/// How much disk a slot's files may take before the kubelet ends the pod; `sera-sandbox` keeps below it by itself.
+/// How much disk a slot's files may take before the kubelet evicts the pod, and all its rollouts with it; `sera-sandbox` is told, and ends what comes near.
 const SLOT_DISK: &str = "10Gi";
 
 /// What a pod has for its sandboxes.
@@ -153,6 +154,7 @@ fn sandbox(name: &str, slot: i64, samples: &SampleParts, images: &Images) -> Con
             format!("--tmp={TMP}"),
             format!("--home={HOME}"),
             format!("--image-workspace={IMAGE_MOUNT}"),
+            format!("--disk-limit={}", disk_limit(resources.as_ref())),
             // What the image sets, such as the home of a compiler; the container gets no variable from us.
             "--inherit-env".to_owned(),
         ]),
@@ -164,6 +166,13 @@ fn sandbox(name: &str, slot: i64, samples: &SampleParts, images: &Images) -> Con
         termination_message_policy: Some(pod::END_OF_LOG.to_owned()),
         ..Container::default()
     }
+}
+
+/// How many bytes of files evict the pod: as much as a slot's volume holds, or fewer where its owner says so.
+fn disk_limit(resources: Option<&Resources>) -> u64 {
+    let said = resources.and_then(|resources| resources.limits.get("ephemeral-storage"));
+    let limits = [Some(SLOT_DISK), said.map(|said| said.0.as_str())];
+    limits.into_iter().flatten().filter_map(quantity::bytes).min().unwrap_or(u64::MAX)
 }
 
 fn security(slot: i64, samples: &SampleParts) -> SecurityContext {

@@ -59,7 +59,7 @@ pub(super) fn rollout_plan(settings: &RolloutSettings, teacher: &Teacher, budget
         sandbox: SandboxPlan {
             network: settings.sandbox.network,
             landlock: settings.sandbox.landlock,
-            // The sandbox reads the limits of its own container.
+            // The sandbox knows the limits of its own container.
             disk_bytes: None,
             memory_bytes: None,
             processes: None,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use clap::Args;
+use sera_crds::common::quantity;
 use sera_crds::contract::{ExitCode, TrainingPlan};
 use sera_program::address::Address;
 use sera_program::fetch::Kind;
@@ -149,10 +150,7 @@ impl From<RequestError> for Failure {
 
 /// A number of bytes, as Kubernetes writes them: `80Gi`, `512Mi`, `1073741824`.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u32); 5] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("", 0)];
-    let unit = UNITS.into_iter().find_map(|(unit, power)| Some((text.strip_suffix(unit)?, power)));
-    let parsed = unit.and_then(|(number, power)| number.parse::<u64>().ok()?.checked_mul(1 << power));
-    parsed.ok_or_else(|| "give a whole number of bytes, or of Ki, Mi, Gi or Ti, such as 80Gi".to_owned())
+    quantity::bytes(text).ok_or_else(|| "give a number of bytes, or of Ki, Mi, Gi or Ti, such as 80Gi".to_owned())
 }
 
 /// A number above zero.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sera_sandbox::wire::{CommandEnd, Limit};
+use sera_sandbox::wire::CommandEnd;
 
 use crate::sandbox::Executed;
 
@@ -30,16 +30,9 @@ fn ending(end: CommandEnd, limit: Duration) -> String {
         CommandEnd::ShellEnded => {
             "[the shell ended with this command. The next command has a new one, in its first directory]".to_owned()
         }
-        CommandEnd::LimitPassed { limit } => {
-            let what = match limit {
-                Limit::Disk => "it wrote more than there is space for",
-                Limit::Memory => "it took more memory than there is",
-                Limit::Processes => "it started more processes than are allowed",
-            };
-            format!(
-                "[killed, with everything that it had started: {what}. The shell is a new one, in its first directory]"
-            )
-        }
+        CommandEnd::LimitPassed { limit } => format!(
+            "[killed, with everything that it had started: it {limit}. The shell is a new one, in its first directory]"
+        ),
     }
 }
 

@@ -180,6 +180,15 @@ fn limits_are_policed() {
 }
 
 #[test]
+fn a_slot_s_container_limits_what_the_driver_leaves_open() {
+    let Some(mut sandbox) = Sandbox::local_with(&policy(), &["--disk-limit=50000000"]) else { return };
+    let filled = sandbox.exec_for("for i in $(seq 99); do head -c 9000000 /dev/zero >f$i; done; sleep 60", 60_000);
+    assert_eq!(filled.end, CommandEnd::LimitPassed { limit: Limit::Disk });
+    sandbox.wipe();
+    assert_eq!(sandbox.run("ls; echo alive"), "alive\n");
+}
+
+#[test]
 fn what_passes_a_limit_in_the_background_is_told_with_the_next_command() {
     let mut sandbox = Sandbox::with(&Policy { processes: Some(40), ..policy() });
     sandbox.run("(sleep 0.5; for i in $(seq 100); do sleep 1000 & done) >/dev/null 2>&1 &");

@@ -95,6 +95,8 @@ fn slots_are_sidecars_of_which_each_has_a_user_and_files_of_its_own() {
         assert_eq!(container["restartPolicy"], "Always", "a sidecar");
         assert_eq!(container["image"], "registry.example/environment:1");
         assert_eq!(container["securityContext"]["runAsUser"], json!(65_600 + slot));
+        let disk = json!(format!("--disk-limit={}", 10_u64 << 30));
+        assert!(container["args"].as_array().unwrap().contains(&disk), "what evicts the pod: {container}");
         let mounts = container["volumeMounts"].as_array().unwrap();
         let own: Vec<&str> = mounts
             .iter()
@@ -141,5 +143,7 @@ fn a_slot_has_the_resources_that_its_owner_says() {
     let of_slots: Vec<&Value> = slots.iter().filter(|slot| slot["restartPolicy"] == "Always").collect();
     assert_eq!(of_slots.len(), 2);
     assert!(of_slots.iter().all(|slot| slot["resources"] == said), "{of_slots:?}");
+    let disk = json!(format!("--disk-limit={}", 7_u64 << 30));
+    assert!(of_slots.iter().all(|slot| slot["args"].as_array().unwrap().contains(&disk)), "{of_slots:?}");
     assert_ne!(slots[0]["resources"], said, "what only installs a program has its own");
 }

@@ -1,0 +1,60 @@
+//! Why a slot could not do what was asked of it, and whose fault that is.
+
+use crate::outside::Ending;
+use crate::processes::Survivors;
+use crate::shell::ShellError;
+use crate::tree::TreeError;
+use crate::wire::Fault;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SlotError {
+    /// The session is over.
+    #[error(transparent)]
+    Ending(#[from] Ending),
+    /// The files.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The shell.
+    #[error(transparent)]
+    Shell(#[from] ShellError),
+    /// Processes that do not end.
+    #[error(transparent)]
+    Survivors(#[from] Survivors),
+    /// What the policy asks for cannot be had.
+    #[error("{0}")]
+    Policy(String),
+    /// The environment's setup failed.
+    #[error("setup {how}{}", printed(output))]
+    Setup {
+        /// How it ended.
+        how: String,
+        /// What it printed.
+        output: String,
+    },
+}
+
+impl SlotError {
+    /// Whether the slot must not be used any more. A tree can be put again after a setup that failed, and be wiped after too many changes.
+    pub(crate) fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Setup { .. } | Self::Tree(TreeError::TooManyChanges { .. }))
+    }
+
+    /// Whose fault it is.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::Tree(TreeError::Stream(_)) => Fault::Protocol,
+            Self::Policy(_) | Self::Shell(ShellError::None { .. } | ShellError::Start(_)) => Fault::Unsupported,
+            Self::Setup { .. } => Fault::Setup,
+            _ => Fault::Environment,
+        }
+    }
+}
+
+/// What a setup printed, after how it ended.
+fn printed(output: &str) -> String {
+    if output.is_empty() {
+        return ", and had printed nothing".to_owned();
+    }
+    format!("; the end of what it printed:\n{output}")
+}
