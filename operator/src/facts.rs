@@ -4,7 +4,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use sera_crds::{run::GenerationTotals, values::Sha256};
+use sera_crds::{contract::Silence, run::GenerationTotals, values::Sha256};
 
 /// An object's `metadata.uid`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,6 +99,8 @@ pub struct LiveRollouts {
     pub done: u64,
     /// How many tokens their samples took, unfinished ones included.
     pub tokens: u64,
+    /// Why the teacher answers none of one driver's calls.
+    pub silence: Option<Silence>,
 }
 
 /// How far a training is.
@@ -157,6 +159,8 @@ pub struct PodFacts {
     pub trouble: Option<Trouble>,
     /// Whether it was preempted, evicted or lost with its node: Kubernetes' condition `DisruptionTarget`.
     pub disrupted: bool,
+    /// How much memory its program may take, as Kubernetes writes it.
+    pub memory_limit: Option<Box<str>>,
 }
 
 /// The phases of a pod that we get to see; a running pod is left out of the watch.

@@ -16,7 +16,7 @@ pub use exit::ExitCode;
 pub use functions::{
     CallEdge, FunctionKind, FunctionRef, IndexCounts, IndexedFunction, SkipReason, StyleExample, StyleOrigin,
 };
-pub use progress::Progress;
+pub use progress::{Progress, Silence};
 pub use rollout::{
     FileDigest, Message, PullRequest, PullRequestRecord, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord,
     SampleOutcome, SpentRecord, TeacherMark, ToolCall, Trajectory, Usage,

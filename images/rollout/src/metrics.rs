@@ -9,7 +9,7 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use sera_crds::contract::{CONTRACT_VERSION, Progress, RolloutKind, RolloutOutcome, SampleOutcome, Usage};
+use sera_crds::contract::{CONTRACT_VERSION, Progress, RolloutKind, RolloutOutcome, SampleOutcome, Silence, Usage};
 
 use crate::budget::Budget;
 use crate::sandbox::Counts;
@@ -55,6 +55,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) budget: &'a Budget,
     pub(crate) slots: Counts,
     pub(crate) broken_replicas: usize,
+    /// Why the teacher answers nobody, if it does not.
+    pub(crate) silence: Option<Silence>,
     pub(crate) retries: u64,
 }
 
@@ -217,6 +219,7 @@ impl Meter {
             second: ends.second.clone(),
             usage: around.budget.spent(),
             cost: around.budget.cost(),
+            silence: around.silence,
             slots: around.slots.fit,
             quarantined: around.slots.quarantined,
         }
@@ -278,8 +281,13 @@ mod tests {
         budget.spend(usage);
         meter.rolled_out(RolloutKind::First, RolloutOutcome::StepLimit);
         let running = meter.running();
-        let around =
-            Surroundings { budget: &budget, slots: Counts { fit: 7, quarantined: 1 }, broken_replicas: 2, retries: 3 };
+        let around = Surroundings {
+            budget: &budget,
+            slots: Counts { fit: 7, quarantined: 1 },
+            broken_replicas: 2,
+            silence: None,
+            retries: 3,
+        };
         let text = String::from_utf8(meter.text(around).unwrap()).unwrap();
         for line in [
             "sera_teacher_tokens_total{kind=\"cached\"} 90",

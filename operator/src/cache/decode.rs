@@ -1,6 +1,8 @@
 //! What is read of a Job or a pod on the wire. Everything else (managed fields, pod templates, environments) is skipped while the bytes are
 //! parsed and never allocated.
 
+mod containers;
+
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod},
@@ -9,6 +11,7 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
+use self::containers::PodSpec;
 use crate::{
     facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, ServerFacts, ServerRole, Trouble, Uid},
     names::{GENERATION, PROGRAM_CONTAINER, STUDENT},
@@ -70,6 +73,8 @@ struct JobCondition {
 pub struct WatchedPod {
     #[serde(deserialize_with = "light_metadata")]
     metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PodSpec,
     #[serde(default)]
     status: PodStatus,
 }
@@ -291,6 +296,7 @@ impl WatchedPod {
             image: program.map(|container| container.image_id.clone()).filter(|image| !image.is_empty()),
             trouble: self.status.trouble(program),
             disrupted: self.status.disruption().is_some(),
+            memory_limit: self.spec.memory_limit(),
             name: self.metadata.name.unwrap_or_default().into(),
             uid: self.metadata.uid.unwrap_or_default().into(),
         })

@@ -82,6 +82,7 @@ fn together(before: Option<Live>, answer: Live) -> Live {
         (Some(Live::Rollouts(before)), Live::Rollouts(answer)) => Live::Rollouts(LiveRollouts {
             done: before.done.saturating_add(answer.done),
             tokens: before.tokens.saturating_add(answer.tokens),
+            silence: before.silence.or(answer.silence),
         }),
         (_, answer) => answer,
     }
@@ -98,7 +99,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::{Router, routing::get};
-    use sera_crds::contract::{CONTRACT_VERSION, Progress, TrainingProgress, Usage};
+    use sera_crds::contract::{CONTRACT_VERSION, Progress, Silence, TrainingProgress, Usage};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -111,9 +112,9 @@ mod tests {
         address
     }
 
-    fn driver(done: u64, version: u32) -> Router {
+    fn driver(done: u64, silence: Option<Silence>, version: u32) -> Router {
         let usage = Usage { calls: 9, prompt_tokens: 700, cached_tokens: 500, completion_tokens: 30 };
-        let progress = Progress { version, samples: 32, done, usage, ..Progress::default() };
+        let progress = Progress { version, samples: 32, done, usage, silence, ..Progress::default() };
         let answer = serde_json::to_string(&progress).unwrap();
         Router::new().route("/progress", get(move || std::future::ready(answer.clone())))
     }
@@ -147,21 +148,27 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_drivers_of_a_job_say_is_added_up_and_silence_counts_as_nothing() {
-        let first = serve(driver(3, CONTRACT_VERSION)).await;
-        let second = serve(driver(4, CONTRACT_VERSION)).await;
-        let other_release = serve(driver(50, CONTRACT_VERSION + 1)).await;
+        let first = serve(driver(3, None, CONTRACT_VERSION)).await;
+        let second = serve(driver(4, Some(Silence::Late), CONTRACT_VERSION)).await;
+        let other_release = serve(driver(50, None, CONTRACT_VERSION + 1)).await;
         let endless = serve(Router::new().route("/progress", get(|| async { "x".repeat(1 << 20) }))).await;
         let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let round = [target("a", &[first, second, nobody]), target("b", &[other_release, endless])];
         let heard = listen(&Asker::new(), &round).await;
-        assert_eq!(heard, HashMap::from([("a".into(), Live::Rollouts(LiveRollouts { done: 7, tokens: 1_460 }))]));
+        assert_eq!(
+            heard,
+            HashMap::from([(
+                "a".into(),
+                Live::Rollouts(LiveRollouts { done: 7, tokens: 1_460, silence: Some(Silence::Late) })
+            )])
+        );
     }
 
     #[tokio::test]
     async fn rank_0_of_a_training_speaks_in_its_own_words_and_no_other_is_taken_for_it() {
         let rank = serve(trainer(CONTRACT_VERSION)).await;
         let other_release = serve(trainer(CONTRACT_VERSION + 1)).await;
-        let driver = serve(driver(3, CONTRACT_VERSION)).await;
+        let driver = serve(driver(3, None, CONTRACT_VERSION)).await;
         let training = |job, address| Target { speaker: Speaker::Training, ..target(job, &[address]) };
         let round = [
             training("a", rank),

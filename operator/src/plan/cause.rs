@@ -80,7 +80,12 @@ pub fn of_silent_pod(pod: &PodFacts, role: PodRole) -> Failure {
             class: FailureClass::Configuration,
             reason: "OutOfMemory".into(),
             field: Some(format!("spec.pods.{role}.resources.limits.memory")),
-            message: "the program was killed at its memory limit: raise it".into(),
+            message: match &pod.memory_limit {
+                Some(limit) => format!("the program was killed at its memory limit of {limit}: raise it"),
+                None => {
+                    "the program was killed for want of memory, of its node or of its pod: set how much it needs".into()
+                }
+            },
         },
         (_, Some(code)) if code == i32::from(ExitCode::Usage.code()) => Failure {
             class: FailureClass::Configuration,

@@ -93,7 +93,15 @@ pub(super) fn running(
             &failure.reason,
             format!("a pod of attempt {number} failed and Kubernetes tries again: {}", words(failure)),
         ),
-        None => Why::new(Reason::Progressing, format!("{at_work}{}", how_far(task, evidence, live))),
+        None => {
+            let told = format!("{at_work}{}", how_far(task, evidence, live));
+            match live.and_then(Live::rollouts).and_then(|live| live.silence) {
+                Some(silence) => {
+                    Why::said("TeacherUnavailable", format!("{told}; the teacher answers nobody: {silence}"))
+                }
+                None => Why::new(Reason::Progressing, told),
+            }
+        }
     }
 }
 

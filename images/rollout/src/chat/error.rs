@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::failure::{Cause, Explain};
-use sera_crds::contract::FailureClass;
+use sera_crds::contract::{FailureClass, Silence};
 
 /// Why one attempt failed, where another may not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +63,16 @@ impl Fault {
     /// Whether the replica is out of order. One that asks for patience works.
     pub(super) fn blames_the_replica(&self) -> bool {
         !matches!(self, Self::Status { status: 429, .. })
+    }
+
+    /// What it comes to, for whoever watches.
+    pub(super) fn silence(&self) -> Silence {
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } => Silence::Unreachable,
+            Self::Status { status, .. } => Silence::Status(*status),
+            Self::Late { .. } | Self::Stalled { .. } => Silence::Late,
+            Self::Garbled { .. } | Self::TooLong { .. } => Silence::Garbled,
+        }
     }
 
     /// How long it wants to be left alone.

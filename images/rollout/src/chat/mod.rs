@@ -12,10 +12,12 @@ mod replicas;
 mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::SecretString;
+use sera_crds::contract::Silence;
 use tokio::time::Instant;
 use url::Url;
 
@@ -39,6 +41,8 @@ pub(crate) struct Patience {
     pub(crate) call: Duration,
     /// The longest time between two tokens of an answer that has begun.
     pub(crate) stall: Duration,
+    /// How long it may answer nobody before that is told whoever watches.
+    pub(crate) silence: Duration,
     /// How often a call that failed for now is tried again.
     pub(crate) retries: usize,
     /// The first pause between two tries; each further one is twice as long, with jitter.
@@ -53,6 +57,7 @@ impl Default for Patience {
         Self {
             call: Duration::from_mins(10),
             stall: Duration::from_mins(1),
+            silence: Duration::from_secs(20),
             retries: 8,
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(30),
@@ -102,6 +107,8 @@ pub(crate) struct Teacher {
     /// When it last answered, in milliseconds after `begun`, plus one; 0: never.
     answered: AtomicU64,
     retries: AtomicU64,
+    /// What was wrong the last time that it did not answer; none since it did.
+    silence: Mutex<Option<Silence>>,
 }
 
 impl Teacher {
@@ -118,6 +125,7 @@ impl Teacher {
             begun: Instant::now(),
             answered: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            silence: Mutex::default(),
         })
     }
 
@@ -142,6 +150,18 @@ impl Teacher {
         self.retries.load(Ordering::Relaxed)
     }
 
+    /// What is wrong with it, where it was asked and has answered nobody for a while.
+    pub(crate) fn silence(&self) -> Option<Silence> {
+        let answered = self.begun + Duration::from_millis(self.answered.load(Ordering::Relaxed));
+        let silence = *self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        silence.filter(|_| answered.elapsed() >= self.patience.silence)
+    }
+
+    /// Notes what a call came to.
+    fn note(&self, silence: Option<Silence>) {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = silence;
+    }
+
     /// How many replicas are left alone for now, because they failed several times in a row.
     pub(crate) fn broken_replicas(&self) -> usize {
         self.replicas.broken()
@@ -164,6 +184,7 @@ impl Teacher {
                     replica.succeeded();
                     let now = self.begun.elapsed().as_millis();
                     self.answered.store(u64::try_from(now).unwrap_or(u64::MAX).saturating_add(1), Ordering::Relaxed);
+                    self.note(None);
                     return Ok(*answer);
                 }
                 Ok(Attempt::Refused(error)) => {
@@ -174,6 +195,7 @@ impl Teacher {
                 Err(_) if limit == ask.until => return Err(ChatError::OutOfTime),
                 Err(_) => Fault::Late { limit: self.patience.call },
             };
+            self.note(Some(fault.silence()));
             failed = fault.blames_the_replica().then_some(replica);
             if let Some(replica) = failed {
                 replica.failed();

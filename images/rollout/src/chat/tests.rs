@@ -12,6 +12,7 @@ use crate::testing::endpoint::{Endpoint, Reply, Then, answer, response};
 const PATIENCE: Patience = Patience {
     call: Duration::from_millis(600),
     stall: Duration::from_millis(200),
+    silence: Duration::ZERO,
     retries: 2,
     first_pause: Duration::from_millis(1),
     longest_pause: Duration::from_millis(4),
@@ -162,6 +163,24 @@ async fn a_storm_of_429_does_not_take_a_replica_out() {
         assert!(ask(&teacher).await.is_err());
     }
     assert_eq!(teacher.broken_replicas(), 0);
+}
+
+#[tokio::test]
+async fn why_a_teacher_answers_nobody_is_told_until_it_answers() {
+    let endpoint =
+        Endpoint::start(|call, _| if call < 3 { Reply::Status(500, "", String::new()) } else { good() }).await;
+    let teacher = teacher(&[&endpoint.url]);
+    assert_eq!(teacher.silence(), None, "nobody has asked it");
+    assert!(ask(&teacher).await.is_err());
+    assert_eq!(teacher.silence(), Some(Silence::Status(500)));
+    assert!(ask(&teacher).await.is_ok());
+    assert_eq!(teacher.silence(), None);
+    let patient = Teacher {
+        patience: Patience { silence: Duration::from_mins(1), ..PATIENCE },
+        ..self::teacher(&["http://127.0.0.1:1"])
+    };
+    assert!(ask(&patient).await.is_err());
+    assert_eq!(patient.silence(), None, "it may come back in a moment");
 }
 
 #[tokio::test]

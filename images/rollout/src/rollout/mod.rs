@@ -173,6 +173,7 @@ impl Driver {
             budget: &self.budget,
             slots: self.pool.get().map_or(Counts { fit: 0, quarantined: 0 }, Pool::counts),
             broken_replicas: self.teacher.broken_replicas(),
+            silence: self.teacher.silence(),
             retries: self.teacher.retries(),
         }
     }

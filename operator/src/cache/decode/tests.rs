@@ -66,6 +66,20 @@ fn of_what_holds_a_pod_up_the_most_telling_is_kept() {
 }
 
 #[test]
+fn of_what_a_pod_was_to_have_the_memory_of_its_program_is_kept() {
+    let containers = json!([
+        {"name": "istio-proxy", "resources": {"limits": {"memory": "1Gi"}}},
+        {"name": "sera", "resources": {"limits": {"cpu": 2, "memory": "24Mi"}}},
+    ]);
+    let limit = |containers: &serde_json::Value| {
+        let pod = json!({"metadata": metadata(), "spec": {"containers": containers}, "status": {"phase": "Failed"}});
+        serde_json::from_value::<WatchedPod>(pod).unwrap().facts().unwrap().memory_limit
+    };
+    assert_eq!(limit(&containers).as_deref(), Some("24Mi"));
+    assert_eq!(limit(&json!([{"name": "sera", "resources": {}}])), None);
+}
+
+#[test]
 fn a_pod_whose_program_never_began_says_what_failed_before_it() {
     let program = json!({"name": "sera", "state": {"waiting": {"reason": "PodInitializing"}}});
     let end =

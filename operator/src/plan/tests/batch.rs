@@ -54,11 +54,17 @@ fn progress_is_the_share_of_samples_that_are_done_and_one_pod_that_works_is_enou
     scene.have(shards(2, 1), vec![pending("ImagePullBackOff", "nope")]);
     let plan = scene.pass();
     assert_eq!(plan.record.progress, Some((Stage::Rollouts, 30)), "a shard of three is done");
-    scene.observed.live = Some(Live::Rollouts(LiveRollouts { done: 4, tokens: 9_000 }));
+    let live = LiveRollouts { done: 4, tokens: 9_000, silence: None };
+    scene.observed.live = Some(Live::Rollouts(live));
     let plan = scene.pass();
     assert_eq!(plan.record.progress, Some((Stage::Rollouts, 70)));
     let said = message_of(&plan, ConditionType::RolledOut);
     assert!(said.ends_with("7 of 10 samples are done, 9000 tokens at work"), "{said}");
+    scene.observed.live = Some(Live::Rollouts(LiveRollouts { silence: Some(Silence::Status(500)), ..live }));
+    let plan = scene.pass();
+    assert_eq!(reason_of(&plan, ConditionType::RolledOut), Some("TeacherUnavailable"));
+    let said = message_of(&plan, ConditionType::RolledOut);
+    assert!(said.ends_with("; the teacher answers nobody: it answers with status 500"), "{said}");
     scene.observed.live = None;
     scene.have(shards(1, 2), vec![pending("ImagePullBackOff", "nope")]);
     assert_eq!(reason_of(&scene.pass(), ConditionType::RolledOut), Some("ImagePullBackOff"), "nothing else is at work");

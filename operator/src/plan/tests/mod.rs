@@ -16,7 +16,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
-    contract::{Artifact, BudgetSlice, Failure, FailureClass, StageResult, Termination, Usage, VerificationCounts},
+    contract::{
+        Artifact, BudgetSlice, Failure, FailureClass, Silence, StageResult, Termination, Usage, VerificationCounts,
+    },
     run::{GenerationTotals, Phase},
     values::{Measure, Precision, Sha256, Stage},
 };
@@ -252,6 +254,7 @@ pub(super) fn pod(phase: PodPhase, message: Option<&Termination>) -> PodFacts {
         image: Some("registry.example/rollout@sha256:77".into()),
         trouble: None,
         disrupted: false,
+        memory_limit: Some("2Gi".into()),
     }
 }
 

@@ -290,7 +290,10 @@ fn memory_that_a_trainer_lacks_is_that_of_the_pods_that_train() {
         "",
         vec![PodFacts { trouble, ..rank(0, PodPhase::Failed, Some(137), None) }],
     );
-    assert!(message_of(&plan, ConditionType::Trained).starts_with("spec.pods.train.resources.limits.memory: "));
+    let said = message_of(&plan, ConditionType::Trained);
+    let expected =
+        "spec.pods.train.resources.limits.memory: the program was killed at its memory limit of 2Gi: raise it";
+    assert!(said.starts_with(expected), "{said}");
 }
 
 #[test]
