@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, EvictParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -28,7 +27,7 @@ use super::oracle::Found;
 use super::program::{Assignment, CONTAINER};
 use super::random::Random;
 use super::script::Fate;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, volume_of};
 use crate::images::{self, Image};
 use crate::progress::Progress;
 use crate::small_student;
@@ -97,18 +96,7 @@ impl Stock {
             "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
         });
         claims.create(&PostParams::default(), &serde_json::from_value(claim)?).await.context("no claim can be made")?;
-        let mut bound = None;
-        for _ in 0..300 {
-            let spec = claims.get(CLAIM).await?.spec.unwrap_or_default();
-            bound = spec.volume_name.filter(|name| !name.is_empty());
-            if bound.is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        let bound = bound.context("no volume is left: a cluster has 64, and each trial takes one for good")?;
-        let volume = Api::<PersistentVolume>::all(client.clone()).get(&bound).await?.spec.unwrap_or_default();
-        let volume = PathBuf::from(volume.host_path.context("the volume is no folder of this machine")?.path);
+        let volume = volume_of(client, namespace, CLAIM).await?;
         let student = volume.join(STUDENT);
         tokio::fs::create_dir_all(&student).await?;
         for (name, content) in small_student::files()? {

@@ -20,6 +20,7 @@ mod standing;
 mod teardown;
 mod tools;
 mod unused;
+mod volumes;
 mod wait;
 
 use std::ffi::OsStr;
@@ -53,6 +54,7 @@ pub use self::programs::ProgramError;
 pub use self::standing::{State, Summary, down, list};
 pub use self::teardown::TeardownError;
 pub use self::tools::ToolError;
+pub use self::volumes::{Room, VolumeError, volume_of};
 
 /// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The operator on a real node, as its chart installs it: what a user applies, sees, breaks and repairs.
 
 mod batch;
+mod broken;
 mod bucket;
 mod ground;
 mod identity;
@@ -21,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
     [
         snapshot::TESTS,
         repair::TESTS,
+        broken::TESTS,
         reclaim::TESTS,
         identity::TESTS,
         killed::TESTS,

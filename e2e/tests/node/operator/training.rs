@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
+use nix::sys::signal::Signal;
 use sera_crds::SpecializationRun;
 use sera_crds::conditions::ConditionType;
 use sera_crds::run::{Phase, RunStatus};
@@ -24,7 +25,7 @@ pub(crate) const TESTS: &[Test] = tests![Company::Alone;
 ];
 
 /// How long a training may take: each rank has one line of some 1,400 tokens, and a processor goes through about twenty of them in a second.
-const TRAINING: Duration = Duration::from_mins(10);
+pub(super) const TRAINING: Duration = Duration::from_mins(10);
 
 /// A run of two trajectories, which fill one step of an epoch, with `training` merged over how they are trained.
 pub(super) fn changes(training: Value) -> Value {
@@ -112,10 +113,13 @@ async fn whatever_befalls_a_training_the_model_is_the_same(space: Space) -> Resu
 
     trains_on(&ground, 1).await?;
     refuses_another_learning_rate(&ground).await?;
-    kill_a_rank(&ground).await?;
+    signal_a_rank(&ground, Signal::SIGKILL).await?;
     trains_on(&ground, 2).await?;
-    delete_a_pod(&ground).await?;
+    signal_a_rank(&ground, Signal::SIGSTOP).await?;
     trains_on(&ground, 3).await?;
+    says_which_rank_hung(&ground).await?;
+    delete_a_pod(&ground).await?;
+    trains_on(&ground, 4).await?;
     kill_operators(&ground, true).await?;
     ground.change_run("shaken", json!({"suspend": true})).await?;
     ground.until("shaken", |status| status.phase == Some(Phase::Suspended)).await?;
@@ -125,7 +129,7 @@ async fn whatever_befalls_a_training_the_model_is_the_same(space: Space) -> Resu
     let shaken = ground.until("shaken", |status| is_true(status, ConditionType::Ready)).await?;
 
     let training = status(&shaken)?.training.as_ref().context("no word on the training")?;
-    ensure!((training.step, training.total_steps, training.attempt) == (EPOCHS, EPOCHS, 4), "{training:?}");
+    ensure!((training.step, training.total_steps, training.attempt) == (EPOCHS, EPOCHS, 5), "{training:?}");
     let digests = "sha256sum model/model.safetensors adapter/adapter_model.safetensors";
     let script = format!("cd {}\n{digests}\ncd {}\n{digests}", folder(&ground, &quiet)?, folder(&ground, &shaken)?);
     let seen = ground.in_store("look", &script).await?;
@@ -162,8 +166,8 @@ async fn refuses_another_learning_rate(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-/// Kills a rank's process without a warning. A cluster of ours runs on this machine, so its processes are seen here.
-async fn kill_a_rank(ground: &Ground) -> Result<()> {
+/// Kills a rank's process without a warning, or has it stand still. A cluster of ours runs on this machine, so its processes are seen here.
+async fn signal_a_rank(ground: &Ground, signal: Signal) -> Result<()> {
     let pod = a_pod_of_the_gang(ground).await?;
     // A pod of an indexed Job is called as its Job and index say, and then something of its own.
     let (host, _) = pod.rsplit_once('-').context("a pod of the gang without an index")?;
@@ -176,11 +180,20 @@ async fn kill_a_rank(ground: &Ground) -> Result<()> {
             && variables.clone().any(|variable| variable.starts_with(b"RANK="));
         if is_rank && variables.any(|variable| variable == host.as_bytes()) {
             let number = process.file_name().to_string_lossy().parse()?;
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), nix::sys::signal::Signal::SIGKILL)?;
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), signal)?;
             return Ok(());
         }
     }
     bail!("no process of a rank was found for pod {pod}");
+}
+
+/// The others wait for half a minute for a rank that stands still.
+async fn says_which_rank_hung(ground: &Ground) -> Result<()> {
+    let run = ground.until("shaken", |status| !status.recent_failures.is_empty()).await?;
+    let failures = serde_json::to_string(&status(&run)?.recent_failures)?;
+    println!("{failures}");
+    ensure!(failures.contains("rank 1 of 2 was lost") && failures.contains("nothing has come from it"), "{failures}");
+    Ok(())
 }
 
 pub(super) async fn delete_a_pod(ground: &Ground) -> Result<()> {
