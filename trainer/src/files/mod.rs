@@ -185,13 +185,22 @@ pub enum FilesError {
         tensor: String,
     },
     /// A tensor cannot be made or converted.
-    #[error("tensor `{tensor}` cannot be converted: {source}")]
+    #[error("tensor `{tensor}` cannot be converted: {}", said(source))]
     Tensor {
         /// The tensor.
         tensor: String,
         /// What candle says.
         source: candle_core::Error,
     },
+}
+
+/// What candle says of a file, in one line: the file's names are in it as they are, and a backtrace where one was asked for.
+fn said(error: &candle_core::Error) -> String {
+    if let candle_core::Error::WithBacktrace { inner, .. } = error {
+        return said(inner);
+    }
+    let escaped = |part: char| if part.is_control() { part.escape_debug().to_string() } else { part.to_string() };
+    error.to_string().chars().map(escaped).collect()
 }
 
 impl FilesError {

@@ -29,7 +29,7 @@ pub enum MetadataError {
         only: &'static str,
     },
     /// It may mean anything.
-    #[error("`{0}` is not understood and could change what the model computes")]
+    #[error("`{}` is not understood and could change what the model computes", .0.escape_debug())]
     Unknown(String),
 }
 

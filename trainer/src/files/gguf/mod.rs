@@ -16,8 +16,8 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device, Tensor};
 use sera_crds::contract::FileDigest;
 
-use super::FilesError;
 use super::writer::{WeightsWriter, finish_model};
+use super::{FilesError, said};
 use crate::model::{Config, ConfigError};
 
 pub use metadata::MetadataError;
@@ -30,7 +30,7 @@ pub enum GgufError {
     #[error(transparent)]
     Files(#[from] FilesError),
     /// It is damaged, or none.
-    #[error("{} is not a GGUF file that can be read: {source}", path.display())]
+    #[error("{} is not a GGUF file that can be read: {}", path.display(), said(source))]
     Content {
         /// The file.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub enum GgufError {
         expected: Vec<usize>,
     },
     /// A tensor that would be lost.
-    #[error("{}: tensor `{tensor}` is not known, and could change what the model computes", path.display())]
+    #[error("{}: tensor `{}` is not known, and could change what the model computes", path.display(), tensor.escape_debug())]
     Unknown {
         /// The file.
         path: PathBuf,
