@@ -145,6 +145,17 @@ fn a_rank_that_does_not_end_when_another_has_failed_is_killed() {
 }
 
 #[test]
+fn a_rank_that_was_stopped_hears_that_it_is_to_end() {
+    let launched = Launched::three();
+    let stopped = launched.ranks[1];
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    let asked = Instant::now();
+    launched.signal(Signal::SIGTERM);
+    launched.ending();
+    assert!(asked.elapsed() < Duration::from_secs(10), "nobody had to be killed, or to wait for a neighbour's silence");
+}
+
+#[test]
 fn signals_are_passed_on() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let launched = Launched::three();

@@ -123,6 +123,8 @@ impl Crew {
                 eprintln!("sera-trainer launch: {signal} is passed on to the ranks");
                 self.asked = true;
                 self.signal(signal);
+                // One that was stopped would not hear of it, and nobody kills what was asked to end.
+                self.signal(Signal::SIGCONT);
             }
         }
         Ok(())
