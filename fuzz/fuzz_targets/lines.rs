@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use sera_trainer::data::Renderer;
 
-static RENDERER: LazyLock<Renderer> =
-    LazyLock::new(|| Renderer::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../trainer/chat/tests/tiny"))).unwrap());
+static RENDERER: LazyLock<Renderer> = LazyLock::new(|| {
+    Renderer::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../trainer/chat/tests/tiny"))).unwrap()
+});
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(line) = RENDERER.line(bytes) {
