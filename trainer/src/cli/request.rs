@@ -221,9 +221,9 @@ mod tests {
 
     #[test]
     fn memory_is_given_as_kubernetes_writes_it() {
-        let sizes = ["80Gi", "1.5Gi", "4Ki", "1Ti", "123"].map(bytes);
-        assert_eq!(sizes, [Ok(80 << 30), Ok(3 << 29), Ok(4096), Ok(1 << 40), Ok(123)]);
-        for wrong in ["80GB", "Gi", "-1", "99999999999Ti"] {
+        let sizes = ["80Gi", "512Mi", "1.5Gi", "4Ki", "1Ti", "123"].map(bytes);
+        assert_eq!(sizes, [Ok(80 << 30), Ok(512 << 20), Ok(3 << 29), Ok(4096), Ok(1 << 40), Ok(123)]);
+        for wrong in ["80GB", "Gi", "512m", "-1", "99999999999Ti"] {
             assert!(bytes(wrong).unwrap_err().contains("80Gi"), "{wrong}");
         }
     }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::ground::{Ground, is_true, made_for, message, reason, status};
+use super::ground::{Ground, is_true, made_for, merge, message, reason, status};
 use super::student::{STUDENT, lay_student};
 use super::training::{TRAINING, changes};
 use crate::house::{Company, Space, Test, tests};
@@ -79,9 +79,7 @@ fn last_failure(status: &RunStatus) -> Result<String> {
 /// What a run wants whose rollouts are made here: a few, in pods that leave others room.
 fn few(generation: Value) -> Value {
     let mut few = changes(json!({}));
-    if let (Some(fields), Value::Object(others)) = (few["generation"].as_object_mut(), generation) {
-        fields.extend(others);
-    }
+    merge(&mut few["generation"], generation);
     let small = json!({"cpu": "20m", "memory": "64Mi"});
     few["generation"]["sandbox"]["resources"]["requests"] = small.clone();
     few["pods"] = json!({"default": {"resources": {"requests": small}}});

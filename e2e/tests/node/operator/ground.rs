@@ -358,7 +358,7 @@ async fn git(folder: &Path, arguments: &[&str], date: Option<&str>) -> Result<St
 }
 
 /// RFC 7396, JSON merge patch.
-fn merge(target: &mut Value, changes: Value) {
+pub(super) fn merge(target: &mut Value, changes: Value) {
     match changes {
         Value::Object(changes) if target.is_object() => {
             for (key, change) in changes {

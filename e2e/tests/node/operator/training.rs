@@ -12,7 +12,7 @@ use sera_crds::run::{Phase, RunStatus};
 use sera_crds::values::Stage;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, is_true, made_for, status};
+use super::ground::{Ground, is_true, made_for, merge, status};
 use super::killed::kill_operators;
 use super::monitoring::{self, Prometheus};
 use super::serving;
@@ -42,9 +42,7 @@ pub(super) fn changes(training: Value) -> Value {
         },
         "evaluation": {"enabled": false},
     });
-    if let (Some(fields), Value::Object(others)) = (changes["training"].as_object_mut(), training) {
-        fields.extend(others);
-    }
+    merge(&mut changes["training"], training);
     changes
 }
 

@@ -1,7 +1,5 @@
 //! What a pod was to have, by its spec: the limits of its program.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 
@@ -24,13 +22,18 @@ struct Container {
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Resources {
     #[serde(default)]
-    limits: BTreeMap<Box<str>, Quantity>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Limits {
+    memory: Option<Quantity>,
 }
 
 impl PodSpec {
     /// How much memory the program may take, as it was written.
     pub(super) fn memory_limit(&self) -> Option<Box<str>> {
         let program = self.containers.iter().find(|container| &*container.name == PROGRAM_CONTAINER)?;
-        program.resources.limits.get("memory").map(|limit| limit.0.as_str().into())
+        program.resources.limits.memory.as_ref().map(|limit| limit.0.as_str().into())
     }
 }
