@@ -26,41 +26,76 @@ pub(super) struct Found {
     pub(super) function: Function,
 }
 
+/// Where a file may define a name.
+#[derive(Debug)]
+struct Place {
+    path: String,
+    language: Language,
+    /// How many lines the file has.
+    total: usize,
+    /// The lines that look like the definition, the likeliest first.
+    lines: Vec<usize>,
+    /// Whether the likeliest lies within what qualifies the name, if anything does.
+    is_within: bool,
+}
+
 /// Looks for `name` in the file at `path`.
 pub(super) fn in_file(session: &mut Session<'_>, path: &str, name: &str) -> Step<Option<Found>> {
+    match place(session, path, name)? {
+        Some(place) => at_place(session, &place, name),
+        None => Ok(None),
+    }
+}
+
+/// Where the file at `path` defines `name`; none if it does not look as if it did.
+fn place(session: &mut Session<'_>, path: &str, name: &str) -> Step<Option<Place>> {
     let Some(language) = Language::of(path) else { return Ok(None) };
     let (last, around) = (last_part(name), qualifier(name));
     let words: Vec<&str> = [last].into_iter().chain(around).collect();
     let seen = session.run(shell::lines_with(path, &words), Phase::Find { name, path })?;
     let Some(total) = observation::count(&seen) else { return Ok(None) };
-    for at in definitions(language, &observation::found(&seen), last, around).into_iter().take(DEFINITIONS) {
-        if let Some(lines) = read(session, language, path, last, (at, total))? {
-            return Ok(Some(Found {
-                path: path.to_owned(),
-                first: at,
-                function: Function::new(language, last, lines),
-            }));
+    let (lines, is_within) = definitions(language, &observation::found(&seen), last, around);
+    let is_within = is_within || around.is_some_and(|around| is_module(path, around));
+    let place = Place { path: path.to_owned(), language, total, lines, is_within };
+    Ok((!place.lines.is_empty()).then_some(place))
+}
+
+/// Reads the function that is defined at a place.
+fn at_place(session: &mut Session<'_>, place: &Place, name: &str) -> Step<Option<Found>> {
+    let name = last_part(name);
+    for &first in place.lines.iter().take(DEFINITIONS) {
+        if let Some(lines) = read(session, place.language, &place.path, name, (first, place.total))? {
+            let function = Function::new(place.language, name, lines);
+            return Ok(Some(Found { path: place.path.clone(), first, function }));
         }
     }
     Ok(None)
 }
 
-/// The numbers of the lines that define `name`, the likeliest first: those within the type that the name is qualified by before the others.
-fn definitions(language: Language, lines: &[(usize, String)], name: &str, around: Option<&str>) -> Vec<usize> {
-    let mut within = usize::MAX;
+/// Whether the file at `path` is the module `name`, as languages call modules by their files.
+fn is_module(path: &str, name: &str) -> bool {
+    let mut parts = path.rsplit('/');
+    let stem = parts.next().and_then(|file| file.rsplit_once('.')).map_or("", |(stem, _)| stem);
+    let is_folder_itself = matches!(stem, "__init__" | "mod" | "lib" | "index");
+    stem == name || is_folder_itself && parts.next() == Some(name)
+}
+
+/// The numbers of the lines that define `name`, the likeliest first: those within what the name is qualified by before the others. Whether the
+/// first of them is such a one, or nothing qualifies the name.
+fn definitions(language: Language, lines: &[(usize, String)], name: &str, around: Option<&str>) -> (Vec<usize>, bool) {
+    let mut is_within = around.is_none();
     let mut found = Vec::new();
     for (number, line) in lines {
-        if around.is_some_and(|around| is_type_in(line, around)) {
-            within = *number;
-        }
+        // A type, or the function that another one lies in.
+        is_within |= around.is_some_and(|around| is_type_in(line, around) || is_defined_in(language, line, around) > 1);
         let certainty = is_defined_in(language, line, name);
         if certainty > 0 {
-            let distance = if within == usize::MAX { usize::MAX } else { number - within };
-            found.push((distance == usize::MAX, std::cmp::Reverse(certainty), *number));
+            found.push((!is_within, std::cmp::Reverse(certainty), *number));
         }
     }
     found.sort_unstable();
-    found.into_iter().map(|(_, _, number)| number).collect()
+    let first_is_within = found.first().is_some_and(|(is_outside, _, _)| !is_outside);
+    (found.into_iter().map(|(_, _, number)| number).collect(), first_is_within)
 }
 
 /// Reads the function that begins at a line, window by window; none if there is no body.
@@ -101,14 +136,8 @@ pub(super) fn by_mention(
     messages: &[String],
 ) -> Step<Option<Found>> {
     for name in names.iter().take(TRIES) {
-        let last = last_part(name);
-        for command in [shell::files_defining(root, last), shell::files_with(root, last, true)] {
-            let seen = session.run(command, Phase::Search { what: name })?;
-            for path in ranked(observation::paths(&seen), &session.conversation.prompt).into_iter().take(TRIES) {
-                if let Some(found) = in_file(session, &format!("{root}/{path}"), name)? {
-                    return Ok(Some(found));
-                }
-            }
+        if let Some(found) = by_name(session, root, name)? {
+            return Ok(Some(found));
         }
     }
     for message in messages.iter().take(TRIES) {
@@ -117,6 +146,33 @@ pub(super) fn by_mention(
             if let Some(found) = around(session, &format!("{root}/{path}"), message)? {
                 return Ok(Some(found));
             }
+        }
+    }
+    Ok(None)
+}
+
+/// Looks for a name; for one that only shares its last part with what was mentioned if nothing else is there.
+fn by_name(session: &mut Session<'_>, root: &str, name: &str) -> Step<Option<Found>> {
+    let last = last_part(name);
+    let mut others: Vec<Place> = Vec::new();
+    for command in [shell::files_defining(root, last), shell::files_with(root, last, true)] {
+        let seen = session.run(command, Phase::Search { what: name })?;
+        for path in ranked(observation::paths(&seen), &session.conversation.prompt).into_iter().take(TRIES) {
+            let path = format!("{root}/{path}");
+            if others.iter().any(|other| other.path == path) {
+                continue;
+            }
+            let Some(place) = place(session, &path, name)? else { continue };
+            if !place.is_within {
+                others.push(place);
+            } else if let Some(found) = at_place(session, &place, name)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    for place in &others {
+        if let Some(found) = at_place(session, place, name)? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
@@ -174,31 +230,21 @@ pub(crate) fn defined(language: Language, line: &str) -> Option<String> {
         .filter(|word| !word.is_empty() && !word.starts_with(|c: char| c.is_ascii_digit()));
     let rated = words.map(|word| (is_defined_in(language, line, word), word));
     rated
-        .filter(|(certainty, word)| *certainty > 1 && !is_keyword(word))
+        .filter(|(certainty, word)| *certainty > 1 && !is_keyword(language, word))
         .min_by_key(|(certainty, _)| std::cmp::Reverse(*certainty))
         .map(|(_, word)| word.to_owned())
 }
 
-fn is_keyword(word: &str) -> bool {
-    matches!(
-        word,
-        "if" | "for"
-            | "while"
-            | "switch"
-            | "catch"
-            | "match"
-            | "when"
-            | "function"
-            | "func"
-            | "fn"
-            | "def"
-            | "fun"
-            | "foreach"
-            | "using"
-            | "lock"
-            | "sizeof"
-            | "elseif"
-    )
+/// Words that stand before brackets and a body as a function's name does, where languages do not introduce functions by a word.
+fn is_keyword(language: Language, word: &str) -> bool {
+    matches!(word, "if" | "for" | "while" | "switch" | "catch")
+        || match language {
+            Language::JavaScript | Language::TypeScript => word == "function",
+            Language::CSharp => matches!(word, "foreach" | "using" | "lock"),
+            Language::Java => word == "synchronized",
+            Language::C | Language::Cpp => word == "sizeof",
+            _ => false,
+        }
 }
 
 #[cfg(test)]
@@ -216,8 +262,24 @@ mod tests {
         ]
         .map(|(number, line)| (number, line.to_owned()))
         .to_vec();
-        assert_eq!(definitions(Language::Python, &lines, "close", Some("Session")), [30, 5]);
-        assert_eq!(definitions(Language::Python, &lines, "close", None), [5, 30]);
+        assert_eq!(definitions(Language::Python, &lines, "close", Some("Session")), (vec![30, 5], true));
+        assert_eq!(definitions(Language::Python, &lines, "close", None), (vec![5, 30], true));
+        assert_eq!(definitions(Language::Python, &lines, "close", Some("Other")), (vec![5, 30], false));
+    }
+
+    #[test]
+    fn a_name_may_be_qualified_by_its_module() {
+        assert!(is_module("/a/net/session.py", "session") && is_module("/a/net/__init__.py", "net"));
+        assert!(!is_module("/a/net/session.py", "net") && !is_module("/a/net/session.py", "Session"));
+    }
+
+    #[test]
+    fn a_function_inside_another_is_found_by_both_names() {
+        let lines: Vec<(usize, String)> =
+            [(3, "function match(a) {"), (9, "function walk(a) {"), (12, "  function match(b) {")]
+                .map(|(number, line)| (number, line.to_owned()))
+                .to_vec();
+        assert_eq!(definitions(Language::JavaScript, &lines, "match", Some("walk")), (vec![12, 3], true));
     }
 
     #[test]
@@ -234,6 +296,18 @@ mod tests {
             defined(Language::Kotlin, "    fun close(force: Boolean = false): Boolean {").as_deref(),
             Some("close")
         );
+        assert_eq!(
+            defined(Language::CSharp, "    public Dictionary<string, List<int>> Close(string text, int limit = 3)")
+                .as_deref(),
+            Some("Close")
+        );
+        assert_eq!(defined(Language::CSharp, "    public static T Close<T>(T value)").as_deref(), Some("Close"));
+        assert_eq!(
+            defined(Language::Kotlin, "    fun <T> List<T>.close(force: Boolean) = force").as_deref(),
+            Some("close")
+        );
+        assert_eq!(defined(Language::JavaScript, "  match(path, depth = 32) {").as_deref(), Some("match"));
+        assert_eq!(defined(Language::JavaScript, "  switch (path) {"), None);
         assert_eq!(defined(Language::C, "    if (close(fd)) {"), None);
     }
 }

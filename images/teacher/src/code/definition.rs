@@ -82,7 +82,13 @@ fn keyed(language: Language, before: &str, after: &str, last: &str) -> u8 {
     let line_word = |word: &str| words(before).any(|found| found == word);
     let function = match language {
         // Parameters and the result follow the same word, and stand in or behind brackets.
-        Language::Kotlin => line_word("fun") && before.rsplit("fun").next().is_some_and(|since| !since.contains('(')),
+        Language::Kotlin => {
+            let named = behind_generics(after.trim_start());
+            // A line that ends with the name goes on with its parameters in the next.
+            line_word("fun")
+                && before.rsplit("fun").next().is_some_and(|since| !since.contains('('))
+                && (named.is_empty() || named.starts_with('('))
+        }
         Language::Swift => last == "func",
         _ => last == "def",
     };
@@ -133,7 +139,8 @@ fn typed(language: Language, before: &str, after: &str, line: &str) -> u8 {
     let after = after.trim_start();
     let property =
         language == Language::CSharp && (after.is_empty() || after.starts_with('{') || after.starts_with("=>"));
-    if !(after.starts_with('(') || property || language == Language::CSharp && after.starts_with('<')) {
+    let generic = language == Language::CSharp && behind_generics(after).starts_with('(');
+    if !(after.starts_with('(') || property || generic) {
         return 0;
     }
     let declared = line.trim_end().ends_with(';') && !line.contains('{') && !line.contains("=>");
@@ -151,6 +158,25 @@ fn typed(language: Language, before: &str, after: &str, line: &str) -> u8 {
         (false, false) => 1 + u8::from(line.starts_with(|c: char| !c.is_whitespace())),
         (false, true) => 0,
     }
+}
+
+/// What follows the type parameters that a text begins with, if it begins with any.
+fn behind_generics(text: &str) -> &str {
+    if !text.starts_with('<') {
+        return text;
+    }
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return text[at + 1..].trim_start();
+        }
+    }
+    ""
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -187,9 +213,11 @@ mod tests {
             (Language::Cpp, "void Session::close(int a) const {", "close"),
             (Language::Cpp, "Session::~Session() {", "~Session"),
             (Language::CSharp, "    public int Close => 3;", "Close"),
+            (Language::CSharp, "    public static T Close<T, List<U>>(T value)", "Close"),
             (Language::Ruby, "  def self.close(a)", "close"),
             (Language::Php, "    public function close(array $a): void", "close"),
             (Language::Kotlin, "    override fun Session.close(a: Int) = a", "close"),
+            (Language::Kotlin, "    fun <T> List<T>.close(a: Int) = a", "close"),
             (Language::Swift, "    func close(_ a: Int) -> Int {", "close"),
             (Language::Scala, "  def close(a: Int): Int = {", "close"),
         ] {
@@ -210,6 +238,8 @@ mod tests {
             (Language::C, "int close(int fd);"),
             (Language::Cpp, "  session->close(a);"),
             (Language::Ruby, "    file.close"),
+            (Language::CSharp, "    public close<string, List<int>> Parse(string text)"),
+            (Language::Kotlin, "    fun close.parse(text: String) = text"),
             (Language::Python, "# def close():"),
             (Language::Python, "def close_all(self):"),
         ] {
