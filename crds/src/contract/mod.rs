@@ -2,6 +2,7 @@
 //! Versioned, and free of Kubernetes: a person who runs a stage by hand sees the same files and codes as the operator
 //! does.
 
+mod evaluation;
 mod exit;
 mod functions;
 mod progress;
@@ -12,6 +13,9 @@ mod termination;
 mod training;
 mod verdict;
 
+pub use evaluation::{
+    Comparison, Contestant, EvaluationPlan, EvaluationReport, Interval, ModelResult, TaskResult,
+};
 pub use exit::ExitCode;
 pub use functions::{
     CallEdge, FunctionKind, FunctionRef, IndexCounts, IndexedFunction, SkipReason, StyleExample, StyleOrigin,

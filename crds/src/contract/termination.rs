@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CONTRACT_VERSION, VerificationCounts};
+use super::{CONTRACT_VERSION, Interval, VerificationCounts};
+use crate::values::Verdict;
 
 /// What Kubernetes keeps of a termination message, in bytes.
 const MAX_BYTES: usize = 4096;
@@ -104,6 +105,22 @@ pub enum StageResult {
         learning_rate: f64,
         /// The warm-up that applied, in steps.
         warmup_steps: u32,
+    },
+    /// The evaluation.
+    Evaluation {
+        /// The report.
+        report: Artifact,
+        /// How many tasks there were.
+        tasks: u64,
+        /// The mean F1 of each model.
+        student: Interval,
+        /// See `student`.
+        base: Interval,
+        /// See `student`.
+        teacher: Interval,
+        /// What that says; none where training had seen what was asked, or there were no tasks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verdict: Option<Verdict>,
     },
     /// The deletion of all that an object has in its store.
     Reclaim {

@@ -2,7 +2,9 @@
 
 mod adopt;
 mod dataset;
+mod driver;
 mod erase;
+mod evaluate;
 mod functions;
 mod inspect;
 mod output;
@@ -115,6 +117,13 @@ enum Command {
     /// alone. Run again after whatever happened, it adopts what is finished and makes the rest.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", rollout::EXAMPLES), args_override_self = true)]
     Rollout(Box<rollout::RolloutArgs>),
+    /// Compare a student with its base and its teacher
+    ///
+    /// Lets the three models make the same changes on functions that were set aside before anything was generated, and says how much of them each
+    /// finds again, how surely, and what follows. No test is run. Run again after whatever happened, it adopts what was made and makes the rest; the
+    /// models can be there one after the other.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", evaluate::EXAMPLES), args_override_self = true)]
+    Evaluate(Box<evaluate::EvaluateArgs>),
     /// Delete all that a run or a batch has in its store
     ///
     /// Deletes the folder of one run or batch, and refuses every other. Run again after whatever happened, it deletes what is left.
@@ -208,13 +217,14 @@ fn run(cli: Cli) -> ExitCode {
             runtime.block_on(conduct(adopt::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
         }
         Command::Rollout(arguments) => {
-            let limit = limit.unwrap_or(Duration::MAX);
-            let ledger = Ledger::default();
-            runtime.block_on(async {
-                let ending = conduct(rollout::stage(*arguments, &progress, &redactor, &ledger), limit).await;
-                write_down(&ledger).await;
-                ending
-            })
+            let (limit, ledger) = (limit.unwrap_or(Duration::MAX), Ledger::default());
+            let stage = rollout::stage(*arguments, &progress, &redactor, &ledger);
+            runtime.block_on(accounted(conduct(stage, limit), &ledger))
+        }
+        Command::Evaluate(arguments) => {
+            let (limit, ledger) = (limit.unwrap_or(Duration::MAX), Ledger::default());
+            let stage = evaluate::stage(*arguments, &progress, &redactor, &ledger);
+            runtime.block_on(accounted(conduct(stage, limit), &ledger))
         }
         Command::Verify(arguments) if arguments.is_stage() => {
             runtime.block_on(conduct(verify::stage(arguments, &progress, &redactor), limit.unwrap_or(STAGE_TIMEOUT)))
@@ -273,13 +283,15 @@ async fn snapshot_stage(
 }
 
 /// Keeps what the rollouts have cost that were at work when the stage ended.
-async fn write_down(ledger: &Ledger) {
+async fn accounted(stage: impl Future<Output = Ending>, ledger: &Ledger) -> Ending {
+    let ending = stage.await;
     let lost = "what unfinished rollouts have cost is not written down, and will be missing from the run's figures";
     match tokio::time::timeout(LAST_WORDS, ledger.write_down()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("{lost}: {error}"),
         Err(_) => tracing::warn!("{lost}: the store did not answer within {} s", LAST_WORDS.as_secs()),
     }
+    ending
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The data plane's stages as plain commands: files in, files out, a termination message and an exit code, no cluster needed. `snapshot` is the first,
-//! `rollout` (over `agent`, `chat`, `prompts`, `sandbox`, `checkout`, `budget` and `metrics`) the second; what all programs share, the store and
+//! `rollout` (over `agent`, `chat`, `prompts`, `sandbox`, `checkout`, `budget` and `metrics`) the second, and `evaluate` compares models by the
+//! same rollouts; what all programs share, the store and
 //! the way failures are told among it, is `sera_program`'s. Nothing in here speaks to Kubernetes.
 
 mod adopt;
@@ -10,6 +11,7 @@ mod checkout;
 pub mod cli;
 mod dataset;
 mod erase;
+mod evaluate;
 mod git;
 mod github;
 mod index;

@@ -208,6 +208,14 @@ impl Meter {
         (ends.done, ends.samples)
     }
 
+    /// Counts an attempt at a task as one that has its end; returns how many of how many do.
+    pub(crate) fn attempted(&self, outcome: RolloutOutcome) -> (u64, u64) {
+        let mut ends = self.ends();
+        ends.done += 1;
+        *ends.second.entry(outcome).or_default() += 1;
+        (ends.done, ends.samples)
+    }
+
     /// What `/progress` says.
     pub(crate) fn progress(&self, around: Surroundings<'_>) -> Progress {
         let ends = self.ends();

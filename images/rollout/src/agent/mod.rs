@@ -36,6 +36,8 @@ pub(crate) struct Agent<'a> {
     pub(crate) limits: &'a AgentLimits,
     /// How many tokens the teacher's context holds.
     pub(crate) context_length: u32,
+    /// What answers are drawn from, where that is not left to the server.
+    pub(crate) seed: Option<u64>,
     pub(crate) purse: Purse<'a>,
     pub(crate) meter: &'a Meter,
 }
@@ -255,6 +257,7 @@ impl Course<'_> {
                 conversation: &self.conversation,
                 aside: hint.as_deref(),
                 max_output_tokens: self.agent.limits.max_output_tokens,
+                seed: self.agent.seed,
                 until: self.until,
             };
             let asked = Instant::now();

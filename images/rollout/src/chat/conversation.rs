@@ -14,6 +14,7 @@ pub(super) struct Settings<'a> {
     pub(super) temperature: &'a str,
     pub(super) streaming: bool,
     pub(super) max_output_tokens: Option<u32>,
+    pub(super) seed: Option<u64>,
 }
 
 /// The messages so far, and the tools that are offered.
@@ -121,6 +122,7 @@ impl Conversation {
         let streaming =
             if settings.streaming { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
         let limit = settings.max_output_tokens.map(|tokens| format!(",\"max_tokens\":{tokens}")).unwrap_or_default();
+        let seed = settings.seed.map(|seed| format!(",\"seed\":{seed}")).unwrap_or_default();
         // Said although it is the protocol's default: llama-cpp-python offers no tools where nothing is said.
         let tools = match self.tools.as_str() {
             "[]" => String::new(),
@@ -128,7 +130,7 @@ impl Conversation {
         };
         let (model, temperature) = (json(&settings.model), settings.temperature);
         let head = format!("{{\"model\":{model},\"messages\":[");
-        let tail = format!("{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}}}");
+        let tail = format!("{aside}]{tools},\"temperature\":{temperature}{streaming}{limit}{seed}}}");
         std::iter::once(head.into()).chain(self.messages.iter().cloned()).chain(std::iter::once(tail.into())).collect()
     }
 }
@@ -145,7 +147,7 @@ mod tests {
     use super::*;
 
     const SETTINGS: Settings<'_> =
-        Settings { model: "m\"1", temperature: "0.6", streaming: true, max_output_tokens: Some(4096) };
+        Settings { model: "m\"1", temperature: "0.6", streaming: true, max_output_tokens: Some(4096), seed: None };
 
     fn parsed(pieces: &[Bytes]) -> Value {
         serde_json::from_slice(&pieces.concat()).unwrap()
@@ -189,8 +191,9 @@ mod tests {
                 "max_tokens": 4096,
             })
         );
-        let plain = Settings { streaming: false, max_output_tokens: None, ..SETTINGS };
+        let plain = Settings { streaming: false, max_output_tokens: None, seed: Some(7), ..SETTINGS };
         let request: Value = parsed(&conversation.request(None, &plain));
+        assert_eq!(request["seed"], 7);
         assert_eq!(request["messages"].as_array().unwrap().len(), 1);
         assert!(request.get("stream").is_none() && request.get("max_tokens").is_none());
     }

@@ -91,6 +91,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) aside: Option<&'a str>,
     /// The longest answer, in tokens.
     pub(crate) max_output_tokens: Option<u32>,
+    /// What the server is to draw the answer from, where that is not left to it.
+    pub(crate) seed: Option<u64>,
     /// When nobody waits for the answer any more.
     pub(crate) until: Instant,
 }
@@ -140,7 +142,8 @@ impl Teacher {
         conversation.push_system("You answer in one word.");
         conversation.push_user("Are you there?");
         let until = Instant::now() + self.patience.call;
-        let ask = Ask { key: "", conversation: &conversation, aside: None, max_output_tokens: Some(WORD), until };
+        let ask =
+            Ask { key: "", conversation: &conversation, aside: None, max_output_tokens: Some(WORD), seed: None, until };
         // To refuse is to answer.
         !matches!(self.ask(&ask).await, Err(ChatError::GivenUp { .. } | ChatError::OutOfTime))
     }
@@ -230,6 +233,7 @@ impl Teacher {
             temperature: &self.temperature,
             streaming: self.streaming,
             max_output_tokens: ask.max_output_tokens,
+            seed: ask.seed,
         }
     }
 }

@@ -39,7 +39,9 @@ async fn ask_within(teacher: &Teacher, time: Duration) -> Result<Answer, ChatErr
     let mut conversation = Conversation::new(&[]);
     conversation.push_user("hello");
     let until = Instant::now() + time;
-    teacher.ask(&Ask { key: "7-t1", conversation: &conversation, aside: None, max_output_tokens: None, until }).await
+    teacher
+        .ask(&Ask { key: "7-t1", conversation: &conversation, aside: None, max_output_tokens: None, seed: None, until })
+        .await
 }
 
 /// What the teacher gives up with when each of its three tries meets `reply`.
@@ -233,7 +235,8 @@ async fn a_dead_replicas_calls_go_to_a_living_one() {
         conversation.push_user("hello");
         let until = Instant::now() + Duration::from_secs(30);
         let key = format!("{n}-t1");
-        let ask = Ask { key: &key, conversation: &conversation, aside: None, max_output_tokens: None, until };
+        let ask =
+            Ask { key: &key, conversation: &conversation, aside: None, max_output_tokens: None, seed: None, until };
         failed += u32::from(teacher.ask(&ask).await.is_err());
     }
     assert_eq!(failed, 0, "each call is tried with the other at once");

@@ -73,6 +73,11 @@ impl HeldOut {
     }
 }
 
+/// Whether a patch of a function's snapshot changes the function.
+pub(crate) fn touches(patch: &str, function: &FunctionRef) -> bool {
+    changes(patch).any(|change| change.file == function.file && change.place.is_in(function.lines))
+}
+
 /// What makes a function one that was set aside.
 #[derive(Default)]
 struct Marks<'a> {

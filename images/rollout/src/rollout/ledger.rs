@@ -18,49 +18,49 @@ const ROLLOUTS: [&str; 4] = ["t1-1.json", "t1-2.json", "t1.json", "t2.json"];
 /// What this process has spent on each sample that it has not brought to its end. It outlives the stage, which is dropped when the process is stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    place: OnceLock<Place>,
-    open: Mutex<BTreeMap<u64, Arc<Tally>>>,
+    home: OnceLock<Home>,
+    /// By the place of the sample's folder, and its number.
+    open: Mutex<BTreeMap<(String, u64), Arc<Tally>>>,
 }
 
-/// Where the samples' records are.
+/// Where this process's records go.
 #[derive(Debug)]
-struct Place {
+struct Home {
     store: Store,
-    batch: String,
     folder: String,
 }
 
 impl Ledger {
-    /// Says where records go. Only the first word counts: a process has one batch.
-    pub(super) fn begin(&self, store: &Store, batch: &str, folder: &str) {
-        let place = Place { store: store.clone(), batch: batch.to_owned(), folder: folder.to_owned() };
-        self.place.get_or_init(|| place);
+    /// Says where records go. Only the first word counts: a process has one store, and one folder's name.
+    pub(crate) fn begin(&self, store: &Store, folder: &str) {
+        let home = Home { store: store.clone(), folder: folder.to_owned() };
+        self.home.get_or_init(|| home);
     }
 
     /// What is counted for a sample.
-    pub(super) fn tally(&self, sample: u64) -> Arc<Tally> {
-        self.lock().entry(sample).or_default().clone()
+    pub(crate) fn tally(&self, place: &str, sample: u64) -> Arc<Tally> {
+        self.lock().entry((place.to_owned(), sample)).or_default().clone()
     }
 
     /// Writes down what was spent on samples without an end.
     pub(crate) async fn write_down(&self) -> Result<(), RecordError> {
-        let Some(Place { store, batch, folder }) = self.place.get() else { return Ok(()) };
+        let Some(Home { store, folder }) = self.home.get() else { return Ok(()) };
         let open = self.lock().clone();
-        for (sample, tally) in open {
-            settle(Shelf { store, batch, sample, folder }, tally.total()).await?;
+        for ((place, sample), tally) in open {
+            settle(Shelf { store, place: &place, sample, folder }, tally.total()).await?;
         }
         Ok(())
     }
 
     /// Brings the account of a sample to its end: all that was spent on it and is in no record, by whichever process.
-    pub(super) async fn close(&self, shelf: Shelf<'_>) -> Result<Usage, RecordError> {
-        settle(shelf, self.tally(shelf.sample).total()).await?;
+    pub(crate) async fn close(&self, shelf: Shelf<'_>) -> Result<Usage, RecordError> {
+        settle(shelf, self.tally(shelf.place, shelf.sample).total()).await?;
         let unrecorded = unrecorded(shelf).await?;
-        self.lock().remove(&shelf.sample);
+        self.lock().remove(&(shelf.place.to_owned(), shelf.sample));
         Ok(unrecorded)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Tally>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, u64), Arc<Tally>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,7 +92,7 @@ async fn unrecorded(shelf: Shelf<'_>) -> Result<Usage, RecordError> {
 }
 
 /// What was spent on a sample that has no end yet, as far as the store tells.
-pub(super) async fn spent_before(shelf: Shelf<'_>) -> Result<Usage, RecordError> {
+pub(crate) async fn spent_before(shelf: Shelf<'_>) -> Result<Usage, RecordError> {
     let mut usage = unrecorded(shelf).await?;
     for name in ROLLOUTS {
         usage += shelf.read::<RolloutRecord>(name).await?.map(|record| record.usage).unwrap_or_default();
@@ -120,18 +120,19 @@ mod tests {
     async fn what_a_stopped_process_spent_is_counted_once_by_the_one_that_ends_the_sample() {
         let folder = tempfile::tempdir().unwrap();
         let store = local(folder.path());
-        let [stopped, next] = ["uid-1", "uid-2"].map(|folder| Shelf { store: &store, batch: "b3", sample: 7, folder });
+        let [stopped, next] =
+            ["uid-1", "uid-2"].map(|folder| Shelf { store: &store, place: "rollouts/b3", sample: 7, folder });
         let ledger = Ledger::default();
-        ledger.begin(&store, "b3", "uid-1");
-        ledger.tally(7).add(usage(5));
+        ledger.begin(&store, "uid-1");
+        ledger.tally("rollouts/b3", 7).add(usage(5));
         stopped.commit("pr.json", record("uid-1", 2)).await.unwrap();
         ledger.write_down().await.unwrap();
         ledger.write_down().await.unwrap();
         assert_eq!(spent_before(next).await.unwrap(), usage(5), "two in the record and three beside it");
 
         let ledger = Ledger::default();
-        ledger.begin(&store, "b3", "uid-2");
-        ledger.tally(7).add(usage(4));
+        ledger.begin(&store, "uid-2");
+        ledger.tally("rollouts/b3", 7).add(usage(4));
         assert_eq!(ledger.close(next).await.unwrap(), usage(3 + 4), "the second process has no record of its own");
         ledger.write_down().await.unwrap();
         assert_eq!(spent_before(next).await.unwrap(), usage(2 + 3 + 4));
@@ -141,11 +142,11 @@ mod tests {
     async fn a_sample_whose_calls_are_all_in_records_leaves_nothing_beside_them() {
         let folder = tempfile::tempdir().unwrap();
         let store = local(folder.path());
-        let shelf = Shelf { store: &store, batch: "b3", sample: 7, folder: "uid-1" };
+        let shelf = Shelf { store: &store, place: "rollouts/b3", sample: 7, folder: "uid-1" };
         let ledger = Ledger::default();
         ledger.write_down().await.unwrap();
-        ledger.begin(&store, "b3", "uid-1");
-        ledger.tally(7).add(usage(2));
+        ledger.begin(&store, "uid-1");
+        ledger.tally("rollouts/b3", 7).add(usage(2));
         shelf.commit("pr.json", record("uid-1", 2)).await.unwrap();
         assert_eq!(ledger.close(shelf).await.unwrap(), Usage::default());
         assert!(!folder.path().join("rollouts/b3/7/uid-1").exists());

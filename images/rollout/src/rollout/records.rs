@@ -57,7 +57,8 @@ impl Explain for RecordError {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shelf<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) batch: &'a str,
+    /// The folder that has a folder for each sample, such as `rollouts/<batch>`.
+    pub(crate) place: &'a str,
     pub(crate) sample: u64,
     /// This process's own folder.
     pub(crate) folder: &'a str,
@@ -65,7 +66,7 @@ pub(crate) struct Shelf<'a> {
 
 impl Shelf<'_> {
     fn name(&self, name: &str) -> String {
-        format!("rollouts/{}/{}/{name}", self.batch, self.sample)
+        format!("{}/{}/{name}", self.place, self.sample)
     }
 
     /// A record, where it was committed.
@@ -73,6 +74,11 @@ impl Shelf<'_> {
         let name = self.name(record);
         let Some(bytes) = self.store.read(&name).await? else { return Ok(None) };
         decode(&name, &bytes).map(Some)
+    }
+
+    /// That a record is not there which must be.
+    pub(crate) fn lacks(&self, record: &str) -> RecordError {
+        RecordError::Damaged { name: self.name(record) }
     }
 
     /// Commits a record, and returns the one that counts: this, or what another process committed before.
@@ -179,7 +185,8 @@ mod tests {
     async fn of_two_processes_the_second_adopts_what_the_first_committed() {
         let folder = tempfile::tempdir().unwrap();
         let store = local(folder.path());
-        let [first, second] = ["uid-1", "uid-2"].map(|folder| Shelf { store: &store, batch: "b3", sample: 7, folder });
+        let [first, second] =
+            ["uid-1", "uid-2"].map(|folder| Shelf { store: &store, place: "rollouts/b3", sample: 7, folder });
         assert_eq!(first.read::<PullRequestRecord>("pr.json").await.unwrap(), None);
         assert_eq!(first.commit("pr.json", record("uid-1")).await.unwrap().folder, "uid-1");
         assert_eq!(second.commit("pr.json", record("uid-2")).await.unwrap().folder, "uid-1");
@@ -190,7 +197,7 @@ mod tests {
     async fn a_file_is_only_taken_when_it_is_what_its_record_says() {
         let folder = tempfile::tempdir().unwrap();
         let store = local(folder.path());
-        let shelf = Shelf { store: &store, batch: "b3", sample: 7, folder: "uid-1" };
+        let shelf = Shelf { store: &store, place: "rollouts/b3", sample: 7, folder: "uid-1" };
         let digest = shelf.put_compressed("t1.json.zst", &record("x")).await.unwrap();
         assert_eq!(shelf.get_compressed::<PullRequestRecord>("uid-1", &digest).await.unwrap(), record("x"));
         std::fs::write(folder.path().join("rollouts/b3/7/uid-1/t1.json.zst"), "other").unwrap();
@@ -202,7 +209,7 @@ mod tests {
     async fn a_record_of_another_version_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let store = local(folder.path());
-        let shelf = Shelf { store: &store, batch: "b3", sample: 7, folder: "uid-1" };
+        let shelf = Shelf { store: &store, place: "rollouts/b3", sample: 7, folder: "uid-1" };
         store.create("rollouts/b3/7/t1.json", r#"{"version": 99}"#.into()).await.unwrap();
         let error = shelf.read::<PullRequestRecord>("t1.json").await.unwrap_err().to_string();
         assert!(error.contains("rollouts/b3/7/t1.json") && error.contains("99"), "{error}");

@@ -14,14 +14,15 @@ use tokio::time::Instant;
 use super::pull_request::{Flaw, extract, flaw, has_code, leak};
 use super::records::{RecordError, Shelf};
 use super::review::{Review, verdict};
-use super::{Ledger, Patches, RolloutError, replay};
+use super::work::Patches;
+use super::{Ledger, RolloutError, replay};
 use crate::agent::{Agent, AgentError, Ended, Task, outcome_of, tools};
 use crate::chat::{Answer, Ask, ChatError, Conversation};
 use crate::checkout::Tree;
 use crate::prompts::Prompts;
 use crate::redact::Redactor;
 use crate::sampling::Sample;
-use crate::sandbox::{Pool, SandboxError};
+use crate::sandbox::Pool;
 
 /// How often a self-review is asked for that cannot be understood.
 const REVIEW_TRIES: u32 = 3;
@@ -32,7 +33,7 @@ const CALL_TIME: Duration = Duration::from_mins(30);
 
 /// What a sample is worked on with.
 #[derive(Clone, Copy)]
-pub(super) struct Workshop<'a> {
+pub(crate) struct Workshop<'a> {
     pub(super) agent: Agent<'a>,
     pub(super) pool: &'a Pool,
     pub(super) tree: &'a Tree,
@@ -85,7 +86,7 @@ pub(super) async fn finish(workshop: Workshop<'_>, sample: &Sample) -> Result<Sa
         outcome.usage += written.usage;
         outcome.folder.clone_from(&written.folder);
         if let Some(pull_request) = &written.pull_request {
-            let second = workshop.second(&written.folder, pull_request, sample).await?;
+            let second = workshop.second(shelf, &written.folder, pull_request, sample).await?;
             outcome.usage += second.usage;
             outcome.second = Some(second.outcome);
         }
@@ -296,9 +297,10 @@ impl Workshop<'_> {
         self.shelf.get_compressed(&record.folder, &record.trajectory).await
     }
 
-    /// The second rollout: adopted, or made from the text alone.
-    async fn second(
+    /// The second rollout: adopted, or made from the text alone, which lies on `written` in `folder`.
+    pub(crate) async fn second(
         &self,
+        written: Shelf<'_>,
         folder: &str,
         pull_request: &PullRequest,
         sample: &Sample,
@@ -307,7 +309,7 @@ impl Workshop<'_> {
         if let Some(record) = self.shelf.read(RECORD).await? {
             return Ok(record);
         }
-        let text = self.shelf.get(folder, &pull_request.text).await?;
+        let text = written.get(folder, &pull_request.text).await?;
         let text = self.agent.prompts.second(&String::from_utf8_lossy(&text)).map_err(AgentError::from)?;
         let key = format!("{}-t2", sample.number);
         let (ended, protections) = self.roll_out(&key, RolloutKind::Second, text).await?;
@@ -329,6 +331,7 @@ impl Workshop<'_> {
             conversation,
             aside: Some(question),
             max_output_tokens: Some(self.max_output_tokens),
+            seed: self.agent.seed,
             until: begun + CALL_TIME,
         };
         match self.agent.teacher.ask(&ask).await {
@@ -392,11 +395,5 @@ impl Workshop<'_> {
             self.agent.meter.met_duplicate();
             tracing::info!(sample = sample.number, earlier, "the first patch equals that of an earlier sample");
         }
-    }
-}
-
-impl From<SandboxError> for RolloutError {
-    fn from(error: SandboxError) -> Self {
-        Self::Agent(error.into())
     }
 }

@@ -66,6 +66,7 @@ impl Source {
         store: &Store,
         folder: &Path,
         plan: &RolloutPlan,
+        purpose: Purpose,
         progress: &Progress,
     ) -> Result<Self, SourceError> {
         let manifest = stored::manifest(store).await?;
@@ -79,7 +80,7 @@ impl Source {
             bug_kinds: plan.bug_kinds.clone(),
         };
         let functions = functions.collect::<Result<Vec<_>, JsonlError>>()?;
-        let samples = SampleSpace::new(functions, Purpose::Generation, &settings)?;
+        let samples = SampleSpace::new(functions, purpose, &settings)?;
         let file = folder.join(&manifest.style.path);
         stored::fetch(store, &manifest.style, &file, &step).await?;
         let examples = Reader::new(std::fs::File::open(&file).map_err(StoredError::Scratch)?);
@@ -98,6 +99,11 @@ impl Source {
 
     pub(super) fn bundle(&self) -> &Path {
         &self.bundle
+    }
+
+    /// How many samples there are.
+    pub(super) fn len(&self) -> u64 {
+        self.samples.len()
     }
 
     /// Sample `number`: the same function and bug kinds on every machine.

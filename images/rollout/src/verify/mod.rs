@@ -13,6 +13,8 @@ mod report;
 pub(crate) mod stage;
 mod strict;
 
+use std::collections::BTreeSet;
+
 use sera_crds::contract::Measures;
 
 pub use decision::{Criterion, Refusal, decide};
@@ -20,6 +22,11 @@ pub use excluded::Exclusion;
 pub use recall::{patch_lines, recall};
 pub use report::PairReport;
 pub use strict::{Excluded, Side, Strict, Unparsed, strict};
+
+/// The files that a patch changes, by their names before it; the new ones' where it adds them.
+pub(crate) fn changed_files(patch: &[u8]) -> BTreeSet<Vec<u8>> {
+    files::files(patch).into_iter().map(|file| file.path.into_owned()).collect()
+}
 
 /// Both measures of a pair, and what has to be known about the strict one.
 pub fn measure(first: &[u8], second: &[u8]) -> (Measures, Strict) {

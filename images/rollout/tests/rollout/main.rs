@@ -1,4 +1,4 @@
-//! `sera-rollout rollout`, run as its users run it: the real program, real sandboxes, the real git, and a scripted teacher over HTTP.
+//! `sera-rollout rollout` and `evaluate`, run as its users run it: the real program, real sandboxes, the real git, and a scripted teacher over HTTP.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +11,7 @@ mod course;
 #[allow(dead_code, reason = "unit tests and the bench use the rest of it")]
 #[path = "../support/endpoint.rs"]
 mod endpoint;
+mod evaluation;
 mod interruption;
 mod limits;
 mod support;

@@ -52,14 +52,25 @@ impl Place {
 
     /// With `Next`, and functions of these names.
     pub(crate) fn with_functions(names: &[String]) -> Self {
-        let place = Self { folder: tempfile::Builder::new().prefix("sera-t").tempdir().unwrap() };
-        let source = place.path("source");
-        std::fs::create_dir_all(source.join("src")).unwrap();
         let others: String =
             names.iter().map(|name| format!("\nfunc {name}(n int) int {{\n\treturn n\n}}\n")).collect();
-        std::fs::write(source.join("src/ring.go"), format!("{GO}{others}")).unwrap();
-        std::fs::write(source.join(".gitignore"), "*.log\nbuild/\n").unwrap();
-        std::fs::write(source.join(".gitattributes"), "*.go text eol=crlf diff=nonsense\n").unwrap();
+        let files = [
+            ("src/ring.go".to_owned(), format!("{GO}{others}")),
+            (".gitignore".to_owned(), "*.log\nbuild/\n".to_owned()),
+            (".gitattributes".to_owned(), "*.go text eol=crlf diff=nonsense\n".to_owned()),
+        ];
+        Self::of(&files, "0")
+    }
+
+    /// Of these files, with this share of functions set aside.
+    pub(crate) fn of(files: &[(String, String)], held_out: &str) -> Self {
+        let place = Self { folder: tempfile::Builder::new().prefix("sera-t").tempdir().unwrap() };
+        let source = place.path("source");
+        for (name, content) in files {
+            let file = source.join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, content).unwrap();
+        }
         let git = |arguments: &[&str]| {
             let status = std::process::Command::new("git")
                 .args(["-c", "user.name=n", "-c", "user.email=e@e.invalid", "-c", "core.autocrlf=false"])
@@ -75,7 +86,9 @@ impl Place {
         git(&["add", "."]);
         git(&["commit", "--quiet", "--message=first"]);
         let status = std::process::Command::new(env!("CARGO_BIN_EXE_sera-rollout"))
-            .args(["snapshot", "--commits=1", "--log-level=error", "--held-out-fraction=0", "--url"])
+            .args(["snapshot", "--commits=1", "--log-level=error"])
+            .arg(format!("--held-out-fraction={held_out}"))
+            .arg("--url")
             .arg(&source)
             .args(["--store", &place.store_uri()])
             .stdout(Stdio::null())
@@ -89,7 +102,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    fn store_uri(&self) -> String {
+    pub(crate) fn store_uri(&self) -> String {
         format!("file://{}", self.path("store").display())
     }
 
