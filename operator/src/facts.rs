@@ -95,7 +95,9 @@ pub enum Live {
 /// How far the drivers of a Job are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LiveRollouts {
-    /// How many samples they have brought to an end.
+    /// How many samples they have, as far as they know by now.
+    pub samples: u64,
+    /// How many of them they have brought to an end.
     pub done: u64,
     /// How many tokens their samples took, unfinished ones included.
     pub tokens: u64,

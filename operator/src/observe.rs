@@ -116,7 +116,8 @@ impl Observer {
         }
         let (batches, lingering) = self.batches(&owner, &record).await?;
         let asked_of = subject.controller().unwrap_or_else(|| owner.uid.clone());
-        let talkative = [Stage::Rollouts, Stage::Training].into_iter().find_map(|stage| evidence.get(&stage));
+        let talkative =
+            [Stage::Rollouts, Stage::Training, Stage::Evaluation].into_iter().find_map(|stage| evidence.get(&stage));
         let at_work = talkative.and_then(|evidence| evidence.job.as_ref());
         let teacher = self.server(&asked_of, ServerRole::Teacher);
         let student = self.server(&owner.uid, ServerRole::Student);

@@ -117,8 +117,8 @@ pub struct ModelResult {
     pub submitted: f64,
     /// The share of attempts whose patch changes a file that had to be changed.
     pub file_found: f64,
-    /// The share of attempts whose patch changes the function that the task is about.
-    pub function_found: f64,
+    /// The share of attempts whose patch changes something within three lines of what had to be changed.
+    pub place_found: f64,
     /// How the attempts ended.
     pub outcomes: BTreeMap<RolloutOutcome, u64>,
     /// How many answers could not be used and were asked again.

@@ -13,9 +13,7 @@ mod termination;
 mod training;
 mod verdict;
 
-pub use evaluation::{
-    Comparison, Contestant, EvaluationPlan, EvaluationReport, Interval, ModelResult, TaskResult,
-};
+pub use evaluation::{Comparison, Contestant, EvaluationPlan, EvaluationReport, Interval, ModelResult, TaskResult};
 pub use exit::ExitCode;
 pub use functions::{
     CallEdge, FunctionKind, FunctionRef, IndexCounts, IndexedFunction, SkipReason, StyleExample, StyleOrigin,

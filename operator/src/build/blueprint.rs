@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::EnvVar;
 use sera_crds::{
     batch::SampleRange,
     common::Resources,
-    contract::{DatasetPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
+    contract::{DatasetPlan, EvaluationPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
     run::{Commits, Environment, PodRole, PodSettings, Pods, RehearsalShares},
-    values::{AdoptableStage, ImageRef, ModelUri, ServingEngine, StoreUri, Timeout, ToolCallFormat},
+    values::{AdoptableStage, ImageRef, ModelUri, ServingEngine, Stage, StoreUri, Timeout, ToolCallFormat},
 };
 
 /// The images that pods run where a spec names none.
@@ -53,6 +53,8 @@ pub struct Blueprint {
     pub counting: Option<CountingParts>,
     /// How the student is trained.
     pub training: Option<TrainingParts>,
+    /// How the student is compared with its base and its teacher.
+    pub evaluation: Option<EvaluationParts>,
     /// How the student is served.
     pub serving: Option<ServedModel>,
 }
@@ -199,6 +201,19 @@ pub struct TrainingParts {
     pub start_deadline: Timeout,
 }
 
+/// How a student is compared with its base and its teacher.
+#[derive(Debug, Clone)]
+pub struct EvaluationParts {
+    /// What is asked.
+    pub plan: EvaluationPlan,
+    /// How attempts are made, and by which teacher.
+    pub rollouts: SampleParts,
+    /// The student, whose files are the run's own.
+    pub student: ServedModel,
+    /// What it was trained from.
+    pub base: ServedModel,
+}
+
 /// A model that the operator serves.
 #[derive(Debug, Clone)]
 pub struct ServedModel {
@@ -230,6 +245,15 @@ impl Blueprint {
     /// What is said about the pods of a role.
     pub fn settings(&self, role: PodRole) -> PodSettings {
         self.pods.settings(role)
+    }
+
+    /// The rollouts that a stage makes; none of one that makes none.
+    pub fn rollouts(&self, stage: Stage) -> Option<&SampleParts> {
+        match stage {
+            Stage::Rollouts => self.samples.as_ref(),
+            Stage::Evaluation => self.evaluation.as_ref().map(|evaluation| &evaluation.rollouts),
+            _ => None,
+        }
     }
 }
 

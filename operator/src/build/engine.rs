@@ -8,7 +8,6 @@ use super::{
     Images, ServedModel,
     pod::{self, DefaultResources, Readiness},
     program::Told,
-    server::PORT,
 };
 
 /// An engine's way of saying things.
@@ -16,7 +15,6 @@ struct Dialect {
     /// What is executed, where that is not the image's own entry.
     command: &'static [&'static str],
     model: &'static str,
-    address: &'static [&'static str],
     context: &'static str,
     /// How it is told over how many GPUs a copy is spread.
     gpus: &'static str,
@@ -31,7 +29,6 @@ struct Dialect {
 const VLLM: Dialect = Dialect {
     command: &["vllm", "serve"],
     model: "--model",
-    address: &["--host=0.0.0.0", "--port=8000"],
     context: "--max-model-len",
     gpus: "--tensor-parallel-size",
     always: &["--enable-prompt-tokens-details"],
@@ -42,7 +39,6 @@ const VLLM: Dialect = Dialect {
 const SGLANG: Dialect = Dialect {
     command: &["python3", "-m", "sglang.launch_server"],
     model: "--model-path",
-    address: &["--host=0.0.0.0", "--port=8000"],
     context: "--context-length",
     gpus: "--tp-size",
     always: &["--enable-cache-report", "--enable-metrics"],
@@ -60,8 +56,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// The engine that the model's owner has chosen.
-    pub(super) fn of(model: &ServedModel, place: &str, images: &Images) -> Self {
+    /// The engine that the model's owner has chosen, listening at `port`.
+    pub(super) fn of(model: &ServedModel, place: &str, images: &Images, port: u16) -> Self {
         let (image, dialect) = match model.engine {
             ServingEngine::Builtin => (&images.teacher, None),
             ServingEngine::Vllm => (&images.vllm, Some(VLLM)),
@@ -70,12 +66,12 @@ impl Engine {
         let image = model.image.as_ref().unwrap_or(image).clone();
         let Some(dialect) = dialect else {
             let (resources, readiness) = (pod::SERVER_RESOURCES, Readiness::Asked);
-            return Self { image, command: None, told: builtin(model, place), resources, readiness };
+            return Self { image, command: None, told: builtin(model, place, port), resources, readiness };
         };
         Self {
             image,
             command: Some(dialect.command.iter().map(|word| (*word).to_owned()).collect()),
-            told: dialect.tell(model, place),
+            told: dialect.tell(model, place, port),
             resources: pod::ENGINE_RESOURCES,
             readiness: Readiness::LoadsLong,
         }
@@ -83,11 +79,11 @@ impl Engine {
 }
 
 /// The project's own server; what context it keeps is the model's own, or what its owner says.
-fn builtin(model: &ServedModel, place: &str) -> Told {
+fn builtin(model: &ServedModel, place: &str, port: u16) -> Told {
     let mut told = Told::of("serve");
     told.say(format!("--model={place}"));
     told.say(format!("--served-model-name={}", model.name));
-    told.say(format!("--listen=0.0.0.0:{PORT}"));
+    told.say(format!("--listen=0.0.0.0:{port}"));
     told.say("--log-format=json".to_owned());
     if place.contains("://") {
         told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
@@ -102,7 +98,7 @@ fn builtin(model: &ServedModel, place: &str) -> Told {
 
 impl Dialect {
     /// The owner's own arguments come last, and a flag among them is not said twice.
-    fn tell(&self, model: &ServedModel, place: &str) -> Told {
+    fn tell(&self, model: &ServedModel, place: &str, port: u16) -> Told {
         let mut told = Told::default();
         let mut say = |flag: &str, value: &str| {
             let is_said = |argument: &String| {
@@ -114,7 +110,9 @@ impl Dialect {
         };
         say(self.model, place);
         say("--served-model-name", &model.name);
-        for flag in self.address.iter().chain(self.always) {
+        say("--host", "0.0.0.0");
+        say("--port", &port.to_string());
+        for flag in self.always {
             let (flag, value) = flag.split_once('=').unwrap_or((flag, ""));
             say(flag, value);
         }

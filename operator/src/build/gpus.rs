@@ -27,7 +27,7 @@ pub(super) fn give(pod: &mut PodSpec, gpus: u32) {
 
 /// The resources with so many GPUs, unless they have devices of some kind already: a vendor's own, or parts of one. Such resources, and only they,
 /// are named below a domain.
-fn with_gpus(mut resources: ResourceRequirements, gpus: u32) -> ResourceRequirements {
+pub(super) fn with_gpus(mut resources: ResourceRequirements, gpus: u32) -> ResourceRequirements {
     let named = resources.limits.iter().chain(&resources.requests).flat_map(|amounts| amounts.keys());
     if gpus > 0 && !named.into_iter().any(|name| name.contains('/')) {
         resources.limits.get_or_insert_default().insert(GPU.to_owned(), Quantity(gpus.to_string()));

@@ -11,7 +11,7 @@ use sera_crds::{
 };
 
 use super::{
-    Blueprint, Images, gang, metadata,
+    Blueprint, Images, contenders, gang, metadata,
     pod::{self, Mounts, Program},
     program::{PROGRESS_PORT, Told, told},
     sandboxes,
@@ -38,13 +38,14 @@ pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, ima
     let Told { arguments, variables } = told(owner, stage, blueprint)?;
     let settings = blueprint.settings(role(stage));
     let mut labels = owner.job_labels(stage, attempt);
-    let samples = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts);
+    let samples = blueprint.rollouts(stage);
     let program = Program {
         image: images.rollout.as_str(),
         arguments,
         variables,
         port: samples.map(|_| PROGRESS_PORT),
         sandboxes: samples.map(|samples| sandboxes::of(samples, images)),
+        companions: contenders::of(stage, blueprint, images),
         ..Program::new(mounts(stage, blueprint), resources(stage))
     };
     let mut template = pod::template(&program, &settings, &labels);
@@ -81,7 +82,7 @@ pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
         Stage::Rollouts => blueprint.snapshot_at.as_ref(),
         _ => None,
     };
-    let teacher = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts).map(|samples| &samples.teacher);
+    let teacher = blueprint.rollouts(stage).map(|samples| &samples.teacher);
     let (counting, training) = (blueprint.counting.as_ref(), blueprint.training.as_ref());
     let (student, student_credentials) = match stage {
         Stage::Verification | Stage::Generation | Stage::Dataset => (
@@ -119,7 +120,7 @@ pub(super) fn mounts(stage: Stage, blueprint: &Blueprint) -> Mounts<'_> {
 
 const fn resources(stage: Stage) -> pod::DefaultResources {
     match stage {
-        Stage::Rollouts => pod::DRIVER_RESOURCES,
+        Stage::Rollouts | Stage::Evaluation => pod::DRIVER_RESOURCES,
         Stage::Verification | Stage::Generation | Stage::Dataset => pod::COUNTING_RESOURCES,
         _ => pod::SNAPSHOT_RESOURCES,
     }

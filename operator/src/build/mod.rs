@@ -2,6 +2,7 @@
 
 mod batch;
 mod blueprint;
+mod contenders;
 mod defaults;
 mod engine;
 mod gang;
@@ -22,8 +23,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use batch::batch;
 pub use blueprint::{
-    AdoptionParts, Blueprint, CountingParts, GitHubParts, HostedTeacher, Images, RehearsalParts, SampleParts,
-    SecretField, ServedModel, SnapshotParts, TeacherParts, TrainingParts,
+    AdoptionParts, Blueprint, CountingParts, EvaluationParts, GitHubParts, HostedTeacher, Images, RehearsalParts,
+    SampleParts, SecretField, ServedModel, SnapshotParts, TeacherParts, TrainingParts,
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
 pub use job::job;

@@ -41,9 +41,9 @@ pub fn stage_policy(owner: &Owner, stage: Stage, blueprint: &Blueprint, rules: &
     let asked = || ingress(rules.askers.clone(), Some(PROGRESS_PORT));
     let (mut ins, mut outs) = (Vec::new(), vec![to_dns()]);
     match stage {
-        Stage::Rollouts => {
+        Stage::Rollouts | Stage::Evaluation => {
             ins.push(asked());
-            if blueprint.samples.as_ref().is_some_and(|samples| samples.teacher.is_hosted) {
+            if blueprint.rollouts(stage).is_some_and(|samples| samples.teacher.is_hosted) {
                 outs.push(egress(vec![pods_with(TEACHER)], Some(server::PORT)));
             }
         }
@@ -60,10 +60,13 @@ pub fn stage_policy(owner: &Owner, stage: Stage, blueprint: &Blueprint, rules: &
 
 /// The policy of the teacher's pods: drivers of rollouts ask it, and it asks nobody but for its weights.
 pub fn teacher_policy(owner: &Owner, teacher: &HostedTeacher, rules: &NetworkRules) -> NetworkPolicy {
-    let drivers = LabelSelector {
-        match_labels: Some(labels([(MANAGED_BY, MANAGER), (STAGE, Stage::Rollouts.as_str())])),
-        ..LabelSelector::default()
+    let asking = LabelSelectorRequirement {
+        key: STAGE.to_owned(),
+        operator: "In".to_owned(),
+        values: Some([Stage::Rollouts, Stage::Evaluation].map(|stage| stage.as_str().to_owned()).into()),
     };
+    let drivers =
+        LabelSelector { match_labels: Some(labels([(MANAGED_BY, MANAGER)])), match_expressions: Some(vec![asking]) };
     let asked = ingress(vec![peer(drivers)], Some(server::PORT));
     let weights = match teacher {
         HostedTeacher::Rehearsal(_) => None,
@@ -134,7 +137,7 @@ fn stage_outside(stage: Stage, blueprint: &Blueprint) -> Option<Outside> {
     let repository = (stage == Stage::Snapshot && adoption.is_none() && is_fetched).then_some(Outside::WithCredentials);
     let earlier = adoption.filter(|adoption| adoption.from.claim().is_none());
     let earlier = earlier.map(|_| Outside::of(blueprint.store_credentials.is_some()));
-    let samples = blueprint.samples.as_ref().filter(|_| stage == Stage::Rollouts);
+    let samples = blueprint.rollouts(stage);
     let teacher =
         samples.filter(|samples| !samples.teacher.is_hosted || samples.plan.sandbox.network == NetworkMode::Egress);
     let student = match stage {
@@ -146,6 +149,10 @@ fn stage_outside(stage: Stage, blueprint: &Blueprint) -> Option<Outside> {
             .training
             .as_ref()
             .and_then(|training| of_model(&training.student, training.student_credentials.is_some())),
+        Stage::Evaluation => blueprint
+            .evaluation
+            .as_ref()
+            .and_then(|evaluation| of_model(evaluation.base.at.as_ref()?, evaluation.base.credentials.is_some())),
         _ => None,
     };
     [repository, earlier, teacher.map(|_| Outside::WithCredentials), student, of_store(blueprint)]

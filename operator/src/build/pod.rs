@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use sera_crds::run::{PodSettings, Proxy};
 
-use super::sandboxes::Sandboxes;
+use super::{gpus, sandboxes::Sandboxes};
 use crate::names::PROGRAM_CONTAINER;
 
 /// Where the repository's credentials are mounted.
@@ -108,6 +108,14 @@ pub(super) struct Program<'a> {
     pub readiness: Readiness,
     /// The sandboxes beside it.
     pub sandboxes: Option<Sandboxes>,
+    /// The servers beside it.
+    pub companions: Vec<Companion>,
+}
+
+/// A server that a program brings along: up before the program begins, and gone when it ends.
+pub(super) struct Companion {
+    container: Container,
+    volumes: Vec<Volume>,
 }
 
 /// How it is known that a program answers.
@@ -159,9 +167,42 @@ impl<'a> Program<'a> {
             port: None,
             readiness: Readiness::Unasked,
             sandboxes: None,
+            companions: Vec::new(),
         }
     }
+
+    /// This program, a server, beside another one, under this name.
+    pub(super) fn beside(&self, name: &str, settings: &PodSettings) -> Companion {
+        let (mut volumes, mut mounts): (Vec<_>, Vec<_>) = storage(self, settings).into_iter().unzip();
+        for volume in &mut volumes {
+            volume.name = format!("{name}-{}", volume.name);
+        }
+        for mount in &mut mounts {
+            mount.name = format!("{name}-{}", mount.name);
+        }
+        let container = Container {
+            name: name.to_owned(),
+            // A sidecar: nothing after it begins before it answers, and its end is not the pod's.
+            restart_policy: Some("Always".to_owned()),
+            startup_probe: self.port.map(|port| health(port, 2, LOADING_PROBES)),
+            readiness_probe: None,
+            liveness_probe: None,
+            ports: None,
+            ..container(self, settings, mounts)
+        };
+        Companion { container, volumes }
+    }
 }
+
+impl Companion {
+    /// Gives it so many GPUs.
+    pub(super) fn take(&mut self, gpus: u32) {
+        self.container.resources = self.container.resources.take().map(|resources| gpus::with_gpus(resources, gpus));
+    }
+}
+
+/// How often a companion may not answer yet, every two seconds: an hour for a large model to be loaded and compiled.
+const LOADING_PROBES: i32 = 1_800;
 
 /// The template of a program's pods.
 pub(super) fn template(
@@ -191,6 +232,11 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
         volumes.extend(sandboxes.volumes.clone());
         mounts.extend(sandboxes.driver_mounts.clone());
     }
+    volumes.extend(program.companions.iter().flat_map(|companion| companion.volumes.clone()));
+    let companions = program.companions.iter().map(|companion| companion.container.clone());
+    let sandboxes = program.sandboxes.iter().flat_map(|sandboxes| sandboxes.containers.clone());
+    // Sandboxes last: nothing before them may see a slot at work.
+    let before: Vec<Container> = companions.chain(sandboxes).collect();
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         automount_service_account_token: Some(false),
@@ -203,7 +249,7 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
         tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
         affinity: settings.affinity.clone(),
         image_pull_secrets: (!settings.image_pull_secrets.is_empty()).then(|| pull_secrets.collect()),
-        init_containers: program.sandboxes.as_ref().map(|sandboxes| sandboxes.containers.clone()),
+        init_containers: (!before.is_empty()).then_some(before),
         containers: vec![container(program, settings, mounts)],
         volumes: Some(volumes),
         ..PodSpec::default()

@@ -8,7 +8,10 @@ use sera_crds::{
 };
 use serde::Serialize;
 
-use super::{AdoptionParts, Blueprint, CountingParts, SampleParts, SecretField, SnapshotParts, TrainingParts, pod};
+use super::{
+    AdoptionParts, Blueprint, CountingParts, EvaluationParts, SampleParts, SecretField, SnapshotParts, TrainingParts,
+    contenders::Contender, pod,
+};
 use crate::names::Owner;
 
 /// Where a driver, or rank 0 of a training, serves its progress and its metrics.
@@ -35,7 +38,8 @@ pub(super) fn told(owner: &Owner, stage: Stage, blueprint: &Blueprint) -> Option
         Stage::Generation => dataset(blueprint.counting.as_ref()?, true),
         Stage::Dataset => dataset(blueprint.counting.as_ref()?, false),
         Stage::Reclaim => erase(owner),
-        Stage::Training | Stage::Evaluation | Stage::Serving => return None,
+        Stage::Evaluation => evaluation(blueprint.evaluation.as_ref()?),
+        Stage::Training | Stage::Serving => return None,
     };
     told.say(format!("--store={}", in_pod(&blueprint.home, pod::STORE_MOUNT)));
     if let (Some(place), Stage::Rollouts) = (&blueprint.snapshot_at, stage) {
@@ -150,20 +154,28 @@ fn rollouts(parts: &SampleParts) -> Told {
     let mut told = Told::of("rollout");
     told.samples(&parts.batch, parts.range);
     told.say(format!("--shard-size={}", parts.shard_size));
-    told.say(format!("--teacher-url={}", parts.teacher.url));
-    told.say(format!("--teacher-model={}", parts.teacher.model));
     if parts.teacher.is_rehearsal {
         told.say("--rehearsal".to_owned());
     }
-    if parts.teacher.credentials.is_some() || parts.teacher.authority.is_some() {
-        told.say(format!("--teacher-credentials={}", pod::TEACHER_MOUNT));
-    }
-    told.say(format!("--sandbox={}", pod::SLOTS_MOUNT));
-    told.say(format!("--slots={}", parts.slots));
-    told.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
+    told.driver(parts);
     told.say(format!("--timeout={}m", longest_shard_minutes(parts)));
-    told.hand("SERA_PLAN", &parts.plan);
-    told.variables.push(pod_uid());
+    told
+}
+
+fn evaluation(parts: &EvaluationParts) -> Told {
+    let EvaluationParts { plan, rollouts, student, base } = parts;
+    let mut told = Told::of("evaluate");
+    told.say(format!("--samples={}", plan.samples));
+    told.say(format!("--seeds={}", plan.seeds));
+    told.say(format!("--min-effect={}", plan.min_effect));
+    for (contender, model) in [(Contender::Student, student), (Contender::Base, base)] {
+        told.say(format!("--{}-url={}", contender.word(), contender.url()));
+        told.say(format!("--{}-model={}", contender.word(), model.name));
+    }
+    if rollouts.teacher.is_rehearsal {
+        told.say("--rehearsals=teacher".to_owned());
+    }
+    told.driver(rollouts);
     told
 }
 
@@ -199,6 +211,20 @@ fn listed(batches: &[String]) -> String {
 }
 
 impl Told {
+    /// What every driver of rollouts is told: whom it asks, where commands are executed, and how rollouts are made.
+    fn driver(&mut self, parts: &SampleParts) {
+        self.say(format!("--teacher-url={}", parts.teacher.url));
+        self.say(format!("--teacher-model={}", parts.teacher.model));
+        if parts.teacher.credentials.is_some() || parts.teacher.authority.is_some() {
+            self.say(format!("--teacher-credentials={}", pod::TEACHER_MOUNT));
+        }
+        self.say(format!("--sandbox={}", pod::SLOTS_MOUNT));
+        self.say(format!("--slots={}", parts.slots));
+        self.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
+        self.hand("SERA_PLAN", &parts.plan);
+        self.variables.push(pod_uid());
+    }
+
     fn samples(&mut self, batch: &str, SampleRange { from, count }: SampleRange) {
         self.say(format!("--batch={batch}"));
         self.say(format!("--first={from}"));

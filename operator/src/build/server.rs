@@ -49,7 +49,7 @@ impl Server<'_> {
         images: &Images,
         generation: i64,
     ) -> Deployment {
-        let Engine { image, command, told, resources, readiness } = Engine::of(model, place, images);
+        let Engine { image, command, told, resources, readiness } = Engine::of(model, place, images, PORT);
         let mounts = Mounts { store: model.credentials.as_deref(), model_claim: claim, ..Mounts::default() };
         let program = Program {
             image: image.as_str(),

@@ -9,7 +9,7 @@ use crate::names::{OWNER_UID, Owner, STAGE};
 /// The Service that the Jobs of a stage need, whichever attempt they are of; none of stages whose pods nobody looks for.
 pub fn service_of(owner: &Owner, stage: Stage) -> Option<Service> {
     match stage {
-        Stage::Rollouts => Some(headless(owner, owner.drivers_name(), stage)),
+        Stage::Rollouts | Stage::Evaluation => Some(headless(owner, owner.drivers_name(), stage)),
         Stage::Training => Some(headless(owner, owner.ranks_name(), stage)),
         _ => None,
     }

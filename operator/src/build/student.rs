@@ -12,7 +12,7 @@ use super::{
 use crate::names::{Owner, STUDENT};
 
 /// The folder of a run's store that the trainer publishes the model in.
-const MODEL: &str = "model";
+pub(super) const MODEL: &str = "model";
 
 /// The base address of the student of `owner`, as the pods of the cluster reach it.
 pub fn student_url(owner: &Owner) -> String {

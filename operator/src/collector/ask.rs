@@ -46,9 +46,9 @@ impl Asker {
 }
 
 fn rollouts(answer: &[u8]) -> Option<LiveRollouts> {
-    let Progress { version, done, usage, silence, .. } = serde_json::from_slice(answer).ok()?;
+    let Progress { version, samples, done, usage, silence, .. } = serde_json::from_slice(answer).ok()?;
     let tokens = usage.prompt_tokens.saturating_add(usage.completion_tokens);
-    (version == CONTRACT_VERSION).then_some(LiveRollouts { done, tokens, silence })
+    (version == CONTRACT_VERSION).then_some(LiveRollouts { samples, done, tokens, silence })
 }
 
 fn training(answer: &[u8]) -> Option<LiveTraining> {

@@ -96,12 +96,19 @@ mod tests {
     #[test]
     fn only_who_there_is_news_for_is_woken_and_what_ended_is_forgotten() {
         let board = Board::default();
-        let heard =
-            |done| HashMap::from([(Uid::from("a"), Live::Rollouts(LiveRollouts { done, tokens: 1, silence: None }))]);
+        let heard = |done| {
+            HashMap::from([(
+                Uid::from("a"),
+                Live::Rollouts(LiveRollouts { samples: 9, done, tokens: 1, silence: None }),
+            )])
+        };
         assert_eq!(board.note(heard(1), at(0)), ["a".into()]);
         assert_eq!(board.note(heard(1), at(5)), []);
         assert_eq!(board.note(heard(2), at(10)), ["a".into()]);
-        assert_eq!(board.of(&"a".into()), Some(Live::Rollouts(LiveRollouts { done: 2, tokens: 1, silence: None })));
+        assert_eq!(
+            board.of(&"a".into()),
+            Some(Live::Rollouts(LiveRollouts { samples: 9, done: 2, tokens: 1, silence: None }))
+        );
         board.note(HashMap::new(), at(15));
         assert_eq!(board.of(&"a".into()), None);
     }

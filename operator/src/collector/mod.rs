@@ -80,6 +80,7 @@ async fn listen(asker: &Asker, round: &[Target]) -> HashMap<Uid, Live> {
 fn together(before: Option<Live>, answer: Live) -> Live {
     match (before, answer) {
         (Some(Live::Rollouts(before)), Live::Rollouts(answer)) => Live::Rollouts(LiveRollouts {
+            samples: before.samples.saturating_add(answer.samples),
             done: before.done.saturating_add(answer.done),
             tokens: before.tokens.saturating_add(answer.tokens),
             silence: before.silence.or(answer.silence),
@@ -159,7 +160,7 @@ mod tests {
             heard,
             HashMap::from([(
                 "a".into(),
-                Live::Rollouts(LiveRollouts { done: 7, tokens: 1_460, silence: Some(Silence::Late) })
+                Live::Rollouts(LiveRollouts { samples: 64, done: 7, tokens: 1_460, silence: Some(Silence::Late) })
             )])
         );
     }

@@ -1,6 +1,6 @@
 //! Whom the collector asks how far they are: the drivers of rollouts and rank 0 of trainings, of Jobs at work, by the leader alone.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use kube::runtime::reflector::Store;
 use sera_crds::{RolloutBatch, SpecializationRun, values::Stage};
@@ -34,9 +34,12 @@ pub(super) fn collect(scopes: &[Scope], shared: &Shared) -> impl Future<Output =
 }
 
 fn targets_of(runs: &Store<SpecializationRun>, batches: &Store<RolloutBatch>, caches: &Caches) -> Vec<Target> {
-    let trainings = runs.state().into_iter().filter_map(|run| target_of(&*run, Stage::Training, caches));
+    let of_run = |run: Arc<SpecializationRun>| {
+        [Stage::Training, Stage::Evaluation].into_iter().find_map(|stage| target_of(&*run, stage, caches))
+    };
+    let talking = runs.state().into_iter().filter_map(of_run);
     let rollouts = batches.state().into_iter().filter_map(|batch| target_of(&*batch, Stage::Rollouts, caches));
-    trainings.chain(rollouts).collect()
+    talking.chain(rollouts).collect()
 }
 
 fn target_of<S: Subject>(subject: &S, stage: Stage, caches: &Caches) -> Option<Target> {

@@ -19,7 +19,7 @@ const STAGE_SECONDS: [f64; 12] =
     [5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 7_200.0, 14_400.0, 43_200.0, 86_400.0, 172_800.0, 259_200.0];
 
 /// The stages of a run that have Jobs of their own, and those of a batch.
-const RUN_STAGES: [Stage; 4] = [Stage::Snapshot, Stage::Generation, Stage::Dataset, Stage::Training];
+const RUN_STAGES: [Stage; 5] = [Stage::Snapshot, Stage::Generation, Stage::Dataset, Stage::Training, Stage::Evaluation];
 const BATCH_STAGES: [Stage; 3] = [Stage::Snapshot, Stage::Rollouts, Stage::Verification];
 
 /// The verdicts on trajectories that were accepted, and the kinds of tokens.

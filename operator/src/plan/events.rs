@@ -43,7 +43,7 @@ pub fn between(before: &Record, after: &Record) -> Vec<Note> {
         .collect()
 }
 
-/// The reasons of a stage's Events; none of stages that this release does not have.
+/// The reasons of a stage's Events; none of one that has no attempts.
 const fn reasons(stage: Stage) -> Option<Reasons> {
     Some(match stage {
         Stage::Snapshot => Reasons {
@@ -95,7 +95,14 @@ const fn reasons(stage: Stage) -> Option<Reasons> {
             lost: "ReclaimLost",
             withdrawn: "ReclaimWithdrawn",
         },
-        Stage::Evaluation | Stage::Serving => return None,
+        Stage::Evaluation => Reasons {
+            started: "EvaluationStarted",
+            succeeded: "EvaluationSucceeded",
+            failed: "EvaluationFailed",
+            lost: "EvaluationLost",
+            withdrawn: "EvaluationWithdrawn",
+        },
+        Stage::Serving => return None,
     })
 }
 

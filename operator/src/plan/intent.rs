@@ -134,8 +134,8 @@ pub struct RunWork {
     pub max_duration: Option<SignedDuration>,
     /// How the student is trained.
     pub training: TrainingWork,
-    /// Whether it is to be compared with its base and its teacher.
-    pub evaluates: bool,
+    /// How it is compared with its base and its teacher, where it is.
+    pub evaluation: Option<EvaluationWork>,
     /// How it is to be served, where it is.
     pub serving: Option<ServingWork>,
 }
@@ -149,6 +149,13 @@ pub struct ServingWork {
     pub model: String,
     /// How many copies are wanted; 0 while the run is suspended.
     pub replicas: u32,
+    /// What of it this release cannot do, in words.
+    pub unsupported: Option<String>,
+}
+
+/// What planning needs to know of an evaluation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationWork {
     /// What of it this release cannot do, in words.
     pub unsupported: Option<String>,
 }

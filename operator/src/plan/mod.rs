@@ -7,6 +7,7 @@ pub mod cause;
 mod conclusion;
 pub mod conditions;
 mod dataset;
+mod evaluation;
 pub mod events;
 mod forecast;
 mod generation;
@@ -34,7 +35,8 @@ use jiff::{SignedDuration, Timestamp};
 use sera_crds::{contract::Failure, run::Phase, values::Stage};
 
 pub use self::intent::{
-    BatchWork, Finding, Hosted, Intent, Policy, RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
+    BatchWork, EvaluationWork, Finding, Hosted, Intent, Policy, RunSnapshot, RunWork, ServingWork, SnapshotIntent,
+    TrainingWork, Work,
 };
 pub use self::reclaim::Reclaim;
 pub use self::spending::last_moment;

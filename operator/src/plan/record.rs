@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{Failure, FailureClass},
-    run::{GenerationTotals, Phase, ServingStatus, TrainingStatus},
+    run::{EvaluationStatus, GenerationTotals, Phase, ServingStatus, TrainingStatus},
     values::{Measure, Ratio, Sha256, Stage, Usd},
 };
 
@@ -45,6 +45,10 @@ pub struct Record {
     pub training: Option<TrainingStatus>,
     /// The model, once there is one.
     pub model: Option<Stored>,
+    /// What the evaluation has found, once it has.
+    pub evaluation: Option<EvaluationStatus>,
+    /// Its report.
+    pub report: Option<Stored>,
     /// Where the student is served, where it is.
     pub serving: Option<ServingStatus>,
     /// When stages began and ended.

@@ -5,6 +5,7 @@ use sera_crds::values::Stage;
 use super::{
     Given, Hosted, Make, Plan, Removable, Removal, Work,
     conditions::{ConditionType, Reason, Why},
+    evaluation,
     record::Record,
     task::{held, is_under_way},
 };
@@ -65,11 +66,12 @@ fn is_needed(record: &Record, given: Given<'_>) -> bool {
     match given.intent.work {
         Some(Work::Batch(_)) => !record.conditions.holds(ConditionType::RolledOut),
         // While its counts are checked nobody asks it, but somebody may again in a moment: it stays, and is not made for that.
-        Some(Work::Run(_)) => {
+        Some(Work::Run(ref work)) => {
             let is_checked =
                 || [Stage::Verification, Stage::Generation].into_iter().any(|stage| is_under_way(record, stage));
             record.generation.as_ref().is_some_and(|generation| !generation.batches.is_empty())
                 || (given.observed.teacher.is_some() && is_checked())
+                || evaluation::is_due(record, work.evaluation.as_ref())
         }
         None => false,
     }

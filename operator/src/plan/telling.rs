@@ -1,7 +1,10 @@
 //! What is said of an attempt, in sentences and in percent: while it starts and works, and between its end and the next one's beginning.
 
 use jiff::Timestamp;
-use sera_crds::{contract::Failure, values::Decimal};
+use sera_crds::{
+    contract::Failure,
+    values::{Decimal, Stage},
+};
 
 use super::{
     conditions::{Reason, Standing, Why},
@@ -54,8 +57,13 @@ pub(super) fn note_progress(record: &mut Record, task: &Task, evidence: &Evidenc
     if task.crew == Crew::Gang {
         return;
     }
-    let done = samples_done(task, evidence, live.and_then(Live::rollouts));
-    let percent = (done * 100).checked_div(task.samples.into()).unwrap_or_default();
+    let heard = live.and_then(Live::rollouts);
+    let (done, of) = match heard {
+        // How many attempts an evaluation makes is known by its driver alone.
+        Some(live) if task.stage == Stage::Evaluation => (live.done.min(live.samples), live.samples),
+        _ => (samples_done(task, evidence, heard), task.samples.into()),
+    };
+    let percent = (done * 100).checked_div(of).unwrap_or_default();
     record.progress = Some((task.stage, u32::try_from(percent).unwrap_or(100)));
 }
 
@@ -112,6 +120,9 @@ fn how_far(task: &Task, evidence: &Evidence, live: Option<Live>) -> String {
         let done = samples_done(task, evidence, live);
         let tokens = live.map(|live| format!(", {} tokens at work", live.tokens)).unwrap_or_default();
         return format!(": {done} of {} samples are done{tokens}", task.samples);
+    }
+    if let Some(live) = live.and_then(Live::rollouts) {
+        return format!(": {} of {} attempts are done", live.done, live.samples);
     }
     let Some(LiveTraining { step, total_steps, loss, .. }) = live.and_then(Live::training) else {
         return String::new();

@@ -173,6 +173,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
             batches: Vec::new(),
         }),
         training: None,
+        evaluation: None,
         serving: None,
     })
 }
@@ -247,6 +248,7 @@ fn joined(
         samples: Some(samples(batch, rollouts, &spec.teacher, teacher_of, &slice)),
         counting: Some(run::counting(spec)),
         training: None,
+        evaluation: None,
         serving: None,
     }))
 }

@@ -37,7 +37,9 @@ impl Subject for SpecializationRun {
             snapshot: artifacts.and_then(|artifacts| artifacts.snapshot.as_ref()).map(status::snapshot),
             dataset: artifacts.and_then(|artifacts| artifacts.dataset.as_ref()).map(stored),
             model: artifacts.and_then(|artifacts| artifacts.model.as_ref()).map(stored),
+            report: artifacts.and_then(|artifacts| artifacts.report.as_ref()).map(stored),
             training: status.training.clone(),
+            evaluation: status.evaluation.clone(),
             serving: status.serving.clone(),
             ..status.read()
         }
@@ -57,6 +59,10 @@ impl Subject for SpecializationRun {
         if let Some(Stored { uri, sha256 }) = record.model.clone() {
             status.artifacts.get_or_insert_default().model = Some(StoredArtifact { uri, sha256 });
         }
+        if let Some(Stored { uri, sha256 }) = record.report.clone() {
+            status.artifacts.get_or_insert_default().report = Some(StoredArtifact { uri, sha256 });
+        }
+        status.evaluation.clone_from(&record.evaluation);
         status.training.clone_from(&record.training);
         status.serving.clone_from(&record.serving);
         changed
@@ -130,7 +136,7 @@ fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork
             learning_rate: spec.training.effective_learning_rate(),
             precision: spec.training.effective_precision(),
         },
-        evaluates: spec.evaluation.enabled,
+        evaluation: settings::evaluation_work(spec, blueprint),
         serving: settings::serving_work(spec, owner, blueprint),
     }
 }
@@ -155,6 +161,7 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
         samples: None,
         counting: Some(CountingParts { batches, ..counting(spec) }),
         training: Some(settings::training_parts(&spec.training, &spec.dataset)),
+        evaluation: settings::evaluation_parts(spec, owner),
         serving: settings::served_student(spec, owner),
     })
 }

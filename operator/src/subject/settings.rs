@@ -3,26 +3,27 @@
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::EnvVar;
 use sera_crds::{
+    batch::SampleRange,
     contract::{
-        AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, RolloutPlan, SamplingPlan, SandboxPlan, StudentPlan,
-        TokenPrice, VerificationPlan,
+        AgentLimits, BudgetSlice, DatasetPlan, EnvironmentPlan, EvaluationPlan, RolloutPlan, SamplingPlan, SandboxPlan,
+        StudentPlan, TokenPrice, VerificationPlan,
     },
     run::{
-        Agent, Budget, Dataset, Generation, ModelSource, Price, RolloutSettings, RunSpec, Serve, Teacher,
+        Agent, Budget, Dataset, Evaluation, Generation, ModelSource, Price, RolloutSettings, RunSpec, Serve, Teacher,
         TeacherBackend, Training,
     },
-    values::{ModelScheme, ServingApi, ServingEngine, Sha256, StoreScheme, ToolCallFormat},
+    values::{ModelScheme, ModelUri, ServingApi, ServingEngine, Sha256, StoreScheme, ToolCallFormat},
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
     build::{
-        Blueprint, HostedTeacher, REHEARSAL_MODEL, RehearsalParts, SecretField, ServedModel, TeacherParts,
-        TrainingParts, student_url, teacher_url,
+        Blueprint, EvaluationParts, HostedTeacher, REHEARSAL_MODEL, RehearsalParts, SampleParts, SecretField,
+        ServedModel, TeacherParts, TrainingParts, student_url, teacher_url,
     },
     names::Owner,
-    plan::{Policy, ServingWork, record::Slice},
+    plan::{EvaluationWork, Policy, ServingWork, record::Slice},
 };
 
 /// How rollouts are made, by processes of which each may spend `budget`.
@@ -252,7 +253,73 @@ pub(super) fn served_student(spec: &RunSpec, owner: &Owner) -> Option<ServedMode
     })
 }
 
+/// How the student is compared with its base and its teacher, where it is: both are served as `spec.serve` says, whether or not it is enabled.
+pub(super) fn evaluation_parts(spec: &RunSpec, owner: &Owner) -> Option<EvaluationParts> {
+    let Evaluation { enabled, samples, seeds, min_effect } = &spec.evaluation;
+    let (rollouts, teacher) = (&spec.generation.rollouts, &spec.teacher);
+    let served = |name: &str| ServedModel {
+        engine: spec.serve.engine,
+        image: spec.serve.image.clone(),
+        at: None,
+        credentials: super::store_credentials(&spec.output).map(|secret| secret.name),
+        name: name.to_owned(),
+        // The model's own limit; the plan's keeps all three alike.
+        context: None,
+        tool_calls: spec.dataset.tool_call_format,
+        replicas: 1,
+        gpus: spec.serve.effective_gpus(),
+        arguments: spec.serve.args.clone(),
+        variables: Vec::new(),
+    };
+    let base = &spec.training.student;
+    enabled.then(|| EvaluationParts {
+        plan: EvaluationPlan { samples: *samples, seeds: *seeds, min_effect: min_effect.clone() },
+        rollouts: SampleParts {
+            batch: owner.name.clone(),
+            range: SampleRange { from: 0, count: *samples },
+            shard_size: *samples,
+            plan: rollout_plan(rollouts, teacher, BudgetSlice { price: price(teacher), ..BudgetSlice::default() }),
+            slots: rollouts.sandbox.slots,
+            environment: rollouts.environment.clone(),
+            slot_resources: rollouts.sandbox.resources.clone(),
+            teacher: teacher_parts(teacher, owner),
+        },
+        student: served("student"),
+        base: ServedModel {
+            at: Some(base.uri.clone()),
+            credentials: bucket_credentials(base),
+            // What most models write before they are trained on anything else.
+            tool_calls: ToolCallFormat::Hermes,
+            ..served("base")
+        },
+    })
+}
+
 /// What planning needs to know of that.
+pub(super) fn evaluation_work(spec: &RunSpec, blueprint: Option<&Blueprint>) -> Option<EvaluationWork> {
+    spec.evaluation.enabled.then(|| EvaluationWork { unsupported: unsupported_evaluation(spec, blueprint) })
+}
+
+/// What of an evaluation this release cannot do.
+fn unsupported_evaluation(spec: &RunSpec, blueprint: Option<&Blueprint>) -> Option<String> {
+    let engine = spec.serve.engine;
+    let is_on_a_claim = |uri: &ModelUri| uri.claim().is_some();
+    let in_a_bucket = if blueprint?.home.claim().is_none() {
+        "the model is in a bucket"
+    } else if !is_on_a_claim(&spec.training.student.uri) {
+        "the model that it was trained from is not on one"
+    } else {
+        return None;
+    };
+    (engine != ServingEngine::Builtin).then(|| {
+        format!(
+            "spec.evaluation: the student and its base are served by spec.serve.engine; {engine} serves from a claim, and {in_a_bucket}: set spec.serve.engine \
+             to builtin, or spec.evaluation.enabled to false and compare them by hand with sera-rollout evaluate"
+        )
+    })
+}
+
+/// What planning needs to know of serving it.
 pub(super) fn serving_work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> Option<ServingWork> {
     spec.serve.enabled.then(|| ServingWork {
         url: student_url(owner),

@@ -1,11 +1,13 @@
 //! The two kinds as subjects: what status remembers survives the way through it, and what an owner wants is read with its fields' right names.
 
+mod evaluation;
+
 use jiff::Timestamp;
 use sera_crds::{
     RolloutBatch, SpecializationRun,
     contract::{Failure, FailureClass},
-    run::{Phase, TrainingStatus},
-    values::Stage,
+    run::{EvaluationStatus, Phase, Score, TrainingStatus},
+    values::{Stage, Verdict},
 };
 use serde_json::{Value, json};
 
@@ -141,6 +143,17 @@ fn what_status_is_told_it_remembers() {
     of_run.locked.insert(Stage::Snapshot);
     of_run.dataset = Some(Stored { uri: "s3://acme/sera/dataset/manifest.json".into(), sha256: digest('6') });
     of_run.model = Some(Stored { uri: "s3://acme/sera/model".into(), sha256: digest('7') });
+    of_run.report = Some(Stored { uri: "s3://acme/sera/report/report.json".into(), sha256: digest('e') });
+    let score = |mean: &str| {
+        let [mean, low, high] = [mean, "0.1", "0.9"].map(|share| share.parse().unwrap());
+        Some(Score { mean, low, high })
+    };
+    of_run.evaluation = Some(EvaluationStatus {
+        student: score("0.4"),
+        base: score("0.3"),
+        teacher: score("0.6"),
+        verdict: Some(Verdict::Improved),
+    });
     of_run.training = Some(TrainingStatus {
         step: 7,
         total_steps: 96,
@@ -159,16 +172,6 @@ fn what_status_is_told_it_remembers() {
     let written: SpecializationRun = serde_json::from_value(serde_json::to_value(&run).unwrap()).unwrap();
     assert_eq!(written.record(), of_run, "nor is anything lost on the wire");
     assert_eq!(run.status_json()["attempts"], json!({"Snapshot": 1, "Training": 1}));
-}
-
-#[test]
-fn a_status_keeps_what_is_none_of_a_plans_business() {
-    let mut run = run(&json!({}));
-    let status = run.status.get_or_insert_default();
-    status.artifacts.get_or_insert_default().report =
-        Some(serde_json::from_value(json!({"uri": "s3://a/report", "sha256": "ef".repeat(32)})).unwrap());
-    let written = run.with_record(&full_record()).status.unwrap().artifacts.unwrap();
-    assert!(written.report.is_some() && written.snapshot.is_some());
 }
 
 #[test]
@@ -210,7 +213,7 @@ fn a_run_trains_as_its_spec_says_and_what_it_leaves_open_follows_from_the_method
     assert_eq!((work.training.max_attempts, work.training.start_deadline), (7, SignedDuration::from_secs(90)));
     assert_eq!(work.training.learning_rate.as_str(), "1e-5");
     assert_eq!(work.training.precision, sera_crds::values::Precision::Fp32);
-    assert_eq!((work.evaluates, work.serving), (false, None));
+    assert_eq!((&work.evaluation, &work.serving), (&None, &None));
     assert_eq!(wish.intent.student_claim.as_deref(), Some("models"), "beside the store, which is no claim");
     let parts = wish.blueprint.unwrap().training.unwrap();
     assert_eq!((parts.nodes, parts.ranks_per_node, parts.gpus_per_node), (3, 2, 0));

@@ -3,6 +3,7 @@
 mod batch;
 mod broken;
 mod bucket;
+mod evaluation;
 mod ground;
 mod identity;
 mod killed;
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         batch::TESTS,
         run::TESTS,
         training::TESTS,
+        evaluation::TESTS,
         bucket::TESTS,
         self_test::TESTS,
     ]

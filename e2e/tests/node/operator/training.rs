@@ -137,7 +137,7 @@ async fn whatever_befalls_a_training_the_model_is_the_same(space: Space) -> Resu
 }
 
 /// The run's folder, where a pod has the store mounted.
-fn folder(ground: &Ground, run: &SpecializationRun) -> Result<String> {
+pub(super) fn folder(ground: &Ground, run: &SpecializationRun) -> Result<String> {
     let (Some(name), Some(uid)) = (&run.metadata.name, &run.metadata.uid) else { bail!("a run without a name") };
     Ok(format!("/mnt/store/runs/{}/{name}/{uid}", ground.space.namespace))
 }

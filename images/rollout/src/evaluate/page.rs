@@ -12,7 +12,7 @@ const NAMED: usize = 10;
 /// The bars of the histogram: from −1 to 1 in tenths.
 const BINS: usize = 20;
 /// The height of the highest bar, in the picture's units.
-const HEIGHT: f64 = 90.0;
+const HEIGHT: f64 = 80.0;
 
 /// What the template is given: texts and numbers that are ready to be shown.
 #[derive(Serialize)]
@@ -67,7 +67,8 @@ pub(super) fn render(report: &EvaluationReport, tasks: &[TaskResult]) -> Result<
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
     templates.add_filter("points", |share: f64| format!("{:.1}", 100.0 * share));
     templates.add_filter("signed", |share: f64| format!("{:+.1}", 100.0 * share));
-    templates.add_filter("fixed", |number: f64| format!("{number:.3}"));
+    templates.add_filter("fixed", |number: f64| format!("{number:.2}"));
+    templates.add_filter("chance", |p: f64| if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") });
     templates.add_template("page", TEMPLATE)?;
     templates.get_template("page")?.render(Serde(page(report, tasks)))
 }
@@ -198,7 +199,7 @@ mod tests {
             half_found: mean,
             submitted: 0.9,
             file_found: 0.8,
-            function_found: 0.7,
+            place_found: 0.7,
             outcomes: BTreeMap::from([(RolloutOutcome::Submitted, 5), (RolloutOutcome::StepLimit, 1)]),
             reasked: 2,
             usage: Usage { calls: 60, prompt_tokens: 1000, cached_tokens: 900, completion_tokens: 100 },

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sera_crds::contract::{Fraction, Interval, ModelResult, RetriedTurns, RolloutOutcome, RolloutRecord, Usage};
 
 use super::tasks::Task;
-use crate::index::touches;
+use crate::index::is_near;
 use crate::verify::{changed_files, measure};
 
 /// The share of changed lines from which on a change counts as found (the paper's threshold of soft verification).
@@ -31,7 +31,7 @@ pub(super) struct Score {
     half_found: bool,
     submitted: bool,
     file_found: bool,
-    function_found: bool,
+    place_found: bool,
 }
 
 impl Score {
@@ -43,14 +43,14 @@ impl Score {
         let measures = measure(&task.patch, &made.patch).0;
         let share = |fraction: Option<Fraction>| fraction.map_or(0.0, Fraction::value);
         let wanted = changed_files(&task.patch);
+        let text = |patch: &Bytes| String::from_utf8_lossy(patch).into_owned();
         Self {
             f1: share(measures.strict.f1()),
             recall: share(measures.recall),
             half_found: measures.recall.is_some_and(|recall| recall.matched * HALF >= recall.total),
             submitted: true,
             file_found: changed_files(&made.patch).iter().any(|file| wanted.contains(file)),
-            // Paths that are no UTF-8 are in no index.
-            function_found: touches(&String::from_utf8_lossy(&made.patch), &task.outcome.function),
+            place_found: is_near(&text(&task.patch), &text(&made.patch)),
         }
     }
 }
@@ -80,7 +80,7 @@ pub(super) fn result(model: String, f1: Interval, attempts: &[(usize, Made)], sc
         half_found: share(|score| score.half_found),
         submitted: share(|score| score.submitted),
         file_found: share(|score| score.file_found),
-        function_found: share(|score| score.function_found),
+        place_found: share(|score| score.place_found),
         outcomes,
         reasked: attempts.iter().map(|(_, made)| reasked(&made.record.retried)).sum(),
         usage,
@@ -176,7 +176,7 @@ mod tests {
         let whole = Score::of(&task, &made(RolloutOutcome::Submitted, wanted.clone()));
         assert_eq!(
             whole,
-            Score { f1: 1.0, recall: 1.0, half_found: true, submitted: true, file_found: true, function_found: true }
+            Score { f1: 1.0, recall: 1.0, half_found: true, submitted: true, file_found: true, place_found: true }
         );
         assert_eq!(Score::of(&task, &made(RolloutOutcome::StepLimit, wanted)), Score::default());
         let half = Score::of(
@@ -191,7 +191,7 @@ mod tests {
         let task = task(patch("src/a.py", 12, "    if a > 1:", "    if a >= 1:"));
         let at = |file: &str, line: u32| {
             let score = Score::of(&task, &made(RolloutOutcome::Submitted, patch(file, line, "    x = 1", "    x = 2")));
-            (score.f1 > 0.0, score.file_found, score.function_found)
+            (score.f1 > 0.0, score.file_found, score.place_found)
         };
         assert_eq!(at("src/a.py", 15), (false, true, true));
         assert_eq!(at("src/a.py", 40), (false, true, false));
@@ -217,7 +217,7 @@ mod tests {
         let scores: Vec<Score> = attempts.iter().map(|(_, made)| Score::of(&task, made)).collect();
         let found = result("m".into(), Interval { mean: 0.5, low: 0.0, high: 1.0 }, &attempts, &scores);
         assert_eq!((found.attempts, found.reasked, found.usage.calls), (2, 4, 6));
-        assert!((found.submitted - 0.5).abs() < 1e-12 && (found.function_found - 0.5).abs() < 1e-12);
+        assert!((found.submitted - 0.5).abs() < 1e-12 && (found.place_found - 0.5).abs() < 1e-12);
         assert_eq!(found.outcomes[&RolloutOutcome::ContextLimit], 1);
     }
 }

@@ -21,7 +21,7 @@ use sera_crds::contract::{CallEdge, FunctionSelection, IndexCounts, IndexedFunct
 use sera_crds::values::Ratio;
 
 pub(crate) use eligible::GlobError;
-pub(crate) use touched::{HeldOut, touches};
+pub(crate) use touched::{HeldOut, is_near};
 
 use crate::failure::{Cause, Explain, Field};
 use crate::git::{Git, GitError};

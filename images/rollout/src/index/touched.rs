@@ -73,9 +73,14 @@ impl HeldOut {
     }
 }
 
-/// Whether a patch of a function's snapshot changes the function.
-pub(crate) fn touches(patch: &str, function: &FunctionRef) -> bool {
-    changes(patch).any(|change| change.file == function.file && change.place.is_in(function.lines))
+/// How many lines apart two changes may be that are at one place.
+const NEAR: u32 = 3;
+
+/// Whether a patch changes something at a place where another patch of the same snapshot changes something.
+pub(crate) fn is_near(wanted: &str, patch: &str) -> bool {
+    let wanted: Vec<Change> = changes(wanted).collect();
+    changes(patch)
+        .any(|change| wanted.iter().any(|wanted| wanted.file == change.file && wanted.place.is_near(&change.place)))
 }
 
 /// What makes a function one that was set aside.
@@ -142,6 +147,22 @@ enum Place {
 }
 
 impl Place {
+    fn is_near(&self, other: &Self) -> bool {
+        match (self.line(), other.line()) {
+            (Some(line), Some(other)) => line.abs_diff(other) <= NEAR,
+            // A file that is renamed is changed everywhere.
+            _ => true,
+        }
+    }
+
+    /// The line that it is at, before the change.
+    const fn line(&self) -> Option<u32> {
+        match self {
+            Self::At(line) | Self::Before { line, .. } => Some(*line),
+            Self::Whole => None,
+        }
+    }
+
     fn is_in(&self, (first, last): (u32, u32)) -> bool {
         match *self {
             Self::At(line) => (first..=last).contains(&line),

@@ -114,7 +114,7 @@ async fn three_models_are_compared_task_by_task_and_the_report_says_what_follows
         assert!((result.f1.mean - f1).abs() < 1e-9 && (result.submitted - submitted).abs() < 1e-9, "{result:?}");
         // Three calls each: the change, and submitting twice.
         assert_eq!(result.usage.calls, 3 * tasks * u64::from(SEEDS));
-        assert!((result.function_found - 1.0).abs() < 1e-9, "{result:?}");
+        assert!((result.place_found - 1.0).abs() < 1e-9, "{result:?}");
     }
     assert!((report.over_base.difference.mean - 0.5).abs() < 1e-9 && report.floor.abs() < 1e-9, "{report:?}");
 

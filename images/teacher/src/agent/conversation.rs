@@ -13,6 +13,8 @@ pub(crate) struct Conversation {
     pub(crate) exchanges: Vec<Exchange>,
     /// The last message, if it is the user's, and neither the prompt nor what came of a command.
     pub(crate) question: Option<String>,
+    /// What the answer is to be drawn from, where the client says so.
+    pub(crate) seed: Option<i64>,
 }
 
 /// A turn of the teacher that was carried out.
@@ -49,7 +51,7 @@ impl Conversation {
                 }
             }
         }
-        Self { rules: rules.join("\n"), prompt: prompt.unwrap_or_default(), exchanges, question }
+        Self { rules: rules.join("\n"), prompt: prompt.unwrap_or_default(), exchanges, question, seed: request.seed }
     }
 
     /// Everything that the conversation says, for those who look for something that may be anywhere.

@@ -67,7 +67,9 @@ fn second(teacher: &Teacher, session: &mut Session<'_>) -> Step<Never> {
         change if change.edits().is_empty() => designer.change(&designer.choose(prompt)),
         change => change,
     };
-    let drawn = teacher.draw.share("recall", &[prompt]);
+    let seed = session.conversation.seed.map(|seed| seed.to_string());
+    let about: Vec<&str> = [prompt].into_iter().chain(seed.as_deref()).collect();
+    let drawn = teacher.draw.share("recall", &about);
     let shares = teacher.behaviour.shares;
     let change = if drawn < shares.full {
         full

@@ -17,6 +17,9 @@ pub(crate) struct ChatRequest {
     pub(crate) stream: Option<bool>,
     #[serde(default)]
     pub(crate) stream_options: Option<StreamOptions>,
+    /// What the answer is to be drawn from, beside the teacher's own seed.
+    #[serde(default)]
+    pub(crate) seed: Option<i64>,
     #[serde(default)]
     max_tokens: Option<u64>,
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 mod children;
 mod commands;
+mod contenders;
 mod engines;
 mod gang;
 mod network;
@@ -10,7 +11,7 @@ mod wishes;
 
 use sera_crds::{
     batch::SampleRange,
-    contract::{DatasetPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
+    contract::{DatasetPlan, EvaluationPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
     run::{Commits, PodSettings, Pods, RehearsalShares},
     values::{Language, ServingEngine, Stage, StoreUri, ToolCallFormat},
 };
@@ -99,6 +100,12 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             gpus_per_node: 8,
             start_deadline: "9m".parse().unwrap(),
         }),
+        evaluation: Some(EvaluationParts {
+            plan: EvaluationPlan { samples: 64, seeds: 2, min_effect: "0.1".parse().unwrap() },
+            rollouts: SampleParts { range: SampleRange { from: 0, count: 64 }, shard_size: 64, ..samples(json!({})) },
+            student: contender("student", None, Some("s3-secret")),
+            base: contender("base", Some("pvc://models/q/Qwen3-8B"), None),
+        }),
         serving: Some(ServedModel {
             engine: ServingEngine::Builtin,
             image: None,
@@ -112,6 +119,23 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             arguments: vec!["--max-batch=4".into()],
             variables: Vec::new(),
         }),
+    }
+}
+
+/// A model that is compared, served by vLLM on two GPUs.
+fn contender(name: &str, at: Option<&str>, credentials: Option<&str>) -> ServedModel {
+    ServedModel {
+        engine: ServingEngine::Vllm,
+        image: None,
+        at: at.map(|at| at.parse().unwrap()),
+        credentials: credentials.map(str::to_owned),
+        name: name.to_owned(),
+        context: None,
+        tool_calls: ToolCallFormat::Hermes,
+        replicas: 1,
+        gpus: 2,
+        arguments: Vec::new(),
+        variables: Vec::new(),
     }
 }
 
@@ -152,13 +176,14 @@ fn arguments(job: &Value) -> Vec<&str> {
 }
 
 /// The stages that are done by Jobs.
-const WITH_JOBS: [Stage; 7] = [
+const WITH_JOBS: [Stage; 8] = [
     Stage::Snapshot,
     Stage::Rollouts,
     Stage::Verification,
     Stage::Generation,
     Stage::Dataset,
     Stage::Training,
+    Stage::Evaluation,
     Stage::Reclaim,
 ];
 

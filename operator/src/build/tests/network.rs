@@ -176,7 +176,8 @@ fn a_teacher_answers_drivers_alone_and_a_student_everybody() {
         serde_json::to_value(teacher_policy(&owner(), blueprint.teacher.as_ref().unwrap(), &rules())).unwrap();
     assert_eq!(teacher["spec"]["egress"], json!([]));
     let asked = &teacher["spec"]["ingress"][0];
-    assert_eq!(asked["from"][0]["podSelector"]["matchLabels"]["sera.dev/stage"], "Rollouts");
+    let asking = json!([{"key": "sera.dev/stage", "operator": "In", "values": ["Rollouts", "Evaluation"]}]);
+    assert_eq!(asked["from"][0]["podSelector"]["matchExpressions"], asking);
     let deployment = super::teacher(&owner(), 1, blueprint.teacher.as_ref().unwrap(), &blueprint, &images());
     let labels = serde_json::to_value(deployment).unwrap()["spec"]["template"]["metadata"]["labels"].clone();
     let selector = &teacher["spec"]["podSelector"];

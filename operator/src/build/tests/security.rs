@@ -62,13 +62,15 @@ fn each_program_sees_the_secrets_that_it_needs_and_a_sandbox_none() {
     for (stage, pod) in every_pod() {
         let expected: &[&str] = match stage {
             Stage::Snapshot => &["git-credentials", "github-credentials", "store-credentials"],
-            Stage::Rollouts => &["store-credentials", "teacher-credentials"],
+            Stage::Rollouts | Stage::Evaluation => &["store-credentials", "teacher-credentials"],
             Stage::Serving if pod["containers"][0]["args"][0] == "rehearse" => &[],
             _ => &["store-credentials"],
         };
         assert_eq!(seen(&pod, &pod["containers"][0]), expected, "{stage}");
         for container in pod["initContainers"].as_array().into_iter().flatten() {
-            assert_eq!(seen(&pod, container), Vec::<String>::new(), "{}", container["name"]);
+            // The student's files are the run's own.
+            let expected: &[&str] = if container["name"] == "student" { &["student-store-credentials"] } else { &[] };
+            assert_eq!(seen(&pod, container), expected, "{}", container["name"]);
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::plan::{
 /// `generation.startDeadline`: pulling an image, binding a claim and growing a cluster are as slow for one pod as for many.
 pub(in crate::plan) const START_DEADLINE: SignedDuration = SignedDuration::from_mins(15);
 
+/// The same for a pod that has models to load: what an engine's startup probe allows, and as much again for its image.
+const LOADING_DEADLINE: SignedDuration = SignedDuration::from_hours(2);
+
 /// A stage of one object, as far as its attempts are concerned.
 #[derive(Debug, Clone)]
 pub(in crate::plan) struct Task {
@@ -72,6 +75,8 @@ impl Task {
             start_deadline: match training {
                 Some(training) => training.start_deadline,
                 None if stage == Stage::Rollouts => intent.start_deadline,
+                // Two models are loaded before the program begins, which large ones take their time for.
+                None if stage == Stage::Evaluation => intent.start_deadline.max(LOADING_DEADLINE),
                 None => START_DEADLINE,
             },
             crew: crew(stage),
@@ -87,7 +92,7 @@ impl Task {
 
     /// Whether it locks a part of the spec by itself. Generation is locked with its first batch, and a batch is immutable.
     pub(in crate::plan) fn locks(&self) -> bool {
-        matches!(self.stage, Stage::Snapshot | Stage::Dataset | Stage::Training)
+        matches!(self.stage, Stage::Snapshot | Stage::Dataset | Stage::Training | Stage::Evaluation)
     }
 
     /// The attempt after `previous`. Where only so many may fail, a change of the spec forgives none of those that have: `spec.retry` does.

@@ -4,6 +4,7 @@
 mod adoption;
 mod attempts;
 mod batch;
+mod evaluation;
 mod failures;
 mod generation;
 mod owner;
@@ -17,15 +18,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{
-        Artifact, BudgetSlice, Failure, FailureClass, Silence, StageResult, Termination, Usage, VerificationCounts,
+        Artifact, BudgetSlice, Failure, FailureClass, Interval, Silence, StageResult, Termination, Usage,
+        VerificationCounts,
     },
     run::{GenerationTotals, Phase},
-    values::{Measure, Precision, Sha256, Stage},
+    values::{Measure, Precision, Ratio, Sha256, Stage, Verdict},
 };
 
 use super::{
-    BatchWork, Finding, Hosted, Intent, Make, Observed, Plan, Policy, Reclaim, Removable, Removal, RunSnapshot,
-    RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
+    BatchWork, EvaluationWork, Finding, Hosted, Intent, Make, Observed, Plan, Policy, Reclaim, Removable, Removal,
+    RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
     conditions::{ConditionType, Truth},
     plan,
     record::{AttemptOutcome, Paused, Record},
@@ -76,7 +78,7 @@ pub(super) fn intent() -> Intent {
                 learning_rate: "5e-5".parse().unwrap(),
                 precision: Precision::Fp32,
             },
-            evaluates: false,
+            evaluation: None,
             serving: None,
         }))),
     }

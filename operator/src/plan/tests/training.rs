@@ -151,7 +151,7 @@ fn the_words_of_any_rank_publish_the_model_and_the_run_is_ready() {
 #[test]
 fn what_follows_the_model_and_is_asked_for_stalls_in_words_until_it_is_no_more() {
     let mut scene = at_work();
-    scene.run().evaluates = true;
+    scene.run().evaluation = Some(EvaluationWork { unsupported: Some("spec.evaluation: no vLLM".into()) });
     scene.run().serving = Some(ServingWork { unsupported: Some("spec.serve.engine: no vLLM".into()), ..serving() });
     let said = trained(96, 0.25);
     scene.have(ended(gang(1), None), vec![rank(0, PodPhase::Succeeded, Some(0), Some(&said))]);
@@ -161,10 +161,10 @@ fn what_follows_the_model_and_is_asked_for_stalls_in_words_until_it_is_no_more()
         (plan.record.phase, reason_of(&plan, ConditionType::Stalled)),
         (Some(Phase::Stalled), Some("NotImplemented"))
     );
-    assert!(message_of(&plan, ConditionType::Stalled).contains("spec.evaluation.enabled"));
+    assert!(message_of(&plan, ConditionType::Stalled).contains("spec.evaluation: no vLLM"));
     assert_eq!(reason_of(&plan, ConditionType::Serving), Some("NotImplemented"));
     scene.edit(|_| ());
-    scene.run().evaluates = false;
+    scene.run().evaluation = None;
     let plan = scene.pass();
     assert!(message_of(&plan, ConditionType::Stalled).contains("spec.serve.engine: no vLLM"));
     scene.edit(|_| ());

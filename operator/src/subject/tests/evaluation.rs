@@ -1,0 +1,52 @@
+//! What a run's owner says of its evaluation, and of the engine that both models are served by for it.
+
+use sera_crds::values::{ServingEngine, ToolCallFormat};
+
+use super::*;
+use crate::plan::EvaluationWork;
+
+#[test]
+fn a_run_is_compared_as_its_spec_says_with_the_engine_that_serves_it() {
+    let spec = json!({
+        "evaluation": {"samples": 64, "seeds": 2, "minEffect": "0.1"}, "output": {"store": "pvc://store/runs"},
+        "training": {"student": {"uri": "pvc://models/q/Qwen3-8B"}},
+        "generation": {"acceptedTrajectories": 10, "budget": {"maxTotalTokens": 9}, "sandbox": {"slots": 3}},
+        "serve": {"gpusPerReplica": 2, "args": ["--enforce-eager"]}, "dataset": {"toolCallFormat": "XML"},
+    });
+    let wish = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody);
+    let Some(Work::Run(work)) = wish.intent.work else { panic!("it is a run") };
+    assert_eq!(work.evaluation, Some(EvaluationWork { unsupported: None }));
+    let parts = wish.blueprint.unwrap().evaluation.unwrap();
+    assert_eq!((parts.plan.samples, parts.plan.seeds, parts.plan.min_effect.as_str()), (64, 2, "0.1"));
+    assert_eq!((parts.rollouts.shards(), parts.rollouts.slots), (1, 3));
+    let budget = parts.rollouts.plan.budget;
+    assert_eq!((budget.max_tokens, budget.max_cost), (None, None), "an attempt does not end for want of money");
+    let [student, base] = [&parts.student, &parts.base];
+    assert_eq!((student.at.as_ref(), base.at.as_ref().unwrap().as_str()), (None, "pvc://models/q/Qwen3-8B"));
+    assert_eq!((student.tool_calls, base.tool_calls), (ToolCallFormat::Xml, ToolCallFormat::Hermes));
+    for model in [student, base] {
+        assert_eq!((model.engine, model.gpus, model.arguments.len()), (ServingEngine::Vllm, 2, 1));
+    }
+}
+
+#[test]
+fn what_an_engine_cannot_serve_is_said_before_it_is_tried() {
+    for (store, student, engine, lacking) in [
+        ("pvc://store/runs", "pvc://models/a", "vLLM", None),
+        ("pvc://store/runs", "builtin://tiny", "builtin", None),
+        ("s3://acme/runs", "s3://acme/models/a", "builtin", None),
+        ("s3://acme/runs", "pvc://models/a", "vLLM", Some("the model is in a bucket")),
+        ("pvc://store/runs", "s3://acme/models/a", "SGLang", Some("the model that it was trained from is not on one")),
+        ("pvc://store/runs", "builtin://tiny", "vLLM", Some("the model that it was trained from is not on one")),
+    ] {
+        let training = json!({"student": {"uri": student}});
+        let spec = json!({"output": {"store": store}, "training": training, "serve": {"engine": engine}});
+        let wish = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody);
+        let Some(Work::Run(work)) = wish.intent.work else { panic!("it is a run") };
+        let said = work.evaluation.unwrap().unsupported;
+        assert_eq!(said.is_some(), lacking.is_some(), "{store} {student} {engine}: {said:?}");
+        if let (Some(said), Some(lacking)) = (said, lacking) {
+            assert!(said.starts_with("spec.evaluation: ") && said.contains(lacking), "{said}");
+        }
+    }
+}
