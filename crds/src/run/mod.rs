@@ -155,7 +155,8 @@ pub struct RunSpec {
     pub dataset: Dataset,
     /// How the student is trained. Locked when Training starts, `student` when Generation does.
     pub training: Training,
-    /// How the student is compared with its base and its teacher. Locked when Evaluation starts.
+    /// How the student is compared with its base and its teacher; the first two are served for it as `serve` says, whether
+    /// or not that is enabled. Locked when Evaluation starts.
     #[serde(default)]
     pub evaluation: Evaluation,
     /// Where the run keeps its data. Locked when Snapshot starts, but for `reclaimPolicy`.

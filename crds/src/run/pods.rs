@@ -65,7 +65,8 @@ pub struct Pods {
     /// For the pods that train.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PodSettings>,
-    /// For the pods that evaluate.
+    /// For the pod that evaluates: the driver, with sandboxes and the two models beside it. What the models may use, `serve`
+    /// says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluate: Option<PodSettings>,
     /// For the pods that serve the student.

@@ -7,7 +7,7 @@ use super::{
     Blueprint, Images, ServedModel,
     engine::Engine,
     gpus,
-    pod::{self, Companion, Mounts, Program, Readiness},
+    pod::{self, Companion},
     program::{in_pod, model_in_pod},
     student::MODEL,
 };
@@ -57,17 +57,8 @@ fn companion(contender: Contender, model: &ServedModel, blueprint: &Blueprint, i
         Some(at) => (model_in_pod(at, pod::MODEL_MOUNT), at.claim().map(|(claim, _)| claim)),
         None => (format!("{}/{MODEL}", in_pod(home, pod::MODEL_MOUNT).trim_start_matches("file://")), home.claim()),
     };
-    let Engine { image, command, told, resources, .. } = Engine::of(model, &place, images, contender.port());
-    let mounts = Mounts { store: model.credentials.as_deref(), model_claim: claim, ..Mounts::default() };
-    let program = Program {
-        image: image.as_str(),
-        command,
-        arguments: told.arguments,
-        variables: told.variables,
-        port: Some(contender.port()),
-        readiness: Readiness::Asked,
-        ..Program::new(mounts, resources)
-    };
+    let engine = Engine::of(model, &place, images, contender.port());
+    let program = engine.program(model, claim, images, contender.port());
     let settings = gpus::settings(blueprint.settings(PodRole::Serve), model.gpus);
     let mut companion = program.beside(contender.word(), &settings);
     companion.take(model.gpus);

@@ -6,7 +6,7 @@ use sera_crds::values::{ImageRef, ServingEngine, ToolCallFormat};
 
 use super::{
     Images, ServedModel,
-    pod::{self, DefaultResources, Readiness},
+    pod::{self, DefaultResources, Fetch, Mounts, Program, Readiness},
     program::Told,
 };
 
@@ -53,6 +53,8 @@ pub(super) struct Engine {
     pub told: Told,
     pub resources: DefaultResources,
     pub readiness: Readiness,
+    /// What is told the program that fetches the model from its bucket first, for engines that read folders alone.
+    pub fetch: Option<Told>,
 }
 
 impl Engine {
@@ -66,16 +68,63 @@ impl Engine {
         let image = model.image.as_ref().unwrap_or(image).clone();
         let Some(dialect) = dialect else {
             let (resources, readiness) = (pod::SERVER_RESOURCES, Readiness::Asked);
-            return Self { image, command: None, told: builtin(model, place, port), resources, readiness };
+            return Self { image, command: None, told: builtin(model, place, port), resources, readiness, fetch: None };
         };
+        let fetch = place.contains("://").then(|| fetch(model, place));
+        let fetched = format!("{}/model", pod::FETCHED_MOUNT);
+        let place = if fetch.is_some() { &fetched } else { place };
         Self {
             image,
             command: Some(dialect.command.iter().map(|word| (*word).to_owned()).collect()),
             told: dialect.tell(model, place, port),
             resources: pod::ENGINE_RESOURCES,
             readiness: Readiness::LoadsLong,
+            fetch,
         }
     }
+}
+
+impl Engine {
+    /// The program of its pods, which find the model on `claim`, where it is on one.
+    pub(super) fn program<'a>(
+        &'a self,
+        model: &'a ServedModel,
+        claim: Option<&'a str>,
+        images: &'a Images,
+        port: u16,
+    ) -> Program<'a> {
+        let credentials = model.credentials.as_deref();
+        let fetch = self.fetch.as_ref().map(|told| Fetch {
+            image: images.teacher.as_str(),
+            arguments: told.arguments.clone(),
+            credentials,
+        });
+        // Who does not read the bucket has no use for its keys.
+        let store = credentials.filter(|_| fetch.is_none());
+        let mounts = Mounts { store, model_claim: claim, ..Mounts::default() };
+        Program {
+            image: self.image.as_str(),
+            command: self.command.clone(),
+            arguments: self.told.arguments.clone(),
+            variables: self.told.variables.clone(),
+            port: Some(port),
+            readiness: self.readiness,
+            fetch,
+            ..Program::new(mounts, self.resources)
+        }
+    }
+}
+
+/// The project's own program, that brings a model from its bucket.
+fn fetch(model: &ServedModel, place: &str) -> Told {
+    let mut told = Told::of("fetch");
+    told.say(format!("--model={place}"));
+    told.say(format!("--to={}", pod::FETCHED_MOUNT));
+    told.say("--log-format=json".to_owned());
+    if model.credentials.is_some() {
+        told.say(format!("--store-credentials={}", pod::STORE_CREDENTIALS_MOUNT));
+    }
+    told
 }
 
 /// The project's own server; what context it keeps is the model's own, or what its owner says.

@@ -37,6 +37,8 @@ pub(super) const SNAPSHOT_MOUNT: &str = "/mnt/snapshot";
 pub(super) const STUDENT_MOUNT: &str = "/mnt/student";
 /// Where the store's claim is mounted for who serves the model; nothing is written there.
 pub(super) const MODEL_MOUNT: &str = "/mnt/model";
+/// Where a model is that was fetched for who serves it; nothing is written there by it.
+pub(super) const FETCHED_MOUNT: &str = "/mnt/fetched";
 /// Where programs work; nothing else of the root file system can be written.
 pub(super) const SCRATCH_MOUNT: &str = "/tmp/work";
 /// Where the driver finds a directory for each slot, with the slot's socket.
@@ -110,11 +112,51 @@ pub(super) struct Program<'a> {
     pub sandboxes: Option<Sandboxes>,
     /// The servers beside it.
     pub companions: Vec<Companion>,
+    /// What brings its model from a bucket before it begins.
+    pub fetch: Option<Fetch<'a>>,
 }
+
+/// What brings a program's model from a bucket, for programs that read folders alone: it holds the bucket's keys, and the program does not.
+pub(super) struct Fetch<'a> {
+    /// Its image.
+    pub image: &'a str,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// The Secret with the bucket's keys.
+    pub credentials: Option<&'a str>,
+}
+
+impl Fetch<'_> {
+    /// The container, and the volumes that it needs beside those of `program`.
+    fn container(&self, program: &Program<'_>, settings: &PodSettings) -> (Container, Vec<Volume>) {
+        let mounts = Mounts { store: self.credentials, ..Mounts::default() };
+        let own = Program {
+            image: self.image,
+            arguments: self.arguments.clone(),
+            ..Program::new(mounts, SNAPSHOT_RESOURCES)
+        };
+        let placed = PodSettings { resources: None, shm_size: None, ..settings.clone() };
+        let (mut volumes, mut mounts): (Vec<_>, Vec<_>) = storage(&own, &placed).into_iter().unzip();
+        mounts.push(mount(FETCHED, FETCHED_MOUNT, false));
+        let known: Vec<String> = storage(program, settings).into_iter().map(|(volume, _)| volume.name).collect();
+        volumes.retain(|volume| !known.contains(&volume.name));
+        let container = Container {
+            name: FETCH.to_owned(),
+            termination_message_policy: Some(END_OF_LOG.to_owned()),
+            ..container(&own, &placed, mounts)
+        };
+        (container, volumes)
+    }
+}
+
+/// The container that fetches a model, and the volume that it fetches it to.
+const FETCH: &str = "fetch";
+const FETCHED: &str = "fetched";
 
 /// A server that a program brings along: up before the program begins, and gone when it ends.
 pub(super) struct Companion {
-    container: Container,
+    /// What fetches its model, if anything does, and the server itself.
+    containers: Vec<Container>,
     volumes: Vec<Volume>,
 }
 
@@ -168,19 +210,14 @@ impl<'a> Program<'a> {
             readiness: Readiness::Unasked,
             sandboxes: None,
             companions: Vec::new(),
+            fetch: None,
         }
     }
 
     /// This program, a server, beside another one, under this name.
     pub(super) fn beside(&self, name: &str, settings: &PodSettings) -> Companion {
-        let (mut volumes, mut mounts): (Vec<_>, Vec<_>) = storage(self, settings).into_iter().unzip();
-        for volume in &mut volumes {
-            volume.name = format!("{name}-{}", volume.name);
-        }
-        for mount in &mut mounts {
-            mount.name = format!("{name}-{}", mount.name);
-        }
-        let container = Container {
+        let (mut volumes, mounts): (Vec<_>, Vec<_>) = storage(self, settings).into_iter().unzip();
+        let server = Container {
             name: name.to_owned(),
             // A sidecar: nothing after it begins before it answers, and its end is not the pod's.
             restart_policy: Some("Always".to_owned()),
@@ -190,14 +227,26 @@ impl<'a> Program<'a> {
             ports: None,
             ..container(self, settings, mounts)
         };
-        Companion { container, volumes }
+        let mut containers = vec![server];
+        if let Some(fetch) = &self.fetch {
+            let (fetching, more) = fetch.container(self, settings);
+            containers.insert(0, Container { name: format!("{name}-{FETCH}"), ..fetching });
+            volumes.extend(more);
+        }
+        let own = |volume: &mut String| *volume = format!("{name}-{volume}");
+        volumes.iter_mut().for_each(|volume| own(&mut volume.name));
+        let mounts = containers.iter_mut().flat_map(|container| container.volume_mounts.iter_mut().flatten());
+        mounts.for_each(|mount| own(&mut mount.name));
+        Companion { containers, volumes }
     }
 }
 
 impl Companion {
     /// Gives it so many GPUs.
     pub(super) fn take(&mut self, gpus: u32) {
-        self.container.resources = self.container.resources.take().map(|resources| gpus::with_gpus(resources, gpus));
+        if let Some(server) = self.containers.last_mut() {
+            server.resources = server.resources.take().map(|resources| gpus::with_gpus(resources, gpus));
+        }
     }
 }
 
@@ -233,10 +282,13 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
         mounts.extend(sandboxes.driver_mounts.clone());
     }
     volumes.extend(program.companions.iter().flat_map(|companion| companion.volumes.clone()));
-    let companions = program.companions.iter().map(|companion| companion.container.clone());
+    let companions = program.companions.iter().flat_map(|companion| companion.containers.clone());
+    let fetching = program.fetch.as_ref().map(|fetch| fetch.container(program, settings));
+    let (fetching, more) = fetching.unzip();
+    volumes.extend(more.into_iter().flatten());
     let sandboxes = program.sandboxes.iter().flat_map(|sandboxes| sandboxes.containers.clone());
     // Sandboxes last: nothing before them may see a slot at work.
-    let before: Vec<Container> = companions.chain(sandboxes).collect();
+    let before: Vec<Container> = fetching.into_iter().chain(companions).chain(sandboxes).collect();
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         automount_service_account_token: Some(false),
@@ -331,6 +383,10 @@ fn storage(program: &Program<'_>, settings: &PodSettings) -> Vec<(Volume, Volume
         ("model", mounts.model_claim, MODEL_MOUNT, true),
     ] {
         storage.extend(claim.map(|claim| claimed(name, claim, path, read_only)));
+    }
+    if program.fetch.is_some() {
+        let (volume, _) = empty_dir(FETCHED, FETCHED_MOUNT, EmptyDirVolumeSource::default());
+        storage.push((volume, mount(FETCHED, FETCHED_MOUNT, true)));
     }
     if let Some(size) = &settings.shm_size {
         let source = EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: Some(size.clone()) };

@@ -16,7 +16,7 @@ use super::{
     Images, ServedModel,
     engine::Engine,
     gpus, metadata,
-    pod::{self, Mounts, Program, Readiness},
+    pod::{self, Program, Readiness},
 };
 use crate::names::{GENERATION, OWNER_UID, Owner};
 
@@ -49,17 +49,9 @@ impl Server<'_> {
         images: &Images,
         generation: i64,
     ) -> Deployment {
-        let Engine { image, command, told, resources, readiness } = Engine::of(model, place, images, PORT);
-        let mounts = Mounts { store: model.credentials.as_deref(), model_claim: claim, ..Mounts::default() };
-        let program = Program {
-            image: image.as_str(),
-            command,
-            arguments: told.arguments,
-            variables: told.variables,
-            port: Some(PORT),
-            readiness,
-            ..Program::new(mounts, resources)
-        };
+        let engine = Engine::of(model, place, images, PORT);
+        let readiness = engine.readiness;
+        let program = engine.program(model, claim, images, PORT);
         let settings = gpus::settings(settings, model.gpus);
         let mut deployment = self.deployment(&program, &settings, model.replicas, generation);
         if let Some(spec) = &mut deployment.spec {

@@ -100,7 +100,7 @@ impl Subject for SpecializationRun {
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
                 student_claim: blueprint.as_ref().and_then(settings::student_claim),
-                work: Some(Work::Run(Box::new(work(spec, &owner, blueprint.as_ref())))),
+                work: Some(Work::Run(Box::new(work(spec, &owner)))),
             },
             blueprint,
         }
@@ -115,7 +115,7 @@ impl Subject for SpecializationRun {
     }
 }
 
-fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork {
+fn work(spec: &RunSpec, owner: &Owner) -> RunWork {
     let (generation, student) = (&spec.generation, &spec.training.student);
     let verification = settings::verification_plan(&generation.rollouts, Some(&spec.dataset));
     let policy = settings::policy(&verification, Some(student.uri.as_str()));
@@ -136,8 +136,8 @@ fn work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> RunWork
             learning_rate: spec.training.effective_learning_rate(),
             precision: spec.training.effective_precision(),
         },
-        evaluation: settings::evaluation_work(spec, blueprint),
-        serving: settings::serving_work(spec, owner, blueprint),
+        evaluation: settings::evaluation_work(spec),
+        serving: settings::serving_work(spec, owner),
     }
 }
 

@@ -12,7 +12,7 @@ use sera_crds::{
         Agent, Budget, Dataset, Evaluation, Generation, ModelSource, Price, RolloutSettings, RunSpec, Serve, Teacher,
         TeacherBackend, Training,
     },
-    values::{ModelScheme, ModelUri, ServingApi, ServingEngine, Sha256, StoreScheme, ToolCallFormat},
+    values::{ModelScheme, ServingApi, ServingEngine, Sha256, StoreScheme, ToolCallFormat},
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256 as Hasher};
@@ -278,7 +278,7 @@ pub(super) fn evaluation_parts(spec: &RunSpec, owner: &Owner) -> Option<Evaluati
             batch: owner.name.clone(),
             range: SampleRange { from: 0, count: *samples },
             shard_size: *samples,
-            plan: rollout_plan(rollouts, teacher, BudgetSlice { price: price(teacher), ..BudgetSlice::default() }),
+            plan: rollout_plan(rollouts, teacher, BudgetSlice::default()),
             slots: rollouts.sandbox.slots,
             environment: rollouts.environment.clone(),
             slot_resources: rollouts.sandbox.resources.clone(),
@@ -296,36 +296,28 @@ pub(super) fn evaluation_parts(spec: &RunSpec, owner: &Owner) -> Option<Evaluati
 }
 
 /// What planning needs to know of that.
-pub(super) fn evaluation_work(spec: &RunSpec, blueprint: Option<&Blueprint>) -> Option<EvaluationWork> {
-    spec.evaluation.enabled.then(|| EvaluationWork { unsupported: unsupported_evaluation(spec, blueprint) })
+pub(super) fn evaluation_work(spec: &RunSpec) -> Option<EvaluationWork> {
+    spec.evaluation.enabled.then(|| EvaluationWork { unsupported: unsupported_evaluation(spec) })
 }
 
 /// What of an evaluation this release cannot do.
-fn unsupported_evaluation(spec: &RunSpec, blueprint: Option<&Blueprint>) -> Option<String> {
-    let engine = spec.serve.engine;
-    let is_on_a_claim = |uri: &ModelUri| uri.claim().is_some();
-    let in_a_bucket = if blueprint?.home.claim().is_none() {
-        "the model is in a bucket"
-    } else if !is_on_a_claim(&spec.training.student.uri) {
-        "the model that it was trained from is not on one"
-    } else {
-        return None;
-    };
-    (engine != ServingEngine::Builtin).then(|| {
+fn unsupported_evaluation(spec: &RunSpec) -> Option<String> {
+    let (engine, base) = (spec.serve.engine, &spec.training.student.uri);
+    (base.scheme() == ModelScheme::Builtin && engine != ServingEngine::Builtin).then(|| {
         format!(
-            "spec.evaluation: the student and its base are served by spec.serve.engine; {engine} serves from a claim, and {in_a_bucket}: set spec.serve.engine \
-             to builtin, or spec.evaluation.enabled to false and compare them by hand with sera-rollout evaluate"
+            "spec.evaluation: the student and its base are served by spec.serve.engine, and {base} comes with the engine builtin alone, not with {engine}: \
+             set spec.serve.engine to builtin, or spec.evaluation.enabled to false"
         )
     })
 }
 
 /// What planning needs to know of serving it.
-pub(super) fn serving_work(spec: &RunSpec, owner: &Owner, blueprint: Option<&Blueprint>) -> Option<ServingWork> {
+pub(super) fn serving_work(spec: &RunSpec, owner: &Owner) -> Option<ServingWork> {
     spec.serve.enabled.then(|| ServingWork {
         url: student_url(owner),
         model: owner.name.clone(),
         replicas: replicas(spec),
-        unsupported: unsupported_serving(&spec.serve, blueprint),
+        unsupported: unsupported_serving(&spec.serve),
     })
 }
 
@@ -335,14 +327,10 @@ fn replicas(spec: &RunSpec) -> u32 {
 }
 
 /// What of serving this release cannot do.
-fn unsupported_serving(serve: &Serve, blueprint: Option<&Blueprint>) -> Option<String> {
+fn unsupported_serving(serve: &Serve) -> Option<String> {
     // Of SGLang it is not known here.
-    if serve.api.contains(&ServingApi::Anthropic) && serve.engine != ServingEngine::Vllm {
-        return Some(format!("spec.serve.api: of the engines vLLM speaks Anthropic's protocol, not {}", serve.engine));
-    }
-    let is_in_a_bucket = blueprint.is_some_and(|blueprint| blueprint.home.claim().is_none());
-    (is_in_a_bucket && serve.engine != ServingEngine::Builtin)
-        .then(|| format!("spec.serve.engine: {} serves from a claim, and the model is in a bucket", serve.engine))
+    (serve.api.contains(&ServingApi::Anthropic) && serve.engine != ServingEngine::Vllm)
+        .then(|| format!("spec.serve.api: of the engines vLLM speaks Anthropic's protocol, not {}", serve.engine))
 }
 
 /// What of a teacher that the operator serves it cannot do.
@@ -355,14 +343,9 @@ pub(super) fn unsupported_teacher(teacher: &Teacher) -> Option<String> {
                 .to_owned(),
         );
     }
-    let is_served = match service.model.uri.scheme() {
-        ModelScheme::Store(StoreScheme::Pvc) => true,
-        ModelScheme::Store(_) => service.engine == ServingEngine::Builtin,
-        _ => false,
-    };
+    let is_served = matches!(service.model.uri.scheme(), ModelScheme::Store(_));
     (!is_served).then(|| {
-        "spec.teacher.serve.model.uri: a model is served from a claim (pvc://claim/path), and by the engine builtin from a bucket too; copy it to one"
-            .to_owned()
+        "spec.teacher.serve.model.uri: a model is served from a claim (pvc://claim/path) or a bucket (s3://, gs://, az://); copy it to one".to_owned()
     })
 }
 

@@ -9,6 +9,7 @@ mod page;
 mod publish;
 mod scores;
 mod statistics;
+mod story;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -274,7 +275,8 @@ impl<'a> Course<'a> {
             verdict: (!tasks.is_empty() && found.touching == 0).then(|| verdict(&over_base, &over_teacher, min_effect)),
         };
         tracing::info!(tasks = report.tasks, verdict = ?report.verdict, "evaluated");
-        publish::publish(self.store, &report, &results, details).await
+        let story = story::read(self.store).await?;
+        publish::publish(self.store, &report, &results, details, &story).await
     }
 }
 

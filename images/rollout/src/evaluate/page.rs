@@ -2,15 +2,21 @@
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
-use sera_crds::contract::{Comparison, Contestant, EvaluationReport, Interval, ModelResult, TaskResult, Usage};
+use sera_crds::contract::{
+    Comparison, Contestant, DatasetManifest, EvaluationReport, Interval, ModelResult, RolloutKind, TaskResult, Usage,
+};
 use sera_crds::values::Verdict;
 use serde::Serialize;
+
+use super::story::Story;
 
 const TEMPLATE: &str = include_str!("page.html");
 /// How many tasks are named on either side.
 const NAMED: usize = 10;
 /// The bars of the histogram: from −1 to 1 in tenths.
 const BINS: usize = 20;
+/// How many reasons are named.
+const REASONS: usize = 6;
 /// The height of the highest bar, in the picture's units.
 const HEIGHT: f64 = 80.0;
 
@@ -25,6 +31,19 @@ struct Page<'a> {
     bins: Vec<Bin>,
     gained: Vec<Named<'a>>,
     lost: Vec<Named<'a>>,
+    origin: Option<Origin<'a>>,
+    recall: Vec<Bin>,
+    loss: Option<&'a str>,
+}
+
+/// What the student was trained on.
+#[derive(Serialize)]
+struct Origin<'a> {
+    lines: u64,
+    first: u64,
+    second: u64,
+    eligible: u64,
+    reasons: Vec<(&'a str, u64)>,
 }
 
 #[derive(Serialize)]
@@ -48,7 +67,7 @@ struct Bin {
     height: f64,
     from: String,
     to: String,
-    tasks: usize,
+    count: u64,
 }
 
 #[derive(Serialize)]
@@ -61,7 +80,11 @@ struct Named<'a> {
 }
 
 /// The page.
-pub(super) fn render(report: &EvaluationReport, tasks: &[TaskResult]) -> Result<String, minijinja::Error> {
+pub(super) fn render(
+    report: &EvaluationReport,
+    tasks: &[TaskResult],
+    story: &Story,
+) -> Result<String, minijinja::Error> {
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -70,10 +93,10 @@ pub(super) fn render(report: &EvaluationReport, tasks: &[TaskResult]) -> Result<
     templates.add_filter("fixed", |number: f64| format!("{number:.2}"));
     templates.add_filter("chance", |p: f64| if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") });
     templates.add_template("page", TEMPLATE)?;
-    templates.get_template("page")?.render(Serde(page(report, tasks)))
+    templates.get_template("page")?.render(Serde(page(report, tasks, story)))
 }
 
-fn page<'a>(report: &'a EvaluationReport, tasks: &'a [TaskResult]) -> Page<'a> {
+fn page<'a>(report: &'a EvaluationReport, tasks: &'a [TaskResult], story: &'a Story) -> Page<'a> {
     let rows = [Contestant::Student, Contestant::Base, Contestant::Teacher].into_iter().filter_map(|model| {
         let result = report.models.get(&model)?;
         let unfinished = result.outcomes.values().sum::<u64>()
@@ -106,6 +129,24 @@ fn page<'a>(report: &'a EvaluationReport, tasks: &'a [TaskResult]) -> Page<'a> {
         bins,
         gained,
         lost,
+        origin: story.dataset.as_ref().map(origin),
+        recall: bars(&story.recall, |bin| format!("{bin}0%")),
+        loss: story.loss.as_deref(),
+    }
+}
+
+fn origin(dataset: &DatasetManifest) -> Origin<'_> {
+    let taken = |kind| dataset.taken.get(&kind).copied().unwrap_or_default();
+    let mut reasons: Vec<(&str, u64)> =
+        dataset.rejected.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    reasons.truncate(REASONS);
+    Origin {
+        lines: dataset.train_lines + dataset.eval_lines,
+        first: taken(RolloutKind::First),
+        second: taken(RolloutKind::Second),
+        eligible: dataset.eligible.values().sum(),
+        reasons,
     }
 }
 
@@ -125,18 +166,26 @@ fn mean(scores: Option<&Vec<f64>>) -> f64 {
 /// How many tasks have which difference.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few bins")]
 fn bins(differences: impl Iterator<Item = f64>) -> Vec<Bin> {
-    let mut counts = [0_usize; BINS];
+    let mut counts = [0_u64; BINS];
     for difference in differences {
         let bin = (f64::midpoint(difference, 1.0) * BINS as f64).floor();
         counts[(bin.max(0.0) as usize).min(BINS - 1)] += 1;
     }
+    bars(&counts, |bin| format!("{:+.1}", bin as f64 * 2.0 / BINS as f64 - 1.0))
+}
+
+/// Bars of these counts; the highest has the whole height.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn bars(counts: &[u64], edge: impl Fn(usize) -> String) -> Vec<Bin> {
     let most = counts.iter().copied().max().unwrap_or_default().max(1);
-    let edge = |bin: usize| format!("{:+.1}", bin as f64 * 2.0 / BINS as f64 - 1.0);
-    counts
-        .into_iter()
-        .enumerate()
-        .map(|(x, tasks)| Bin { x, height: HEIGHT * tasks as f64 / most as f64, from: edge(x), to: edge(x + 1), tasks })
-        .collect()
+    let bar = |(x, count): (usize, &u64)| Bin {
+        x,
+        height: HEIGHT * *count as f64 / most as f64,
+        from: edge(x),
+        to: edge(x + 1),
+        count: *count,
+    };
+    counts.iter().enumerate().map(bar).collect()
 }
 
 const fn title(verdict: Verdict) -> &'static str {
@@ -243,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_page_says_the_verdict_and_every_model_and_escapes_what_is_not_ours() {
-        let page = render(&report(Some(Verdict::Improved)), &tasks()).unwrap();
+        let page = render(&report(Some(Verdict::Improved)), &tasks(), &Story::default()).unwrap();
         for text in [
             "Improved",
             "student &lt;7B&gt;",
@@ -258,16 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_verdict_the_page_says_why() {
-        let page = render(&report(None), &[]).unwrap();
+    fn without_a_verdict_the_page_says_why_and_tells_where_the_student_is_from() {
+        let story = Story { recall: [0, 0, 0, 0, 0, 7, 0, 0, 0, 21], loss: Some("PHN2Zy8+".into()), dataset: None };
+        let page = render(&report(None), &[], &story).unwrap();
         assert!(page.contains("No verdict") && page.contains("1 trajectories that were trained on"), "{page}");
+        assert!(page.contains(">21</text>") && page.contains("data:image/svg+xml;base64,PHN2Zy8+"), "{page}");
     }
 
     #[test]
     fn differences_are_counted_in_tenths_from_end_to_end() {
         let bins = bins([-1.0, -0.05, 0.0, 0.05, 1.0].into_iter());
-        let filled: Vec<(usize, usize)> =
-            bins.iter().filter(|bin| bin.tasks > 0).map(|bin| (bin.x, bin.tasks)).collect();
+        let filled: Vec<(usize, u64)> = bins.iter().filter(|bin| bin.count > 0).map(|bin| (bin.x, bin.count)).collect();
         assert_eq!(filled, [(0, 1), (9, 1), (10, 2), (19, 1)]);
         assert!((bins[10].height - HEIGHT).abs() < 1e-9 && bins[10].from == "+0.0");
     }

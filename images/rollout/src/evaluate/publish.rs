@@ -6,7 +6,7 @@ use sera_crds::contract::{
     TaskResult,
 };
 
-use super::{EvaluationError, page};
+use super::{EvaluationError, page, story::Story};
 use crate::store::{Creation, Digest, Store};
 
 const REPORT: &str = "report/report.json";
@@ -50,12 +50,13 @@ pub(super) async fn publish(
     report: &EvaluationReport,
     tasks: &[TaskResult],
     details: Bytes,
+    story: &Story,
 ) -> Result<StageResult, EvaluationError> {
     let mut content = serde_json::to_vec_pretty(report).map_err(|error| unwritable(&error))?;
     content.push(b'\n');
     let content = Bytes::from(content);
     store.put(&format!("report/{DETAILS}"), details).await?;
-    store.put(PAGE, page::render(report, tasks)?.into()).await?;
+    store.put(PAGE, page::render(report, tasks, story)?.into()).await?;
     match store.create(REPORT, content.clone()).await? {
         Creation::Created => Ok(result(report, &content)),
         Creation::Existed => found(store, &report.plan)

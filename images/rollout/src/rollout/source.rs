@@ -76,7 +76,11 @@ impl Source {
         let functions = stored::functions(store, &manifest, folder, &step).await?;
         let settings = Settings {
             seed: plan.seed,
-            instances_per_function: plan.instances_per_function,
+            instances_per_function: match purpose {
+                Purpose::Generation => plan.instances_per_function,
+                // A second task on one function would count it twice.
+                Purpose::Evaluation => 1,
+            },
             bug_kinds: plan.bug_kinds.clone(),
         };
         let functions = functions.collect::<Result<Vec<_>, JsonlError>>()?;

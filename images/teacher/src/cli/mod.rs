@@ -1,5 +1,6 @@
 //! The command line: which commands there are. Each has a file of its own.
 
+mod fetch;
 mod rehearse;
 mod running;
 mod serve;
@@ -10,13 +11,13 @@ use clap::{Parser, Subcommand};
 use sera_program::redact::Redactor;
 
 const EXIT_CODES: &str = "Exit codes:
-    0  it was told to stop
+    0  it was told to stop, or has brought what it was to bring
     1  it cannot listen, or failed
     2  the command line is wrong
    10  something given is wrong or missing: a file of the model, a credential, memory for its cache
    11  something is not available for now, such as a store: try again later";
 
-/// Servers for sera-operator: a small model, and the rehearsal teacher, which is none.
+/// Servers for sera-operator: a small model, and the rehearsal teacher, which is none; and what brings models to other servers.
 #[derive(Debug, Parser)]
 #[command(name = "sera-teacher", version, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
@@ -38,6 +39,11 @@ enum Command {
     /// tests: for models beyond a few billion parameters take vLLM.
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", serve::EXAMPLES), args_override_self = true)]
     Serve(Box<serve::ServeArgs>),
+    /// Bring a model from a bucket into a folder
+    ///
+    /// For servers that read folders alone, such as vLLM. What is there already is not fetched again.
+    #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", fetch::EXAMPLES), args_override_self = true)]
+    Fetch(Box<fetch::FetchArgs>),
 }
 
 /// Runs the program with the arguments of this process.
@@ -51,6 +57,10 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => {
             running::start_log(&arguments.log, &redactor);
             serve::run(*arguments, redactor)
+        }
+        Command::Fetch(arguments) => {
+            running::start_log(&arguments.log, &redactor);
+            fetch::run(&arguments, &redactor)
         }
     };
     match ended {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub(super) enum ServeError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    #[error("{} is no bucket (s3://, gs://, az://): a model in a folder is read where it is", .0.display())]
+    NoBucket(PathBuf),
+    #[error("{} cannot be made: {source}", link.display())]
+    Link { link: PathBuf, source: std::io::Error },
     #[error("the model could not be loaded: a mistake in the program")]
     Loading,
     #[error("the model has stopped to answer: a mistake in the program")]
@@ -56,7 +61,7 @@ impl ServeError {
     /// How the process ends.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
+            Self::Usage(_) | Self::NoBucket(_) => ExitCode::from(2),
             Self::Model(error) => ExitCode::from(error.exit_code().code()),
             Self::Bucket(error) => sera_crds::contract::ExitCode::from(error.explain().class).into(),
             _ => ExitCode::FAILURE,

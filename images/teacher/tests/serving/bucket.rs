@@ -1,5 +1,7 @@
 //! A model in a bucket of a real S3-compatible server: fetched once, served as one in a folder, and refused in words.
 
+use std::process::Command;
+
 use sera_test_servers::{Conduct, S3Server};
 use serde_json::json;
 
@@ -33,6 +35,28 @@ fn a_model_in_a_bucket_is_served_as_one_in_a_folder_and_kept_for_the_next_start(
     let written = kept("model.safetensors");
     assert_eq!(answer(Server::start(uri.as_ref(), &arguments)), expected);
     assert_eq!(kept("model.safetensors"), written, "it was fetched again");
+
+    let fetched = place.path().join("fetched");
+    let fetch = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-teacher"));
+        command.args(["fetch", "--model", uri.as_ref(), "--to", fetched.to_str().unwrap(), arguments[0], arguments[1]]);
+        command.output().unwrap()
+    };
+    for attempt in 1..=2 {
+        let output = fetch();
+        assert!(output.status.success(), "{attempt}: {}", String::from_utf8_lossy(&output.stderr));
+        let here = std::fs::read(fetched.join("model/model.safetensors")).unwrap();
+        assert_eq!(
+            here,
+            std::fs::read(folder.path().join("model.safetensors")).unwrap(),
+            "by one name, whatever its address"
+        );
+    }
+    std::fs::remove_file(fetched.join("model")).unwrap();
+    std::fs::create_dir(fetched.join("model")).unwrap();
+    let output = fetch();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("fetched/model cannot be made"), "{said}");
 
     let (code, line) = fails(bucket.uri("runs/2/model").as_ref(), &arguments);
     assert!(code == 10 && line.contains("there is no model in s3://sera/runs/2/model"), "{code} {line}");

@@ -70,7 +70,7 @@ fn both_models_answer_before_the_first_slot_is_there_and_before_the_driver_begin
         .iter()
         .map(|container| container["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["student", "base", "install", "copy", "slot-0", "slot-1"]);
+    assert_eq!(names, ["student-fetch", "student", "base", "install", "copy", "slot-0", "slot-1"]);
     for (name, port) in [("student", 8001), ("base", 8002)] {
         let server = container(&job, name);
         let probe = &server["startupProbe"];
@@ -92,7 +92,7 @@ fn each_model_sees_its_own_files_and_secrets_and_sandboxes_see_none() {
     let job = evaluation("pvc://store/runs");
     let seen = |name: &str| mounted(&job, container(&job, name));
     let has = |name: &str, of: &str, at: &str| seen(name).contains(&(of.to_owned(), at.to_owned()));
-    assert!(has("student", "store", "/mnt/model") && has("student", "s3-secret", "/etc/sera/store"));
+    assert!(has("student", "store", "/mnt/model"));
     assert!(
         texts(&container(&job, "student")["args"]).contains(&"--model=/mnt/model/runs/ml/billing/3f2c9a10-0000/model")
     );
@@ -107,6 +107,27 @@ fn each_model_sees_its_own_files_and_secrets_and_sandboxes_see_none() {
         pod(&job)["volumes"].as_array().unwrap().iter().map(|volume| volume["name"].as_str().unwrap()).collect();
     let distinct: std::collections::BTreeSet<&&str> = names.iter().collect();
     assert_eq!(distinct.len(), names.len(), "{names:?}");
+}
+
+#[test]
+fn a_student_in_a_bucket_is_fetched_for_its_engine_by_who_alone_holds_the_key() {
+    let job = evaluation("s3://acme/sera");
+    let (fetch, student) = (container(&job, "student-fetch"), container(&job, "student"));
+    assert!(texts(&fetch["args"]).contains(&"--model=s3://acme/sera/ml/billing/3f2c9a10-0000/model"));
+    assert!(texts(&student["args"]).contains(&"--model=/mnt/fetched/model"));
+    let has_key = |container: &Value| mounted(&job, container).iter().any(|(of, _)| of == "s3-secret");
+    assert!(has_key(fetch) && !has_key(student));
+    let at = |container: &Value| mounted(&job, container).iter().any(|(_, at)| at == "/mnt/fetched");
+    assert!(at(fetch) && at(student));
+    assert_eq!(
+        pod(&job)["initContainers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|container| container["name"] == "base-fetch")
+            .count(),
+        0
+    );
 }
 
 #[test]

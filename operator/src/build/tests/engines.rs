@@ -83,6 +83,43 @@ fn a_small_model_in_a_bucket_is_fetched_with_its_secret() {
 }
 
 #[test]
+fn a_model_in_a_bucket_is_fetched_for_an_engine_that_reads_folders_and_the_engine_holds_no_key() {
+    for (engine, flag) in [(ServingEngine::Vllm, "--model"), (ServingEngine::Sglang, "--model-path")] {
+        let model = ServedModel {
+            at: Some("s3://models/GLM".parse().unwrap()),
+            credentials: Some("models-secret".into()),
+            ..served(engine)
+        };
+        let deployment = deployed(model);
+        let fetch = &pod(&deployment)["initContainers"][0];
+        assert_eq!((&fetch["name"], &fetch["image"]), (&json!("fetch"), &json!("registry.example/teacher:1")));
+        let told = [
+            "fetch",
+            "--model=s3://models/GLM",
+            "--to=/mnt/fetched",
+            "--log-format=json",
+            "--store-credentials=/etc/sera/store",
+        ];
+        assert_eq!(fetch["args"], json!(told));
+        let engine = container(&deployment);
+        let place = json!(format!("{flag}=/mnt/fetched/model"));
+        assert!(engine["args"].as_array().unwrap().contains(&place), "{}", engine["args"]);
+        let mount = |container: &Value, name: &str| {
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            mounts.iter().find(|mount| mount["name"] == name).map(|mount| mount["readOnly"] == json!(true))
+        };
+        assert_eq!((mount(fetch, "fetched"), mount(engine, "fetched")), (Some(false), Some(true)));
+        assert_eq!((mount(fetch, "store-credentials"), mount(engine, "store-credentials")), (Some(true), None));
+        assert!(fetch.get("restartPolicy").is_none(), "it ends before the engine begins");
+        assert_eq!(fetch["resources"]["limits"].get("nvidia.com/gpu"), None);
+        let volumes = pod(&deployment)["volumes"].as_array().unwrap();
+        let names: std::collections::BTreeSet<&str> =
+            volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), volumes.len(), "{names:?}");
+    }
+}
+
+#[test]
 fn sglang_is_told_the_same_in_its_own_words() {
     let deployment = deployed(ServedModel { tool_calls: ToolCallFormat::Xml, ..served(ServingEngine::Sglang) });
     let container = container(&deployment);

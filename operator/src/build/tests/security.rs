@@ -68,8 +68,9 @@ fn each_program_sees_the_secrets_that_it_needs_and_a_sandbox_none() {
         };
         assert_eq!(seen(&pod, &pod["containers"][0]), expected, "{stage}");
         for container in pod["initContainers"].as_array().into_iter().flatten() {
-            // The student's files are the run's own.
-            let expected: &[&str] = if container["name"] == "student" { &["student-store-credentials"] } else { &[] };
+            // The student's files are the run's own, and in a bucket here.
+            let fetches = container["name"] == "student-fetch";
+            let expected: &[&str] = if fetches { &["student-store-credentials"] } else { &[] };
             assert_eq!(seen(&pod, container), expected, "{}", container["name"]);
         }
     }

@@ -169,6 +169,19 @@ pub(super) fn trained(steps: u32, loss: f64) -> Termination {
     })
 }
 
+/// What the program says that has compared the student.
+pub(super) fn evaluated(student: f64, verdict: Option<Verdict>, tasks: u64) -> Termination {
+    let interval = |mean: f64| Interval { mean, low: mean - 0.05, high: mean + 0.05 };
+    Termination::succeeded(StageResult::Evaluation {
+        report: Artifact { path: "report/report.json".into(), sha256: "7e".repeat(32) },
+        tasks,
+        student: interval(student),
+        base: interval(0.3),
+        teacher: interval(0.6),
+        verdict,
+    })
+}
+
 /// What the program says that has deleted the data.
 pub(super) fn erased() -> Termination {
     Termination::succeeded(StageResult::Reclaim { files: 7, bytes: 4_242 })

@@ -61,6 +61,13 @@ pub(super) fn assert_history(before: &Record, after: &Record) {
     if before.model.is_some() {
         assert_eq!(before.model, after.model, "a model is written once");
     }
+    if before.report.is_some() {
+        assert_eq!(
+            (&before.report, &before.evaluation),
+            (&after.report, &after.evaluation),
+            "a report is written once"
+        );
+    }
     if before.phase.is_some_and(Phase::is_terminal) && after.phase != before.phase {
         assert!(
             after.observed_generation > before.observed_generation,
@@ -89,7 +96,7 @@ impl World {
         let Some(observed) = record.observed_generation else { return };
         assert!(observed <= self.object.generation);
         assert_conditions(record, observed);
-        for stage in [Stage::Snapshot, Stage::Dataset, Stage::Training] {
+        for stage in [Stage::Snapshot, Stage::Dataset, Stage::Training, Stage::Evaluation] {
             let is_under_way = record.attempts.get(&stage).is_some_and(|attempt| attempt.end.is_none());
             assert!(
                 !is_under_way || record.locked.contains(&stage),
@@ -113,6 +120,7 @@ impl World {
         }
         comes_after(Stage::Dataset, ConditionType::Generated);
         comes_after(Stage::Training, ConditionType::DatasetBuilt);
+        comes_after(Stage::Evaluation, ConditionType::Trained);
         if let Some(generation) = &record.generation {
             assert_counts(generation);
         }

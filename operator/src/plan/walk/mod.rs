@@ -12,11 +12,11 @@ mod world;
 use proptest::prelude::*;
 
 use self::{
-    happening::{happening, happening_to_a_student, happening_to_a_training},
+    happening::{Happening, happening, happening_to_a_student, happening_to_a_training},
     world::World,
 };
 use super::{
-    Work,
+    EvaluationWork, Intent, Work,
     conditions::ConditionType,
     tests::{batch_intent, intent},
 };
@@ -47,6 +47,21 @@ proptest! {
             world.assert_invariants();
         }
         world.calms_down();
+    }
+
+    #[test]
+    fn whatever_happens_to_an_evaluation_one_job_is_at_work_and_a_quiet_time_ends_in_a_report(
+        happenings in proptest::collection::vec(happening(), 1..240)
+    ) {
+        let mut world = World::of(compared());
+        world.calms_down_until(|record| record.model.is_some());
+        for happening in happenings {
+            world.happens(happening);
+            world.assert_invariants();
+        }
+        world.calms_down();
+        let record = &world.object.record;
+        prop_assert!(record.conditions.holds(ConditionType::Evaluated) && record.report.is_some());
     }
 
     #[test]
@@ -81,6 +96,26 @@ proptest! {
         let folded = world.object.record.generation.unwrap().folded;
         prop_assert!(world.was_held || folded.through == 4, "another number of batches than undisturbed: {}", folded.through);
     }
+}
+
+/// A run whose student is to be compared.
+fn compared() -> Intent {
+    let mut intent = intent();
+    if let Some(Work::Run(work)) = &mut intent.work {
+        work.evaluation = Some(EvaluationWork { unsupported: None });
+    }
+    intent
+}
+
+#[test]
+fn an_evaluation_that_nothing_disturbs_takes_one_job_and_leaves_no_teacher() {
+    let mut world = World::of(compared());
+    world.calms_down();
+    assert_eq!(world.made["billing-3f2c9-e1"], 1);
+    assert_eq!((world.made.len(), world.now), (9, 0), "{:?}", world.made);
+    world.calms_down_until(|_| true);
+    world.happens(Happening::Vanishes);
+    assert!(world.children.teacher.is_none(), "nobody asks it any more");
 }
 
 #[test]

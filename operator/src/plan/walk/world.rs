@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sera_crds::{contract::Termination, run::Phase, values::Stage};
+use sera_crds::{
+    contract::Termination,
+    run::Phase,
+    values::{Stage, Verdict},
+};
 
 use super::{children::Children, deletion::Deletion, happening::Happening, invariants::assert_history};
 use crate::facts::{
@@ -14,8 +18,8 @@ use crate::plan::{
     settle::{Made, settle},
     sight::Evidence,
     tests::{
-        at, child, counts, dataset, digest, erased, failure, job_of, owner, pod, policy, serving, student, success,
-        teacher, totals, trained, verified,
+        at, child, counts, dataset, digest, erased, evaluated, failure, job_of, owner, pod, policy, serving, student,
+        success, teacher, totals, trained, verified,
     },
 };
 
@@ -246,6 +250,7 @@ impl World {
             Stage::Generation => dataset(first.min(10), second.min(6), first >= 10 && second >= 6, true),
             Stage::Dataset => dataset(10, 6, true, false),
             Stage::Training => trained(96, 0.25),
+            Stage::Evaluation => evaluated(0.4, Some(Verdict::Improved), 64),
             Stage::Reclaim => erased(),
             _ => success(),
         })
@@ -336,6 +341,10 @@ impl World {
                     if stage == Stage::Reclaim && (self.children.teacher.is_some() || !self.children.batches.is_empty())
                     {
                         return;
+                    }
+                    if stage == Stage::Evaluation {
+                        let answers = observed.teacher.as_ref().is_some_and(|teacher| teacher.ready > 0);
+                        assert!(answers, "models are loaded while there is no teacher to ask");
                     }
                     if stage == Stage::Training {
                         if self.children.teacher.is_some() {
