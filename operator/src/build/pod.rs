@@ -1,6 +1,8 @@
 //! The pod of a stage's program: the restricted Pod Security level, no token, no secret but as files that only the program reads, and whatever the
 //! user may say about nodes, queues and resources.
 
+mod companions;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -14,7 +16,8 @@ use k8s_openapi::{
 };
 use sera_crds::run::{PodSettings, Proxy};
 
-use super::{gpus, sandboxes::Sandboxes};
+pub(super) use self::companions::{Companion, Fetch};
+use super::sandboxes::Sandboxes;
 use crate::names::PROGRAM_CONTAINER;
 
 /// Where the repository's credentials are mounted.
@@ -51,6 +54,8 @@ pub(super) const END_OF_LOG: &str = "FallbackToLogsOnError";
 const USER: i64 = 65_532;
 /// Secrets are read by the group that [`USER`] is in, and by nobody else.
 const SECRET_MODE: i32 = 0o440;
+/// The volume that a model is fetched to.
+const FETCHED: &str = "fetched";
 /// Hosts that are always reached without a proxy: the cluster's own.
 const CLUSTER_HOSTS: [&str; 4] = ["localhost", "127.0.0.1", ".svc", ".cluster.local"];
 
@@ -116,50 +121,6 @@ pub(super) struct Program<'a> {
     pub fetch: Option<Fetch<'a>>,
 }
 
-/// What brings a program's model from a bucket, for programs that read folders alone: it holds the bucket's keys, and the program does not.
-pub(super) struct Fetch<'a> {
-    /// Its image.
-    pub image: &'a str,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-    /// The Secret with the bucket's keys.
-    pub credentials: Option<&'a str>,
-}
-
-impl Fetch<'_> {
-    /// The container, and the volumes that it needs beside those of `program`.
-    fn container(&self, program: &Program<'_>, settings: &PodSettings) -> (Container, Vec<Volume>) {
-        let mounts = Mounts { store: self.credentials, ..Mounts::default() };
-        let own = Program {
-            image: self.image,
-            arguments: self.arguments.clone(),
-            ..Program::new(mounts, SNAPSHOT_RESOURCES)
-        };
-        let placed = PodSettings { resources: None, shm_size: None, ..settings.clone() };
-        let (mut volumes, mut mounts): (Vec<_>, Vec<_>) = storage(&own, &placed).into_iter().unzip();
-        mounts.push(mount(FETCHED, FETCHED_MOUNT, false));
-        let known: Vec<String> = storage(program, settings).into_iter().map(|(volume, _)| volume.name).collect();
-        volumes.retain(|volume| !known.contains(&volume.name));
-        let container = Container {
-            name: FETCH.to_owned(),
-            termination_message_policy: Some(END_OF_LOG.to_owned()),
-            ..container(&own, &placed, mounts)
-        };
-        (container, volumes)
-    }
-}
-
-/// The container that fetches a model, and the volume that it fetches it to.
-const FETCH: &str = "fetch";
-const FETCHED: &str = "fetched";
-
-/// A server that a program brings along: up before the program begins, and gone when it ends.
-pub(super) struct Companion {
-    /// What fetches its model, if anything does, and the server itself.
-    containers: Vec<Container>,
-    volumes: Vec<Volume>,
-}
-
 /// How it is known that a program answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readiness {
@@ -213,45 +174,7 @@ impl<'a> Program<'a> {
             fetch: None,
         }
     }
-
-    /// This program, a server, beside another one, under this name.
-    pub(super) fn beside(&self, name: &str, settings: &PodSettings) -> Companion {
-        let (mut volumes, mounts): (Vec<_>, Vec<_>) = storage(self, settings).into_iter().unzip();
-        let server = Container {
-            name: name.to_owned(),
-            // A sidecar: nothing after it begins before it answers, and its end is not the pod's.
-            restart_policy: Some("Always".to_owned()),
-            startup_probe: self.port.map(|port| health(port, 2, LOADING_PROBES)),
-            readiness_probe: None,
-            liveness_probe: None,
-            ports: None,
-            ..container(self, settings, mounts)
-        };
-        let mut containers = vec![server];
-        if let Some(fetch) = &self.fetch {
-            let (fetching, more) = fetch.container(self, settings);
-            containers.insert(0, Container { name: format!("{name}-{FETCH}"), ..fetching });
-            volumes.extend(more);
-        }
-        let own = |volume: &mut String| *volume = format!("{name}-{volume}");
-        volumes.iter_mut().for_each(|volume| own(&mut volume.name));
-        let mounts = containers.iter_mut().flat_map(|container| container.volume_mounts.iter_mut().flatten());
-        mounts.for_each(|mount| own(&mut mount.name));
-        Companion { containers, volumes }
-    }
 }
-
-impl Companion {
-    /// Gives it so many GPUs.
-    pub(super) fn take(&mut self, gpus: u32) {
-        if let Some(server) = self.containers.last_mut() {
-            server.resources = server.resources.take().map(|resources| gpus::with_gpus(resources, gpus));
-        }
-    }
-}
-
-/// How often a companion may not answer yet, every two seconds: an hour for a large model to be loaded and compiled.
-const LOADING_PROBES: i32 = 1_800;
 
 /// The template of a program's pods.
 pub(super) fn template(
