@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sera_crds::contract::{Contestant, EvaluationPlan, Failure, StageResult};
 use sera_crds::values::Ratio;
 use url::Url;
@@ -33,22 +34,10 @@ What it writes:
   report/index.html             the report to look at
   report/report.json            written last: scores, intervals, comparisons and the verdict";
 
-/// A model, by its flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Role {
-    Teacher,
-    Student,
-    Base,
-}
-
-impl From<Role> for Contestant {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Teacher => Self::Teacher,
-            Role::Student => Self::Student,
-            Role::Base => Self::Base,
-        }
-    }
+/// Reads the word for one of the models.
+fn contestant() -> impl TypedValueParser<Value = Contestant> {
+    PossibleValuesParser::new(Contestant::ALL.map(Contestant::word))
+        .try_map(|word| Contestant::ALL.into_iter().find(|model| model.word() == word).ok_or("there is no such model"))
 }
 
 #[derive(Debug, Args)]
@@ -75,8 +64,8 @@ pub(super) struct EvaluateArgs {
     #[command(flatten)]
     patience: PatienceArgs,
     /// These models are rehearsals, programs and no models: every record and the report say so
-    #[arg(long, env = "SERA_REHEARSALS", value_name = "MODEL", value_delimiter = ',')]
-    rehearsals: Vec<Role>,
+    #[arg(long, env = "SERA_REHEARSALS", value_name = "MODEL", value_delimiter = ',', value_parser = contestant())]
+    rehearsals: Vec<Contestant>,
     #[command(flatten)]
     floor: FloorArgs,
 }
@@ -128,15 +117,16 @@ pub(super) async fn stage(
 fn request(arguments: EvaluateArgs, redactor: &Redactor) -> Result<Request, Failure> {
     let plan = arguments.plan.read()?;
     let given = [
-        (Role::Teacher, arguments.teacher.given()),
-        (Role::Student, arguments.student.given()),
-        (Role::Base, arguments.base.given()),
+        (Contestant::Teacher, arguments.teacher.given()),
+        (Contestant::Student, arguments.student.given()),
+        (Contestant::Base, arguments.base.given()),
     ];
     let mut models = BTreeMap::new();
-    for (role, given) in given {
+    for (contestant, given) in given {
         let Some((urls, model, credentials)) = given else { continue };
         let setup = arguments.patience.setup(urls, model, credentials.as_deref(), &plan, redactor)?;
-        models.insert(role.into(), Model { setup, rehearsal: arguments.rehearsals.contains(&role) });
+        let rehearsal = arguments.rehearsals.contains(&contestant);
+        models.insert(contestant, Model { setup, rehearsal });
     }
     Ok(Request {
         store: arguments.store.store,

@@ -7,7 +7,7 @@ use sera_crds::contract::{Contestant, RolloutRecord};
 use super::EvaluationError;
 use super::tasks::{self, Task};
 use crate::progress::Progress;
-use crate::rollout::{READ_AT_ONCE, RecordError, Shelf, Work, spent_before};
+use crate::rollout::{READ_AT_ONCE, RecordError, Shelf, Work};
 
 /// An attempt: which task, and which decoding seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +79,4 @@ pub(super) async fn make<'a>(
             }
         })
         .await
-}
-
-/// What an attempt took in all, calls of processes that were stopped included.
-pub(super) async fn usage(shelf: Shelf<'_>) -> Result<sera_crds::contract::Usage, RecordError> {
-    spent_before(shelf).await
 }

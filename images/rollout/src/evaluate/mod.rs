@@ -191,7 +191,7 @@ impl<'a> Course<'a> {
                     Some(record) => {
                         self.driver.meter.attempted(record.outcome);
                         let shelf = shelf(&tasks[attempt.task], attempt.seed);
-                        self.driver.budget.spend(attempts::usage(shelf).await?);
+                        self.driver.budget.spend(rollout::spent_before(shelf).await?);
                     }
                 }
             }
@@ -286,7 +286,7 @@ async fn made(shelf: Shelf<'_>) -> Result<Made, RecordError> {
         shelf.read("t2.json").await?.ok_or_else(|| shelf.lacks("t2.json"))?;
     let patch = shelf.get(&record.folder, &record.patch).await?;
     // The calls of a task's sample are for posing it too.
-    let usage = if shelf.place == tasks::PLACE { record.usage } else { attempts::usage(shelf).await? };
+    let usage = if shelf.place == tasks::PLACE { record.usage } else { rollout::spent_before(shelf).await? };
     Ok(Made { record, patch, usage })
 }
 

@@ -8,6 +8,7 @@ use sera_crds::contract::{
 use sera_crds::values::Verdict;
 use serde::Serialize;
 
+use super::statistics;
 use super::story::Story;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -152,15 +153,10 @@ fn origin(dataset: &DatasetManifest) -> Origin<'_> {
 
 /// A task with its mean scores, and by how much the student's is above its base's.
 fn named(task: &TaskResult) -> (f64, Named<'_>) {
-    let [student, base, teacher] =
-        [Contestant::Student, Contestant::Base, Contestant::Teacher].map(|model| mean(task.f1.get(&model)));
+    let [student, base, teacher] = [Contestant::Student, Contestant::Base, Contestant::Teacher]
+        .map(|model| task.f1.get(&model).map_or(0.0, |scores| statistics::of(scores)));
     let (name, file) = (task.function.name.as_str(), task.function.file.as_str());
     (student - base, Named { name, file, student, base, teacher })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a task has at most 32 attempts")]
-fn mean(scores: Option<&Vec<f64>>) -> f64 {
-    scores.filter(|scores| !scores.is_empty()).map_or(0.0, |scores| scores.iter().sum::<f64>() / scores.len() as f64)
 }
 
 /// How many tasks have which difference.

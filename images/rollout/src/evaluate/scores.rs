@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use sera_crds::contract::{Fraction, Interval, ModelResult, RetriedTurns, RolloutOutcome, RolloutRecord, Usage};
 
+use super::statistics::mean;
 use super::tasks::Task;
 use crate::index::is_near;
 use crate::verify::{changed_files, measure};
@@ -90,15 +91,6 @@ pub(super) fn result(model: String, f1: Interval, attempts: &[(usize, Made)], sc
 fn reasked(retried: &RetriedTurns) -> u64 {
     let RetriedTurns { no_call, many_calls, malformed, unknown_tool, empty } = *retried;
     [no_call, many_calls, malformed, unknown_tool, empty].into_iter().map(u64::from).sum()
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (mut sum, mut count) = (0.0, 0_u32);
-    for value in values {
-        sum += value;
-        count += 1;
-    }
-    if count == 0 { 0.0 } else { sum / f64::from(count) }
 }
 
 #[cfg(test)]

@@ -187,11 +187,13 @@ fn signal_to_noise(tasks: &[TaskScores], other: Contestant) -> Option<f64> {
     (noise > 0.0).then(|| mean(by_seed.iter().copied()) / noise)
 }
 
-fn of(scores: &[f64]) -> f64 {
+/// The mean of one task's scores.
+pub(super) fn of(scores: &[f64]) -> f64 {
     mean(scores.iter().copied())
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+/// The mean; 0 of nothing.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut number) = (0.0, 0_usize);
     for value in values {
         sum += value;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use sera_crds::contract::{
@@ -59,22 +58,12 @@ fn message(sign: &str, request: &Value) -> Value {
 
 /// The program with these models.
 fn evaluate(place: &Place, program: &Path, models: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
-    command.args(["evaluate", "--sandbox=local", "--slots=2", "--teacher-retries=1", "--rehearsals=teacher"]);
-    command.args([format!("--seeds={SEEDS}"), format!("--store={}", place.store_uri())]);
+    let plan = json!({"sandbox": {"landlock": "BestEffort"}});
+    let mut command = place.command("evaluate", program, &plan);
+    command.args([format!("--seeds={SEEDS}"), "--rehearsals=teacher".to_owned()]);
     for (word, url) in models {
         command.args([format!("--{word}-url={url}"), format!("--{word}-model=the-{word}")]);
     }
-    let plan = json!({"sandbox": {"landlock": "BestEffort"}});
-    command
-        .arg(format!("--plan-json={plan}"))
-        .args([Path::new("--sandbox-program"), program, Path::new("--scratch"), &place.path("scratch")])
-        .args([Path::new("--termination-message"), &place.path("termination")])
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
     command
 }
 

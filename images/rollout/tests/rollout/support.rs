@@ -102,7 +102,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    pub(crate) fn store_uri(&self) -> String {
+    fn store_uri(&self) -> String {
         format!("file://{}", self.path("store").display())
     }
 
@@ -113,18 +113,19 @@ impl Place {
             // Landlock is the sandbox's own matter, and not every kernel that tests run on has it.
             plan["sandbox"] = json!({"landlock": "BestEffort"});
         }
+        let mut command = self.command("rollout", program, &plan);
+        command
+            .args(["--batch=b1", "--teacher-model=some-model", "--rehearsal"])
+            .args([format!("--count={count}"), format!("--teacher-url={teacher}")]);
+        command
+    }
+
+    /// The program, told to work in this store with two sandboxes and by this plan.
+    pub(crate) fn command(&self, stage: &str, program: &Path, plan: &Value) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
         command
-            .args([
-                "rollout",
-                "--batch=b1",
-                "--teacher-model=some-model",
-                "--sandbox=local",
-                "--slots=2",
-                "--teacher-retries=1",
-                "--rehearsal",
-            ])
-            .args([format!("--count={count}"), format!("--teacher-url={teacher}"), format!("--plan-json={plan}")])
+            .args([stage, "--sandbox=local", "--slots=2", "--teacher-retries=1"])
+            .arg(format!("--plan-json={plan}"))
             .args(["--store", &self.store_uri()])
             .arg("--sandbox-program")
             .arg(program)
