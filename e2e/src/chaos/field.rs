@@ -40,7 +40,7 @@ pub(super) enum Pods {
 }
 
 impl Field {
-    /// The run that is asked for: three batches give enough, and two ranks train.
+    /// The run that is asked for: three batches give enough, and two ranks train. Where programs are played, what they made is evaluated too.
     pub(super) fn run(&self, script: &Script) -> Value {
         let spec = match self {
             Self::Played => json!({
@@ -48,7 +48,8 @@ impl Field {
                 "teacher": {"rehearsal": {"shares": {"full": "0.5", "partial": "0.3", "miss": "0.2"}}},
                 "generation": {"acceptedTrajectories": 12, "batchSize": 4, "shardSize": 2, "parallelBatches": 2},
                 "training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0, "nodes": 2},
-                "evaluation": {"enabled": false},
+                "evaluation": {"samples": 8, "seeds": 1},
+                "serve": {"engine": "builtin"},
                 "output": {"store": "s3://acme-ml/sera"},
             }),
             Self::Real(_) => Stock::spec(),

@@ -39,6 +39,8 @@ pub(super) struct Found {
     pub(super) dataset: Option<String>,
     /// The sha256 of the model's.
     pub(super) model: Option<String>,
+    /// The sha256 of the evaluation's report.
+    pub(super) report: Option<String>,
     /// How many samples have an end.
     pub(super) samples: usize,
     /// What must be the same for every run that asks for the same, whatever befalls it.
@@ -77,7 +79,7 @@ impl Harvest {
 /// Compares what a run has come to with the store, and with what it would have been undisturbed.
 pub(super) fn judge(course: &Course, run: &DynamicObject, found: &Found, expected: Option<&Harvest>) -> Harvest {
     let (result, artifacts) = (Harvest::of(run, found), &run.data["status"]["artifacts"]);
-    for (artifact, stored) in [("dataset", &found.dataset), ("model", &found.model)] {
+    for (artifact, stored) in [("dataset", &found.dataset), ("model", &found.model), ("report", &found.report)] {
         let said = &artifacts[artifact]["sha256"];
         if *said != json!(stored) {
             course.wrong(format!("status has {artifact} {said}, and the store {stored:?}"));

@@ -51,6 +51,8 @@ pub(super) enum Task {
     },
     /// Train, as these words say.
     Train(String),
+    /// Compare the student with its base and its teacher, as these words say.
+    Evaluate(String),
 }
 
 /// By what trajectories are judged.
@@ -111,6 +113,10 @@ impl Assignment {
                 Task::Dataset { batches: batches()?, policy: policy()?, plan, dry: is_dry }
             }
             ("launch", _) => Task::Train(variable("SERA_TRAINING")?),
+            ("evaluate", _) => {
+                let asked = ["samples", "seeds", "min-effect", "student-model", "base-model", "teacher-model"];
+                Task::Evaluate(format!("{:?} {}", asked.map(|flag| flags.get(flag)), variable("SERA_PLAN")?))
+            }
             _ => return None,
         };
         let store = flags.get("store").or_else(|| flags.get("out"))?;
@@ -128,6 +134,7 @@ impl Assignment {
             Task::Dataset { dry: true, .. } => format!("the dry run of {store}"),
             Task::Dataset { .. } => format!("the dataset of {store}"),
             Task::Train(_) => format!("rank {index} of {store}"),
+            Task::Evaluate(_) => format!("the evaluation of {store}"),
         }
     }
 }

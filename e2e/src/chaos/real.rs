@@ -228,6 +228,7 @@ impl RealNode {
             is_paid_again: true,
             dataset: dataset.map(|(digest, _)| digest),
             model: model.map(|(digest, _)| digest),
+            report: None,
         }))
     }
 }

@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use super::random::Random;
 
-/// About how many calls of work an undisturbed run takes.
+/// About how many calls of work an undisturbed run takes until its student is trained.
 const CALLS: u64 = 136;
+/// By how many calls and pods what befalls the end of a run comes later: its training, and its evaluation after that.
+const LATER: (u64, u64) = (40, 4);
+/// How many seeds of a hundred befall the end of a run.
+const LATE_PERCENT: u64 = 40;
 /// The most pods of one run that come to harm: beyond it waits between attempts grow to minutes.
 const MOST_HARMED: u64 = 3;
 
@@ -190,11 +194,21 @@ impl Trial {
             Self::Call(call, when) => {
                 script.faults.insert(call, Fault::Kill(when));
             }
-            Self::Seed(seed) => script.write(Family::of(seed), random),
+            Self::Seed(seed) => {
+                script.write(Family::of(seed), random);
+                if is_late(seed) {
+                    script.befall_later();
+                }
+            }
             Self::Queue(_) => script.is_queued = true,
         }
         script
     }
+}
+
+/// Whether a seed befalls the end of a run.
+fn is_late(seed: u64) -> bool {
+    Random::of(seed, 2).percent(LATE_PERCENT)
 }
 
 impl fmt::Display for Trial {
@@ -232,6 +246,14 @@ impl Script {
                 }
             }
         }
+    }
+
+    /// Moves all of it towards the end of a run.
+    fn befall_later(&mut self) {
+        let (calls, pods) = LATER;
+        self.faults = self.faults.iter().map(|(call, fault)| (call + calls, *fault)).collect();
+        self.fates = self.fates.iter().map(|(pod, fate)| (pod + pods, *fate)).collect();
+        self.deeds.iter_mut().for_each(|(call, _)| *call += calls);
     }
 
     fn kills(&mut self, random: &mut Random, most: u64) {
@@ -353,6 +375,16 @@ mod tests {
         for seed in 0..64 {
             assert!(!is_quiet(&Trial::Seed(seed).script()), "seed {seed} breaks nothing");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_run_has_its_share_of_seeds_and_of_each_kind() {
+        for kind in 0..8 {
+            let late = (0..100).filter(|turn| is_late(kind + 8 * turn)).count();
+            assert!((25..55).contains(&late), "{late} of kind {kind}");
+        }
+        let latest = |seed| Trial::Seed(seed).script().faults.into_keys().max();
+        assert!((0..400).filter(|seed| is_late(*seed)).filter_map(latest).any(|call| call > CALLS + LATER.0 / 2));
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sera_crds::batch::SampleRange;
 use sera_crds::contract::{
-    Artifact, DatasetPlan, Failure, FailureClass, StageResult, Termination, Usage, VerificationCounts,
+    Artifact, DatasetPlan, Failure, FailureClass, Interval, StageResult, Termination, Usage, VerificationCounts,
 };
+use sera_crds::values::Verdict;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -28,6 +29,7 @@ struct Folder {
     /// The dataset's digest, and the batches that it was made from.
     dataset: Option<(String, Vec<String>)>,
     model: Option<String>,
+    report: Option<String>,
 }
 
 /// How a program ended.
@@ -66,10 +68,10 @@ impl Store {
 impl Folder {
     fn found(&self) -> Found {
         let dataset = self.dataset.as_ref().map(|(digest, _)| digest.clone());
-        let (snapshot, model) = (self.snapshot.clone(), self.model.clone());
+        let (snapshot, model, report) = (self.snapshot.clone(), self.model.clone(), self.report.clone());
         let samples = self.samples.values().map(BTreeSet::len).sum();
-        let content = json!({"snapshot": snapshot, "dataset": dataset, "model": model});
-        Found { dataset, model, samples, content, is_paid_again: false }
+        let content = json!({"snapshot": snapshot, "dataset": dataset, "model": model, "report": report});
+        Found { dataset, model, report, samples, content, is_paid_again: false }
     }
 
     fn run(&mut self, task: &Task) -> Result<StageResult, String> {
@@ -105,6 +107,16 @@ impl Folder {
                 let manifest = artifact("model/manifest.json", model);
                 let (loss, learning_rate) = (0.25, 5e-5);
                 Ok(StageResult::Training { manifest, steps: 96, loss, eval_loss: None, learning_rate, warmup_steps: 9 })
+            }
+            Task::Evaluate(words) => {
+                let Some(model) = &self.model else {
+                    return Err("there is no student to evaluate".to_owned());
+                };
+                let report = self.report.get_or_insert_with(|| digest(&["report", model, words])).clone();
+                let [student, base, teacher] =
+                    [0.5, 0.25, 0.75].map(|mean| Interval { mean, low: mean - 0.125, high: mean + 0.125 });
+                let (report, verdict) = (artifact("report/report.json", report), Some(Verdict::Improved));
+                Ok(StageResult::Evaluation { report, tasks: 8, student, base, teacher, verdict })
             }
         }
     }
@@ -242,5 +254,6 @@ mod tests {
         let mut store = Store::default();
         assert!(store.run(&rollouts(0, 4)).wrong.is_some());
         assert!(store.run(&assignment(Task::Train("a".into()))).wrong.is_some());
+        assert!(store.run(&assignment(Task::Evaluate("a".into()))).wrong.is_some());
     }
 }
