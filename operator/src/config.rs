@@ -19,6 +19,7 @@ use crate::runtime::{
     lease::{BadTiming, Timing},
     logs,
     throttle::Limit,
+    traces::Endpoint,
 };
 
 /// A setting that cannot be used.
@@ -189,7 +190,7 @@ pub struct Election {
 
 /// What can be seen from outside.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Health, metrics and logs")]
+#[command(next_help_heading = "Health, metrics, logs and traces")]
 pub struct Outlook {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "SERA_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
@@ -203,6 +204,31 @@ pub struct Outlook {
     /// error, warn, info, debug or trace; or directives for parts of the program, such as `info,kube_client=debug`.
     #[arg(long, env = "SERA_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: logs::Level,
+    /// The base address of an OpenTelemetry collector for traces of passes (OTLP over HTTP). OpenTelemetry's variables hold too. Empty: no traces.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub otlp_endpoint: Endpoint,
+    /// The whole address for traces, where it is not /v1/traces below that of --otlp-endpoint.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub otlp_traces_endpoint: Endpoint,
+}
+
+impl Outlook {
+    /// Where traces go.
+    pub fn traces(&self) -> Endpoint {
+        self.otlp_traces_endpoint.clone().or(self.otlp_endpoint.traces())
+    }
 }
 
 fn read_defaults(path: &str) -> Result<RunDefaults, BadFile> {

@@ -4,6 +4,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use futures::future::OptionFuture;
 use kube::Api;
 use sera_crds::values::ResourceName;
 use sera_operator::{
@@ -23,6 +24,7 @@ use sera_operator::{
         shutdown::{self, Shutdown},
         startup,
         throttle::Throttle,
+        traces::Traces,
     },
     selftest::SelfTest,
 };
@@ -56,9 +58,7 @@ fn try_out(given: &ArgMatches) -> ExitCode {
 
 fn control(given: &ArgMatches) -> ExitCode {
     let config = Config::from_arg_matches(given).unwrap_or_else(|error| error.exit());
-    let ended = logs::start(config.outlook.log_format, &config.outlook.log_level)
-        .map_err(BoxError::from)
-        .and_then(|()| run(config));
+    let ended = run(config);
     if let Err(error) = &ended {
         tracing::error!("{}", chain(error.as_ref()));
     }
@@ -66,14 +66,22 @@ fn control(given: &ArgMatches) -> ExitCode {
 }
 
 fn run(config: Config) -> Result<(), BoxError> {
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-    let ended = threads.block_on(operate(config));
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    let traces = match &threads {
+        Ok(threads) => Traces::start(config.outlook.traces(), &config.election.pod_name, threads.handle()),
+        Err(_) => Ok(None),
+    };
+    // What keeps either from being there is said in the log.
+    let wanted = traces.as_ref().ok().and_then(Option::as_ref);
+    logs::start(config.outlook.log_format, &config.outlook.log_level, wanted)?;
+    let (threads, traces) = (threads?, traces?);
+    let ended = threads.block_on(operate(config, traces));
     // Nobody waits for what is left: the look-up of a name may hang for as long as the resolver likes.
     threads.shutdown_background();
     ended
 }
 
-async fn operate(config: Config) -> Result<(), BoxError> {
+async fn operate(config: Config, traces: Option<Traces>) -> Result<(), BoxError> {
     let (limit, timing) = (config.traffic.limit()?, config.election.timing()?);
     let (metrics, readiness) = (Metrics::new()?, Readiness::new());
     let (shutdown, gate) = (Shutdown::on_signals()?, Gate::closed());
@@ -94,9 +102,13 @@ async fn operate(config: Config) -> Result<(), BoxError> {
     let runtime = Runtime { client, config, metrics, events, leadership, readiness, shutdown };
     let ended = signals.see_out(controller::run(runtime)).await;
 
-    waiting_events.flush(shutdown::EVENTS).await;
-    let farewell = election.end().await;
-    server.stop().await;
+    let farewell = async {
+        waiting_events.flush(shutdown::EVENTS).await;
+        let farewell = election.end().await;
+        server.stop().await;
+        farewell
+    };
+    let (farewell, _) = tokio::join!(farewell, OptionFuture::from(traces.map(Traces::end)));
     tracing::info!(?farewell, "ended");
     ended.transpose()?;
     Ok(())

@@ -101,6 +101,11 @@ fn help_tells_every_flag_with_its_default_and_its_variable() {
         let variable = format!("[env: SERA_{}=", flag.trim_start_matches("--").replace('-', "_").to_uppercase());
         assert!(help.contains(&variable), "{variable} is not in\n{help}");
     }
+    for flag in ["--otlp-endpoint", "--otlp-traces-endpoint"] {
+        let variable =
+            format!("[env: {}=", flag.replacen("--otlp", "OTEL_EXPORTER_OTLP", 1).replace('-', "_").to_uppercase());
+        assert!(help.contains(flag) && help.contains(&variable), "{variable} is not in\n{help}");
+    }
     for word in ["sera-operator-crds", "/readyz", "[default: 0.0.0.0:8080]", "SIGTERM"] {
         assert!(help.contains(word), "{word} is not in\n{help}");
     }
@@ -123,6 +128,7 @@ fn bad_flags_are_refused_by_name_with_what_is_allowed() {
         (&[IMAGE, "--lease-duration=0s"], &["--lease-duration", "at least one second"]),
         (&["--rollout-image=Not An Image"], &["--rollout-image", "registry/repository"]),
         (&[IMAGE, "--namespace=ml"], &["--namespace", "--namespaces"]),
+        (&[IMAGE, "--otlp-endpoint=collector:4318"], &["--otlp-endpoint", "http://otel-collector.monitoring:4318"]),
     ] {
         let (output, told) = output(flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {told}");
@@ -139,6 +145,17 @@ fn flags_that_contradict_each_other_are_told_in_one_line() {
         assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
         assert!(told.contains(word), "{told}");
     }
+}
+
+#[test]
+fn a_collector_that_nobody_vouches_for_is_told_in_one_line() {
+    let output = operator(&[IMAGE, "--otlp-endpoint=https://127.0.0.1:4318", "--log-format=text"])
+        .env("SSL_CERT_FILE", "/no/such/file")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.contains("certificate authorities") && told.contains("SSL_CERT_FILE"), "{told}");
 }
 
 #[test]
@@ -181,6 +198,8 @@ fn with_an_api_server_out_of_reach_it_lives_unready_says_why_once_and_ends_order
     let mut running = Running(
         operator(&[IMAGE, "--log-format=json", &format!("--listen=127.0.0.1:{port}")])
             .env("KUBECONFIG", kubeconfig(&directory, &nobody))
+            // Nobody is there either, and nobody asks for it.
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{nobody}"))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap(),

@@ -113,6 +113,12 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
   {{- end }}
 {{- end -}}
 
+{{/* The port of an address: the one that it names, or else its scheme's. */}}
+{{- define "sera-operator.portOf" -}}
+{{- $url := urlParse . -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end -}}
+
 {{/* Who may ask the pods of runs, and where everything is that they ask: a file for the operator. */}}
 {{- define "sera-operator.networkRules" -}}
 askers:

@@ -25,6 +25,7 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
         host.trial("a single replica has no disruption budget to stand in a drain's way", no_budget_for_one),
         host.trial("the network policy names the API server's addresses where they are given", network_policy),
         host.trial("the rules of the runs' network reach the operator's file, and can be left out", network_rules),
+        host.trial("traces go where an endpoint is named, past the network policy, and nowhere by default", traces),
         host.trial("scheduling, labels and pull secrets reach the pod", pod_settings),
     ]
 }
@@ -90,6 +91,7 @@ async fn flags_exist(house: &House) -> Result<()> {
     let values = json!({
         "watchNamespaces": ["ml", "research"],
         "logging": {"level": "info,kube_client=debug"},
+        "traces": {"endpoint": "http://otel-collector.monitoring:4318"},
         "runDefaults": {"store": "s3://acme-ml/sera"},
         "runNetworkPolicy": {"outside": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
     });
@@ -232,6 +234,43 @@ async fn network_rules(house: &House) -> Result<()> {
     ensure!(off.one("ConfigMap")?["data"]["network-rules.yaml"].is_null(), "there are rules");
     let arguments = &off.one("Deployment")?["spec"]["template"]["spec"]["containers"][0]["args"];
     ensure!(!texts(arguments).iter().any(|argument| argument.contains("network-rules")), "{arguments}");
+    Ok(())
+}
+
+async fn traces(house: &House) -> Result<()> {
+    let sampler = json!({"name": "OTEL_TRACES_SAMPLER", "value": "traceidratio"});
+    let addresses = [
+        ("http://otel-collector.monitoring:4318", 4318),
+        ("http://[fd00::7]:4319/otlp", 4319),
+        ("http://[fd00::7]", 80),
+        ("https://traces.acme.internal", 443),
+    ];
+    for (endpoint, port) in addresses {
+        let collector = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]);
+        let values =
+            json!({"traces": {"endpoint": endpoint, "env": [sampler]}, "networkPolicy": {"tracesTo": collector}});
+        let rendered = house.render(Chart::Operator, &values).await?;
+        let container = &rendered.one("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+        let flag = format!("--otlp-endpoint={endpoint}");
+        ensure!(texts(&container["args"]).contains(&flag.as_str()), "{container}");
+        let variables = container["env"].as_array().context("variables")?;
+        ensure!(variables.len() == 3 && variables.contains(&sampler), "{variables:?}");
+        let egress = &rendered.one("NetworkPolicy")?["spec"]["egress"];
+        let way = json!({"ports": [{"protocol": "TCP", "port": port}], "to": collector});
+        ensure!(egress.as_array().is_some_and(|ways| ways.contains(&way)), "{way} is not in {egress}");
+    }
+    let (off, anywhere) = (json!({}), json!({"traces": {"endpoint": "http://otel-collector.monitoring:4318"}}));
+    for (values, ways) in [(off, 3), (anywhere, 4)] {
+        let rendered = house.render(Chart::Operator, &values).await?;
+        let arguments = &rendered.one("Deployment")?["spec"]["template"]["spec"]["containers"][0]["args"];
+        let named = texts(arguments).iter().any(|argument| argument.contains("otlp"));
+        let egress = &rendered.one("NetworkPolicy")?["spec"]["egress"];
+        ensure!(
+            egress.as_array().is_some_and(|list| list.len() == ways) && named == (ways == 4),
+            "{egress}: {arguments}"
+        );
+        ensure!(egress[3]["to"].is_null(), "{egress}");
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 use self::{
     pass::{Passer, Written},
     telemetry::{Census, Telemetry},
-    wakes::{Queue, Wakes},
+    wakes::{Queue, Requests, Wakes},
 };
 use crate::{
     apply::Applier,
@@ -116,8 +116,8 @@ impl Shared {
             board: Board::default(),
             images: Arc::new(runtime.config.images.images()),
             network: runtime.config.scope.network_rules.clone().map(Arc::new),
-            run_passes: runtime.metrics.passes("run", concurrency),
-            batch_passes: runtime.metrics.passes("batch", concurrency),
+            run_passes: runtime.metrics.passes("run", concurrency)?,
+            batch_passes: runtime.metrics.passes("batch", concurrency)?,
             runtime,
         })
     }
@@ -181,7 +181,9 @@ impl Scope {
         let (run_writer, batch_writer) = (Writer::default(), Writer::default());
         let (runs, batches) = (run_writer.as_reader(), batch_writer.as_reader());
         let caches = Caches::default();
-        let (wakes, run_queue, batch_queue) = Wakes::new(runs.clone(), batches.clone());
+        let (run_backlog, batch_backlog) = (shared.run_passes.backlog(), shared.batch_passes.backlog());
+        let (wakes, run_queue, batch_queue) =
+            Wakes::new((runs.clone(), run_backlog.clone()), (batches.clone(), batch_backlog.clone()));
         let client = &shared.runtime.client;
         let mut synced = Vec::new();
         let mut signal = || {
@@ -230,8 +232,10 @@ impl Scope {
     async fn work(self, shared: &Shared) {
         let run_passer = shared.passer(&self, shared.run_passes.clone());
         let batch_passer = shared.passer(&self, shared.batch_passes.clone());
-        let runs = passes(self.runs, self.run_queue, run_passer, shared);
-        let batches = passes(self.batches, self.batch_queue, batch_passer, shared);
+        let Runtime { config, shutdown, .. } = &shared.runtime;
+        let concurrency = config.scope.concurrency.get();
+        let runs = passes(self.runs, self.run_queue.until(shutdown), run_passer, concurrency);
+        let batches = passes(self.batches, self.batch_queue.until(shutdown), batch_passer, concurrency);
         let wakes = self.wakes;
         // A new leader looks at everything once: what happened before was the old one's.
         let awake = shared.runtime.leadership.gained().for_each(|()| {
@@ -270,14 +274,19 @@ fn tell_runs(caches: Caches, wakes: Wakes) -> impl Fn(&Event<RolloutBatch>) {
     }
 }
 
-/// Makes the passes that are asked for, one at a time an object and so many at once as is configured, until the end is asked for.
-async fn passes<S: Subject>(store: Store<S>, queue: Queue<S>, passer: Arc<Passer>, shared: &Shared) {
-    let config =
-        controller::Config::default().concurrency(shared.runtime.config.scope.concurrency.get()).debounce(DEBOUNCE);
+/// Makes the passes that are asked for, one at a time an object and so many at once as `concurrency` says, for as long as there are requests.
+async fn passes<S: Subject>(store: Store<S>, requests: Requests<S>, passer: Arc<Passer>, concurrency: u16) {
+    let config = controller::Config::default().concurrency(concurrency).debounce(DEBOUNCE);
     let reconcile = |subject, passer| Box::pin(pass::reconcile::<S>(subject, passer));
-    applier(reconcile, pass::after_error, passer, store, queue.until(&shared.runtime.shutdown), config)
-        // What a pass has to say, it has said itself; that an object is gone by the time of its pass is no news.
-        .for_each(|_| std::future::ready(()))
+    let backlog = passer.passes.backlog().clone();
+    applier(reconcile, pass::after_error, passer, store, requests, config)
+        .for_each(|passed| {
+            // What a pass has to say, it has said itself; an object that is gone by the time of its pass has had none.
+            if let Err(controller::Error::ObjectNotFound(object)) = passed {
+                backlog.forgotten(&wakes::path_of(object.namespace.as_deref(), &object.name));
+            }
+            std::future::ready(())
+        })
         .await;
 }
 

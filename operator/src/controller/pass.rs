@@ -1,8 +1,14 @@
 //! One pass over one object: observe, plan, build and apply, report. Here the steps meet, and here what they could not do becomes a wait.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,12 +21,13 @@ use kube::{
     },
 };
 use sera_crds::{SpecializationRun, run::Phase};
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
-use super::telemetry::Telemetry;
+use super::{telemetry::Telemetry, wakes::path_of};
 use crate::{
     apply::{self, Applier},
     facts::Uid,
+    names::Kind,
     observe::{self, Observer},
     plan::{self, Plan, settle},
     report::{self, Reporter},
@@ -29,6 +36,7 @@ use crate::{
         backoff::Backoff,
         lease::{Leadership, LeadershipLost},
         passes::{Outcome, Passes},
+        traces::spans,
     },
     subject::Subject,
 };
@@ -96,26 +104,42 @@ impl Written {
 
 /// Makes a pass over `subject`, where this replica leads.
 pub(super) async fn reconcile<S: Subject>(subject: Arc<S>, passer: Arc<Passer>) -> Result<Action, Error> {
+    let object = path_of(subject.namespace().as_deref(), &subject.name_any());
+    passer.passes.backlog().begun(&object, Instant::now());
     let Some(term) = passer.leadership.term() else { return Ok(Action::await_change()) };
-    let object = format!("{}/{}", subject.namespace().unwrap_or_default(), subject.name_any());
-    let span = tracing::info_span!("pass", kind = S::KIND.noun(), object);
+    let span = words_of_line(S::KIND, &object);
     // Boxed: it is large, and most of the time there is none.
-    term.run(Box::pin(passer.pass(&*subject).instrument(span))).await?
+    let wait = term.run(Box::pin(passer.pass(&*subject, &span).instrument(span.clone()))).await??;
+    Ok(passer.again(object, Some(wait)))
+}
+
+/// What lines of the log say about the pass that they come from. The stage is known once there is a plan, and the number tells one pass from the next.
+fn words_of_line(kind: Kind, object: &str) -> Span {
+    static PASSES: AtomicU64 = AtomicU64::new(1);
+    let pass = PASSES.fetch_add(1, Ordering::Relaxed);
+    tracing::info_span!("pass", kind = kind.noun(), object, pass, stage = Empty)
 }
 
 /// When to try again after a pass that failed.
 #[allow(clippy::needless_pass_by_value)] // the signature is kube's
 pub(super) fn after_error<S: Subject>(subject: Arc<S>, error: &Error, passer: Arc<Passer>) -> Action {
-    match error {
-        Error::LeadershipLost(_) | Error::Report(report::Error::Gone) => Action::await_change(),
-        _ => Action::requeue(passer.backoff.next(&subject.uid().unwrap_or_default(), Instant::now())),
-    }
+    let wait = match error {
+        Error::LeadershipLost(_) | Error::Report(report::Error::Gone) => None,
+        _ => Some(passer.backoff.next(&subject.uid().unwrap_or_default(), Instant::now())),
+    };
+    passer.again(path_of(subject.namespace().as_deref(), &subject.name_any()), wait)
 }
 
 impl Passer {
-    async fn pass<S: Subject>(&self, subject: &S) -> Result<Action, Error> {
-        let pass = self.passes.begin();
-        let result = Box::pin(self.steps(subject)).await;
+    /// What the scheduler is told at the end of a pass over `object`: when to make another one, unless something asks for it before.
+    fn again(&self, object: String, wait: Option<Duration>) -> Action {
+        self.passes.backlog().ended(object, wait, Instant::now());
+        wait.map_or_else(Action::await_change, Action::requeue)
+    }
+
+    async fn pass<S: Subject>(&self, subject: &S, line: &Span) -> Result<Duration, Error> {
+        let pass = self.passes.begin(&subject.namespace().unwrap_or_default(), &subject.name_any());
+        let result = Box::pin(self.steps(subject, line)).instrument(pass.span()).await;
         let outcome = match &result {
             Ok((outcome, _)) => *outcome,
             Err(error) if is_expected(error) => Outcome::Waiting,
@@ -126,28 +150,33 @@ impl Passer {
             let chain = advice::chain(error);
             if is_expected(error) { tracing::debug!("{chain}") } else { tracing::warn!("{chain}") }
         }
-        result.map(|(_, action)| action)
+        result.map(|(_, wait)| wait)
     }
 
-    async fn steps<S: Subject>(&self, subject: &S) -> Result<(Outcome, Action), Error> {
+    async fn steps<S: Subject>(&self, subject: &S, line: &Span) -> Result<(Outcome, Duration), Error> {
         let owner = subject.owner();
         if self.written.is_behind(&owner.uid, subject.meta().resource_version.as_deref()) {
-            return Ok((Outcome::Waiting, Action::requeue(CATCH_UP)));
+            return Ok((Outcome::Waiting, CATCH_UP));
         }
         let now = whole_seconds(Timestamp::now());
         let run = subject.awaited_run().and_then(|name| self.runs.get(&ObjectRef::new(name).within(&owner.namespace)));
-        let gathered = self.observer.observe(subject, run, now).await?;
-        let plan = plan::plan(&gathered.observed, now);
+        let gathered = self.observer.observe(subject, run, now).instrument(spans::step("observe")).await?;
+        let plan = spans::step("plan").in_scope(|| plan::plan(&gathered.observed, now));
+        if let Some((stage, _)) = plan.record.progress {
+            line.record("stage", stage.as_str());
+        }
         if plan.hold != gathered.observed.reclaim.held {
-            self.applier.hold(subject, plan.hold).await?;
+            self.applier.hold(subject, plan.hold).instrument(spans::step("apply")).await?;
             self.written.over(&owner.uid, subject.resource_version());
             // The cache brings what was written, and with it the next pass; or the object is gone.
-            return Ok((Outcome::Waiting, Action::requeue(RESYNC)));
+            return Ok((Outcome::Waiting, RESYNC));
         }
-        let made = Box::pin(self.applier.apply(&plan, subject, &owner, gathered.blueprint.as_ref())).await?;
+        let made = Box::pin(self.applier.apply(&plan, subject, &owner, gathered.blueprint.as_ref()));
+        let made = made.instrument(spans::step("apply")).await?;
         let plan = settle::settle(plan, made, &gathered.observed, now);
         let before = &gathered.observed.record;
-        if self.reporter.report(subject, before, &plan.record).await? {
+        let reported = self.reporter.report(subject, before, &plan.record).instrument(spans::step("report"));
+        if reported.await? {
             self.written.over(&owner.uid, subject.resource_version());
             self.telemetry.count(S::KIND, before, &plan.record);
         }
@@ -179,7 +208,7 @@ fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
-fn next_look(plan: &Plan, now: Timestamp) -> Action {
+fn next_look(plan: &Plan, now: Timestamp) -> Duration {
     let wait = plan.look_again.map(|time| Duration::try_from(time.duration_since(now)).unwrap_or(Duration::ZERO));
-    Action::requeue(wait.map_or(RESYNC, |wait| wait.min(RESYNC)))
+    wait.map_or(RESYNC, |wait| wait.min(RESYNC))
 }

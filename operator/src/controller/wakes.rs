@@ -1,6 +1,6 @@
 //! Requests for passes, from whoever has news to the queue of the kind that they are about.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Instant};
 
 use futures::{
     StreamExt,
@@ -10,7 +10,12 @@ use futures::{
 use kube::runtime::reflector::{ObjectRef, Store};
 use sera_crds::{RolloutBatch, SpecializationRun};
 
-use crate::{cache::Wake, names::Kind, runtime::shutdown::Shutdown, subject::Subject};
+use crate::{
+    cache::Wake,
+    names::Kind,
+    runtime::{backlog::Backlog, shutdown::Shutdown},
+    subject::Subject,
+};
 
 /// Where requests for passes are left; clones share the queues. The queues have no bound of their own: whoever reads them reads at once, and keeps
 /// one request an object.
@@ -25,22 +30,29 @@ pub(super) struct Wakes {
 struct Line<S: Subject> {
     queue: UnboundedSender<ObjectRef<S>>,
     store: Store<S>,
+    backlog: Backlog,
 }
+
+/// Requests for the passes of one kind.
+pub(super) type Requests<S> = BoxStream<'static, Result<ObjectRef<S>, Infallible>>;
 
 /// Where the passes of one kind are asked for.
 pub(super) struct Queue<S: Subject>(UnboundedReceiver<ObjectRef<S>>);
 
+/// An object as logs and the backlog name it.
+pub(super) fn path_of(namespace: Option<&str>, name: &str) -> String {
+    format!("{}/{name}", namespace.unwrap_or_default())
+}
+
 impl Wakes {
-    /// The way to both kinds' passes, and its other ends.
+    /// The way to both kinds' passes, and its other ends; what is asked for is noted in the backlog of its kind.
     pub(super) fn new(
-        runs: Store<SpecializationRun>,
-        batches: Store<RolloutBatch>,
+        runs: (Store<SpecializationRun>, Backlog),
+        batches: (Store<RolloutBatch>, Backlog),
     ) -> (Self, Queue<SpecializationRun>, Queue<RolloutBatch>) {
-        let (to_runs, run_queue) = unbounded();
-        let (to_batches, batch_queue) = unbounded();
-        let wakes =
-            Self { runs: Line { queue: to_runs, store: runs }, batches: Line { queue: to_batches, store: batches } };
-        (wakes, Queue(run_queue), Queue(batch_queue))
+        let (runs, run_queue) = Line::new(runs);
+        let (batches, batch_queue) = Line::new(batches);
+        (Self { runs, batches }, run_queue, batch_queue)
     }
 
     /// Asks for the passes that `wake` is about.
@@ -69,6 +81,11 @@ impl Wakes {
 }
 
 impl<S: Subject> Line<S> {
+    fn new((store, backlog): (Store<S>, Backlog)) -> (Self, Queue<S>) {
+        let (queue, requests) = unbounded();
+        (Self { queue, store, backlog }, Queue(requests))
+    }
+
     fn one(&self, namespace: &str, name: &str) {
         self.send(ObjectRef::new(name).within(namespace));
     }
@@ -80,6 +97,7 @@ impl<S: Subject> Line<S> {
     }
 
     fn send(&self, object: ObjectRef<S>) {
+        self.backlog.requested(path_of(object.namespace.as_deref(), &object.name), Instant::now());
         // The other end goes away when the process ends, and then nobody wants a pass any more.
         let _ = self.queue.unbounded_send(object);
     }
@@ -87,7 +105,7 @@ impl<S: Subject> Line<S> {
 
 impl<S: Subject> Queue<S> {
     /// The requests, until the end is asked for.
-    pub(super) fn until(self, shutdown: &Shutdown) -> BoxStream<'static, Result<ObjectRef<S>, Infallible>> {
+    pub(super) fn until(self, shutdown: &Shutdown) -> Requests<S> {
         self.0.map(Ok).take_until(shutdown.requested()).boxed()
     }
 }

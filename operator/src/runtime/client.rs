@@ -19,12 +19,14 @@ use kube::{
     client::{Body, ConfigExt},
 };
 use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
+use tracing::Instrument;
 
 use super::{
     advice::chain,
     gate::{self, Gate},
     metrics::RestMetrics,
     throttle::Throttle,
+    traces::spans,
 };
 
 /// How long a connection to the API server may take to open.
@@ -154,6 +156,14 @@ struct Pipeline {
 
 impl Pipeline {
     async fn send(&self, request: Request<Body>) -> Answer {
+        let span = spans::request(request.method(), request.uri().path());
+        let (answer, sendings) = self.send_with_patience(request).instrument(span.clone()).await;
+        spans::answered(&span, answer.as_ref().ok().map(Response::status), sendings);
+        answer
+    }
+
+    /// Sends a request until there is an answer to be content with, and says how often.
+    async fn send_with_patience(&self, request: Request<Body>) -> (Answer, u32) {
         let kind = Kind::of(&request);
         let (parts, body) = request.into_parts();
         let mut body = Some(body);
@@ -167,7 +177,7 @@ impl Pipeline {
             let answer = self.attempt(kind, Request::from_parts(parts.clone(), this_body)).await;
             let Some(pause) = kind.retry_after(&answer, attempt).filter(|_| body.is_some() && attempt < ATTEMPTS)
             else {
-                return answer;
+                return (answer, attempt);
             };
             attempt += 1;
             self.hold_back(&answer, pause).await;

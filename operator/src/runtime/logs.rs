@@ -1,14 +1,16 @@
-//! Logs on standard error: JSON for machines, text for people, and panics in either.
+//! Logs on standard error: JSON for machines, text for people, and panics in either. Traces are taken in beside them, and leave lines as they are.
 
 use std::{io::IsTerminal, panic, str::FromStr};
 
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::ParseError,
+    filter::{FilterExt, LevelFilter, ParseError, filter_fn},
     fmt,
-    layer::SubscriberExt,
+    layer::{Filter, SubscriberExt},
     util::{SubscriberInitExt, TryInitError},
 };
+
+use super::traces::{Traces, spans};
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +25,7 @@ pub enum Error {
 pub enum Format {
     /// Text on a terminal, JSON elsewhere.
     Auto,
-    /// One JSON object a line; the span's fields (run, batch, stage, pass) are under "span".
+    /// One JSON object a line; under "span" are the kind and name of the object, the stage it is in, and the number of the pass over it.
     Json,
     /// For people.
     Text,
@@ -55,27 +57,41 @@ impl FromStr for Level {
     }
 }
 
-/// Starts logging, panics included.
+/// Starts logging, panics included, and takes in the spans of `traces`, where they are wanted.
 ///
 /// # Errors
 /// [`Error::Twice`].
-pub fn start(format: Format, level: &Level) -> Result<(), Error> {
-    let filter = EnvFilter::builder().parse_lossy(&level.0);
+pub fn start(format: Format, level: &Level, traces: Option<&Traces>) -> Result<(), Error> {
     let terminal = std::io::stderr().is_terminal();
     let json = match format {
         Format::Auto => !terminal,
         Format::Json => true,
         Format::Text => false,
     };
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
-        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+    let lines = if json {
+        json_lines(std::io::stderr)
     } else {
-        lines.with_ansi(terminal).with_target(false).boxed()
+        fmt::layer().with_writer(std::io::stderr).with_ansi(terminal).with_target(false).boxed()
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
+    let mut layers = vec![lines.with_filter(filter(level)).boxed()];
+    layers.extend(traces.map(Traces::layer));
+    tracing_subscriber::registry().with(layers).try_init()?;
     log_panics();
     Ok(())
+}
+
+/// Lines for machines.
+pub(crate) fn json_lines(
+    writer: impl for<'writer> fmt::MakeWriter<'writer> + Send + Sync + 'static,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = fmt::layer().with_writer(writer);
+    lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+}
+
+/// What is logged at `level`. Spans for traces are not: a line says whose pass it is of, and not in which step.
+pub(super) fn filter<S>(level: &Level) -> impl Filter<S> + use<S> {
+    let lines = filter_fn(|metadata| metadata.target() != spans::TARGET).with_max_level_hint(LevelFilter::TRACE);
+    FilterExt::<S>::and(EnvFilter::builder().parse_lossy(&level.0), lines)
 }
 
 fn log_panics() {

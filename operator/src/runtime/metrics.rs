@@ -9,7 +9,7 @@ use prometheus::{
     core::Collector, process_collector::ProcessCollector, proto::MetricFamily,
 };
 
-use super::{events::EventMetrics, passes::Passes};
+use super::{backlog::Backlog, events::EventMetrics, passes::Passes};
 
 /// Buckets of a pass in seconds: controller-runtime's, with finer ones below, as a pass that finds nothing to do is to take less
 /// than five milliseconds.
@@ -70,9 +70,13 @@ impl Metrics {
         registered(&self.registry, collector)
     }
 
-    /// The passes of one controller that makes at most `concurrency` at once.
-    pub fn passes(&self, controller: &'static str, concurrency: u16) -> Passes {
-        Passes::new(self.passes.clone(), controller, concurrency)
+    /// The passes of one controller that makes at most `concurrency` at once, and what waits for them.
+    ///
+    /// # Errors
+    /// [`Error::Register`] when they were asked for before.
+    pub fn passes(&self, controller: &'static str, concurrency: u16) -> Result<Passes, Error> {
+        let backlog = self.register(Backlog::new(controller))?;
+        Ok(Passes::new(self.passes.clone(), backlog, controller, concurrency))
     }
 
     /// Where a client counts its requests.

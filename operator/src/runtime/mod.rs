@@ -1,7 +1,8 @@
-//! What any operator needs, and nothing about SERA: a client with manners, leader election, health, metrics, logs, events,
-//! backoff and an orderly end. What is done with them is the domain's.
+//! What any operator needs, and nothing about SERA: a client with manners, leader election, health, metrics, logs, traces,
+//! events, backoff and an orderly end. What is done with them is the domain's.
 
 pub mod advice;
+pub mod backlog;
 pub mod backoff;
 pub mod client;
 pub mod events;
@@ -15,6 +16,7 @@ pub mod server;
 pub mod shutdown;
 pub mod startup;
 pub mod throttle;
+pub mod traces;
 
 use std::sync::Arc;
 

@@ -1,9 +1,11 @@
-//! A guard that measures one pass and records how it ended, from a closed set of outcomes. A pass that ends without saying how
-//! is recorded as abandoned, so that no early return, cancellation or panic goes uncounted.
+//! A guard that measures one pass and records how it ended, from a closed set of outcomes, in metrics and in its span. A pass that
+//! ends without saying how is recorded as abandoned, so that no early return, cancellation or panic goes uncounted.
 
 use std::time::Instant;
 
-use super::metrics::PassMetrics;
+use tracing::Span;
+
+use super::{backlog::Backlog, metrics::PassMetrics, traces::spans};
 
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,19 +39,26 @@ const ABANDONED: &str = "abandoned";
 #[derive(Clone, Debug)]
 pub struct Passes {
     metrics: PassMetrics,
+    backlog: Backlog,
     controller: &'static str,
 }
 
 impl Passes {
-    pub(super) fn new(metrics: PassMetrics, controller: &'static str, concurrency: u16) -> Self {
+    pub(super) fn new(metrics: PassMetrics, backlog: Backlog, controller: &'static str, concurrency: u16) -> Self {
         metrics.limit.with_label_values(&[controller]).set(concurrency.into());
-        Self { metrics, controller }
+        Self { metrics, backlog, controller }
     }
 
-    /// Begins a pass.
-    pub fn begin(&self) -> Pass {
+    /// What waits for a pass.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Begins a pass over an object.
+    pub fn begin(&self, namespace: &str, name: &str) -> Pass {
         self.metrics.active.with_label_values(&[self.controller]).inc();
-        Pass { passes: self.clone(), began: Instant::now(), outcome: None }
+        let span = spans::pass(self.controller, namespace, name);
+        Pass { passes: self.clone(), span, began: Instant::now(), outcome: None }
     }
 }
 
@@ -58,11 +67,17 @@ impl Passes {
 #[must_use = "a pass that is dropped at once is recorded as abandoned"]
 pub struct Pass {
     passes: Passes,
+    span: Span,
     began: Instant,
     outcome: Option<Outcome>,
 }
 
 impl Pass {
+    /// The span that what the pass does belongs in.
+    pub fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     /// Says how the pass ended.
     pub fn finish(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
@@ -71,12 +86,14 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let Passes { metrics, controller } = &self.passes;
-        let controller = *controller;
+        let Passes { metrics, controller, .. } = &self.passes;
+        let (controller, result) = (*controller, self.outcome.map_or(ABANDONED, Outcome::label));
+        let failed = self.outcome == Some(Outcome::Failed);
+        spans::ended(&self.span, result, failed);
         metrics.active.with_label_values(&[controller]).dec();
         metrics.seconds.with_label_values(&[controller]).observe(self.began.elapsed().as_secs_f64());
-        metrics.total.with_label_values(&[controller, self.outcome.map_or(ABANDONED, Outcome::label)]).inc();
-        if self.outcome == Some(Outcome::Failed) {
+        metrics.total.with_label_values(&[controller, result]).inc();
+        if failed {
             metrics.errors.with_label_values(&[controller]).inc();
         }
     }
@@ -97,9 +114,9 @@ mod tests {
     #[test]
     fn each_outcome_is_recorded_once_under_its_label() {
         let metrics = Metrics::new().unwrap();
-        let passes = metrics.passes("run", 8);
+        let passes = metrics.passes("run", 8).unwrap();
         for outcome in [Outcome::Settled, Outcome::Waiting, Outcome::Stalled, Outcome::Failed, Outcome::Settled] {
-            passes.begin().finish(outcome);
+            passes.begin("ml", "billing").finish(outcome);
         }
         let lines = lines(&metrics);
         for line in [
@@ -119,7 +136,7 @@ mod tests {
     #[test]
     fn a_pass_that_is_dropped_half_way_is_abandoned_and_active_until_then() {
         let metrics = Metrics::new().unwrap();
-        let pass = metrics.passes("batch", 2).begin();
+        let pass = metrics.passes("batch", 2).unwrap().begin("ml", "billing-7");
         assert!(lines(&metrics).contains(&r#"controller_runtime_active_workers{controller="batch"} 1"#.to_owned()));
         drop(pass);
         let lines = lines(&metrics);
