@@ -1,6 +1,9 @@
 //! A batch on its own, from a repository to verdicts: what is made, what is counted, what a new threshold costs, and who is asked.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
+use backon::{ConstantBuilder, Retryable};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -10,6 +13,7 @@ use sera_crds::batch::BatchStatus;
 use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::Phase;
 use sera_crds::values::Stage;
+use sera_e2e::cluster::ToolError;
 use serde_json::{Value, json};
 
 use super::ground::{Ground, STORE, made_for};
@@ -139,7 +143,7 @@ async fn sandboxes_hold_no_secret_and_no_token(space: Space) -> Result<()> {
         if let Some(pod) = ground.space.api::<Pod>().list(&of_rollouts).await?.items.pop() {
             break pod;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     };
     let spec = pod.spec.context("a pod without a spec")?;
     ensure!(spec.automount_service_account_token == Some(false), "it would get a token");
@@ -182,7 +186,12 @@ async fn look_inside(ground: &Ground, pod: &str) -> Result<()> {
     for slot in ["slot-0", "slot-1"] {
         let namespace = ground.space.namespace.as_str();
         let within = ["exec", pod, "--namespace", namespace, "--container", slot, "--", "sh", "-c", SEARCH];
-        let found = ground.space.cluster().await?.kubectl(within).await?;
+        let cluster = ground.space.cluster().await?;
+        let search = async || cluster.kubectl(within).await;
+        // A slot is wiped before each rollout, which ends whatever runs in its container: a search from outside as well.
+        let was_killed = |error: &ToolError| error.to_string().contains("exit code 137");
+        let often = ConstantBuilder::new().with_delay(Duration::from_secs(1)).with_max_times(20);
+        let found = search.retry(often).when(was_killed).await?;
         ensure!(found.trim_end().ends_with("looked"), "the search of {slot} did not end: {found}");
         ensure!(!found.contains("s3cret-0f-the"), "{slot} can see the teacher's key: {found}");
         ensure!(!found.contains("/serviceaccount"), "{slot} can see a token: {found}");
