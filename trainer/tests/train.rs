@@ -70,6 +70,7 @@ fn a_lora_ends_in_an_adapter_and_a_merged_model_and_run_again_changes_nothing() 
     assert_eq!(curve.len(), 12);
     assert!(curve[11] < curve[0], "{curve:?}");
     assert!(std::fs::read_to_string(place.path("out/loss.svg")).unwrap().contains("evaluation loss"));
+    assert!(std::fs::read(place.path("out/loss.png")).unwrap().starts_with(b"\x89PNG"));
     let progress: TrainingProgress = serde_json::from_value(place.read_json("out/progress.json")).unwrap();
     assert_eq!((progress.step, progress.total_steps, progress.checkpoint), (12, 12, Some(12)));
 

@@ -25,7 +25,8 @@ pub(super) const EXAMPLES: &str = "Examples:
 
 What it writes into --out:
   checkpoints/a<attempt>/step-…/  the last three, and the one with the lowest evaluation loss
-  losses.jsonl, loss.svg          the loss of every step, and its curve
+  losses.jsonl                    the loss of every step
+  loss.svg, loss.png              its curve
   progress.json                   how far it has come
   adapter/                        the adapter in PEFT's format, where LoRA was asked for
   model/                          the model, always merged; manifest.json is written last

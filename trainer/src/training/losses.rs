@@ -1,21 +1,12 @@
-//! The losses of all steps, as they are kept (`losses.jsonl`, a line a step) and as they are drawn (`loss.svg`).
+//! The losses of all steps, as they are kept (`losses.jsonl`, a line a step) and as they are drawn (`loss.svg`, `loss.png`).
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::picture;
 use crate::durable;
-
-/// The picture's size and margins, in pixels.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 56.0;
-const BELOW: f64 = 36.0;
-const MARGIN: f64 = 16.0;
-/// How many values are written beside an axis.
-const TICKS: u32 = 4;
 
 /// A step, as its line has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +28,20 @@ pub struct Point {
     /// Why it was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+}
+
+/// What they are drawn as.
+#[derive(Debug, Clone, Copy)]
+pub enum Format {
+    /// For pages and browsers.
+    Svg,
+    /// For everything else.
+    Png,
+}
+
+impl Format {
+    /// Both, with their files' names.
+    pub const ALL: [(Self, &str); 2] = [(Self::Svg, "loss.svg"), (Self::Png, "loss.png")];
 }
 
 /// All steps so far, in memory and in a file.
@@ -72,65 +77,16 @@ impl Losses {
     }
 
     /// Draws them.
-    pub fn draw(&self, path: &Path) -> std::io::Result<()> {
+    pub fn draw(&self, format: Format, path: &Path) -> std::io::Result<()> {
         let lines = self.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let points: Vec<Point> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
-        durable::write(path, svg(&points).as_bytes())
+        let curve = picture::curve(&points);
+        let drawn = match format {
+            Format::Svg => curve.svg().into_bytes(),
+            Format::Png => curve.png()?,
+        };
+        durable::write(path, &drawn)
     }
-}
-
-/// The curve of the training loss, and of the evaluation loss where there is one.
-fn svg(points: &[Point]) -> String {
-    let trained: Vec<(u32, f64)> = points.iter().filter_map(|point| Some((point.step, point.loss?))).collect();
-    let watched: Vec<(u32, f64)> = points.iter().filter_map(|point| Some((point.step, point.eval_loss?))).collect();
-    let losses = || trained.iter().chain(&watched).map(|(_, loss)| *loss).filter(|loss| loss.is_finite());
-    let highest = losses().fold(f64::MIN_POSITIVE, f64::max);
-    let steps = points.last().map_or(1, |point| point.step).max(1);
-    let x = |step: u32| LEFT + (WIDTH - LEFT - MARGIN) * f64::from(step) / f64::from(steps);
-    let y = |loss: f64| MARGIN + (HEIGHT - BELOW - MARGIN) * (1.0 - loss / highest);
-
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
-    );
-    for tick in 0..=TICKS {
-        let part = f64::from(tick) / f64::from(TICKS);
-        let (loss, step) = (highest * part, steps * tick / TICKS);
-        let (left, right, bottom) = (LEFT, WIDTH - MARGIN, HEIGHT - BELOW);
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{left}\" x2=\"{right}\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{loss:.2}</text>\
-             <text x=\"{3:.1}\" y=\"{4}\" text-anchor=\"middle\">{step}</text>",
-            y(loss),
-            left - 6.0,
-            y(loss) + 4.0,
-            x(step),
-            bottom + 16.0,
-        );
-    }
-    for (name, colour, line, above) in
-        [("training loss", "#1f6feb", &trained, 0.0), ("evaluation loss", "#d1242f", &watched, 14.0)]
-    {
-        if line.is_empty() {
-            continue;
-        }
-        let path: Vec<String> = line
-            .iter()
-            .filter(|(_, loss)| loss.is_finite())
-            .map(|(step, loss)| format!("{:.1},{:.1}", x(*step), y(*loss)))
-            .collect();
-        let _ = writeln!(
-            svg,
-            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"{colour}\">{name}</text>",
-            path.join(" "),
-            WIDTH - MARGIN - 4.0,
-            MARGIN + 12.0 + above,
-        );
-    }
-    svg.push_str("</svg>\n");
-    svg
 }
 
 #[cfg(test)]
@@ -164,11 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn a_falling_loss_is_drawn_falling_and_evaluation_has_a_line_of_its_own() {
-        let picture = svg(&[point(1, 4.0, None), point(2, 2.0, Some(3.0)), point(4, 1.0, None)]);
-        assert!(picture.contains("points=\"218.0,16.0 380.0,170.0 704.0,247.0\""), "{picture}");
-        assert!(picture.contains("points=\"380.0,93.0\"") && picture.contains("evaluation loss"), "{picture}");
-        assert!(!svg(&[point(1, 4.0, None)]).contains("evaluation"));
-        assert!(svg(&[]).ends_with("</svg>\n"));
+    fn both_files_are_drawn_from_the_same_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut losses = Losses::from(b"a line that says nothing\n".to_vec(), None).unwrap();
+        losses.add(&point(1, 2.5, Some(3.0))).unwrap();
+        for (format, name) in Format::ALL {
+            losses.draw(format, &folder.path().join(name)).unwrap();
+        }
+        let content = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+        let curve = picture::curve(&[point(1, 2.5, Some(3.0))]);
+        assert_eq!((content("loss.svg"), content("loss.png")), (curve.svg().into_bytes(), curve.png().unwrap()));
     }
 }

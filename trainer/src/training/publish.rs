@@ -21,7 +21,7 @@ const MAX_SHARD: u64 = 5_000_000_000;
 const MANIFEST: &str = "model/manifest.json";
 
 /// What is published beside the model.
-const BESIDE: [&str; 3] = ["losses.jsonl", "loss.svg", "progress.json"];
+const BESIDE: [&str; 4] = ["losses.jsonl", "loss.svg", "loss.png", "progress.json"];
 
 /// A model that is published.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,7 +10,7 @@ use super::beside::Stop;
 use super::display::Display;
 use super::error::TrainingError;
 use super::inputs::Inputs;
-use super::losses::{Losses, Point};
+use super::losses::{Format, Losses, Point};
 use super::meter::Meter;
 use super::out::Out;
 use super::publish::{self, Published};
@@ -320,8 +320,10 @@ impl Run<'_> {
             self.request.out.wait(told);
         }
         if self.first {
-            let path = self.request.out.path("loss.svg");
-            self.losses.draw(&path).map_err(|source| TrainingError::Write { path, source })?;
+            for (format, name) in Format::ALL {
+                let path = self.request.out.path(name);
+                self.losses.draw(format, &path).map_err(|source| TrainingError::Write { path, source })?;
+            }
             self.write_progress(&self.around.meter.progress());
         }
         let done = (self.schedule.steps, &self.sums);

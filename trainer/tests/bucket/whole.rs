@@ -53,7 +53,7 @@ fn two_ranks_without_a_common_folder_train_to_the_folders_weights_to_the_bit() {
     assert_eq!(manifest(training.objects("run")), manifest(training.place.path("folder")));
     let steps = training.complete("run");
     assert!(steps.len() <= 4 && steps.last() == Some(&12), "{steps:?}");
-    for file in ["loss.svg", "progress.json", "model/tokenizer.json", "adapter/adapter_config.json"] {
+    for file in ["loss.svg", "loss.png", "progress.json", "model/tokenizer.json", "adapter/adapter_config.json"] {
         assert!(training.objects("run").join(file).exists(), "{file} is not there");
     }
     let adapter = std::fs::read_to_string(training.objects("run").join("adapter/adapter_config.json")).unwrap();
