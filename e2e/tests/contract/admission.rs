@@ -1,6 +1,6 @@
 //! How long the server takes to admit and store the worst legal run, and changes of it; beside them the same object as a kind
-//! whose schema has neither patterns nor rules, and as one without a schema, which is what the machine and the server take for
-//! its size alone. As a test this only asks whether they are admitted; `-- --bench` measures and prints a table.
+//! without a schema and without a rule, which is what the machine and the server take for its size alone. As a test this only
+//! asks whether they are admitted; `-- --bench` measures and prints a table.
 
 use std::{
     fmt, fs,
@@ -81,56 +81,22 @@ async fn measure(server: &Server, requests: usize) -> Result<Vec<Row>> {
     Ok(vec![
         Row::of("admit the worst run, store nothing", size(&worst)?, requests, dry).await?,
         creation(server, "create the worst run", &worst, requests).await?,
-        other_creation(server, "the same without patterns and rules", without_rules(server).await?, &worst, requests)
-            .await?,
-        other_creation(server, "the same without a schema", anything(), &worst, requests).await?,
+        plain_creation(server, &worst, requests).await?,
         update,
         report,
         creation(server, "create the shortest run", &shortest, requests).await?,
     ])
 }
 
-/// The group of the kinds with less of a schema.
+/// The group of the kind without a schema.
 const PLAIN_GROUP: &str = "bench.sera.dev";
 
-/// The schema of an object that nothing is known about.
-fn anything() -> Value {
-    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
-}
-
-/// The schema of a run, without what is checked of values beyond their types and bounds.
-async fn without_rules(server: &Server) -> Result<Value> {
-    let definition = server.get(&schema::definition_path(KIND)).await?;
-    let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
-    strip(&mut schema);
-    Ok(schema)
-}
-
-fn strip(schema: &mut Value) {
-    if let Value::Object(fields) = schema {
-        fields.shift_remove("x-kubernetes-validations");
-        if fields.get("pattern").is_some_and(Value::is_string) {
-            fields.shift_remove("pattern");
-        }
-    }
-    match schema {
-        Value::Object(fields) => fields.values_mut().for_each(strip),
-        Value::Array(items) => items.iter_mut().for_each(strip),
-        _ => {}
-    }
-}
-
-/// The creation of the same content as an object of another kind, with this schema.
-async fn other_creation(
-    server: &Server,
-    request: &'static str,
-    schema: Value,
-    object: &Value,
-    requests: usize,
-) -> Result<Row> {
+/// The creation of the same content as an object that nothing is known about.
+async fn plain_creation(server: &Server, object: &Value, requests: usize) -> Result<Row> {
     let name = format!("plains.{PLAIN_GROUP}");
     let definition = format!("{}/{name}", schema::DEFINITIONS);
-    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": anything}});
     let names = json!({"kind": "Plain", "plural": "plains", "singular": "plain"});
     let spec = json!({"group": PLAIN_GROUP, "scope": "Namespaced", "names": names, "versions": [version]});
     let (version, kind) = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
@@ -150,7 +116,7 @@ async fn other_creation(
         server.delete_at(&format!("{collection}/{name}")).await?;
         Ok(took)
     };
-    let row = Row::of(request, size(&plain)?, requests, create).await;
+    let row = Row::of("the same without schema and rules", size(&plain)?, requests, create).await;
     server.delete_at(&definition).await?;
     row
 }
