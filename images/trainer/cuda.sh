@@ -5,13 +5,15 @@
 #   images/trainer/cuda.sh build      the program, with the toolkit that is there (wants cargo and g++)
 #   images/trainer/cuda.sh show       what the program says here
 #   images/trainer/cuda.sh libraries FOLDER   what of NVIDIA's has to lie on LD_LIBRARY_PATH where the program runs, beside the driver
-#   images/trainer/cuda.sh run COMMAND…   a command with the toolkit's environment, such as cargo clippy --features nccl
+#   images/trainer/cuda.sh run COMMAND…   a command with the toolkit's environment, such as cargo test --features cuda
+#   images/trainer/cuda.sh clippy     looks through what is compiled for GPUs alone, in minutes and with nothing of NVIDIA's (wants cargo)
 #
 # SERA_CUDA_FOLDER says where to (some 5 GB), SERA_CUDA_CAPABILITY for which GPUs (90: H100 and H200).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-readonly folder="$(realpath -m "${SERA_CUDA_FOLDER:-target/cuda}")"
+folder="$(realpath -m "${SERA_CUDA_FOLDER:-target/cuda}")"
+readonly folder
 readonly capability="${SERA_CUDA_CAPABILITY:-90}"
 # CUDA 13.0 is what drivers from 580 on run.
 readonly wheels=(
@@ -72,6 +74,32 @@ build() {
   (cd "$folder/source" && with_toolkit cargo build --release --package sera-trainer --bin sera-trainer --features nccl)
   strip --strip-all --output-file "$folder/sera-trainer" "$program"
   echo "built in $((SECONDS - from)) s: $(stat --format %s "$folder/sera-trainer") bytes"
+}
+
+# The lints look at no kernel and link nothing, so that a compiler which only says its version and leaves empty files behind will do. What they compile
+# lies in a folder of its own: no build may take those files for kernels.
+clippy() {
+  local stub="$folder/no-toolkit"
+  mkdir -p "$stub/bin" "$stub/include" "$stub/lib64"
+  cat >"$stub/bin/nvcc" <<'NVCC'
+#!/bin/sh
+[ "$1" != --version ] || printf '\n\n\nCuda compilation tools, release 13.0, V13.0.88\n'
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -o) touch "$2" ;;
+    --output-directory) folder=$2 ;;
+    *.cu) kernel=$(basename "$1" .cu) ;;
+  esac
+  shift
+done
+[ -z "$folder" ] || touch "$folder/$kernel.ptx"
+NVCC
+  chmod +x "$stub/bin/nvcc"
+  local features
+  for features in cuda nccl; do
+    CUDA_HOME="$stub" CUDA_PATH="$stub" CUDA_COMPUTE_CAP="$capability" PATH="$stub/bin:$PATH" CARGO_TARGET_DIR="$folder/clippy" \
+      cargo clippy --locked --package sera-trainer --all-targets --features "$features" -- --deny warnings
+  done
 }
 
 # Under the names that the program and the libraries themselves look for.
@@ -141,8 +169,9 @@ case "${1:-all}" in
   show) show ;;
   libraries) libraries "${2:?give a folder}" ;;
   run) with_toolkit "${@:2}" ;;
+  clippy) clippy ;;
   *)
-    echo "unknown: $1; one of toolkit, build, show, libraries, run" >&2
+    echo "unknown: $1; one of toolkit, build, show, libraries, run, clippy" >&2
     exit 2
     ;;
 esac

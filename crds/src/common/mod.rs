@@ -1,6 +1,5 @@
 //! What both kinds have in common: references, resources of containers, and the schemas of what is Kubernetes' own.
 
-pub mod quantity;
 mod reference;
 mod resources;
 pub(crate) mod rule;
@@ -8,6 +7,8 @@ pub(crate) mod schema;
 
 pub use reference::{EnvVar, LocalRef, SecretRef};
 pub use resources::Resources;
+
+pub use crate::values::quantity;
 
 /// The API group of both kinds, and the prefix of labels and annotations that are the operator's own.
 pub const GROUP: &str = "sera.dev";

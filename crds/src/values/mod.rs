@@ -7,6 +7,7 @@ mod decimal;
 mod duration;
 mod language;
 mod name;
+pub mod quantity;
 #[cfg(feature = "kube")]
 pub(crate) mod schema;
 mod stage;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use clap::Args;
-use sera_crds::common::quantity;
 use sera_crds::contract::{ExitCode, TrainingPlan};
+use sera_crds::values::quantity;
 use sera_program::address::Address;
 use sera_program::fetch::Kind;
 
