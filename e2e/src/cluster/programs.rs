@@ -1,5 +1,6 @@
 //! The programs of Kubernetes, etcd, CoreDNS and helm: built from the Go modules pinned in `e2e/cluster`, and kept in a
-//! cache under the digest of everything that decides what comes out. It does not run them.
+//! cache under the digest of everything that decides what comes out; so are those that benches compare us with, from
+//! `e2e/peers`. It does not run them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -19,6 +20,8 @@ use crate::progress::Progress;
 
 /// Where the Go modules are pinned.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
+/// Where those are pinned that no cluster needs.
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 /// How much of a failed build's output an error carries.
 const LAST_LINES: usize = 12;
 /// Hexadecimal digits of the digest that name a cache folder: 64 bits tell any two apart.
@@ -66,7 +69,7 @@ pub enum ProgramError {
     },
 }
 
-/// A program that the embedded cluster runs.
+/// A program that the embedded cluster runs, or a bench beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Program {
     /// The DNS server.
@@ -87,6 +90,8 @@ pub(super) enum Program {
     Proxy,
     /// The scheduler.
     Scheduler,
+    /// The controller of Kubeflow Trainer.
+    Trainer,
 }
 
 impl Program {
@@ -107,6 +112,7 @@ impl Program {
             Self::Kubelet => "kubelet",
             Self::Proxy => "kube-proxy",
             Self::Scheduler => "kube-scheduler",
+            Self::Trainer => "trainer-controller-manager",
         }
     }
 
@@ -115,6 +121,7 @@ impl Program {
             Self::CoreDns => Module::CoreDns,
             Self::Etcd => Module::Etcd,
             Self::Helm => Module::Helm,
+            Self::Trainer => Module::KubeflowTrainer,
             _ => Module::Kubernetes,
         }
     }
@@ -124,6 +131,7 @@ impl Program {
             Module::CoreDns => ".".to_owned(),
             Module::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
             Module::Helm => "helm.sh/helm/v4/cmd/helm".to_owned(),
+            Module::KubeflowTrainer => format!("github.com/kubeflow/trainer/v2/cmd/{}", self.name()),
             Module::Kubernetes => format!("k8s.io/kubernetes/cmd/{}", self.name()),
         }
     }
@@ -131,10 +139,11 @@ impl Program {
 
 /// A pinned Go module, from which one build makes some programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Module {
+pub(super) enum Module {
     CoreDns,
     Etcd,
     Helm,
+    KubeflowTrainer,
     Kubernetes,
 }
 
@@ -144,12 +153,14 @@ impl Module {
             Self::CoreDns => "coredns",
             Self::Etcd => "etcd",
             Self::Helm => "helm",
+            Self::KubeflowTrainer => "kubeflow-trainer",
             Self::Kubernetes => "kubernetes",
         }
     }
 
-    fn folder(self) -> PathBuf {
-        Path::new(SOURCES).join(self.name())
+    /// The folder of its go.mod.
+    pub(super) fn folder(self) -> PathBuf {
+        Path::new(if self == Self::KubeflowTrainer { PEERS } else { SOURCES }).join(self.name())
     }
 
     /// The linker's flags: no symbol tables, and for Kubernetes the version that its programs report.
@@ -371,7 +382,7 @@ mod tests {
 
     #[test]
     fn every_pinned_module_says_its_linker_flags() -> Result<(), ProgramError> {
-        for module in [Module::CoreDns, Module::Etcd, Module::Helm] {
+        for module in [Module::CoreDns, Module::Etcd, Module::Helm, Module::KubeflowTrainer] {
             assert_eq!(module.linker_flags()?, "-s -w");
         }
         assert!(Module::Kubernetes.linker_flags()?.contains("version.gitVersion=v1."));

@@ -1,9 +1,13 @@
 //! What can be measured: a variant here, a file beside this one. Benchmarks print tables and are never tests.
 
 mod active;
+mod again;
 mod boots;
 mod drain;
+mod images;
+mod metrics;
 mod operator;
+mod peers;
 mod process;
 
 use std::process::ExitCode;
@@ -30,6 +34,14 @@ pub(crate) enum Bench {
     ///
     /// Boots a control plane; pods and their programs are played, as `cargo e2e chaos` does it, and the operator is the real one.
     Drain(drain::Drain),
+    /// The operator and Kubeflow Trainer's controller, each beside as many objects that are held: memory, processor, requests
+    ///
+    /// Boots a control plane. Trainer's controller is built from its Go module the first time, which takes minutes.
+    Peers(peers::Peers),
+    /// How large each image is, and how long a pod takes from its creation to its program's first word
+    ///
+    /// Boots a cluster with a node. The images are made of the programs that cargo has built.
+    Images(images::Images),
 }
 
 pub(super) async fn run(bench: Bench) -> Result<ExitCode> {
@@ -38,5 +50,7 @@ pub(super) async fn run(bench: Bench) -> Result<ExitCode> {
         Bench::Operator(operator) => operator::run(operator).await,
         Bench::Active(active) => active::run(active).await,
         Bench::Drain(drain) => drain::run(drain).await,
+        Bench::Peers(peers) => peers::run(peers).await,
+        Bench::Images(images) => images::run(images).await,
     }
 }

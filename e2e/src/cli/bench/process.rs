@@ -1,16 +1,18 @@
-//! What the benches of the operator share: a control plane with the project's kinds, the operator as a process, and what it says of itself.
+//! What the benches of controllers share: a control plane with the project's kinds, a controller as a process, and what it takes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sera_e2e::ask;
 use sera_e2e::cluster::Cluster;
 use sera_e2e::platform;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+
+use super::metrics::Metrics;
 
 /// How long a bench waits for anything.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -48,43 +50,74 @@ pub(super) async fn until(what: &str, is_so: impl AsyncFn() -> Result<bool>) -> 
     tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("{PATIENCE:?} were not enough until {what}"))?
 }
 
-/// The operator as a process of this machine; killed when it is dropped.
+/// An address of this machine's own with a port that is free now.
+pub(super) async fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?)
+}
+
+/// Where a controller is found once it runs.
+pub(super) struct Place {
+    /// What it calls its passes in its metrics.
+    pub(super) controller: &'static str,
+    /// Where it answers `/readyz`.
+    pub(super) health: SocketAddr,
+    /// Where it answers `/metrics`.
+    pub(super) metrics: SocketAddr,
+}
+
+/// A controller as a process of this machine; killed when it is dropped.
 pub(super) struct Process {
     child: Child,
-    address: SocketAddr,
+    place: Place,
     /// How long it took from its start until it was ready.
     pub(super) ready_after: Duration,
 }
 
 impl Process {
-    /// Starts it, and waits until it says that it is ready.
+    /// Starts the operator, without an election, and waits until it says that it is ready.
     pub(super) async fn start(program: &Path, kubeconfig: &Path) -> Result<Self> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
+        // Its own limits are not what is measured.
+        Self::operator(program, kubeconfig, &["--leader-elect=off", "--qps=2000", "--burst=2000"]).await
+    }
+
+    /// The same with other flags.
+    pub(super) async fn operator(program: &Path, kubeconfig: &Path, flags: &[&str]) -> Result<Self> {
+        let address = free_address().await?;
         let mut command = Command::new(program);
-        command.env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).kill_on_drop(true);
+        command.env("KUBECONFIG", kubeconfig);
         command.args([
             &format!("--listen={address}"),
             "--rollout-image=localhost/sera-rollout:bench",
-            "--log-level=warn",
+            "--log-level=error",
         ]);
-        // Its own limits are not what is measured.
-        command.args(["--leader-elect=off", "--qps=2000", "--burst=2000"]);
+        command.args(flags);
+        Self::run(command, Place { controller: "run", health: address, metrics: address }).await
+    }
+
+    /// Starts a controller, and waits until it says that it is ready.
+    pub(super) async fn run(mut command: Command, place: Place) -> Result<Self> {
+        command.stdin(Stdio::null()).kill_on_drop(true);
         let start = Instant::now();
-        let child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
-        let mut process = Self { child, address, ready_after: Duration::ZERO };
-        until("the operator is ready", || async { Ok(ask::get(address, "/readyz").await.is_ok()) }).await?;
+        let child =
+            command.spawn().with_context(|| format!("cannot run {}", command.as_std().get_program().display()))?;
+        let mut process = Self { child, place, ready_after: Duration::ZERO };
+        let health = process.place.health;
+        tokio::select! {
+            status = process.child.wait() => bail!("the controller has ended with {}", status?),
+            ready = until("the controller is ready", || async { Ok(ask::get(health, "/readyz").await.is_ok()) }) => ready?,
+        }
         process.ready_after = start.elapsed();
         Ok(process)
     }
 
     /// What it says of itself.
     pub(super) async fn metrics(&self) -> Result<Metrics> {
-        Ok(Metrics(ask::get(self.address, "/metrics").await?))
+        Ok(Metrics::new(ask::get(self.place.metrics, "/metrics").await?, self.place.controller))
     }
 
     /// Resident memory now and at its highest, in MiB.
     pub(super) fn memory(&self) -> Result<(f64, f64)> {
-        let pid = self.child.id().context("the operator has ended")?;
+        let pid = self.child.id().context("the controller has ended")?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -95,7 +128,7 @@ impl Process {
 
     /// How much of processors' time it has taken, in seconds.
     pub(super) fn processor(&self) -> Result<f64> {
-        let pid = self.child.id().context("the operator has ended")?;
+        let pid = self.child.id().context("the controller has ended")?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // After the name, which is in parentheses, come the state and 10 numbers; then the time it has had by itself, and in the kernel.
         let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
@@ -106,42 +139,6 @@ impl Process {
 
     /// Ends it.
     pub(super) async fn end(mut self) -> Result<()> {
-        self.child.kill().await.context("cannot end the operator")
-    }
-}
-
-/// What `/metrics` said.
-pub(super) struct Metrics(String);
-
-impl Metrics {
-    /// The values of all series of a name whose labels contain `label`, with their labels.
-    fn series<'a>(&'a self, name: &'a str, label: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-        self.0.lines().filter_map(move |line| {
-            let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.split_once("} ")?;
-            Some((labels, value.parse().ok()?)).filter(|_| labels.contains(label))
-        })
-    }
-
-    /// How many passes over runs have ended.
-    pub(super) fn passes(&self) -> f64 {
-        self.series("controller_runtime_reconcile_time_seconds_count", "controller=\"run\"")
-            .map(|(_, count)| count)
-            .sum()
-    }
-
-    /// How many requests the API server was sent.
-    pub(super) fn requests(&self) -> f64 {
-        self.series("rest_client_requests_total", "").map(|(_, count)| count).sum()
-    }
-
-    /// The upper bound of the bucket that this share of the passes ends in, in words.
-    pub(super) fn pass_seconds(&self, share: f64) -> String {
-        let wanted = share * self.passes();
-        let mut buckets = self.series("controller_runtime_reconcile_time_seconds_bucket", "controller=\"run\"");
-        let bound = buckets.find(|(_, count)| *count >= wanted).and_then(|(labels, _)| {
-            let (bound, _) = labels.split_once("le=\"")?.1.split_once('"')?;
-            bound.parse::<f64>().ok()
-        });
-        bound.map_or("more than the largest bucket".to_owned(), |seconds| format!("{} ms", seconds * 1000.0))
+        self.child.kill().await.context("cannot end the controller")
     }
 }

@@ -1,0 +1,101 @@
+//! Controllers of others, which benches put beside ours: built from the modules pinned in `e2e/peers` when a bench asks for
+//! them, and by nothing else. How they are run is the bench's business.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use serde::Deserialize;
+use tokio::process::Command;
+
+use super::programs::{self, Module, Program, ProgramError};
+use crate::progress::Progress;
+
+/// Kubeflow Trainer's module, and the definitions of its kinds in there.
+const TRAINER: (&str, [&str; 3]) = (
+    "github.com/kubeflow/trainer/v2",
+    [
+        "manifests/base/crds/trainer.kubeflow.org_clustertrainingruntimes.yaml",
+        "manifests/base/crds/trainer.kubeflow.org_trainingruntimes.yaml",
+        "manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml",
+    ],
+);
+/// The module of the kind that it makes of each of its own.
+const JOB_SET: (&str, [&str; 1]) = ("sigs.k8s.io/jobset", ["config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml"]);
+
+/// Why a controller of others cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// It could not be built.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// `go` could not be run.
+    #[error("cannot run go, which fetches modules")]
+    Run(#[source] std::io::Error),
+    /// The modules with its definitions cannot be had.
+    #[error("`go mod download` in {folder} ended with {status}: {complaint}")]
+    Download {
+        /// The folder of the go.mod.
+        folder: PathBuf,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        complaint: String,
+    },
+    /// What `go` says of a module cannot be read.
+    #[error("`go mod download` says something of its modules that cannot be read")]
+    Answer(#[from] serde_json::Error),
+    /// A module was asked for, and nothing said of it.
+    #[error("`go mod download` says nothing of {0}")]
+    Missing(&'static str),
+}
+
+/// A controller of others.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its program.
+    pub program: PathBuf,
+    /// The version of its module.
+    pub version: String,
+    /// The files that define the kinds which it watches.
+    pub definitions: Vec<PathBuf>,
+}
+
+/// The controller of Kubeflow Trainer; built where it is not kept yet, which takes minutes.
+pub async fn kubeflow_trainer(progress: &Progress) -> Result<Peer, PeerError> {
+    let programs = programs::ensure(&[Program::Trainer], progress).await?;
+    let modules = download(&Module::KubeflowTrainer.folder(), &[TRAINER.0, JOB_SET.0]).await?;
+    let find = |name| modules.iter().find(|module| module.path == name).ok_or(PeerError::Missing(name));
+    let (trainer, job_set) = (find(TRAINER.0)?, find(JOB_SET.0)?);
+    Ok(Peer {
+        program: programs.get(Program::Trainer).unwrap_or(Path::new(Program::Trainer.name())).to_owned(),
+        version: trainer.version.clone(),
+        definitions: [trainer.files(&TRAINER.1), job_set.files(&JOB_SET.1)].concat(),
+    })
+}
+
+/// What `go mod download -json` says of a module.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Downloaded {
+    path: String,
+    version: String,
+    dir: PathBuf,
+}
+
+impl Downloaded {
+    fn files(&self, names: &[&str]) -> Vec<PathBuf> {
+        names.iter().map(|name| self.dir.join(name)).collect()
+    }
+}
+
+/// Has the modules of these names in go's cache, at the versions that are pinned in `folder`.
+async fn download(folder: &Path, modules: &[&str]) -> Result<Vec<Downloaded>, PeerError> {
+    let mut command = Command::new("go");
+    command.args(["mod", "download", "-json"]).args(modules).current_dir(folder);
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(PeerError::Run)?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned();
+        return Err(PeerError::Download { folder: folder.to_owned(), status: output.status, complaint });
+    }
+    Ok(serde_json::Deserializer::from_slice(&output.stdout).into_iter().collect::<Result<_, _>>()?)
+}
