@@ -8,7 +8,11 @@ use serde_json::Value;
 use tower::service_fn;
 
 use super::*;
-use crate::{config::Config, names::Kind};
+use crate::{
+    config::Config,
+    names::Kind,
+    plan::{Removable, Removal},
+};
 
 /// An applier whose API server answers everything with this code.
 fn applier(code: u16, reason: &'static str) -> Applier {

@@ -2,98 +2,45 @@
 //! user may say about nodes, queues and resources.
 
 mod companions;
+mod resources;
+mod security;
+mod storage;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath,
-        LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-        ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection, SecretVolumeSource,
-        SecurityContext, Volume, VolumeMount, VolumeProjection,
+        Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference, PodSpec, PodTemplateSpec, Probe,
+        VolumeMount,
     },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use sera_crds::run::{PodSettings, Proxy};
 
-pub(super) use self::companions::{Companion, Fetch};
+pub(super) use self::{
+    companions::{Companion, Fetch},
+    resources::{
+        COUNTING_RESOURCES, DRIVER_RESOURCES, DefaultResources, ENGINE_RESOURCES, SERVER_RESOURCES, SLOT_RESOURCES,
+        SMALL_RESOURCES, SNAPSHOT_RESOURCES, TEACHER_RESOURCES, TRAINER_RESOURCES,
+    },
+    security::container_security,
+    storage::{
+        FETCHED_MOUNT, GIT_MOUNT, GITHUB_MOUNT, MODEL_MOUNT, SCRATCH_MOUNT, SLOTS_MOUNT, SNAPSHOT_MOUNT,
+        STORE_CREDENTIALS_MOUNT, STORE_MOUNT, STUDENT_CREDENTIALS_MOUNT, STUDENT_MOUNT, TEACHER_MOUNT,
+        TERMINATION_MESSAGE, empty_dir, mount,
+    },
+};
+use self::{
+    security::pod_security,
+    storage::{CA_MOUNT, storage},
+};
 use super::sandboxes::Sandboxes;
 use crate::names::PROGRAM_CONTAINER;
 
-/// Where the repository's credentials are mounted.
-pub(super) const GIT_MOUNT: &str = "/etc/sera/git";
-/// Where the credentials for GitHub's API are mounted.
-pub(super) const GITHUB_MOUNT: &str = "/etc/sera/github";
-/// Where the store's credentials are mounted.
-pub(super) const STORE_CREDENTIALS_MOUNT: &str = "/etc/sera/store";
-/// Where the credentials for the student's bucket are mounted.
-pub(super) const STUDENT_CREDENTIALS_MOUNT: &str = "/etc/sera/student";
-/// Where the teacher's key is mounted, and the authorities of its certificate.
-pub(super) const TEACHER_MOUNT: &str = "/etc/sera/teacher";
-/// Where further certificate authorities are mounted.
-const CA_MOUNT: &str = "/etc/sera/ca";
-/// Where the store's claim is mounted, whole.
-pub(super) const STORE_MOUNT: &str = "/mnt/store";
-/// Where the claim is mounted that another's snapshot lies on.
-pub(super) const SNAPSHOT_MOUNT: &str = "/mnt/snapshot";
-/// Where the claim is mounted that the student lies on.
-pub(super) const STUDENT_MOUNT: &str = "/mnt/student";
-/// Where the store's claim is mounted for who serves the model; nothing is written there.
-pub(super) const MODEL_MOUNT: &str = "/mnt/model";
-/// Where a model is that was fetched for who serves it; nothing is written there by it.
-pub(super) const FETCHED_MOUNT: &str = "/mnt/fetched";
-/// Where programs work; nothing else of the root file system can be written.
-pub(super) const SCRATCH_MOUNT: &str = "/tmp/work";
-/// Where the driver finds a directory for each slot, with the slot's socket.
-pub(super) const SLOTS_MOUNT: &str = "/run/sera/slots";
-/// Where a program leaves its last words for the kubelet.
-pub(super) const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// The termination message of whoever writes none: the end of its log, where it failed.
 pub(super) const END_OF_LOG: &str = "FallbackToLogsOnError";
-/// The user and the group of every program, as in the images; files of volumes belong to the group.
-const USER: i64 = 65_532;
-/// Secrets are read by the group that [`USER`] is in, and by nobody else.
-const SECRET_MODE: i32 = 0o440;
-/// The volume that a model is fetched to.
-const FETCHED: &str = "fetched";
 /// Hosts that are always reached without a proxy: the cluster's own.
 const CLUSTER_HOSTS: [&str; 4] = ["localhost", "127.0.0.1", ".svc", ".cluster.local"];
-
-/// What a snapshot's pod asks for where nobody says otherwise: git packs one repository on one or two cores, in memory that grows with its size.
-pub(super) const SNAPSHOT_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "250m", memory: "256Mi", memory_limit: "4Gi" };
-/// A driver waits for a teacher most of the time; its memory is that of the conversations it holds.
-pub(super) const DRIVER_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "250m", memory: "256Mi", memory_limit: "2Gi" };
-/// Counting reads every trajectory once, a few at a time.
-pub(super) const COUNTING_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "500m", memory: "512Mi", memory_limit: "2Gi" };
-/// A trainer on CPUs holds weights, gradients and the optimizer's state of a small model; what a large one needs, and its GPUs, is up to its owner.
-pub(super) const TRAINER_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "1", memory: "2Gi", memory_limit: "64Gi" };
-/// A slot runs a repository's own tools; those of a large one want more, which `generation.sandbox.resources` says.
-pub(super) const SLOT_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "100m", memory: "256Mi", memory_limit: "2Gi" };
-/// The rehearsal teacher is no model, and keeps the conversations of its clients.
-pub(super) const TEACHER_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "100m", memory: "64Mi", memory_limit: "1Gi" };
-/// A server of small models computes all the time that it is asked; its memory is that of the weights and of the conversations it holds.
-pub(super) const SERVER_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "500m", memory: "1Gi", memory_limit: "32Gi" };
-/// An engine on GPUs holds in the memory of its node what it reads of a model's files, and what its processes share; how much depends on the model.
-pub(super) const ENGINE_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "2", memory: "8Gi", memory_limit: "512Gi" };
-/// What copies files needs next to nothing, but for the index of a large tree.
-pub(super) const SMALL_RESOURCES: DefaultResources =
-    DefaultResources { cpu: "10m", memory: "16Mi", memory_limit: "256Mi" };
-
-/// Resources that a program gets where nobody says otherwise. There is no CPU limit: throttling makes nothing cheaper.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct DefaultResources {
-    cpu: &'static str,
-    memory: &'static str,
-    memory_limit: &'static str,
-}
 
 /// A program and what it needs.
 pub(super) struct Program<'a> {
@@ -283,94 +230,6 @@ fn health(port: u16, period: i32, failures: i32) -> Probe {
     }
 }
 
-/// Every volume and where it is mounted. Secrets are optional: a pod whose Secret is missing starts all the same, and its program says which field
-/// of the spec names it, which the kubelet cannot.
-fn storage(program: &Program<'_>, settings: &PodSettings) -> Vec<(Volume, VolumeMount)> {
-    let mut storage = vec![empty_dir("scratch", SCRATCH_MOUNT, EmptyDirVolumeSource::default())];
-    let mounts = &program.mounts;
-    let authority = settings.ca_secret_ref.as_ref().map(|secret| secret.name.as_str());
-    for (name, secret, path) in [
-        ("git-credentials", mounts.git, GIT_MOUNT),
-        ("github-credentials", mounts.github, GITHUB_MOUNT),
-        ("store-credentials", mounts.store, STORE_CREDENTIALS_MOUNT),
-        ("student-credentials", mounts.student, STUDENT_CREDENTIALS_MOUNT),
-        ("authority", authority, CA_MOUNT),
-    ] {
-        storage.extend(secret.map(|secret| secret_files(name, secret, path)));
-    }
-    storage.extend(teacher_files(mounts));
-    for (name, claim, path, read_only) in [
-        ("store", mounts.claim, STORE_MOUNT, false),
-        ("snapshot", mounts.snapshot_claim, SNAPSHOT_MOUNT, true),
-        ("student", mounts.student_claim, STUDENT_MOUNT, true),
-        ("model", mounts.model_claim, MODEL_MOUNT, true),
-    ] {
-        storage.extend(claim.map(|claim| claimed(name, claim, path, read_only)));
-    }
-    if program.fetch.is_some() {
-        let (volume, _) = empty_dir(FETCHED, FETCHED_MOUNT, EmptyDirVolumeSource::default());
-        storage.push((volume, mount(FETCHED, FETCHED_MOUNT, true)));
-    }
-    if let Some(size) = &settings.shm_size {
-        let source = EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: Some(size.clone()) };
-        storage.push(empty_dir("shm", "/dev/shm", source));
-    }
-    storage
-}
-
-/// The teacher's key and its certificate's authorities in one directory, from the two Secrets that they may be in.
-fn teacher_files(mounts: &Mounts<'_>) -> Option<(Volume, VolumeMount)> {
-    let key = mounts.teacher_key.map(|secret| (secret, "apiKey"));
-    let authority = mounts.teacher_authority.map(|secret| (secret, "ca.crt"));
-    let sources: Vec<VolumeProjection> = [key, authority]
-        .into_iter()
-        .flatten()
-        .map(|(secret, file)| VolumeProjection {
-            secret: Some(SecretProjection {
-                name: secret.to_owned(),
-                optional: Some(true),
-                items: Some(vec![KeyToPath { key: file.to_owned(), path: file.to_owned(), mode: None }]),
-            }),
-            ..VolumeProjection::default()
-        })
-        .collect();
-    let name = "teacher-credentials";
-    (!sources.is_empty()).then(|| {
-        let source = ProjectedVolumeSource { default_mode: Some(SECRET_MODE), sources: Some(sources) };
-        let volume = Volume { name: name.to_owned(), projected: Some(source), ..Volume::default() };
-        (volume, mount(name, TEACHER_MOUNT, true))
-    })
-}
-
-fn claimed(name: &str, claim: &str, path: &str, read_only: bool) -> (Volume, VolumeMount) {
-    let source = PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), read_only: None };
-    let volume = Volume { name: name.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() };
-    (volume, mount(name, path, read_only))
-}
-
-pub(super) fn empty_dir(name: &str, path: &str, source: EmptyDirVolumeSource) -> (Volume, VolumeMount) {
-    (Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }, mount(name, path, false))
-}
-
-fn secret_files(name: &str, secret: &str, path: &str) -> (Volume, VolumeMount) {
-    let source = SecretVolumeSource {
-        secret_name: Some(secret.to_owned()),
-        optional: Some(true),
-        default_mode: Some(SECRET_MODE),
-        items: None,
-    };
-    (Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() }, mount(name, path, true))
-}
-
-pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
-}
-
 fn environment(settings: &PodSettings) -> Vec<EnvVar> {
     let mut variables = settings.proxy.as_ref().map(proxy_variables).unwrap_or_default();
     if settings.ca_secret_ref.is_some() {
@@ -389,47 +248,6 @@ fn proxy_variables(proxy: &Proxy) -> Vec<(String, String)> {
     ];
     let known = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
     known.flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value)]).collect()
-}
-
-impl DefaultResources {
-    pub(super) fn requirements(self) -> ResourceRequirements {
-        let quantities = |pairs: &[(&str, &str)]| {
-            Some(pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect())
-        };
-        ResourceRequirements {
-            requests: quantities(&[("cpu", self.cpu), ("memory", self.memory)]),
-            limits: quantities(&[("memory", self.memory_limit)]),
-            claims: None,
-        }
-    }
-}
-
-fn pod_security() -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        fs_group: Some(USER),
-        // A claim with millions of files is not walked at every start.
-        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(runtime_default()),
-        ..PodSecurityContext::default()
-    }
-}
-
-pub(super) fn container_security() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        run_as_non_root: Some(true),
-        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
-        seccomp_profile: Some(runtime_default()),
-        ..SecurityContext::default()
-    }
-}
-
-fn runtime_default() -> SeccompProfile {
-    SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }
 }
 
 fn some_if_any<V>(map: BTreeMap<String, V>) -> Option<BTreeMap<String, V>> {

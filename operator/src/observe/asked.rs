@@ -5,12 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::facts::Uid;
+use crate::{facts::Uid, plan::sight::ASK_AGAIN};
 
-/// How often the same is asked again; what answers change with (the Job controller, the kubelet) tries again after seconds, and backs off to minutes.
-const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// How many answers are remembered; beyond it all are forgotten, which costs a read each.
 const REMEMBERED: usize = 4096;
 

@@ -14,6 +14,10 @@ use super::{
 };
 use crate::facts::{JobFacts, JobFailure, PodFacts, PodPhase, Trouble};
 
+/// How often the API server is asked the same anew while an attempt waits; what answers change with (the Job controller, the kubelet, a namespace that
+/// goes) tries again after seconds, and backs off to minutes.
+pub const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+
 /// How the pods of an attempt belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crew {

@@ -4,8 +4,9 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 use sera_crds::run::PodSettings;
 
 use super::{
-    super::gpus, END_OF_LOG, FETCHED, FETCHED_MOUNT, Mounts, Program, SNAPSHOT_RESOURCES, container, health, mount,
-    storage,
+    super::gpus,
+    END_OF_LOG, FETCHED_MOUNT, Mounts, Program, SNAPSHOT_RESOURCES, container, health, mount,
+    storage::{FETCHED, storage},
 };
 
 /// The container that fetches a model.

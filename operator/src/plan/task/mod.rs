@@ -18,16 +18,13 @@ use super::{
     finding,
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
     settle::later,
-    sight::{Evidence, Sight, is_between_pods, look},
+    sight::{ASK_AGAIN, Evidence, Sight, is_between_pods, look},
     telling::{after_end, note_progress, running, starting_at, words},
 };
 use crate::facts::{JobFacts, Trouble};
 
 /// How soon the API server is asked why a Job has no pod; see [`super::sight::is_without_a_pod`].
 const ASK_AFTER: SignedDuration = SignedDuration::from_secs(6);
-
-/// How soon the API server is asked again whether the namespace of a Job between two pods is being deleted.
-const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// Whether an attempt of a stage is under way.
 pub(super) fn is_under_way(record: &Record, stage: Stage) -> bool {

@@ -1,5 +1,5 @@
 //! The plan as a table: from a state and what has happened, to what is made, what goes, what status says and when to look again. Here are the objects
-//! under test and the scene that moves them on; the tests are sorted by what happens.
+//! under test, in `scene` what moves them on; the tests are sorted by what happens.
 
 mod adoption;
 mod attempts;
@@ -9,11 +9,12 @@ mod failures;
 mod generation;
 mod owner;
 mod reclaim;
+mod scene;
 mod serving;
 mod starting;
 mod training;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
@@ -25,19 +26,18 @@ use sera_crds::{
     values::{Measure, Precision, Ratio, Sha256, Stage, Verdict},
 };
 
+use self::scene::Scene;
 use super::{
-    BatchWork, EvaluationWork, Finding, Hosted, Intent, Make, Observed, Plan, Policy, Reclaim, Removable, Removal,
-    RunSnapshot, RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
+    BatchWork, EvaluationWork, Finding, Hosted, Intent, Make, Plan, Policy, Reclaim, Removable, Removal, RunSnapshot,
+    RunWork, ServingWork, SnapshotIntent, TrainingWork, Work,
     conditions::{ConditionType, Truth},
-    plan,
     record::{AttemptOutcome, Paused, Record},
     settle::{Made, settle},
-    sight::Evidence,
 };
 use crate::{
     facts::{
-        BatchFacts, BatchResult, JobEnd, JobFacts, JobFailure, Live, LiveRollouts, LiveTraining, PodFacts, PodPhase,
-        ServerFacts, ServerRole, Trouble, Uid,
+        BatchFacts, JobEnd, JobFacts, JobFailure, Live, LiveRollouts, LiveTraining, PodFacts, PodPhase, ServerFacts,
+        ServerRole, Trouble, Uid,
     },
     names::{Kind, Owner},
 };
@@ -281,139 +281,6 @@ fn pending(reason: &str, message: &str) -> PodFacts {
 pub(super) fn ended(job: JobFacts, failure: Option<&str>) -> JobFacts {
     let failure = failure.map(|reason| JobFailure { reason: reason.into(), message: "a pod failed".into() });
     JobFacts { active: 0, ready: 0, end: Some(JobEnd { at: at(6), failure }), ..job }
-}
-
-/// An object and its surroundings, moved on by hand.
-struct Scene {
-    observed: Observed,
-    now: Timestamp,
-}
-
-impl Scene {
-    /// A run that nobody has looked at.
-    fn new() -> Self {
-        Self::of(intent())
-    }
-
-    /// An object that wants this, and that nobody has looked at.
-    fn of(intent: Intent) -> Self {
-        let observed = Observed {
-            owner: owner(),
-            generation: 1,
-            deleting: false,
-            reclaim: Reclaim::default(),
-            record: Record::default(),
-            intent: Some(intent),
-            defaults_problem: None,
-            jobs: Vec::new(),
-            evidence: BTreeMap::new(),
-            live: None,
-            teacher: None,
-            student: None,
-            holdup: None,
-            batches: Vec::new(),
-            lingering: Vec::new(),
-        };
-        Self { observed, now: at(0) }
-    }
-
-    /// A run whose first attempt's Job was made.
-    fn with_job_made() -> Self {
-        let mut scene = Self::new();
-        scene.pass();
-        scene.pass();
-        scene.have(job(1), Vec::new());
-        scene
-    }
-
-    /// An object whose snapshot is in the store, and whose teacher answers.
-    fn snapshotted(intent: Intent) -> Self {
-        let mut scene = Self::of(intent);
-        scene.observed.teacher = Some(Arc::new(teacher(1)));
-        scene.pass();
-        scene.work(Stage::Snapshot, &success());
-        scene
-    }
-
-    fn plan(&self) -> Plan {
-        plan(&self.observed, self.now)
-    }
-
-    /// Plans, lets every child be made, and reads the status back.
-    fn pass(&mut self) -> Plan {
-        let plan = self.plan();
-        let made = plan.make.iter().map(|make| match make {
-            Make::Defaults => Made::Defaults,
-            Make::Teacher | Make::Student => Made::Applied,
-            Make::Job { stage, attempt } => Made::Job { stage: *stage, uid: format!("job-{attempt}").into() },
-            Make::Batch { number, .. } => Made::Batch { number: *number, uid: format!("batch-{number}").into() },
-        });
-        let plan = settle(plan.clone(), made.collect(), &self.observed, self.now);
-        self.observed.record = plan.record.clone();
-        self.observed.reclaim.held = plan.hold;
-        self.drop_evidence_of_other_attempts();
-        plan
-    }
-
-    /// Lets the Job of the stage's attempt be made and end with these words, and makes the pass that hears of it.
-    fn work(&mut self, stage: Stage, words: &Termination) -> Plan {
-        let made = self.pass();
-        let number = self.observed.record.attempts[&stage].number;
-        // After an edit the teacher is applied anew, beside whatever is due.
-        let due: Vec<&Make> = made.make.iter().filter(|make| **make != Make::Teacher).collect();
-        assert_eq!(due, [&Make::Job { stage, attempt: number }], "of {stage}");
-        self.have(ended(job_of(stage, number), None), vec![pod(PodPhase::Succeeded, Some(words))]);
-        self.pass()
-    }
-
-    /// As observing does it: evidence is of Jobs of attempts under way alone.
-    fn drop_evidence_of_other_attempts(&mut self) {
-        let attempts = &self.observed.record.attempts;
-        self.observed.evidence.retain(|stage, evidence| {
-            let current = attempts.get(stage).map(|attempt| owner().job_name(*stage, attempt.number));
-            evidence.job.as_ref().is_some_and(|job| Some(&*job.name) == current.as_deref())
-        });
-    }
-
-    /// Sets what is to be seen of the Job and its pods.
-    fn have(&mut self, job: JobFacts, pods: Vec<PodFacts>) {
-        let (stage, _) = owner().job_of(&job.name).unwrap();
-        let (job, pods) = (Arc::new(job), pods.into_iter().map(Arc::new).collect());
-        self.observed.jobs = vec![Arc::clone(&job)];
-        self.observed.evidence = BTreeMap::from([(stage, Evidence { job: Some(job), pods, ..Evidence::default() })]);
-    }
-
-    /// Nothing is to be seen of any Job.
-    fn have_nothing(&mut self) {
-        self.observed.jobs = Vec::new();
-        self.observed.evidence = BTreeMap::new();
-    }
-
-    /// Has a run's batch as it is now.
-    fn see(&mut self, batch: BatchFacts) {
-        self.observed.batches.retain(|known| known.name != batch.name);
-        self.observed.batches.push(Arc::new(batch));
-    }
-
-    /// Lets a run's batch be done, that accepted so many.
-    fn done(&mut self, number: u32, first: u64, second: u64) {
-        let result = BatchResult { settings: digest('1'), totals: totals(first, second) };
-        self.see(BatchFacts { result: Some(result), ..child(number) });
-    }
-
-    fn intent(&mut self) -> &mut Intent {
-        self.observed.intent.as_mut().unwrap()
-    }
-
-    fn run(&mut self) -> &mut RunWork {
-        let Some(Work::Run(work)) = &mut self.intent().work else { panic!("it is no run") };
-        work
-    }
-
-    fn edit(&mut self, change: impl FnOnce(&mut Intent)) {
-        change(self.intent());
-        self.observed.generation += 1;
-    }
 }
 
 fn reason_of(plan: &Plan, kind: ConditionType) -> Option<&str> {

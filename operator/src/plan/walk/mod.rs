@@ -2,6 +2,7 @@
 //! steps, Jobs and batches that end, hang, vanish or lose their last words, and an owner who changes their mind. After every step the invariants must
 //! hold; and from wherever a walk ends, a quiet time must lead to the end of what is asked for.
 
+mod acting;
 mod children;
 mod deletion;
 mod happening;
