@@ -16,11 +16,14 @@ use kube::{Client, Resource};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use sera_e2e::cluster::Cluster;
 use serde::de::DeserializeOwned;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OnceCell, RwLock};
 
 /// How long a test waits for something to happen: many times what it takes on a busy machine with two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// As much as a main thread has: futures that are built without optimisation are moved about on the stack.
+const STACK: usize = 8 << 20;
 
 /// How a test goes with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,7 @@ impl House {
     /// Runs the tests as the command line asks.
     pub(crate) fn open(tests: Vec<Test>) -> ExitCode {
         let arguments = Arguments::from_args();
-        let runtime = match Runtime::new() {
+        let runtime = match Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build() {
             Ok(runtime) => Arc::new(runtime),
             Err(error) => {
                 eprintln!("error: cannot start: {error}");
@@ -124,9 +127,12 @@ fn trial(test: Test, house: &Arc<House>, runtime: &Arc<Runtime>) -> Trial {
             house.leave_out(name);
             return Ok(Completion::ignored_with("no node"));
         }
-        let completion = runtime.block_on(run(test, name, &house));
-        drop(house);
-        completion.map_err(|error| Failed::from(format!("{error:#}")))
+        // On a thread of the runtime: those that call this have a quarter of its stack.
+        let work = runtime.spawn(async move { run(test, name, &house).await });
+        match runtime.block_on(work) {
+            Ok(completion) => completion.map_err(|error| Failed::from(format!("{error:#}"))),
+            Err(lost) => std::panic::resume_unwind(lost.into_panic()),
+        }
     })
 }
 
