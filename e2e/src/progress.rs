@@ -50,7 +50,6 @@ impl Progress {
             let bar = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar.enable_steady_tick(SPINNER_TICK);
             Sink::Spinner(bar)
         } else {
             Sink::Plain { last_detail: Instant::now() }
@@ -64,7 +63,11 @@ impl Progress {
         match &mut *self.sink() {
             Sink::Silent => {}
             Sink::SlowOnly { last_detail } => *last_detail = Instant::now(),
-            Sink::Spinner(bar) => bar.set_message(what),
+            Sink::Spinner(bar) => {
+                bar.set_message(what);
+                // Not before there is something to say: until then others may write there.
+                bar.enable_steady_tick(SPINNER_TICK);
+            }
             Sink::Plain { last_detail } => {
                 *last_detail = Instant::now();
                 eprintln!("{what}");
