@@ -93,6 +93,7 @@ fn note_pause(plan: &mut Plan, given: Given<'_>, work: &RunWork) {
 /// Has the batches made that status names, and takes notice of those that are there.
 fn note_batches(plan: &mut Plan, given: Given<'_>) {
     let Given { observed, intent, .. } = given;
+    plan.look_again_at_lingering(observed, given.pen);
     let Some(generation) = &mut plan.record.generation else { return };
     for batch in &mut generation.batches {
         match (seen(observed, batch), &batch.uid) {

@@ -53,6 +53,8 @@ use crate::{
 
 /// How soon a server that does not answer is looked at again.
 const SERVER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+/// How soon it is looked again whether the pods of a batch are gone that is gone itself.
+const LINGERING: SignedDuration = SignedDuration::from_secs(5);
 
 /// All that a plan is made from.
 #[derive(Debug, Clone)]
@@ -235,6 +237,13 @@ impl Plan {
     /// Looks again at a server that does not answer: what holds its pods up is told by no watch of ours.
     fn look_again_at_server(&mut self, pen: Pen) {
         self.look_again_at(pen.now.saturating_add(SERVER_PATIENCE).unwrap_or(Timestamp::MAX));
+    }
+
+    /// Looks again soon where a batch is gone and its Jobs are not: their end wakes nobody of ours.
+    fn look_again_at_lingering(&mut self, observed: &Observed, pen: Pen) {
+        if !observed.lingering.is_empty() {
+            self.look_again_at(settle::later(pen.now, LINGERING));
+        }
     }
 
     /// Looks again at `time`, or earlier where something else asks for it.

@@ -13,9 +13,6 @@ use super::{
     task::{self, Task},
 };
 
-/// How soon it is looked again whether the pods of a batch are gone that is gone itself: their Jobs wake nobody of ours.
-const LINGERING: SignedDuration = SignedDuration::from_secs(5);
-
 /// How soon it is looked again at an object that waits for its owner: its namespace may be going too.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -141,9 +138,7 @@ fn stop(plan: &mut Plan, observed: &Observed, pen: Pen) -> bool {
     let servers = servers.into_iter().filter_map(|(kind, server)| Some((kind, server.as_deref()?)));
     let servers = servers.map(|(kind, server)| (kind, &server.name, &server.uid, server.deleting));
     let mut is_left = !observed.lingering.is_empty();
-    if is_left {
-        plan.look_again_at(later(pen.now, LINGERING));
-    }
+    plan.look_again_at_lingering(observed, pen);
     for (kind, name, uid, is_going) in jobs.chain(batches).chain(servers) {
         is_left = true;
         if !is_going {

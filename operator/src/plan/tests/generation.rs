@@ -116,7 +116,8 @@ fn a_batch_that_somebody_deleted_is_made_again_but_not_beside_its_pods() {
     let mut scene = at_work();
     scene.observed.batches.retain(|batch| &*batch.name != "billing-1");
     scene.observed.lingering = vec!["batch-1".into()];
-    assert_eq!(scene.pass().make, []);
+    let (plan, soon) = (scene.pass(), scene.now + SignedDuration::from_secs(5));
+    assert_eq!((plan.make, plan.look_again), (Vec::new(), Some(soon)), "the end of its pods wakes nobody");
     scene.observed.lingering.clear();
     assert_eq!(scene.pass().make, [], "first it is written down that it is gone");
     assert_eq!(scene.pass().make, [Make::Batch { number: 1, from: 0, count: 8 }]);
