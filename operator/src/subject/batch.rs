@@ -181,6 +181,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
 /// What a batch wants that takes its word from a run. One that the run has made works in the run's folder and asks the run's teacher; one that
 /// somebody else has made reads the run's snapshot, and leaves what it makes in a folder of its own, where it is counted by nobody.
 fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
+    let guide = if is_left_behind(batch, guide) { &Guide::Nobody } else { guide };
     let progress = match guide {
         Guide::Nobody => RunSnapshot::NoSuchRun,
         Guide::Run(run, _) => run.record().snapshot.map_or(RunSnapshot::NotYet, |known| RunSnapshot::Ready(known.uri)),
@@ -217,6 +218,14 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
         intent.work = work(blueprint, teacher, is_the_runs).map(Work::Batch);
     }
     Wish { intent, blueprint }
+}
+
+/// Whether another run made the batch that had this name before: Kubernetes takes it away in its own time, and what the new one says is not for it.
+fn is_left_behind(batch: &RolloutBatch, guide: &Guide) -> bool {
+    let Guide::Run(run, _) = guide else { return false };
+    let owners = batch.owner_references().iter().filter(|owner| owner.controller == Some(true));
+    let kind = Kind::Run.as_str();
+    owners.into_iter().any(|owner| owner.kind == kind && Some(&owner.uid) != run.metadata.uid.as_ref())
 }
 
 /// None where the run does not know of the batch, though it made it: not any more, or not yet.

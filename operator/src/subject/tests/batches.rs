@@ -94,12 +94,20 @@ fn a_batch_that_a_run_made_works_in_its_folder_asks_its_teacher_and_spends_its_s
 fn a_batch_that_somebody_else_hangs_on_a_run_leaves_what_it_makes_in_a_folder_of_its_own() {
     let mut joined = child("somebody-else");
     joined.metadata.name = Some("try-out".into());
+    joined.metadata.owner_references.as_mut().unwrap()[0].kind = "Notebook".into();
     let wish = joined.wish(&RunDefaults::default(), &guide(&json!({})));
     assert_eq!(wish.intent.folder, "s3://acme/sera/ml/try-out/77777777-0000");
     assert_eq!(wish.intent.hosted, Some(Hosted::Own));
     let blueprint = wish.blueprint.unwrap();
     assert_eq!(blueprint.snapshot_at.unwrap().as_str(), "s3://acme/sera/ml/billing/3f2c9a10-0000");
     assert_eq!(blueprint.samples.unwrap().teacher.url, "http://try-out-77777-teacher.ml.svc:8000/v1");
+}
+
+#[test]
+fn a_batch_of_a_run_that_is_gone_takes_no_word_from_another_of_its_name() {
+    let wish = child("an-earlier-one").wish(&RunDefaults::default(), &guide(&json!({})));
+    let waiting = SnapshotIntent::OfRun { run: "billing".into(), progress: RunSnapshot::NoSuchRun };
+    assert_eq!((wish.intent.snapshot, wish.intent.work, wish.blueprint.is_none()), (waiting, None, true));
 }
 
 #[test]
