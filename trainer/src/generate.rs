@@ -83,12 +83,13 @@ fn known(prompt: &[u32], vocabulary: usize) -> Result<(), GenerateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::Kept;
     use crate::model::testing::{config, model, tensors};
 
     fn weights(family: &str, tied: bool) -> Weights {
         let config = config(family, tied);
         let tensors = tensors(&config);
-        Weights::load(&config, DType::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap()
+        Weights::load(&config, Kept::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap()
     }
 
     #[test]
@@ -127,7 +128,7 @@ mod tests {
             let tensor = tensors(&config)[name].clone();
             if name == "model.norm.weight" { tensor * f64::NAN } else { Ok(tensor) }
         };
-        let damaged = Weights::load::<Error>(&config, DType::F32, damaged).unwrap();
+        let damaged = Weights::load::<Error>(&config, Kept::F32, damaged).unwrap();
         assert!(matches!(refusal(damaged, &[1, 2]), GenerateError::NotFinite(2)));
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use sera_trainer::files::ModelDir;
-use sera_trainer::inference::{Reader, Weights};
+use sera_trainer::inference::{Kept, Reader, Weights};
 use sera_trainer::model::{Batch, hidden_states};
 use sera_trainer::ops::Segments;
 
@@ -40,9 +40,12 @@ fn logits_are_those_of_transformers() {
     let last = exact.get(ids.len() - 1).unwrap();
     let own = greatest_gap(theirs, exact);
     let (wide, narrow) = (logits(DType::F64), logits(DType::F32));
-    let weights = Weights::load::<candle_core::Error>(dir.config(), DType::F32, |name| Ok(dir.read(name).unwrap()));
-    let narrow_last = Reader::new(weights.unwrap(), ids.len()).read(&ids).unwrap();
-    let narrow_last = Tensor::new(narrow_last, &Device::Cpu).unwrap();
+    let inferred = |kept| {
+        let weights = Weights::load::<candle_core::Error>(dir.config(), kept, |name| Ok(dir.read(name).unwrap()));
+        let logits = Reader::new(weights.unwrap(), ids.len()).read(&ids).unwrap();
+        Tensor::new(logits, &Device::Cpu).unwrap()
+    };
+    let (narrow_last, rounded_last) = (inferred(Kept::F32), inferred(Kept::Q8));
     let gap = greatest_gap(&wide, exact);
     let narrow_gaps = [greatest_gap(&narrow, exact), greatest_gap(&narrow_last, &last)];
     println!("{} tokens, logits up to {:.1}", ids.len(), greatest_gap(exact, &exact.zeros_like().unwrap()));
@@ -52,6 +55,7 @@ fn logits_are_those_of_transformers() {
         "f32 against transformers' f64: training {:.1e}, inference {:.1e}; transformers' own f32 {own:.1e}",
         narrow_gaps[0], narrow_gaps[1]
     );
+    println!("8 bits against transformers' f64: {:.1e}", greatest_gap(&rounded_last, &last));
     assert!(gap < EXACT);
     assert!(narrow_gaps.into_iter().all(|gap| gap < FACTOR * own));
 }

@@ -48,7 +48,7 @@ pub(super) struct GenerateArgs {
     /// How many tokens the answer has at most
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_tokens: usize,
-    /// What weights are rounded to and kept in; processors compute in f32 whatever it is, and a GPU in this
+    /// What weights are rounded to and kept in; processors sum in f32 whatever it is, and a GPU computes in this
     #[arg(long, value_enum, default_value = "f32")]
     dtype: KeptType,
     /// What is computed on; a GPU computes all tokens again for each, since this is for smoke tests
@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &GenerateArgs, context: &Context) -> Result<(), Fai
         let (weights, chat) = source.load(arguments.dtype.into())?;
         (greedy(weights, &prompt, &ends, arguments.max_tokens)?, chat)
     } else {
-        let model = ModelDir::open(&folder)?.model(arguments.dtype.into(), &device, false)?;
+        let model = ModelDir::open(&folder)?.model(arguments.dtype.on_gpu()?, &device, false)?;
         (greedy_by_passes(&model, &prompt, &ends, arguments.max_tokens)?, source.into_chat())
     };
     if arguments.ids {

@@ -277,11 +277,12 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Error};
+    use candle_core::Error;
 
     use super::super::sampling::Sampling;
     use super::super::sequence::Ending;
     use super::*;
+    use crate::inference::Kept;
     use crate::model::testing::{config, tensors};
 
     const SETTINGS: EngineSettings =
@@ -290,7 +291,7 @@ mod tests {
     fn weights() -> Weights {
         let config = config("qwen3", true);
         let tensors = tensors(&config);
-        Weights::load(&config, DType::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap()
+        Weights::load(&config, Kept::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap()
     }
 
     fn prompt(tokens: Vec<u32>, limit: usize) -> Prompt {

@@ -178,6 +178,7 @@ mod tests {
 
     use super::super::blocks::BLOCK;
     use super::*;
+    use crate::inference::Kept;
     use crate::model::testing::{config, model, tensors};
     use crate::model::{Batch, hidden_states};
     use crate::ops::Segments;
@@ -185,7 +186,7 @@ mod tests {
     fn runner(family: &str, tied: bool) -> Runner {
         let config = config(family, tied);
         let tensors = tensors(&config);
-        let weights = Weights::load(&config, DType::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap();
+        let weights = Weights::load(&config, Kept::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap();
         Runner::new(weights, 16)
     }
 

@@ -53,16 +53,17 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Error};
+    use candle_core::Error;
 
     use super::*;
+    use crate::inference::Kept;
     use crate::model::testing::{config, tensors};
 
     #[test]
     fn a_prompt_of_several_chunks_is_read_whole_and_no_more_than_there_is_room_for() {
         let config = config("llama", true);
         let tensors = tensors(&config);
-        let weights = || Weights::load(&config, DType::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap();
+        let weights = || Weights::load(&config, Kept::F32, |name| Ok::<_, Error>(tensors[name].clone())).unwrap();
         let ids: Vec<u32> = (0..u32::try_from(CHUNK).unwrap() + 5).map(|at| at * at % 13).collect();
         let (mut whole, mut parts) = (Reader::new(weights(), 600), Reader::new(weights(), 600));
         assert!(parts.read(&ids[..100]).is_some() && parts.read(&[]).is_none());

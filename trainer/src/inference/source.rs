@@ -9,6 +9,7 @@ use candle_core::DType;
 use sera_chat::{Chat, ChatError};
 use sera_crds::contract::ExitCode;
 
+use super::matrix::Kept;
 use super::weights::Weights;
 use crate::files::{FilesError, Generation, GgufError, GgufFile, ModelDir, generation};
 use crate::model::Config;
@@ -128,20 +129,20 @@ impl Source {
         &self.generation
     }
 
-    /// The type in which its weights are kept without loss: bf16 where they are stored so, f32 otherwise.
-    pub fn dtype(&self) -> DType {
+    /// What its weights are kept in without loss: bf16 where they are stored so, f32 otherwise.
+    pub fn kept(&self) -> Kept {
         match &self.place {
-            Place::Dir(dir) if dir.dtype() == DType::BF16 => DType::BF16,
-            Place::Dir(_) | Place::Gguf(_) => DType::F32,
+            Place::Dir(dir) if dir.dtype() == DType::BF16 => Kept::Bf16,
+            Place::Dir(_) | Place::Gguf(_) => Kept::F32,
         }
     }
 
-    /// Reads its weights, to be kept in `dtype`, and hands on its tokenizer and template.
-    pub fn load(self, dtype: DType) -> Result<(Weights, Chat), SourceError> {
+    /// Reads its weights, and hands on its tokenizer and template.
+    pub fn load(self, kept: Kept) -> Result<(Weights, Chat), SourceError> {
         let config = self.config().clone();
         let weights = match self.place {
-            Place::Dir(dir) => Weights::load::<SourceError>(&config, dtype, |name| Ok(dir.read(name)?))?,
-            Place::Gguf(mut file) => Weights::load::<SourceError>(&config, dtype, |name| Ok(file.read(name)?))?,
+            Place::Dir(dir) => Weights::load::<SourceError>(&config, kept, |name| Ok(dir.read(name)?))?,
+            Place::Gguf(mut file) => Weights::load::<SourceError>(&config, kept, |name| Ok(file.read(name)?))?,
         };
         Ok((weights, self.chat))
     }

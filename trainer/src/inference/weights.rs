@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Error, Tensor};
 
-use super::matrix::Matrix;
+use super::matrix::{Kept, Matrix};
 use crate::model::{Config, Family};
 
 /// A block's weights.
@@ -36,20 +36,20 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights of a model of `config`, from its tensors by their Hugging Face names, as `read` gives them. Matrices are kept in `dtype` if that is
-    /// bf16, and in f32 otherwise; no more than one of them is there twice at a time.
+    /// The weights of a model of `config`, from its tensors by their Hugging Face names, as `read` gives them. No more than one of them is there
+    /// twice at a time.
     pub fn load<E: From<Error>>(
         config: &Config,
-        dtype: DType,
+        kept: Kept,
         mut read: impl FnMut(&str) -> Result<Tensor, E>,
     ) -> Result<Self, E> {
-        let embedding = Matrix::new(&[read("model.embed_tokens.weight")?], dtype)?;
+        let embedding = Matrix::new(&[read("model.embed_tokens.weight")?], kept)?;
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
-            layers.push(layer(config, dtype, |part| read(&format!("model.layers.{index}.{part}")))?);
+            layers.push(layer(config, kept, |part| read(&format!("model.layers.{index}.{part}")))?);
         }
         let norm = values(&read("model.norm.weight")?)?;
-        let head = if config.tied { None } else { Some(Matrix::new(&[read("lm_head.weight")?], dtype)?) };
+        let head = if config.tied { None } else { Some(Matrix::new(&[read("lm_head.weight")?], kept)?) };
         Ok(Self { config: config.clone(), embedding, layers, norm, head })
     }
 
@@ -67,14 +67,14 @@ impl Weights {
 
 fn layer<E: From<Error>>(
     config: &Config,
-    dtype: DType,
+    kept: Kept,
     mut read: impl FnMut(&str) -> Result<Tensor, E>,
 ) -> Result<LayerWeights, E> {
     const QKV: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
     const GATE_UP: [&str; 2] = ["mlp.gate_proj", "mlp.up_proj"];
     let mut matrix = |parts: &[&str]| -> Result<Matrix, E> {
         let parts = parts.iter().map(|part| read(&format!("{part}.weight"))).collect::<Result<Vec<_>, E>>()?;
-        Ok(Matrix::new(&parts, dtype)?)
+        Ok(Matrix::new(&parts, kept)?)
     };
     let (qkv, output) = (matrix(&QKV)?, matrix(&["self_attn.o_proj"])?);
     let (gate_up, down) = (matrix(&GATE_UP)?, matrix(&["mlp.down_proj"])?);

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use candle_core::DType;
 use clap::{Args, ValueEnum};
 use sera_program::address::Address;
 use sera_program::progress::Progress;
 use sera_program::redact::Redactor;
 use sera_trainer::bucket::fetch_model;
+use sera_trainer::inference::Kept;
 
 use super::running::{self, LogArgs, ServeError, duration};
 use crate::serve::{self, Model, ModelSettings, Server};
@@ -86,6 +86,9 @@ enum Dtype {
     F32,
     /// 16 bits, with the range of 32.
     Bf16,
+    /// 8 bits and a scale for every 32 of them, as in GGUF files; what they are multiplied with is rounded so too.
+    #[value(name = "q8_0")]
+    Q8,
 }
 
 /// Runs the command.
@@ -94,9 +97,10 @@ pub(super) fn run(arguments: ServeArgs, redactor: Redactor) -> Result<(), ServeE
     let settings = ModelSettings {
         context: arguments.max_model_len,
         cache: arguments.kv_cache_memory,
-        dtype: arguments.dtype.map(|dtype| match dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::Bf16 => DType::BF16,
+        kept: arguments.dtype.map(|dtype| match dtype {
+            Dtype::F32 => Kept::F32,
+            Dtype::Bf16 => Kept::Bf16,
+            Dtype::Q8 => Kept::Q8,
         }),
         batch: arguments.max_batch,
         queue: arguments.max_queue,

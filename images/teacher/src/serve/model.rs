@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::DType;
 use sera_chat::{Chat, Conversation};
 use sera_crds::contract::ExitCode;
 use sera_trainer::inference::{
-    BLOCK, Engine, EngineError, EngineSettings, EngineState, Event, Prompt, RefusedPrompt, Sampling, Source,
+    BLOCK, Engine, EngineError, EngineSettings, EngineState, Event, Kept, Prompt, RefusedPrompt, Sampling, Source,
     SourceError, Weights, block_bytes,
 };
 use sera_trainer::training::available_memory;
@@ -35,7 +34,7 @@ pub(crate) struct ModelSettings {
     /// Bytes for keys and values; what is sensible here, if nobody says.
     pub(crate) cache: Option<u64>,
     /// What weights are kept in; what loses nothing, if nobody says.
-    pub(crate) dtype: Option<DType>,
+    pub(crate) kept: Option<Kept>,
     pub(crate) batch: usize,
     pub(crate) queue: usize,
     pub(crate) chunk: usize,
@@ -102,14 +101,14 @@ impl Model {
             (asked, trained) => asked.or(trained).unwrap_or(CONTEXT),
         };
         let ends = source.generation().ends.clone();
-        let dtype = settings.dtype.unwrap_or_else(|| source.dtype());
-        let (weights, chat) = source.load(dtype)?;
+        let kept = settings.kept.unwrap_or_else(|| source.kept());
+        let (weights, chat) = source.load(kept)?;
         let cache = settings.cache.unwrap_or_else(|| sensible_cache(&weights, context, available_memory(1)));
         let &ModelSettings { batch, queue, chunk, threads, .. } = settings;
         let engine = Engine::start(weights, &EngineSettings { context, cache, batch, queue, chunk, threads })?;
         let knows_tools = knows_tools(&chat);
         tracing::info!(
-            model = %path.display(), context, cache_bytes = cache, ?dtype, threads, tools = knows_tools, "the model answers"
+            model = %path.display(), context, cache_bytes = cache, ?kept, threads, tools = knows_tools, "the model answers"
         );
         let (chat, asked) = (Arc::new(chat), AtomicU64::new(0));
         Ok(Self { chat, engine, ends, context, knows_tools, seed: settings.seed, asked })

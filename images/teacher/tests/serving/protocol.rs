@@ -1,9 +1,8 @@
 //! What answers say, whole and in pieces: text, thinking, calls, counts, and what the model itself makes of it.
 
-use candle_core::DType;
 use sera_chat::Conversation;
 use sera_trainer::generate::greedy;
-use sera_trainer::inference::Source;
+use sera_trainer::inference::{Kept, Source};
 use serde_json::{Value, json};
 
 use crate::models::{CONTEXT, Folder};
@@ -80,12 +79,14 @@ fn the_next_turn_finds_the_conversation_in_the_cache() {
 #[test]
 fn the_most_likely_answer_is_that_of_the_trainers_own_command() {
     let folder = Folder::random();
-    let server = Server::start(&folder.path(), &["--prefill-chunk", "16"]);
-    for content in ["Fix it.", "What is the meaning of all this, and who has written it down for us to read?"] {
+    let kinds = [("f32", Kept::F32), ("q8_0", Kept::Q8)];
+    let contents = ["Fix it.", "What is the meaning of all this, and who has written it down for us to read?"];
+    for ((dtype, kept), content) in kinds.into_iter().flat_map(|kind| contents.map(|content| (kind, content))) {
+        let server = Server::start(&folder.path(), &["--prefill-chunk", "16", "--dtype", dtype]);
         let source = Source::open(&folder.path()).unwrap();
         let conversation = Conversation::new(&[json!({"role": "user", "content": content})]);
         let prompt = source.chat().encode(&source.chat().render(&conversation, true).unwrap()).unwrap();
-        let (weights, chat) = source.load(DType::F32).unwrap();
+        let (weights, chat) = source.load(kept).unwrap();
         let expected = greedy(weights, &prompt, &[402], 40).unwrap();
         let text = chat.decode_text(&expected).unwrap();
         let answer = server.complete(&asking(content, &json!({"max_tokens": 40}))).json();

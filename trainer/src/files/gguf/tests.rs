@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{GgufError, import, names};
 use crate::files::ModelDir;
 use crate::generate::greedy;
-use crate::inference::Source;
+use crate::inference::{Kept, Source};
 use crate::model::testing::config;
 use crate::model::{Config, Family};
 use crate::ops::finite_differences::{distance, noise};
@@ -130,7 +130,7 @@ fn a_file_answers_as_the_directory_that_it_is_imported_to() {
             let source = Source::open(path).unwrap();
             let prompt = source.chat().encode("ab cab 12").unwrap();
             assert_eq!((source.generation().ends.clone(), source.generation().context), (vec![0], Some(64)));
-            let (weights, _) = source.load(DType::F32).unwrap();
+            let (weights, _) = source.load(Kept::F32).unwrap();
             greedy(weights, &prompt, &[], 20).unwrap()
         };
         let expected = answer(&folder.path().join("out"));
