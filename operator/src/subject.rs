@@ -11,6 +11,7 @@ mod tests;
 use std::{fmt::Debug, sync::Arc};
 
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use sera_crds::{
     SpecializationRun,
@@ -76,8 +77,12 @@ pub trait Subject:
 
     /// The uid of the object that controls this one: of the run that made a batch.
     fn controller(&self) -> Option<Uid> {
-        let owners = self.owner_references();
-        owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str().into())
+        self.controller_reference().map(|owner| owner.uid.as_str().into())
+    }
+
+    /// What this object says of the one that controls it.
+    fn controller_reference(&self) -> Option<&OwnerReference> {
+        self.owner_references().iter().find(|owner| owner.controller == Some(true))
     }
 }
 

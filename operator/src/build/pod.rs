@@ -26,8 +26,8 @@ pub(super) use self::{
     security::container_security,
     storage::{
         FETCHED_MOUNT, GIT_MOUNT, GITHUB_MOUNT, MODEL_MOUNT, SCRATCH_MOUNT, SLOTS_MOUNT, SNAPSHOT_MOUNT,
-        STORE_CREDENTIALS_MOUNT, STORE_MOUNT, STUDENT_CREDENTIALS_MOUNT, STUDENT_MOUNT, TEACHER_MOUNT,
-        TERMINATION_MESSAGE, empty_dir, mount,
+        STORE_CREDENTIALS_MOUNT, STORE_MOUNT, STUDENT_CREDENTIALS_MOUNT, STUDENT_MOUNT, TEACHER_MOUNT, empty_dir,
+        mount,
     },
 };
 use self::{
@@ -37,6 +37,8 @@ use self::{
 use super::sandboxes::Sandboxes;
 use crate::names::PROGRAM_CONTAINER;
 
+/// Where a program leaves its last words for the kubelet.
+pub(super) const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// The termination message of whoever writes none: the end of its log, where it failed.
 pub(super) const END_OF_LOG: &str = "FallbackToLogsOnError";
 /// Hosts that are always reached without a proxy: the cluster's own.

@@ -1,6 +1,7 @@
 //! A `RolloutBatch` as a subject: one of its own, one that joins a run, or one that a run has made.
 
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use sera_crds::{
     RolloutBatch, SpecializationRun,
@@ -223,9 +224,8 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
 /// Whether another run made the batch that had this name before: Kubernetes takes it away in its own time, and what the new one says is not for it.
 fn is_left_behind(batch: &RolloutBatch, guide: &Guide) -> bool {
     let Guide::Run(run, _) = guide else { return false };
-    let owners = batch.owner_references().iter().filter(|owner| owner.controller == Some(true));
-    let kind = Kind::Run.as_str();
-    owners.into_iter().any(|owner| owner.kind == kind && Some(&owner.uid) != run.metadata.uid.as_ref())
+    let is_another = |owner: &OwnerReference| Some(&owner.uid) != run.metadata.uid.as_ref();
+    batch.controller_reference().is_some_and(|owner| owner.kind == Kind::Run.as_str() && is_another(owner))
 }
 
 /// None where the run does not know of the batch, though it made it: not any more, or not yet.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use candle_core::DType;
 use clap::Args;
 use sera_chat::{Chat, Conversation};
 use sera_program::address::Address;
@@ -10,11 +11,10 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::failure::{Failure, print};
 use super::places::PlaceArgs;
-use super::weights::KeptType;
 use crate::device::{self, Choice};
 use crate::files::ModelDir;
 use crate::generate::{greedy, greedy_by_passes};
-use crate::inference::Source;
+use crate::inference::{Kept, Source};
 
 pub(super) const EXAMPLES: &str = "Examples:
   A question, through the model's own chat template:
@@ -50,7 +50,7 @@ pub(super) struct GenerateArgs {
     max_tokens: usize,
     /// What weights are rounded to and kept in; processors sum in f32 whatever it is, and a GPU computes in this
     #[arg(long, value_enum, default_value = "f32")]
-    dtype: KeptType,
+    dtype: Kept,
     /// What is computed on; a GPU computes all tokens again for each, since this is for smoke tests
     #[arg(long, env = "SERA_DEVICE", value_enum, default_value_t)]
     device: Choice,
@@ -67,16 +67,25 @@ pub(super) fn run(arguments: &GenerateArgs, context: &Context) -> Result<(), Fai
     let prompt = source.chat().encode(&text(arguments, source.chat())?)?;
     let ends = source.generation().ends.clone();
     let (generated, chat) = if device.is_cpu() {
-        let (weights, chat) = source.load(arguments.dtype.into())?;
+        let (weights, chat) = source.load(arguments.dtype)?;
         (greedy(weights, &prompt, &ends, arguments.max_tokens)?, chat)
     } else {
-        let model = ModelDir::open(&folder)?.model(arguments.dtype.on_gpu()?, &device, false)?;
+        let model = ModelDir::open(&folder)?.model(on_gpu(arguments.dtype)?, &device, false)?;
         (greedy_by_passes(&model, &prompt, &ends, arguments.max_tokens)?, source.into_chat())
     };
     if arguments.ids {
         return print(&format!("{}\n", json!({"prompt": prompt, "generated": generated})));
     }
     print(&format!("{}\n", chat.decode(&generated)?))
+}
+
+/// The type in which a GPU keeps weights.
+fn on_gpu(kept: Kept) -> Result<DType, Failure> {
+    match kept {
+        Kept::F32 => Ok(DType::F32),
+        Kept::Bf16 => Ok(DType::BF16),
+        Kept::Q8 => Err(Failure::given("--dtype q8_0 is for processors; with a GPU say f32 or bf16".to_owned())),
+    }
 }
 
 /// What the model reads.

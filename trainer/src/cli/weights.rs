@@ -7,7 +7,6 @@ use clap::{Args, ValueEnum};
 use sera_crds::contract::{ExitCode, FileDigest};
 
 use super::failure::{Failure, print};
-use crate::inference::Kept;
 
 /// The type of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,39 +25,6 @@ impl From<WeightType> for DType {
             WeightType::F32 => Self::F32,
             WeightType::Bf16 => Self::BF16,
             WeightType::F16 => Self::F16,
-        }
-    }
-}
-
-/// The type in which weights are kept to answer with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum KeptType {
-    /// 32 bits
-    F32,
-    /// 16 bits, with the range of 32
-    Bf16,
-    /// 8 bits and a scale for every 32 of them, as in GGUF files; on processors alone
-    #[value(name = "q8_0")]
-    Q8,
-}
-
-impl From<KeptType> for Kept {
-    fn from(kept: KeptType) -> Self {
-        match kept {
-            KeptType::F32 => Self::F32,
-            KeptType::Bf16 => Self::Bf16,
-            KeptType::Q8 => Self::Q8,
-        }
-    }
-}
-
-impl KeptType {
-    /// As a GPU keeps them.
-    pub(super) fn on_gpu(self) -> Result<DType, Failure> {
-        match self {
-            Self::F32 => Ok(DType::F32),
-            Self::Bf16 => Ok(DType::BF16),
-            Self::Q8 => Err(Failure::given("--dtype q8_0 is for processors; with a GPU say f32 or bf16".to_owned())),
         }
     }
 }

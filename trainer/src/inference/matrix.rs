@@ -13,13 +13,14 @@ const SHARE: usize = 64;
 const NEAR: usize = 48;
 
 /// What the values of matrices are kept in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kept {
-    /// 32 bits each.
+    /// 32 bits
     F32,
-    /// 16 bits each, with the range of 32.
+    /// 16 bits, with the range of 32
     Bf16,
-    /// 8 bits each and a scale for every 32, as GGUF's `Q8_0`; what they are multiplied with is rounded so too.
+    /// 8 bits and a scale for every 32 of them, as in GGUF files; what they are multiplied with is rounded so too; on processors alone
+    #[value(name = "q8_0")]
     Q8,
 }
 

@@ -13,6 +13,8 @@ mod scheduler;
 mod sequence;
 mod simd;
 mod source;
+#[cfg(test)]
+mod testing;
 mod weights;
 
 pub use attention::block_bytes;

@@ -2,8 +2,6 @@
 //! the same way, as llama.cpp computes them: whole numbers within a block, f32 from block to block. A quarter of f32's memory is read, and a product
 //! is the same to the bit whatever is computed beside it and whichever instructions compute it.
 
-use std::sync::LazyLock;
-
 /// How many numbers share a scale.
 const BLOCK: usize = 32;
 /// How many sums a product is spread over: AVX2's vectors of f32.
@@ -72,19 +70,23 @@ impl Rounded {
     pub(super) fn products(&self, first: usize, x: &Self, result: &mut [f32]) {
         let count = x.values.len() / x.blocks;
         let rows = self.rows(first, result.len() / count);
-        for from in (0..count).step_by(NEAR) {
-            let near = x.rows(from, NEAR.min(count - from));
+        for (tile, near) in x.rows(0, count).chunks(NEAR).enumerate() {
+            let from = tile * NEAR;
             multiply(rows, near, &mut |row, column, value| result[row * count + from + column] = value);
         }
     }
 
     fn rows(&self, first: usize, count: usize) -> Rows<'_> {
-        let range = first * self.blocks..(first + count) * self.blocks;
-        Rows { values: &self.values[range.clone()], scales: &self.scales[range], blocks: self.blocks }
+        Rows { values: &self.values, scales: &self.scales, blocks: self.blocks }.part(first, count)
     }
 }
 
 impl<'a> Rows<'a> {
+    fn part(self, first: usize, count: usize) -> Self {
+        let range = first * self.blocks..(first + count) * self.blocks;
+        Self { values: &self.values[range.clone()], scales: &self.scales[range], ..self }
+    }
+
     fn chunks(self, rows: usize) -> impl Iterator<Item = Rows<'a>> {
         let size = rows * self.blocks;
         let parts = self.values.chunks(size).zip(self.scales.chunks(size));
@@ -92,10 +94,7 @@ impl<'a> Rows<'a> {
     }
 
     fn each<const N: usize>(self) -> [Rows<'a>; N] {
-        std::array::from_fn(|at| {
-            let range = at * self.blocks..(at + 1) * self.blocks;
-            Rows { values: &self.values[range.clone()], scales: &self.scales[range], blocks: self.blocks }
-        })
+        std::array::from_fn(|at| self.part(at, 1))
     }
 
     fn count(self) -> usize {
@@ -151,21 +150,15 @@ fn total(lanes: [f32; LANES]) -> f32 {
     (half[0] + half[2]) + (half[1] + half[3])
 }
 
-#[cfg(target_arch = "x86_64")]
 fn sums<const R: usize, const C: usize>(rows: [Rows<'_>; R], columns: [Rows<'_>; C]) -> [[[f32; LANES]; C]; R] {
-    match *avx2::FOUND {
-        Some(simd) => avx2::sums(simd, rows, columns),
-        None => plain_sums(rows, columns),
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = *avx2::FOUND {
+        return avx2::sums(simd, rows, columns);
     }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn sums<const R: usize, const C: usize>(rows: [Rows<'_>; R], columns: [Rows<'_>; C]) -> [[[f32; LANES]; C]; R] {
     plain_sums(rows, columns)
 }
 
-/// What [`avx2::sums`] computes, lane by lane.
-#[cfg_attr(not(target_arch = "x86_64"), allow(rustdoc::broken_intra_doc_links, reason = "there is none"))]
+/// What `avx2` computes, lane by lane.
 fn plain_sums<const R: usize, const C: usize>(rows: [Rows<'_>; R], columns: [Rows<'_>; C]) -> [[[f32; LANES]; C]; R] {
     let mut sums = [[[0.0_f32; LANES]; C]; R];
     for (row, sums) in rows.iter().zip(&mut sums) {
@@ -194,10 +187,11 @@ mod avx2 {
     //! with those instructions would be the compiler's own decision.
 
     use std::arch::x86_64::{__m128i, __m256, __m256i};
+    use std::sync::LazyLock;
 
     use pulp::{NullaryFnOnce, bytemuck::cast, x86::V3};
 
-    use super::{Block, LANES, LazyLock, Rows};
+    use super::{Block, LANES, Rows};
 
     /// The instructions, where the processor has them.
     pub(super) static FOUND: LazyLock<Option<V3>> = LazyLock::new(V3::try_new);
@@ -264,13 +258,8 @@ mod avx2 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::values;
     use super::*;
-
-    fn values(count: usize, seed: u16) -> Vec<f32> {
-        let value =
-            |at: usize| f32::from(u16::try_from(at * 79 % 101).unwrap().wrapping_add(seed * 13) % 101) / 50.0 - 1.0;
-        (0..count).map(value).collect()
-    }
 
     fn products(a: &Rounded, b: &Rounded) -> Vec<f32> {
         let (rows, count) = (a.scales.len() / a.blocks, b.scales.len() / b.blocks);

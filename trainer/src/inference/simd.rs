@@ -140,13 +140,8 @@ wide! {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::values;
     use super::*;
-
-    fn values(count: usize, seed: u16) -> Vec<f32> {
-        let value =
-            |at: usize| f32::from(u16::try_from(at * 79 % 101).unwrap().wrapping_add(seed * 13) % 101) / 50.0 - 1.0;
-        (0..count).map(value).collect()
-    }
 
     fn all(rows: &[f32], columns: &[f32], size: usize) -> Vec<f32> {
         let across = columns.len() / size;

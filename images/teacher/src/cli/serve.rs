@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use sera_program::address::Address;
 use sera_program::progress::Progress;
 use sera_program::redact::Redactor;
@@ -65,7 +65,7 @@ pub(super) struct ServeArgs {
     prefill_chunk: usize,
     /// What weights are kept in; by default what loses nothing: bf16 where they are stored so, f32 otherwise
     #[arg(long, env = "SERA_DTYPE", value_name = "TYPE")]
-    dtype: Option<Dtype>,
+    dtype: Option<Kept>,
     /// How many threads compute; by default as many as there are processors
     #[arg(long, env = "SERA_THREADS", value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -79,29 +79,13 @@ pub(super) struct ServeArgs {
     pub(super) log: LogArgs,
 }
 
-/// What weights are kept in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    /// 32 bits.
-    F32,
-    /// 16 bits, with the range of 32.
-    Bf16,
-    /// 8 bits and a scale for every 32 of them, as in GGUF files; what they are multiplied with is rounded so too.
-    #[value(name = "q8_0")]
-    Q8,
-}
-
 /// Runs the command.
 pub(super) fn run(arguments: ServeArgs, redactor: Redactor) -> Result<(), ServeError> {
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let settings = ModelSettings {
         context: arguments.max_model_len,
         cache: arguments.kv_cache_memory,
-        kept: arguments.dtype.map(|dtype| match dtype {
-            Dtype::F32 => Kept::F32,
-            Dtype::Bf16 => Kept::Bf16,
-            Dtype::Q8 => Kept::Q8,
-        }),
+        kept: arguments.dtype,
         batch: arguments.max_batch,
         queue: arguments.max_queue,
         chunk: arguments.prefill_chunk,

@@ -34,8 +34,6 @@ pub(in crate::build) const FETCHED_MOUNT: &str = "/mnt/fetched";
 pub(in crate::build) const SCRATCH_MOUNT: &str = "/tmp/work";
 /// Where the driver finds a directory for each slot, with the slot's socket.
 pub(in crate::build) const SLOTS_MOUNT: &str = "/run/sera/slots";
-/// Where a program leaves its last words for the kubelet.
-pub(in crate::build) const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// Secrets are read by the group of every program, and by nobody else.
 const SECRET_MODE: i32 = 0o440;
 /// The volume that a model is fetched to.

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 
-use super::{Answer, Error, LONGEST_PAUSE, RETRY_READ};
+use super::{Answer, Error};
+
+/// The delay before a read is sent again, doubled each time, when the API server names none.
+const RETRY_READ: Duration = Duration::from_millis(100);
+/// Longer than this no request waits for an API server that asked for patience: its caller backs off instead.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a request does, as far as its manners depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,10 +46,6 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 /// How often one request is sent at most.
 const ATTEMPTS: u32 = 4;
-/// The delay before a read is sent again, doubled each time, when the API server names none.
-const RETRY_READ: Duration = Duration::from_millis(100);
-/// Longer than this no request waits for an API server that asked for patience: its caller backs off instead.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why there is no client, or a request has no answer.
 #[derive(Debug, thiserror::Error)]
