@@ -1,4 +1,4 @@
-//! A unix socket that takes one driver and is gone then.
+//! A unix socket that takes one driver and is gone while that is served.
 
 use std::fs::{self, File};
 use std::io;
@@ -37,7 +37,8 @@ pub(crate) fn accept(path: &Path) -> io::Result<Option<UnixStream>> {
     Ok(accepted)
 }
 
-/// Leaves a mark beside the socket, for a program that is started again in the same pod; whether there was none. Commands cannot write there.
+/// Leaves a mark beside the socket, for the next driver, whether this program is started again before it comes or not; whether there was none. Commands
+/// cannot write there.
 pub(crate) fn mark_used(socket: &Path) -> io::Result<bool> {
     match File::create_new(socket.with_extension("used")) {
         Ok(_) => Ok(true),

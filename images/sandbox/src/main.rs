@@ -37,6 +37,7 @@ use sera_sandbox::{frame, wire};
 use cli::{Action, Serve, Users};
 use container::Allowance;
 use local::Step;
+use outside::Ending;
 use places::Places;
 use serve::Setting;
 
@@ -106,11 +107,16 @@ fn serve_to_the_end(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
         setting.further.push(local::SHARED_MEMORY.into());
     }
     prepare()?;
-    let Some((input, output)) = connection(serve.socket.as_deref())? else { return Ok(ExitCode::SUCCESS) };
-    if let Some(socket) = &serve.socket {
-        setting.used = !listen::mark_used(socket)?;
+    // A container that ends before its pod does is started again: this one waits for another driver, or to be asked to end.
+    while let Some((input, output)) = connection(serve.socket.as_deref())? {
+        if let Some(socket) = &serve.socket {
+            setting.used = !listen::mark_used(socket)?;
+        }
+        let ending = serve::serve(&setting, input, output)?;
+        if serve.socket.is_none() || ending == Ending::Terminated {
+            break;
+        }
     }
-    serve::serve(&setting, input, output)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use crate::container::Allowance;
 use crate::editor::{Editor, Workspace};
 use crate::environment;
 use crate::frame::{self, DataReader, DataWriter, FrameError};
-use crate::outside::Outside;
+use crate::outside::{Ending, Outside};
 use crate::places::Places;
 use crate::slot::{Slot, SlotError};
 use crate::wire::{Answer, Fault, PROTOCOL, Policy, Request};
@@ -60,29 +60,34 @@ pub(crate) struct Setting {
     pub(crate) allowance: Allowance,
 }
 
-/// Serves one driver to its end.
-pub(crate) fn serve(setting: &Setting, input: File, output: File) -> Result<(), SessionError> {
+/// Serves one driver to its end, after which nothing runs in the slot.
+pub(crate) fn serve(setting: &Setting, input: File, output: File) -> Result<Ending, SessionError> {
     let peer = input.try_clone().map_err(SessionError::Connection)?;
     let outside = Outside::new(peer)?;
     let mut session = Session { input: BufReader::new(input), output, outside };
-    let ended = session.run(setting);
-    match ended {
-        Err(Stop::Broken(error)) => Err(error),
-        Err(Stop::Ended) | Ok(()) => Ok(()),
+    match session.run(setting) {
+        Stop::Broken(error) => Err(error),
+        Stop::Ended(ending) => Ok(ending),
     }
 }
 
 /// Why a session stops.
 enum Stop {
-    Ended,
+    Ended(Ending),
     Broken(SessionError),
+}
+
+impl From<Ending> for Stop {
+    fn from(ending: Ending) -> Self {
+        Self::Ended(ending)
+    }
 }
 
 impl From<FrameError> for Stop {
     fn from(error: FrameError) -> Self {
         match error {
             // The driver is a process that may be killed at any time; that is no error of this one.
-            FrameError::Io(_) => Self::Ended,
+            FrameError::Io(_) => Self::Ended(Ending::Disconnected),
             other => Self::Broken(other.into()),
         }
     }
@@ -95,69 +100,75 @@ struct Session {
 }
 
 impl Session {
-    fn run(&mut self, setting: &Setting) -> Result<(), Stop> {
-        let Some(mut slot) = self.greet(setting)? else { return Ok(()) };
-        let mut editor = Editor::default();
-        loop {
-            if self.input.buffer().is_empty()
-                && let Err(error) = slot.idle(&self.outside)
-            {
-                return self.finish(&mut slot, &error);
-            }
-            let Some(request) = self.next()? else { break };
-            match self.answer(setting, &mut slot, &mut editor, request) {
-                Ok(()) => {}
-                Err(Failure::Stop(stop)) => {
-                    let _ = slot.end_all();
-                    return Err(stop);
-                }
-                Err(Failure::Slot(error)) if error.is_fatal() => return self.finish(&mut slot, &error),
-                Err(Failure::Slot(error)) => self.fail(error.fault(), error.to_string(), false)?,
-            }
+    fn run(&mut self, setting: &Setting) -> Stop {
+        let mut slot = match self.greet(setting) {
+            Ok(slot) => slot,
+            Err(stop) => return stop,
+        };
+        let stop = match self.converse(setting, &mut slot) {
+            Failure::Stop(stop) => stop,
+            Failure::Slot(error) => self.tell(&error),
+        };
+        match (slot.end_all(), stop) {
+            (Err(survivors), Stop::Ended(_)) => Stop::Broken(SessionError::Slot(survivors.to_string())),
+            (_, stop) => stop,
         }
-        let _ = slot.end_all();
-        Ok(())
     }
 
-    /// The next request; none where the driver has gone.
-    fn next(&mut self) -> Result<Option<Request>, Stop> {
+    /// Answers one request after the other, until something stops that.
+    fn converse(&mut self, setting: &Setting, slot: &mut Slot) -> Failure {
+        let mut editor = Editor::default();
+        loop {
+            match self.answer_next(setting, slot, &mut editor) {
+                Err(Failure::Slot(error)) if !error.is_fatal() => {
+                    if let Err(error) = self.fail(error.fault(), error.to_string(), false) {
+                        return error.into();
+                    }
+                }
+                Err(failure) => return failure,
+                Ok(()) => {}
+            }
+        }
+    }
+
+    fn answer_next(&mut self, setting: &Setting, slot: &mut Slot, editor: &mut Editor) -> Result<(), Failure> {
+        if self.input.buffer().is_empty() {
+            slot.idle(&self.outside)?;
+        }
+        let request = self.next()?;
+        self.answer(setting, slot, editor, request)
+    }
+
+    fn next(&mut self) -> Result<Request, Stop> {
         match frame::read_message(&mut self.input) {
-            Err(FrameError::Io(_)) => Ok(None),
+            Ok(Some(request)) => Ok(request),
+            Ok(None) | Err(FrameError::Io(_)) => Err(Ending::Disconnected.into()),
             Err(error) => {
                 let message = error.to_string();
                 self.fail(Fault::Protocol, message.clone(), true)?;
                 Err(Stop::Broken(SessionError::Protocol(message)))
             }
-            Ok(request) => Ok(request),
         }
     }
 
-    /// Hears what must hold, and makes a slot of that kind; none where the driver went without a word.
-    fn greet(&mut self, setting: &Setting) -> Result<Option<Slot>, Stop> {
+    /// Hears what must hold, and makes a slot of that kind.
+    fn greet(&mut self, setting: &Setting) -> Result<Slot, Stop> {
         // A child that ends is heard of too.
-        while !self.outside.wait(&[], &[], true, None).map_err(|_| Stop::Ended)?.request {}
-        let Some(request) = self.next()? else { return Ok(None) };
-        let policy = match request {
+        while !self.outside.wait(&[], &[], true, None)?.request {}
+        let policy = match self.next()? {
             Request::Hello { protocol: PROTOCOL, policy } => policy,
             Request::Hello { protocol, .. } => {
-                return self
-                    .refuse(format!("the driver speaks version {protocol} of the protocol, this is {PROTOCOL}"));
+                return Err(
+                    self.refuse(format!("the driver speaks version {protocol} of the protocol, this is {PROTOCOL}"))
+                );
             }
-            _ => return self.refuse("the first request has to be the greeting".to_owned()),
+            _ => return Err(self.refuse("the first request has to be the greeting".to_owned())),
         };
-        match self.make_slot(setting, &policy) {
-            Ok(slot) => {
-                let (places, protections) = (&setting.places, slot.protections());
-                let workspace = places.workspace.display().to_string();
-                self.say(&Answer::Ready { protocol: PROTOCOL, protections, workspace, shell: slot.shell_path() })?;
-                Ok(Some(slot))
-            }
-            Err(SlotError::Ending(_)) => Err(Stop::Ended),
-            Err(error) => {
-                self.fail(error.fault(), error.to_string(), true)?;
-                Err(Stop::Broken(SessionError::Slot(error.to_string())))
-            }
-        }
+        let slot = self.make_slot(setting, &policy).map_err(|error| self.tell(&error))?;
+        let (places, protections) = (&setting.places, slot.protections());
+        let workspace = places.workspace.display().to_string();
+        self.say(&Answer::Ready { protocol: PROTOCOL, protections, workspace, shell: slot.shell_path() })?;
+        Ok(slot)
     }
 
     fn make_slot(&self, setting: &Setting, policy: &Policy) -> Result<Slot, SlotError> {
@@ -214,19 +225,22 @@ impl Session {
         }
     }
 
-    /// Tells what went wrong, and stops unless the slot can still be used.
-    fn finish(&mut self, slot: &mut Slot, error: &SlotError) -> Result<(), Stop> {
-        let _ = slot.end_all();
-        if matches!(error, SlotError::Ending(_)) {
-            return Err(Stop::Ended);
+    /// Tells the driver what is wrong with its slot, unless it has gone.
+    fn tell(&mut self, error: &SlotError) -> Stop {
+        if let SlotError::Ending(ending) = error {
+            return (*ending).into();
         }
-        self.fail(error.fault(), error.to_string(), true)?;
-        Err(Stop::Broken(SessionError::Slot(error.to_string())))
+        match self.fail(error.fault(), error.to_string(), true) {
+            Ok(()) => Stop::Broken(SessionError::Slot(error.to_string())),
+            Err(error) => error.into(),
+        }
     }
 
-    fn refuse(&mut self, message: String) -> Result<Option<Slot>, Stop> {
-        self.fail(Fault::Protocol, message.clone(), true)?;
-        Err(Stop::Broken(SessionError::Protocol(message)))
+    fn refuse(&mut self, message: String) -> Stop {
+        match self.fail(Fault::Protocol, message.clone(), true) {
+            Ok(()) => Stop::Broken(SessionError::Protocol(message)),
+            Err(error) => error.into(),
+        }
     }
 
     fn fail(&mut self, fault: Fault, message: String, fatal: bool) -> Result<(), FrameError> {

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use sera_sandbox::frame;
@@ -75,7 +76,7 @@ fn check_says_what_the_kernel_gives() {
 }
 
 #[test]
-fn a_socket_takes_one_driver_and_is_gone_then() {
+fn a_socket_takes_one_driver_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let mut command = Command::new(PROGRAM);
@@ -91,18 +92,43 @@ fn a_socket_takes_one_driver_and_is_gone_then() {
     frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy: policy() }).unwrap();
     assert!(matches!(frame::read_message(&mut stream).unwrap(), Some(Answer::Ready { .. })));
     assert!(!path("socket").exists() && UnixStream::connect(path("socket")).is_err());
+    let background = "sleep 1000 & echo $! >number".to_owned();
+    frame::write_message(&mut stream, &Request::Exec { command: background, timeout_ms: 10_000, max_output: 10 })
+        .unwrap();
+    assert!(matches!(frame::read_message(&mut stream).unwrap(), Some(Answer::Executed { .. })));
+    let background = fs::read_to_string(path("workspace/number")).unwrap();
     drop(stream);
+    // The next finds nothing of it running; but what it left at writable paths, nobody can know, this program or one that is started again in the pod.
+    let refused = |child: &mut Child| {
+        wait_for(listens);
+        assert!(!Path::new("/proc").join(background.trim()).exists());
+        let mut stream = UnixStream::connect(path("socket")).unwrap();
+        let policy = Policy { writable_paths: vec![path("home").display().to_string()], ..policy() };
+        frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy }).unwrap();
+        let answer = frame::read_message(&mut stream).unwrap();
+        let Some(Answer::Failed { message, fatal: true, .. }) = answer else { panic!("{answer:?}") };
+        assert!(message.contains("served a driver before"), "{message}");
+        assert!(!child.wait().unwrap().success());
+    };
+    refused(&mut child);
+    refused(&mut command.spawn().unwrap());
+}
+
+#[test]
+fn it_outlives_its_driver_until_it_is_asked_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let mut child = Command::new(PROGRAM).arg("serve").arg("--socket").arg(&socket).spawn().unwrap();
+    for _ in 0..2 {
+        wait_for(|| socket.exists());
+        let driver = UnixStream::connect(&socket);
+        wait_for(|| !socket.exists());
+        drop(driver);
+    }
+    wait_for(|| socket.exists());
+    assert!(child.try_wait().unwrap().is_none(), "the kubelet would start it again");
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(child.wait().unwrap().success());
-    // Started again in the same pod, it cannot know what the driver before left at writable paths.
-    let mut child = command.spawn().unwrap();
-    wait_for(listens);
-    let mut stream = UnixStream::connect(path("socket")).unwrap();
-    let policy = Policy { writable_paths: vec![path("home").display().to_string()], ..policy() };
-    frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy }).unwrap();
-    let answer = frame::read_message(&mut stream).unwrap();
-    let Some(Answer::Failed { message, fatal: true, .. }) = answer else { panic!("{answer:?}") };
-    assert!(message.contains("served a driver before"), "{message}");
-    assert!(!child.wait().unwrap().success());
 }
 
 #[test]
