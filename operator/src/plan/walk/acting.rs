@@ -42,6 +42,9 @@ impl World {
                 batches.insert(name.into(), live.clone());
             }
         }
+        let known = object.record.generation.iter().flat_map(|known| &known.batches);
+        let missing = known.filter(|known| !batches.contains_key(owner().batch_name(known.number).as_str()));
+        let lingering = missing.filter_map(|known| known.uid.clone()).filter(|uid| children.lingering.contains(uid));
         let observed = Observed {
             owner: owner(),
             generation: object.generation,
@@ -56,8 +59,8 @@ impl World {
             teacher: children.teacher.clone().map(Arc::new),
             student: children.student.clone().map(Arc::new),
             holdup: None,
+            lingering: lingering.collect(),
             batches: batches.into_values().map(Arc::new).collect(),
-            lingering: Vec::new(),
         };
         let planned = plan(&observed, at(self.now));
         self.leaders[leader].planned = Some((object.version, observed, planned));

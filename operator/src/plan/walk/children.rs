@@ -1,11 +1,14 @@
 //! The children of a walk's object as the API server has them, and what befalls them there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sera_crds::{contract::Termination, values::Stage};
 
 use crate::{
-    facts::{BatchFacts, JobEnd, JobFacts, PodFacts, PodPhase, ServerFacts},
+    facts::{BatchFacts, JobEnd, JobFacts, PodFacts, PodPhase, ServerFacts, Uid},
     plan::tests::{ended, owner, pod},
 };
 
@@ -14,6 +17,8 @@ use crate::{
 pub(super) struct Children {
     pub(super) jobs: BTreeMap<Box<str>, JobAndPods>,
     pub(super) batches: BTreeMap<Box<str>, BatchFacts>,
+    /// Batches that are gone, while their pods are not.
+    pub(super) lingering: BTreeSet<Uid>,
     pub(super) teacher: Option<ServerFacts>,
     pub(super) student: Option<ServerFacts>,
 }
@@ -74,7 +79,8 @@ impl Children {
 
     pub(super) fn vanish(&mut self) {
         self.jobs.retain(|_, (job, _)| !job.deleting);
-        self.batches.retain(|_, batch| !batch.deleting);
+        let gone = self.batches.extract_if(.., |_, batch| batch.deleting);
+        self.lingering.extend(gone.filter(|(_, batch)| batch.result.is_none()).map(|(_, batch)| batch.uid));
         self.teacher = self.teacher.take().filter(|teacher| !teacher.deleting);
         self.student = self.student.take().filter(|student| !student.deleting);
     }

@@ -36,8 +36,10 @@ pub(super) enum Happening {
     BatchIsDone(usize),
     /// Somebody deletes a batch.
     BatchIsDeleted(usize),
-    /// What is being deleted is gone.
+    /// What is being deleted is gone, but for the pods of batches that were at work.
     Vanishes,
+    /// Nothing is left of the pods of batches that are gone.
+    PodsAreGone,
     /// The teacher answers.
     TeacherAnswers,
     /// Somebody deletes the teacher.
@@ -98,6 +100,7 @@ pub(super) fn happening() -> impl Strategy<Value = Happening> {
         6 => (0..3_usize).prop_map(BatchIsDone),
         1 => (0..4_usize).prop_map(BatchIsDeleted),
         4 => Just(Vanishes),
+        2 => Just(PodsAreGone),
         4 => Just(TeacherAnswers),
         1 => Just(TeacherIsDeleted),
         2 => Just(TogglesSuspend),

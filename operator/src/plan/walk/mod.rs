@@ -17,8 +17,9 @@ use self::{
     world::World,
 };
 use super::{
-    EvaluationWork, Intent, Work,
+    EvaluationWork, Intent, LINGERING, Work,
     conditions::ConditionType,
+    record::Record,
     tests::{batch_intent, intent},
 };
 
@@ -35,6 +36,22 @@ proptest! {
             world.assert_invariants();
         }
         world.calms_down();
+    }
+
+    #[test]
+    fn whatever_happens_to_batches_each_counts_once_and_a_quiet_time_ends_in_a_model(
+        happenings in proptest::collection::vec(happening(), 1..120),
+        deleted_at_last in 0..4_usize,
+    ) {
+        let mut world = World::of(intent());
+        world.calms_down_until(has_batches);
+        for happening in happenings.into_iter().chain([Happening::BatchIsDeleted(deleted_at_last), Happening::Vanishes]) {
+            world.happens(happening);
+            world.assert_invariants();
+        }
+        world.calms_down();
+        let folded = world.object.record.generation.unwrap().folded;
+        prop_assert!(world.was_held || folded.through == 4, "another number of batches than undisturbed: {}", folded.through);
     }
 
     #[test]
@@ -99,6 +116,15 @@ proptest! {
     }
 }
 
+/// Whether the first batch has been made.
+fn has_batches(record: &Record) -> bool {
+    record
+        .generation
+        .as_ref()
+        .and_then(|generation| generation.batches.first())
+        .is_some_and(|batch| batch.uid.is_some())
+}
+
 /// A run whose student is to be compared.
 fn compared() -> Intent {
     let mut intent = intent();
@@ -117,6 +143,18 @@ fn an_evaluation_that_nothing_disturbs_takes_one_job_and_leaves_no_teacher() {
     world.calms_down_until(|_| true);
     world.happens(Happening::Vanishes);
     assert!(world.children.teacher.is_none(), "nobody asks it any more");
+}
+
+#[test]
+fn a_batch_that_is_deleted_is_made_again_when_its_pods_are_gone_though_nobody_hears_of_that() {
+    let mut world = World::of(intent());
+    world.calms_down_until(has_batches);
+    for happening in [Happening::BatchIsDeleted(0), Happening::Vanishes] {
+        world.happens(happening);
+    }
+    world.calms_down();
+    assert_eq!(world.made["billing-1"], 2);
+    assert_eq!(world.now, LINGERING.as_secs());
 }
 
 #[test]

@@ -5,6 +5,9 @@ use sera_crds::run::Phase;
 use super::{happening::Happening, world::World};
 use crate::plan::{record::Record, tests::at};
 
+/// How many seconds may pass in which nothing is at work.
+const LONGEST: i64 = 600;
+
 impl World {
     /// A quiet time, until everything that is asked for is there.
     pub(super) fn calms_down(&mut self) {
@@ -57,7 +60,11 @@ impl World {
             if !has_work && !is_at_work {
                 let look = look_again
                     .expect("nothing to do, nothing at work, and no time to look again: it would sleep for ever");
-                self.now = self.now.max(look.duration_since(at(0)).as_secs());
+                let wait = look.duration_since(at(self.now)).as_secs();
+                assert!(wait <= LONGEST, "nothing is at work, and it sleeps for {wait} s");
+                self.now += wait.max(0);
+                // They outlast everything else, and nobody hears of their end.
+                self.happens(Happening::PodsAreGone);
             }
             if self.children.at_work().any(|job| job.suspended) {
                 self.happens(Happening::TogglesQueue);

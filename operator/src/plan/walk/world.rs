@@ -127,6 +127,7 @@ impl World {
                 }
             }
             Happening::Vanishes => self.children.vanish(),
+            Happening::PodsAreGone => self.children.lingering.clear(),
             Happening::TeacherAnswers => {
                 if let Some(teacher) = &mut self.children.teacher {
                     teacher.ready = 1;
