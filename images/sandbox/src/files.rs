@@ -29,6 +29,8 @@ pub(crate) struct Files {
     pack: Pack,
     /// What the image has at the workspace.
     image: Dir,
+    /// The tree that was put, without what the image has.
+    sent: Dir,
     /// The name of the tree that was put.
     put: Option<String>,
 }
@@ -66,7 +68,7 @@ impl Files {
             Some(path) => Root::open(path)?.scan(&mut pack, None)?,
             None => Dir::empty(),
         };
-        Ok(Self { roots, pack, image, put: None })
+        Ok(Self { roots, pack, image, sent: Dir::empty(), put: None })
     }
 
     /// The directories that are watched and may be written to.
@@ -89,7 +91,8 @@ impl Files {
     pub(crate) fn put(&mut self, stream: impl Read) -> Result<u64, TreeError> {
         self.put = None;
         let mut tree = self.image.clone();
-        tree.overlay(unpack::unpack(stream, &mut self.pack)?);
+        self.sent = unpack::unpack(stream, &mut self.pack)?;
+        tree.overlay(self.sent.clone());
         tree.mode = self.roots[WORKSPACE].pristine.mode;
         // What the tree before had just so need not be written again.
         carry(&self.roots[WORKSPACE].baseline, &mut tree);
@@ -134,7 +137,7 @@ impl Files {
     /// What differs in the workspace from what was put.
     pub(crate) fn changes(&self) -> Result<Changes, TreeError> {
         let root = &self.roots[WORKSPACE];
-        changed::changes(root.dir.as_fd(), &root.baseline, root.trust)
+        changed::changes(root.dir.as_fd(), &root.baseline, &self.sent, root.trust)
     }
 
     /// A change within the same tick of the clock as the last restored file would not show in its time.

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use sera_sandbox::{frame, wire};
+use sera_sandbox::{frame, paths, wire};
 
 use cli::{Action, Serve, Users};
 use container::Allowance;

@@ -19,6 +19,7 @@ use crate::processes::{Scope, Survivors};
 use crate::serve::Setting;
 use crate::shell::{Program, Shell, ShellError};
 use crate::tree::changed::Changes;
+use crate::tree::disk;
 use crate::wire::{CommandEnd, Limit, Policy};
 
 /// How long a shell may take until it reads commands.
@@ -107,7 +108,7 @@ impl Slot {
             shell,
             passed,
         };
-        slot.ready_shell(outside)?;
+        slot.ready_shell(outside).map_err(SlotError::before_any_command)?;
         Ok(slot)
     }
 
@@ -279,6 +280,8 @@ impl Slot {
         if let Some(shell) = self.shell.take() {
             return Ok(shell);
         }
+        // A command may have taken the workspace from its owner too (`chmod -R 644 .`). Where it cannot be given back, the shell says so.
+        let _ = disk::make_usable(self.files.workspace());
         let mut shell = Shell::start(&self.program, &self.confinement, &self.variables)?;
         let until = Instant::now() + SHELL_START;
         loop {

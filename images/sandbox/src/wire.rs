@@ -314,6 +314,6 @@ pub enum Fault {
     Unsupported,
     /// `setup` failed.
     Setup,
-    /// There is no space, or a slot will not come clean.
+    /// There is no space, no further shell starts, or a slot will not come clean.
     Environment,
 }

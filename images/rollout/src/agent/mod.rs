@@ -132,16 +132,17 @@ impl From<CheckoutError> for Stop {
     }
 }
 
-/// A call's error as the end of a rollout: its own, or everybody's where the teacher lets nobody in or has answered nobody meanwhile.
+/// A call's error as the end of a rollout: its own, or everybody's where the teacher lets nobody in, refuses everybody or answered nobody meanwhile.
 pub(crate) async fn outcome_of(
     error: ChatError,
-    teacher: &Teacher,
+    agent: &Agent<'_>,
 ) -> Result<(RolloutOutcome, Option<String>), ChatError> {
     match error {
         ChatError::ContextOverflow { .. } => Ok((RolloutOutcome::ContextLimit, None)),
         ChatError::OutOfTime => Ok((RolloutOutcome::TimeLimit, None)),
         ChatError::NotLetIn { .. } | ChatError::NotThere { .. } | ChatError::Untrusted { .. } => Err(error),
-        ChatError::GivenUp { since, .. } if !teacher.answers_others(since).await => Err(error),
+        ChatError::GivenUp { since, .. } if !agent.teacher.answers_others(since).await => Err(error),
+        ChatError::Rejected { .. } if agent.is_refused_whatever_it_asks().await => Err(error),
         ChatError::GivenUp { .. } | ChatError::Rejected { .. } => {
             Ok((RolloutOutcome::TeacherError, Some(error.to_string())))
         }
@@ -149,6 +150,11 @@ pub(crate) async fn outcome_of(
 }
 
 impl Agent<'_> {
+    /// Whether the teacher refuses what every rollout asks for, such as tools.
+    async fn is_refused_whatever_it_asks(&self) -> bool {
+        self.teacher.refuses_everybody(&tools(self.limits), self.limits.max_output_tokens, self.seed).await
+    }
+
     /// Works on a task in a sandbox that has the task's tree.
     pub(crate) async fn work(&self, task: Task<'_>, slot: &mut Slot) -> Result<Ended, AgentError> {
         let system = self.prompts.system()?;
@@ -218,7 +224,7 @@ struct Course<'a> {
     executed: Duration,
     /// How many commands in a row timed out.
     timeouts: u32,
-    /// The last call whose answer entered the history.
+    /// The last call without a hint whose answer entered the history.
     last: Usage,
     /// Whether the first submit has shown what there is.
     reviewed: bool,
@@ -233,7 +239,6 @@ impl Course<'_> {
             let Turn { tool, call, answer } = self.turn().await?;
             self.conversation.push_answer(&answer, &call);
             self.messages.push(turn::message(&answer, &call));
-            self.last = answer.usage;
             let (mut content, review) = match tool {
                 Tool::Bash { command } => (self.execute(&command).await?, false),
                 Tool::Edit(operation) => (self.edit(operation).await?, false),
@@ -264,7 +269,7 @@ impl Course<'_> {
             let answer = match self.agent.teacher.ask(&ask).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    return Err(match outcome_of(error, self.agent.teacher).await {
+                    return Err(match outcome_of(error, &self.agent).await {
                         Ok((outcome, problem)) => Stop::Ended(outcome, problem),
                         Err(error) => Stop::Broken(error.into()),
                     });
@@ -273,9 +278,15 @@ impl Course<'_> {
             self.agent.meter.called(&answer.usage, asked.elapsed());
             self.agent.purse.spend(answer.usage);
             self.usage += answer.usage;
-            self.check_answer(&answer)?;
+            self.check_answer(&answer, hint.is_some())?;
             let problem = match Turn::read(answer, self.messages.len()) {
-                Ok(turn) => return Ok(turn),
+                Ok(turn) => {
+                    // A prompt with a hint says nothing of those that follow, which are without it.
+                    if hint.is_none() {
+                        self.last = turn.answer.usage;
+                    }
+                    return Ok(turn);
+                }
                 Err(problem) => problem,
             };
             problem.count(&mut self.retried);
@@ -313,14 +324,15 @@ impl Course<'_> {
     }
 
     /// Whether an answer is whole, and one to the whole conversation.
-    fn check_answer(&self, answer: &Answer) -> Result<(), Stop> {
+    fn check_answer(&self, answer: &Answer, hinted: bool) -> Result<(), Stop> {
         let usage = answer.usage;
         if answer.cut_off {
             let full = usage.prompt_tokens + usage.completion_tokens >= u64::from(self.agent.context_length);
             return Err(Stop::at(if full { RolloutOutcome::ContextLimit } else { RolloutOutcome::OutputLimit }));
         }
-        // Conversations only grow. A server that counts fewer tokens than before has left some out in silence, and answers another question.
-        if usage.prompt_tokens > 0 && usage.prompt_tokens < self.last.prompt_tokens {
+        // Conversations only grow. A server that counts fewer tokens than before has left some out in silence, and answers another question. With a
+        // hint it may do so rightly: the hint is the last user message, and templates drop the thinking before that.
+        if !hinted && usage.prompt_tokens > 0 && usage.prompt_tokens < self.last.prompt_tokens {
             let problem = format!(
                 "the teacher's server counts {} tokens where it counted {} a turn before: it cuts conversations that are too long for it",
                 usage.prompt_tokens, self.last.prompt_tokens

@@ -18,6 +18,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::SecretString;
 use sera_crds::contract::Silence;
+use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
@@ -138,14 +139,37 @@ impl Teacher {
         if u128::from(self.answered.load(Ordering::Relaxed)) > since {
             return true;
         }
-        let mut conversation = Conversation::new(&[]);
+        // To refuse is to answer.
+        !matches!(
+            self.ask_for_a_word(&[], Some(WORD), None).await,
+            Err(ChatError::GivenUp { .. } | ChatError::OutOfTime)
+        )
+    }
+
+    /// Whether it refuses every request with these tools and settings: it has answered nobody yet, and refuses as much as a word with them. Then it
+    /// is set up for something else, and no conversation is to blame.
+    pub(crate) async fn refuses_everybody(
+        &self,
+        tools: &[Value],
+        max_output_tokens: Option<u32>,
+        seed: Option<u64>,
+    ) -> bool {
+        self.answered.load(Ordering::Relaxed) == 0
+            && matches!(self.ask_for_a_word(tools, max_output_tokens, seed).await, Err(ChatError::Rejected { .. }))
+    }
+
+    async fn ask_for_a_word(
+        &self,
+        tools: &[Value],
+        max_output_tokens: Option<u32>,
+        seed: Option<u64>,
+    ) -> Result<Answer, ChatError> {
+        let mut conversation = Conversation::new(tools);
         conversation.push_system("You answer in one word.");
         conversation.push_user("Are you there?");
         let until = Instant::now() + self.patience.call;
-        let ask =
-            Ask { key: "", conversation: &conversation, aside: None, max_output_tokens: Some(WORD), seed: None, until };
-        // To refuse is to answer.
-        !matches!(self.ask(&ask).await, Err(ChatError::GivenUp { .. } | ChatError::OutOfTime))
+        let ask = Ask { key: "", conversation: &conversation, aside: None, max_output_tokens, seed, until };
+        self.ask(&ask).await
     }
 
     /// How many calls were tried again so far.

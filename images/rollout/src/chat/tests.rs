@@ -261,6 +261,20 @@ async fn a_teacher_that_answers_nobody_is_known_for_it() {
 }
 
 #[tokio::test]
+async fn a_teacher_that_refuses_everybody_is_known_for_it_until_it_has_answered() {
+    let reply = |_: usize, request: Value| match request["tools"] {
+        Value::Null => good(),
+        _ => Reply::Status(400, "", "no tools".into()),
+    };
+    let endpoint = Endpoint::start(reply).await;
+    let (teacher, tools) = (teacher(&[&endpoint.url]), [json!({"type": "function"})]);
+    assert!(teacher.refuses_everybody(&tools, None, None).await);
+    assert!(!teacher.refuses_everybody(&[], None, None).await);
+    assert!(!teacher.refuses_everybody(&tools, None, None).await, "it has answered");
+    assert_eq!(endpoint.calls(), 2);
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed_with_the_key() {
     let endpoint =
         Endpoint::start(|_, _| Reply::Raw(response(302, "location: http://127.0.0.1:1/\r\n", ""), Then::Close)).await;

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use sera_sandbox::paths::is_honest;
 use sera_sandbox::wire::{ChangedFile, FileNow};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::paths::{is_honest, quoted};
+use super::paths::quoted;
 use super::{CheckoutError, REPOSITORY, Tree};
 use crate::git::Run;
 use crate::sandbox::{Changes, Slot};

@@ -342,7 +342,7 @@ impl Workshop<'_> {
             }
             Err(error @ ChatError::OutOfTime) => Err(AgentError::from(error).into()),
             Err(error) => {
-                let (outcome, problem) = outcome_of(error, self.agent.teacher).await.map_err(AgentError::from)?;
+                let (outcome, problem) = outcome_of(error, &self.agent).await.map_err(AgentError::from)?;
                 tracing::warn!(rollout = key, ?outcome, "a question has no answer: {}", problem.unwrap_or_default());
                 Ok(None)
             }

@@ -89,6 +89,24 @@ async fn a_server_that_cuts_conversations_in_silence_is_found_out() {
 }
 
 #[tokio::test]
+async fn a_prompt_with_a_hint_is_not_compared_with_those_without() {
+    // A template that drops the thinking before the last user message makes it shorter; elsewhere it is longer by the hint.
+    let hinted = |_: usize, request: &Value| {
+        let is_hinted = request["messages"].as_array().unwrap().last().unwrap()["role"] == "user";
+        match about(request) {
+            About::First(turn @ 1..=2) if is_hinted => answered(&good_message(About::First(turn)), |answer| {
+                answer["usage"]["prompt_tokens"] = json!(if turn == 1 { 50 } else { 200 });
+            }),
+            About::First(1..=2) => answered(&json!({"content": "let me see"}), |_| {}),
+            _ => None,
+        }
+    };
+    let Some((outcome, place)) = ends(json!({}), hinted).await else { return };
+    assert_eq!(outcome, RolloutOutcome::Submitted);
+    assert!(seeded(&place));
+}
+
+#[tokio::test]
 async fn three_commands_in_a_row_that_take_too_long() {
     let slow = |_: usize, request: &Value| match about(request) {
         About::First(2..) => answered(&call("bash", &json!({"command": "sleep 30"})), |_| {}),

@@ -60,9 +60,12 @@ async fn the_teachers_key_is_in_no_log_no_record_and_no_sandbox_even_if_the_serv
 async fn a_teacher_that_is_away_gives_no_sample_an_end_and_the_command_is_worth_another_try() {
     let Some(program) = sandbox_program() else { return };
     let place = Place::new();
-    for (status, code, reason) in
-        [(503, 11, "TeacherUnavailable"), (401, 10, "TeacherAccessDenied"), (404, 10, "TeacherNotFound")]
-    {
+    for (status, code, reason) in [
+        (503, 11, "TeacherUnavailable"),
+        (401, 10, "TeacherAccessDenied"),
+        (404, 10, "TeacherNotFound"),
+        (301, 10, "TeacherRefused"),
+    ] {
         let teacher = Endpoint::start(move |_, _| Reply::Status(status, "", "no".into())).await;
         let finished = place.finish(place.rollout(&program, &teacher.url, 2, &json!({}))).await;
         assert_eq!(finished.code, Some(code), "{}", finished.log);
@@ -75,24 +78,42 @@ async fn a_teacher_that_is_away_gives_no_sample_an_end_and_the_command_is_worth_
 }
 
 #[tokio::test]
-async fn one_conversation_that_breaks_the_teacher_ends_alone() {
+async fn a_teacher_that_takes_no_tools_is_for_its_owner_to_change() {
     let Some(program) = sandbox_program() else { return };
     let place = Place::new();
+    // As vLLM does without --enable-auto-tool-choice: whatever has none is answered.
     let teacher = teacher(|_, request| {
-        let poisoned = request["messages"][1]["content"].as_str().is_some_and(|task| task.contains("`Swap`"));
-        poisoned.then(|| Reply::Status(500, "", "crashed".into()))
+        let has_tools = request["tools"].as_array().is_some_and(|tools| !tools.is_empty());
+        has_tools.then(|| Reply::Status(400, "", "\"auto\" tool choice requires --enable-auto-tool-choice".into()))
     })
     .await;
-    let mut command = place.rollout(&program, &teacher.url, 8, &json!({}));
-    command.args(["--teacher-retries=3"]);
-    place.finish(command).await.succeeded();
-    let outcomes: Vec<_> = (0..8).map(|sample| place.outcome(sample)).collect();
-    let failed: Vec<&str> = outcomes
-        .iter()
-        .filter(|outcome| outcome.first == RolloutOutcome::TeacherError)
-        .map(|outcome| outcome.function.name.as_str())
-        .collect();
-    assert_eq!(failed, ["Swap"]);
+    let finished = place.finish(place.rollout(&program, &teacher.url, 8, &json!({}))).await;
+    assert_eq!(finished.code, Some(10), "{}", finished.log);
+    assert!(finished.message.contains("TeacherRefused"), "{}", finished.message);
+    assert!(!place.path("store/rollouts").exists());
+}
+
+#[tokio::test]
+async fn one_conversation_that_breaks_the_teacher_or_is_refused_ends_alone() {
+    let Some(program) = sandbox_program() else { return };
+    for status in [500, 422] {
+        let place = Place::new();
+        let teacher = teacher(move |_, request| {
+            let poisoned = request["messages"][1]["content"].as_str().is_some_and(|task| task.contains("`Swap`"));
+            poisoned.then(|| Reply::Status(status, "", "no".into()))
+        })
+        .await;
+        let mut command = place.rollout(&program, &teacher.url, 8, &json!({}));
+        command.args(["--teacher-retries=3"]);
+        place.finish(command).await.succeeded();
+        let outcomes: Vec<_> = (0..8).map(|sample| place.outcome(sample)).collect();
+        let failed: Vec<&str> = outcomes
+            .iter()
+            .filter(|outcome| outcome.first == RolloutOutcome::TeacherError)
+            .map(|outcome| outcome.function.name.as_str())
+            .collect();
+        assert_eq!(failed, ["Swap"], "{status}");
+    }
 }
 
 #[tokio::test]

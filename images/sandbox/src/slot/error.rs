@@ -18,6 +18,9 @@ pub(crate) enum SlotError {
     /// The shell.
     #[error(transparent)]
     Shell(#[from] ShellError),
+    /// The first shell of a slot does not start, where nothing has been executed yet that could be why.
+    #[error(transparent)]
+    FirstShell(ShellError),
     /// Processes that do not end.
     #[error(transparent)]
     Survivors(#[from] Survivors),
@@ -35,6 +38,14 @@ pub(crate) enum SlotError {
 }
 
 impl SlotError {
+    /// The same, of a slot in which nothing has been executed yet: its policy or its image is why no shell starts, so it would be so in every other.
+    pub(crate) fn before_any_command(self) -> Self {
+        match self {
+            Self::Shell(error @ ShellError::Start(_)) => Self::FirstShell(error),
+            other => other,
+        }
+    }
+
     /// Whether the slot must not be used any more. A tree can be put again after a setup that failed, and be wiped after too many changes.
     pub(crate) fn is_fatal(&self) -> bool {
         !matches!(self, Self::Setup { .. } | Self::Tree(TreeError::TooManyChanges { .. }))
@@ -44,7 +55,7 @@ impl SlotError {
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Tree(TreeError::Stream(_)) => Fault::Protocol,
-            Self::Policy(_) | Self::Shell(ShellError::None { .. } | ShellError::Start(_)) => Fault::Unsupported,
+            Self::Policy(_) | Self::FirstShell(_) | Self::Shell(ShellError::None { .. }) => Fault::Unsupported,
             Self::Setup { .. } => Fault::Setup,
             _ => Fault::Environment,
         }

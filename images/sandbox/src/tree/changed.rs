@@ -1,4 +1,5 @@
-//! What on disk differs from a tree, as data: paths, kinds and contents. A name below `.git` is never among it, and no link is followed.
+//! What on disk differs from a tree, as data: paths, kinds and contents. A name that the driver would not take, such as one below `.git`, is never
+//! among it, and no link is followed.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -13,13 +14,14 @@ use sha2::{Digest as _, Sha256};
 use super::TreeError;
 use super::disk;
 use super::node::{Dir, Identity, Node, PERMISSIONS};
+use crate::paths::{MAX_PATH, names_git};
 use crate::wire::{ChangedFile, FileNow, PathBytes};
 
 /// The most files that are shipped: a build leaves thousands, a patch has dozens.
 const MOST_FILES: usize = 50_000;
 /// The largest file that is shipped, in bytes.
 const LARGEST_FILE: u64 = 8 << 20;
-/// The most bytes that are shipped altogether; files that come later by path are named as too large.
+/// The most bytes that are shipped altogether. Files of what was put come first, then others by path; those that come later are named as too large.
 const MOST_BYTES: u64 = 64 << 20;
 /// The most bytes of their paths: written as JSON they can become six times as long, and have to fit into a frame.
 const MOST_NAMES: usize = 4 << 20;
@@ -39,10 +41,16 @@ pub(crate) struct Changes {
     names: usize,
 }
 
-/// Compares a directory with a tree. Commands may run meanwhile: each file is one moment's, and its size is that of the content that is shipped.
-pub(crate) fn changes(root: BorrowedFd<'_>, tree: &Dir, trust: bool) -> Result<Changes, TreeError> {
+/// Compares a directory with a tree, in which the image and a setup may have more than what was `put`. Commands may run meanwhile: each file is one
+/// moment's, and its size is that of the content that is shipped.
+pub(crate) fn changes(root: BorrowedFd<'_>, tree: &Dir, put: &Dir, trust: bool) -> Result<Changes, TreeError> {
     let mut changes = Changes::default();
-    Comparison { changes: &mut changes, trust }.dir(root, &mut Vec::new(), tree, 0)?;
+    // Where its owner took the right to use it away, all that is in it would seem to be gone.
+    let _ = disk::make_usable(root);
+    // What was put first: however much a build has made, and however that is named, an edit of the source is shipped.
+    for of_put in [true, false] {
+        Comparison { changes: &mut changes, trust, put, of_put }.dir(root, &mut Vec::new(), tree, 0)?;
+    }
     let mut both: Vec<_> = changes.files.into_iter().zip(changes.contents).collect();
     both.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
     (changes.files, changes.contents) = both.into_iter().unzip();
@@ -52,6 +60,10 @@ pub(crate) fn changes(root: BorrowedFd<'_>, tree: &Dir, trust: bool) -> Result<C
 struct Comparison<'a> {
     changes: &'a mut Changes,
     trust: bool,
+    /// What was put, without what the image and a setup have added.
+    put: &'a Dir,
+    /// Whether files of what was put are looked at, or all others.
+    of_put: bool,
 }
 
 impl Comparison<'_> {
@@ -89,6 +101,9 @@ impl Comparison<'_> {
                 if let Some(below @ Node::Dir(_)) = node {
                     self.gone(path, below)?;
                 }
+                if !self.is_wanted(path) {
+                    return Ok(());
+                }
                 let now = if kind == SFlag::S_IFREG { self.file(dir, name, node) } else { link(dir, name, node) };
                 match now {
                     Ok(Some((now, content))) => self.push(path, now, content),
@@ -119,9 +134,15 @@ impl Comparison<'_> {
             }
             None => &nothing,
         };
+        if self.of_put && !matches!(self.put.at(path), Some(Node::Dir(_))) {
+            return Ok(());
+        }
         match disk::open_dir_anyway(dir, name) {
-            Ok(opened) if depth < DEEPEST => self.dir(opened.as_fd(), path, tree, depth + 1),
-            _ => tree.children.iter().try_for_each(|(name, node)| within(path, name, |path| self.gone(path, node))),
+            Ok(opened) if depth < DEEPEST => {
+                let _ = disk::make_usable(opened.as_fd());
+                self.dir(opened.as_fd(), path, tree, depth + 1)
+            }
+            _ => node.filter(|node| matches!(node, Node::Dir(_))).map_or(Ok(()), |node| self.gone(path, node)),
         }
     }
 
@@ -148,6 +169,11 @@ impl Comparison<'_> {
         Ok(Some((FileNow::File { bytes, executable: stat.st_mode & EXECUTABLE != 0 }, content)))
     }
 
+    /// Whether this look is for the file at a path, and the driver takes a path of that length.
+    fn is_wanted(&self, path: &[u8]) -> bool {
+        path.len() < MAX_PATH && self.of_put == matches!(self.put.at(path), Some(Node::File(_) | Node::Link(_)))
+    }
+
     /// What was at a place is gone, with everything beneath.
     fn gone(&mut self, path: &mut Vec<u8>, node: &Node) -> Result<(), TreeError> {
         let Node::Dir(dir) = node else { return self.push(path, FileNow::Gone, Vec::new()) };
@@ -156,6 +182,9 @@ impl Comparison<'_> {
     }
 
     fn push(&mut self, path: &[u8], now: FileNow, content: Vec<u8>) -> Result<(), TreeError> {
+        if !self.is_wanted(path) {
+            return Ok(());
+        }
         self.changes.names += path.len();
         if self.changes.files.len() == MOST_FILES || self.changes.names > MOST_NAMES {
             return Err(TreeError::TooManyChanges { most: MOST_FILES });
@@ -186,7 +215,7 @@ fn link(dir: BorrowedFd<'_>, name: &OsStr, node: Option<&Node>) -> Result<Option
 
 /// Whether git keeps itself under this name, on whatever file system the patch is applied later.
 fn is_git(name: &OsStr) -> bool {
-    name.as_bytes().eq_ignore_ascii_case(b".git")
+    names_git(name.as_bytes())
 }
 
 fn within<T>(path: &mut Vec<u8>, name: &OsStr, what: impl FnOnce(&mut Vec<u8>) -> T) -> T {

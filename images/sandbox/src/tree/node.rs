@@ -91,6 +91,13 @@ impl Dir {
         Self { mode: 0o775, children: BTreeMap::new() }
     }
 
+    /// What has this path, from here.
+    pub(crate) fn at(&self, path: &[u8]) -> Option<&Node> {
+        let mut names = path.split(|byte| *byte == b'/').map(OsStr::from_bytes);
+        let first = self.children.get(names.next()?)?;
+        names.try_fold(first, |node, name| if let Node::Dir(dir) = node { dir.children.get(name) } else { None })
+    }
+
     /// Puts another tree on top: what both have at a place is the other's, but for directories, which are merged.
     pub(crate) fn overlay(&mut self, other: Self) {
         self.mode = other.mode;
@@ -168,6 +175,15 @@ mod tests {
         below.overlay(dir(vec![("d", Node::Dir(dir(vec![("y", file(3))]))), ("a", link("d")), ("e", file(4))]));
         let both = Node::Dir(dir(vec![("x", file(2)), ("y", file(3))]));
         assert_eq!(below, dir(vec![("a", link("d")), ("d", both), ("e", file(4))]));
+    }
+
+    #[test]
+    fn a_node_is_found_by_its_path() {
+        let tree = dir(vec![("a", file(1)), ("d", Node::Dir(dir(vec![("x", link("a"))])))]);
+        assert_eq!((tree.at(b"a"), tree.at(b"d/x")), (Some(&file(1)), Some(&link("a"))));
+        for path in [&b""[..], b"b", b"a/x", b"d/y", b"d/x/y", b"d/"] {
+            assert_eq!(tree.at(path), None, "{}", path.escape_ascii());
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The shell: what stays from command to command, how commands end, what is kept of what they print.
 
-use sera_sandbox::wire::{CommandEnd, Limit, Policy, Request};
+use sera_sandbox::wire::{Answer, CommandEnd, Fault, Limit, Policy, Request};
 
-use crate::support::{Sandbox, policy};
+use crate::support::{Sandbox, Tree, policy};
 
 #[test]
 fn directory_variables_and_functions_stay() {
@@ -79,6 +79,27 @@ fn the_shell_that_exits_is_followed_by_a_new_one() {
     assert_eq!(sandbox.exec("kill -9 $$").end, CommandEnd::ShellEnded);
     assert_eq!(sandbox.exec("set -e; false").end, CommandEnd::ShellEnded);
     assert_eq!(sandbox.run("echo alive"), "alive\n");
+}
+
+#[test]
+fn a_workspace_that_a_command_locked_is_opened_for_the_next_shell() {
+    let mut sandbox = Sandbox::new();
+    sandbox.put("t1", &Tree::of(&[("a", "1")]));
+    assert_eq!(sandbox.exec("chmod -R 644 .; exit").end, CommandEnd::ShellEnded);
+    assert_eq!(sandbox.run("cat a; pwd"), format!("1{}\n", sandbox.workspace.display()));
+}
+
+#[test]
+fn a_shell_that_does_not_start_after_commands_is_the_fault_of_this_slot_alone() {
+    let mut sandbox = Sandbox::new();
+    assert_eq!(sandbox.exec("exit").end, CommandEnd::ShellEnded);
+    std::fs::rename(sandbox.path("workspace"), sandbox.path("elsewhere")).unwrap();
+    match sandbox.ask(&Request::Exec { command: "true".to_owned(), timeout_ms: 10_000, max_output: 10 }) {
+        Answer::Failed { fault: Fault::Environment, message, fatal: true } => {
+            assert!(message.contains("cannot enter"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -202,6 +202,35 @@ fn a_name_below_git_is_never_shipped() {
 }
 
 #[test]
+fn a_path_that_the_driver_takes_from_nobody_is_left_out() {
+    let mut sandbox = Sandbox::new();
+    sandbox.put("t1", &Tree::of(&[("a", "1")]));
+    sandbox.run("mkdir -p git~1 new/.git.; echo x >git~1/config; echo x >new/.git./config; echo x >'.git '; echo x >GIT~1; echo 2 >a");
+    sandbox.run("python3 -c \"import os\nfor _ in range(17): os.mkdir('d' * 250); os.chdir('d' * 250)\nopen('f', 'w').close()\"");
+    assert_eq!(sandbox.changed(), changed(&[("a", file("2\n"))]));
+}
+
+#[test]
+fn an_edit_is_shipped_however_much_a_build_has_made() {
+    let setup = "mkdir build; for at in 1 2 3 4; do echo old >build/$at; done";
+    let mut sandbox = Sandbox::start(&Policy { setup: Some(setup.to_owned()), ..policy() }, |_, _| {});
+    sandbox.put("t1", &Tree::of(&[("src/x.cpp", "1"), ("src/y.cpp", "2")]));
+    sandbox.run("for at in 1 2 3 4 5 6 7 8 9; do truncate -s 8M build/$at; done; echo edited >src/x.cpp; echo new >new; rm src/y.cpp");
+    let all = sandbox.changed();
+    assert_eq!((&all["src/x.cpp"], &all["src/y.cpp"]), (&file("edited\n"), &Changed::Gone));
+    assert!(matches!(all["build/1"], Changed::File(_)));
+    assert_eq!((all.len(), &all["build/9"]), (12, &Changed::TooLarge(8 << 20)));
+}
+
+#[test]
+fn a_directory_that_was_locked_is_not_taken_to_be_empty() {
+    let mut sandbox = Sandbox::new();
+    sandbox.put("t1", &Tree::of(&[("a", "1"), ("d/b", "2")]));
+    sandbox.run("echo x >a; echo y >d/b; chmod 644 d .");
+    assert_eq!(sandbox.changed(), changed(&[("a", file("x\n")), ("d/b", file("y\n"))]));
+}
+
+#[test]
 fn swaps_while_files_are_shipped_never_ship_what_lies_outside() {
     let mut sandbox = Sandbox::new();
     sandbox.put("t1", &Tree::of(&[("d/f", "1")]));
