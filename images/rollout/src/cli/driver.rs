@@ -14,6 +14,7 @@ use crate::chat::{Patience, Setup};
 use crate::redact::Redactor;
 use crate::rollout::{Floor, Sandboxes};
 use crate::secrets::SecretFiles;
+use crate::trust::Trust;
 
 /// The word that stands for sandboxes on this machine.
 const LOCAL: &str = "local";
@@ -90,7 +91,11 @@ impl PatienceArgs {
         plan: &RolloutPlan,
         redactor: &Redactor,
     ) -> Result<Setup, Failure> {
-        let (key, ca) = credentials(secret, redactor)?;
+        let (key, of_teacher) = credentials(secret, redactor)?;
+        // What this process trusts, it trusts of a teacher too.
+        let trust = Trust::from_environment().map_err(|error| invalid("CaCertificatesInvalid", error.to_string()))?;
+        let ca: Vec<&str> = trust.pem().into_iter().chain(of_teacher.as_deref()).collect();
+        let ca = (!ca.is_empty()).then(|| ca.join("\n"));
         Ok(Setup {
             urls,
             model,
