@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use crate::{
     batch::BatchSpec,
     common::{GROUP, Resources},
-    run::{Environment, PodSettings, Pods, RolloutSettings, RunSpec, Source, Training},
+    run::{Environment, PodSettings, Pods, RUNS_OWN, RolloutSettings, RunSpec, Source, Training},
     values::{ContainerPath, Glob},
 };
 
@@ -41,6 +41,7 @@ pub fn validate_batch(spec: &BatchSpec) -> Vec<FieldError> {
     spec.source.iter().for_each(|source| found.source(source));
     spec.generation.iter().for_each(|rollouts| found.rollouts(rollouts));
     found.pods(spec.pods.as_ref());
+    found.way_out(spec);
     found.0
 }
 
@@ -111,6 +112,17 @@ impl Findings {
     fn pods(&mut self, pods: Option<&Pods>) {
         for (role, settings) in pods.into_iter().flat_map(Pods::given) {
             self.pod_settings(&format!("spec.pods.{role}"), settings);
+        }
+    }
+
+    /// Of batches that were made before the API server refused it.
+    fn way_out(&mut self, spec: &BatchSpec) {
+        let pods = spec.pods.iter().filter(|_| spec.run_ref.is_some()).flat_map(Pods::given);
+        for (role, settings) in pods {
+            let said = [settings.proxy.is_some(), settings.ca_secret_ref.is_some()];
+            for (field, _) in RUNS_OWN.iter().zip(said).filter(|(_, is_said)| *is_said) {
+                self.add(format!("spec.pods.{role}.{field}"), "a batch of a run takes it from its run: leave it out");
+            }
         }
     }
 
@@ -251,5 +263,22 @@ mod tests {
                 "spec.pods.train.resources.limits"
             ]
         );
+    }
+
+    #[test]
+    fn a_batch_of_a_run_does_not_say_where_the_run_s_secrets_go() {
+        let found = |run_ref: Value| -> Vec<String> {
+            let mut spec = json!({
+                "samples": {"from": 0, "count": 1},
+                "pods": {"default": {"caSecretRef": {"name": "mine"}}, "rollout": {"proxy": {"http": "http://proxy.example"}}},
+            });
+            merge(&mut spec, run_ref);
+            validate_batch(&serde_json::from_value(spec).unwrap()).into_iter().map(|error| error.field).collect()
+        };
+        assert_eq!(
+            found(json!({"runRef": {"name": "billing"}})),
+            ["spec.pods.default.caSecretRef", "spec.pods.rollout.proxy"]
+        );
+        assert!(found(json!({})).is_empty());
     }
 }

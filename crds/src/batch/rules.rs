@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Validati
 
 use super::MAX_BATCH_NAME;
 use crate::common::rule::{forbidden, kept_status, name_rule, unchanged};
+use crate::run::{RUNS_OWN, roles};
 
 /// Everything but `generation.verification`, `output.reclaimPolicy`, `pods`, `suspend` and `retry`.
 const IMMUTABLE: [&str; 15] = [
@@ -29,7 +30,7 @@ const OF_OUTPUT: [&str; 2] = ["store", "credentialsSecretRef"];
 
 /// Every rule at the root of a batch.
 pub(crate) fn root_rules() -> Vec<ValidationRule> {
-    let mut rules = vec![name_rule("batch", MAX_BATCH_NAME), kept_status(), generation_stays()];
+    let mut rules = vec![name_rule("batch", MAX_BATCH_NAME), kept_status(), generation_stays(), way_out_is_the_runs()];
     rules.extend(IMMUTABLE.iter().map(|path| {
         let rule = unchanged(&format!("spec.{path}"));
         forbidden(rule, immutable(path), &format!(".spec.{path}"))
@@ -51,6 +52,17 @@ fn output_stays(field: &str) -> ValidationRule {
 fn generation_stays() -> ValidationRule {
     let rule = "has(self.spec.generation) == has(oldSelf.spec.generation)".to_owned();
     forbidden(rule, immutable("generation"), ".spec.generation")
+}
+
+/// A batch of a run is given the run's Secrets, and whoever may write a batch need not be one who may read these: they go where the run says.
+fn way_out_is_the_runs() -> ValidationRule {
+    let says = |role: &str| {
+        let fields = RUNS_OWN.map(|field| format!("has(self.spec.pods.{role}.{field})")).join(" || ");
+        format!("(has(self.spec.pods.{role}) && ({fields}))")
+    };
+    let any = roles().map(says).collect::<Vec<_>>().join(" || ");
+    let message = "with runRef, a batch's pods take proxy and caSecretRef from its run: leave them out".to_owned();
+    forbidden(format!("!has(self.spec.runRef) || !has(self.spec.pods) || !({any})"), message, ".spec.pods")
 }
 
 fn immutable(path: &str) -> String {

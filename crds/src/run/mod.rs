@@ -24,6 +24,7 @@ pub(crate) use rules::root_rules;
 pub use generation::{Budget, Filters, Generation, RolloutSettings, Verification};
 pub use output::{Evaluation, Output, Serve, Ttl};
 pub use pods::{PodRole, PodSettings, Pods, Proxy};
+pub(crate) use pods::{RUNS_OWN, roles};
 pub use results::{
     Artifacts, BatchRecord, DryRun, EvaluationStatus, Folded, Forecast, GenerationStatus, GenerationTotals, Score,
     ServingStatus, SnapshotArtifact, StoredArtifact, TrainingStatus,

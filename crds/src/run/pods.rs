@@ -162,6 +162,9 @@ pub struct Proxy {
     pub no_proxy: Vec<String>,
 }
 
+/// What says where a pod's Secrets are sent: a batch takes it from its run, whose Secrets they are.
+pub(crate) const RUNS_OWN: [&str; 2] = ["proxy", "caSecretRef"];
+
 /// The most labels, annotations, node labels, tolerations, pull secrets, proxy exceptions and quantities that all roles have together: each role may
 /// have many, not all of them, so that the largest run is still admitted quickly.
 const MAX_ENTRIES: u32 = 96;
@@ -198,7 +201,8 @@ fn short_annotations() -> Rule {
     )
 }
 
-fn roles() -> impl Iterator<Item = &'static str> {
+/// The names under which something is said of pods: of all, and of those of each role.
+pub(crate) fn roles() -> impl Iterator<Item = &'static str> {
     std::iter::once("default").chain(PodRole::ALL.iter().map(|role| role.as_str()))
 }
 
