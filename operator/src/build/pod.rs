@@ -2,6 +2,7 @@
 //! user may say about nodes, queues and resources.
 
 mod companions;
+mod literal;
 mod resources;
 mod security;
 mod storage;
@@ -31,6 +32,7 @@ pub(super) use self::{
     },
 };
 use self::{
+    literal::literal,
     security::pod_security,
     storage::{CA_MOUNT, storage},
 };
@@ -160,7 +162,7 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
     volumes.extend(more.into_iter().flatten());
     let sandboxes = program.sandboxes.iter().flat_map(|sandboxes| sandboxes.containers.clone());
     // Sandboxes last: nothing before them may see a slot at work.
-    let before: Vec<Container> = fetching.into_iter().chain(companions).chain(sandboxes).collect();
+    let before: Vec<Container> = fetching.into_iter().chain(companions).chain(sandboxes).map(literal).collect();
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         automount_service_account_token: Some(false),
@@ -174,7 +176,7 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
         affinity: settings.affinity.clone(),
         image_pull_secrets: (!settings.image_pull_secrets.is_empty()).then(|| pull_secrets.collect()),
         init_containers: (!before.is_empty()).then_some(before),
-        containers: vec![container(program, settings, mounts)],
+        containers: vec![literal(container(program, settings, mounts))],
         volumes: Some(volumes),
         ..PodSpec::default()
     }
