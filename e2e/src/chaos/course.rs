@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,6 +27,8 @@ pub(super) struct Course {
     /// Where its logs are.
     pub(super) folder: PathBuf,
     began: Instant,
+    /// When something befell a call for the last time.
+    befallen: Mutex<Option<Instant>>,
     calls: AtomicU64,
     deliberate: AtomicU64,
     is_meddled_with: AtomicBool,
@@ -50,6 +52,7 @@ impl Course {
             namespace,
             folder: folder.to_owned(),
             began: Instant::now(),
+            befallen: Mutex::default(),
             calls: AtomicU64::default(),
             deliberate: AtomicU64::default(),
             is_meddled_with: AtomicBool::default(),
@@ -70,9 +73,17 @@ impl Course {
         }
         *lock(&self.by_kind).entry(call.to_string()).or_default() += 1;
         let fault = self.script.faults.get(&number).copied();
+        if fault.is_some() {
+            *lock(&self.befallen) = Some(Instant::now());
+        }
         let said = fault.map(|fault| format!(" [{fault:?}]")).unwrap_or_default();
         self.note(&format!("call {number} of operator {seat}: {call}{said}"));
         fault
+    }
+
+    /// For how long nothing has befallen a call.
+    pub(super) fn undisturbed_for(&self) -> Duration {
+        lock(&self.befallen).unwrap_or(self.began).elapsed()
     }
 
     /// How many calls of work were made.

@@ -16,8 +16,9 @@ use super::script::Script;
 
 /// The name of every run. Each has a namespace for itself.
 pub(super) const RUN: &str = "quickstart";
-/// The longest that a run may take: undisturbed it takes a quarter of a minute, and a few failed attempts wait for some minutes between them. In a storm
-/// that refuses one call of a pass again and again, the waits grow to a minute each (seed 7026: five in all).
+/// The longest that a run may take when nothing befalls its calls any more: undisturbed it takes a quarter of a minute, and a few failed attempts wait for
+/// some minutes between them. It counts from then, because in a storm that refuses one call again and again the waits grow to a minute each, and three
+/// such storms take longer (seed 8186).
 const PATIENCE: Duration = Duration::from_mins(10);
 /// The same where real programs work, beside those of other trials.
 const REAL_PATIENCE: Duration = Duration::from_mins(15);
@@ -79,7 +80,7 @@ impl Field {
         }
     }
 
-    /// How long a run may take.
+    /// How long a run may take when nothing befalls its calls any more.
     pub(super) const fn patience(&self) -> Duration {
         match self {
             Self::Played => PATIENCE,

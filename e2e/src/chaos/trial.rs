@@ -134,7 +134,8 @@ impl Ground {
         } else {
             course.note(&serde_json::to_string_pretty(&status)?);
             let patience = self.field.patience();
-            course.wrong(format!("it did not end within {patience:?}: {}", history::words(&status)));
+            let status = history::words(&status);
+            course.wrong(format!("it did not end within {patience:?} of the last fault of a call: {status}"));
         }
         drop(actors);
         // The namespace stays: its cluster goes down when all trials were made, and to take a namespace apart costs as much as a trial.
@@ -197,8 +198,7 @@ async fn until_done(
     patience: Duration,
     run: &mut watch::Receiver<Option<DynamicObject>>,
 ) -> Option<DynamicObject> {
-    let began = Instant::now();
-    while began.elapsed() < patience {
+    while course.undisturbed_for() < patience {
         let done = run.borrow_and_update().clone().filter(is_done);
         if let Some(done) = done.filter(|_| !course.is_meddled_with()) {
             return Some(done);

@@ -1,7 +1,7 @@
 //! The watches: what they bring is decoded, kept, and answered by waking the object that it matters to. They run on every replica from the start:
 //! a standby is warm.
 
-use futures::{StreamExt, pin_mut};
+use futures::{Stream, StreamExt, future::ready, pin_mut};
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -21,6 +21,9 @@ use crate::{
     runtime::advice,
     subject::Subject,
 };
+
+/// What the API server answers to a watch whose version it has forgotten.
+const GONE: u16 = 410;
 
 /// Whose pass is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +91,7 @@ pub async fn watch_children<W: WatchedChild>(
     if let Some(fields) = fields {
         config = config.fields(fields);
     }
-    let events = watcher(api, config).default_backoff();
+    let events = without_expiry(watcher(api, config)).default_backoff();
     pin_mut!(events);
     let mut synced = Some(synced);
     while let Some(event) = events.next().await {
@@ -116,7 +119,7 @@ pub async fn watch_owners<S: Subject>(
     gone: impl Fn(&Uid),
     synced: oneshot::Sender<()>,
 ) {
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = without_expiry(watcher(api, watcher::Config::default())).default_backoff();
     pin_mut!(events);
     let reader = store.as_reader();
     let mut synced = Some(synced);
@@ -224,6 +227,20 @@ fn light<S: Subject>(object: DeserializeGuard<S>) -> Option<S> {
     }
 }
 
+/// The events without word that the version which a watch goes on from is too old. That is no failure to wait after, and after a storm the wait would be
+/// a minute: everything is listed at once. Only where the last list itself is too old already, the word is handed on, so that there is a wait.
+fn without_expiry<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> {
+    let mut is_listed = false;
+    events.filter(move |event| {
+        let is_expired = matches!(event, Err(watcher::Error::WatchError(status)) if status.code == GONE);
+        let is_kept = !is_expired || is_listed;
+        is_listed = matches!(event, Ok(Event::InitDone));
+        ready(is_kept)
+    })
+}
+
 fn logged<K>(kind: &str, event: watcher::Result<Event<K>>) -> Option<Event<K>> {
     event
         .inspect_err(|error| {
@@ -236,5 +253,33 @@ fn tell(synced: &mut Option<oneshot::Sender<()>>) {
     if let Some(synced) = synced.take() {
         // Nobody waits any more where the process is ending.
         let _ = synced.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt, executor::block_on, stream};
+    use kube::{
+        core::Status,
+        runtime::watcher::{self, Event},
+    };
+
+    use super::{GONE, without_expiry};
+
+    fn refused(code: u16) -> watcher::Result<Event<()>> {
+        Err(watcher::Error::WatchError(Status { code, ..Status::default() }.boxed()))
+    }
+
+    fn kept(events: Vec<watcher::Result<Event<()>>>) -> String {
+        let kept = block_on(without_expiry(stream::iter(events)).collect::<Vec<_>>());
+        kept.iter().map(|event| if event.is_ok() { '+' } else { '!' }).collect()
+    }
+
+    #[test]
+    fn a_watch_whose_version_is_too_old_lists_anew_without_a_wait_unless_it_has_just_listed() {
+        let (init, listed, news) = (|| Ok(Event::Init), || Ok(Event::InitDone), || Ok(Event::Apply(())));
+        assert_eq!(kept(vec![refused(503), refused(GONE), init(), listed(), news()]), "!+++");
+        assert_eq!(kept(vec![listed(), news(), refused(GONE), init()]), "+++");
+        assert_eq!(kept(vec![init(), listed(), refused(GONE), init(), listed(), refused(GONE)]), "++!++!");
     }
 }
