@@ -57,6 +57,10 @@ pub struct JobFacts {
     pub active: u32,
     /// Pods that are ready.
     pub ready: u32,
+    /// Pods that are being deleted and have not ended yet, which are neither active nor ready.
+    pub terminating: u32,
+    /// Pods that have failed, of all indexes.
+    pub failed: u32,
     /// Indexes whose pods have succeeded.
     pub succeeded: u32,
     /// Of how many.

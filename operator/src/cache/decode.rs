@@ -48,7 +48,11 @@ struct JobStatus {
     #[serde(default)]
     ready: u32,
     #[serde(default)]
+    terminating: u32,
+    #[serde(default)]
     succeeded: u32,
+    #[serde(default)]
+    failed: u32,
     start_time: Option<Timestamp>,
     #[serde(default)]
     conditions: Vec<JobCondition>,
@@ -261,6 +265,8 @@ impl WatchedJob {
             suspended: self.spec.suspend,
             active: self.status.active,
             ready: self.status.ready,
+            terminating: self.status.terminating,
+            failed: self.status.failed,
             succeeded: self.status.succeeded,
             completions: self.spec.completions,
         }

@@ -4,9 +4,9 @@
 use sera_crds::{contract::StageResult, values::Stage};
 
 use super::{
-    BatchWork, Given, Plan, Policy,
+    BatchWork, Given, Intent, Plan, Policy, RunSnapshot, SnapshotIntent,
     conditions::{ConditionType, Reason, Standing, Why},
-    record::{Generation, Record, Verification},
+    record::{AttemptOutcome, Generation, Record, Verification},
     task::{self, Task},
     teacher, totals,
 };
@@ -16,15 +16,31 @@ pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Standi
     roll_out(plan, given, work).or_else(|| verify(plan, given, work)).unwrap_or_else(|| done(&plan.record))
 }
 
-/// Where a batch stands whose run is gone: what is done stays done.
-pub(super) fn without_its_run(record: &Record) -> Standing {
-    if record.conditions.holds(ConditionType::Verified) {
-        return done(record);
+/// Where a batch stands whose run is gone, or cannot be read: what is done stays done. Without its run it comes to nothing, and so gives back what it holds.
+pub(super) fn without_its_run(plan: &mut Plan, given: Given<'_>) -> Standing {
+    if plan.record.conditions.holds(ConditionType::Verified) {
+        return done(&plan.record);
+    }
+    if is_bereft(given.intent) || given.intent.suspend {
+        for stage in [Stage::Rollouts, Stage::Verification] {
+            let under_way = plan.record.attempts.get(&stage).filter(|attempt| attempt.end.is_none()).cloned();
+            if let Some(attempt) = under_way {
+                task::end(plan, given, &Task::of(stage, given.intent), attempt, AttemptOutcome::Withdrawn);
+            }
+        }
+    }
+    if let Some(standing) = task::held(given.intent) {
+        return standing;
     }
     Standing::Reconciling(Why::new(
         Reason::Waiting,
         "spec.runRef.name: the run that says what to do is not there, or its defaults cannot be read",
     ))
+}
+
+/// Whether the run that would say what to do is gone.
+pub(super) fn is_bereft(intent: &Intent) -> bool {
+    matches!(intent.snapshot, SnapshotIntent::OfRun { progress: RunSnapshot::NoSuchRun, .. })
 }
 
 fn roll_out(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Option<Standing> {

@@ -210,7 +210,7 @@ fn advance(plan: &mut Plan, given: Given<'_>) -> Standing {
             .or_else(|| dataset::get(plan, given))
             .or_else(|| training::get(plan, given, &work.training))
             .unwrap_or_else(|| conclusion::reach(plan, given, work)),
-        None => batch::without_its_run(&plan.record),
+        None => batch::without_its_run(plan, given),
     }
 }
 

@@ -118,7 +118,13 @@ pub fn look(attempt: &Attempt, evidence: &Evidence, team: Team<'_>) -> Sight {
             holdup: holdup(evidence, team),
             holds_places: team.crew == Crew::Gang && active > without_a_place(&evidence.pods),
         },
-        (true, 0, _) => Sight::Starting { since: job.started, holdup: holdup(evidence, team), holds_places: false },
+        // One that is taken away may have minutes to end in.
+        (true, 0, _) if job.terminating > 0 => Sight::Between,
+        (true, 0, _) => {
+            // Once one has been there, the next is made after a wait that grows.
+            let since = job.started.filter(|_| job.failed == 0 && job.succeeded == 0);
+            Sight::Starting { since, holdup: holdup(evidence, team), holds_places: false }
+        }
         (true, _, 0) if job.succeeded == 0 => Sight::Between,
         _ => Sight::Running { earlier: newest_failure(&evidence.pods, team.role) },
     }
@@ -186,6 +192,7 @@ pub fn is_without_a_pod(evidence: &Evidence, now: Timestamp) -> bool {
     evidence.job.as_ref().is_some_and(|job| {
         let started = job.started.filter(|_| job.end.is_none() && !job.suspended && !job.deleting);
         job.active == 0
+            && job.terminating == 0
             && evidence.pods.is_empty()
             && started.is_some_and(|since| now.duration_since(since) >= PATIENCE)
     })

@@ -37,7 +37,10 @@ pub(super) fn leaving(given: Given<'_>) -> Option<Why> {
 /// Has the teacher made where it is needed, changed where its owner has, and removed where it is not needed any more. What counts is the status that
 /// was read: a teacher goes only when the word about the last rollout is safely written.
 pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
-    if given.intent.hosted != Some(Hosted::Own) {
+    // A batch whose run is gone does not know that it hosts one; it may have one of its own all the same.
+    let is_own = |teacher: &ServerFacts| teacher.controller.as_ref() == Some(&given.observed.owner.uid);
+    let is_left = || super::batch::is_bereft(given.intent) && given.observed.teacher.as_deref().is_some_and(is_own);
+    if given.intent.hosted != Some(Hosted::Own) && !is_left() {
         return;
     }
     match (given.observed.teacher.as_deref(), is_needed(&given.observed.record, given)) {

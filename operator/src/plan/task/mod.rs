@@ -209,7 +209,8 @@ fn starting(
     let now = given.pen.now;
     let deadline = since.map(|since| later(since, task.start_deadline));
     let is_over = deadline.is_some_and(|deadline| deadline <= now);
-    for look in [since.map(|since| later(since, ASK_AFTER)), deadline].into_iter().flatten() {
+    let asked = since.map_or_else(|| later(now, ASK_AGAIN), |since| later(since, ASK_AFTER));
+    for look in [Some(asked), deadline].into_iter().flatten() {
         if look > now {
             plan.look_again_at(look);
         }

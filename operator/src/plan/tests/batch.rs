@@ -6,6 +6,14 @@ fn shards(active: u32, succeeded: u32) -> JobFacts {
     JobFacts { active, ready: active, succeeded, ..job_of(Stage::Rollouts, 1) }
 }
 
+fn rolling_out() -> Scene {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.pass();
+    scene.have(shards(2, 0), Vec::new());
+    scene
+}
+
 fn verified_batch() -> Scene {
     let mut scene = Scene::snapshotted(batch_intent());
     scene.have_nothing();
@@ -203,6 +211,30 @@ fn a_batch_whose_run_is_gone_waits_unless_it_is_done() {
     let mut done = verified_batch();
     done.intent().work = None;
     assert_eq!(done.pass().record.phase, Some(Phase::Succeeded));
+}
+
+#[test]
+fn a_batch_whose_run_is_gone_gives_back_its_pods_and_its_own_teacher() {
+    let mut scene = rolling_out();
+    scene.observed.teacher = Some(Arc::new(ServerFacts { controller: Some(owner().uid), ..teacher(1) }));
+    let bereft = SnapshotIntent::OfRun { run: "billing".into(), progress: RunSnapshot::NoSuchRun };
+    (scene.intent().work, scene.intent().hosted, scene.intent().snapshot) = (None, None, bereft);
+    let gone = scene.pass();
+    assert_eq!(gone.record.attempts[&Stage::Rollouts].end.as_ref().unwrap().outcome, AttemptOutcome::Withdrawn);
+    assert_eq!(gone.remove.iter().map(|removal| removal.kind).collect::<Vec<_>>(), [Removable::Teacher]);
+    let cleared: Vec<Removable> = scene.pass().remove.into_iter().map(|removal| removal.kind).collect();
+    assert!(cleared.contains(&Removable::Job), "{cleared:?}");
+}
+
+#[test]
+fn a_batch_whose_run_cannot_be_read_goes_on_with_what_is_at_work_until_it_is_suspended() {
+    let mut scene = rolling_out();
+    scene.intent().work = None;
+    assert!(scene.pass().record.attempts[&Stage::Rollouts].end.is_none());
+    scene.edit(|intent| intent.suspend = true);
+    let held = scene.pass();
+    assert_eq!(held.record.phase, Some(Phase::Suspended));
+    assert!(held.record.attempts[&Stage::Rollouts].end.is_some());
 }
 
 #[test]

@@ -245,6 +245,8 @@ pub(super) fn job_of(stage: Stage, attempt: u32) -> JobFacts {
         suspended: false,
         active: 1,
         ready: 1,
+        terminating: 0,
+        failed: 0,
         succeeded: 0,
         completions: 1,
         end: None,

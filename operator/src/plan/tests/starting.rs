@@ -30,6 +30,19 @@ fn a_replacement_pod_has_the_whole_deadline_for_itself() {
 }
 
 #[test]
+fn a_pod_that_is_taken_away_long_after_it_started_has_not_failed_to_start() {
+    let mut scene = Scene::with_job_made();
+    scene.now = at(50_000);
+    let taken = JobFacts { active: 0, ready: 0, terminating: 1, ..job(1) };
+    scene.have(taken.clone(), Vec::new());
+    assert_eq!(attempt_of(&scene.pass()), (1, None));
+    // Its replacement is made after a wait.
+    scene.have(JobFacts { terminating: 0, failed: 1, ..taken }, Vec::new());
+    let plan = scene.pass();
+    assert_eq!((attempt_of(&plan), plan.look_again), ((1, None), Some(at(50_030))));
+}
+
+#[test]
 fn waiting_for_room_never_fails_an_attempt() {
     let mut scene = Scene::with_job_made();
     scene.have(job(1), vec![pending("Unschedulable", "0/3 nodes are available")]);
