@@ -1,4 +1,4 @@
-//! How fast a training is on this machine, and how much memory it takes: models of known sizes with drawn weights, full training in f32, no files.
+//! How fast a training is on this machine, and how much memory it takes: models of known sizes with drawn weights, in f32, no files.
 //! `examples/bench.py` does the same with `PyTorch`.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::draw;
 use crate::engine::{Engine, EngineError, Line, Method, Settings};
-use crate::model::{Config, ConfigError, Keep, Model, WeightsError};
+use crate::model::{Config, ConfigError, Keep, LoraSettings, Model, WeightsError};
 use crate::ranks::Collective;
 use crate::training::operations_of_line;
 
@@ -43,6 +43,8 @@ pub enum Subject {
     Small,
     /// The shape of SmolLM2-135M, one line of 2,048 tokens a step.
     Smol,
+    /// Adapters of two layers as wide as Qwen3-0.6B's, with its vocabulary of 151,936; one line of 32,768 tokens a step.
+    Long,
 }
 
 /// How it is trained.
@@ -81,6 +83,11 @@ impl Subject {
                 "head_dim": 64, "intermediate_size": 1536, "vocab_size": 49152, "rms_norm_eps": 1e-5, "rope_theta": 1e5,
                 "tie_word_embeddings": true
             }),
+            Self::Long => json!({
+                "model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 16, "num_key_value_heads": 8,
+                "head_dim": 128, "intermediate_size": 3072, "vocab_size": 151_936, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+                "tie_word_embeddings": true
+            }),
         };
         Config::parse(&fields.to_string())
     }
@@ -90,6 +97,17 @@ impl Subject {
         match self {
             Self::Small => (4, 512),
             Self::Smol => (1, 2048),
+            Self::Long => (1, 32_768),
+        }
+    }
+
+    /// What is trained of it.
+    fn method(self) -> Method {
+        match self {
+            Self::Small | Self::Smol => Method::Full,
+            Self::Long => {
+                Method::Lora(LoraSettings { rank: 32, alpha: 128, dropout: 0.0, target_modules: Vec::new(), seed: 0 })
+            }
         }
     }
 
@@ -100,13 +118,15 @@ impl Subject {
         let config = self.config()?;
         let (count, length) = self.lines();
         let (tokens, learnt) = (f64::from(world) * f64::from(count * length), length as usize);
-        let flops = f64::from(world) * f64::from(count) * operations_of_line(&config, false, learnt, learnt);
+        let method = self.method();
+        let is_frozen = method != Method::Full;
+        let flops = f64::from(world) * f64::from(count) * operations_of_line(&config, is_frozen, learnt, learnt);
         let vocabulary = u32::try_from(config.vocabulary).unwrap_or(u32::MAX);
         let lines: Vec<Line> = (0..count).map(|at| line(at, length, vocabulary)).collect();
         // Lines in one sequence are what a batch is elsewhere.
         let packing = Some((count * length) as usize);
         let keep = Keep { blocks, ..Keep::default() };
-        let settings = Settings { sharding, keep, packing, ahead, ..Settings::of(Method::Full) };
+        let settings = Settings { sharding, keep, packing, ahead, ..Settings::of(method) };
         let mut engine = Engine::new(model(config)?, settings, ranks)?;
         let first = engine.step(&lines, 1, RATE)?.loss;
         let mut last = first;
@@ -125,7 +145,8 @@ impl Subject {
 
 /// Tokens without much pattern, all of them to be learnt.
 fn line(at: u32, length: u32, vocabulary: u32) -> Line {
-    let ids = (0..length).map(|token| (token * 7919 + at * 104_729 + token * token * 31) % vocabulary).collect();
+    let id = |token: u64| (token * 7919 + u64::from(at) * 104_729 + token * token * 31) % u64::from(vocabulary);
+    let ids = (0..u64::from(length)).map(|token| u32::try_from(id(token)).unwrap_or(u32::MAX)).collect();
     Line { id: format!("line {at}"), ids, loss: vec![true; length as usize] }
 }
 
@@ -156,7 +177,8 @@ mod tests {
         let parameters = |subject: Subject| -> usize {
             subject.config().unwrap().tensors().map(|(_, shape)| shape.iter().product::<usize>()).sum()
         };
-        assert_eq!([Subject::Small, Subject::Smol].map(parameters), [5_245_696, 134_515_008]);
+        let sizes = [Subject::Small, Subject::Smol, Subject::Long].map(parameters);
+        assert_eq!(sizes, [5_245_696, 134_515_008, 187_045_376]);
     }
 
     #[test]

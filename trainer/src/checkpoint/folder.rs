@@ -44,11 +44,16 @@ pub(super) fn part(rank: usize, world: usize) -> String {
 /// The folders of all checkpoints, whole or not, with their steps and attempts: the newest first.
 pub(super) fn all(root: &Path) -> Result<Vec<(u32, u32, PathBuf)>, CheckpointError> {
     let mut found = Vec::new();
-    for (attempt, folder) in numbered(root, ATTEMPT)? {
+    for (attempt, folder) in attempts(root)? {
         found.extend(numbered(&folder, STEP)?.into_iter().map(|(step, path)| (step, attempt, path)));
     }
     found.sort_by(|a, b| b.cmp(a));
     Ok(found)
+}
+
+/// The folders of all attempts, with their numbers.
+pub(super) fn attempts(root: &Path) -> Result<Vec<(u32, PathBuf)>, CheckpointError> {
+    numbered(root, ATTEMPT)
 }
 
 /// What is in a folder and is named by a number after `prefix`; nothing where there is no folder.

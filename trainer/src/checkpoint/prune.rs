@@ -22,6 +22,13 @@ impl Checkpoints {
         }
     }
 
+    /// Removes what was not finished, before another is written. What cannot be removed is left with a word: there may be room enough.
+    pub(super) fn make_room(&self) {
+        if let Err(error) = self.sweep() {
+            tracing::warn!("what was not finished is not removed: {error}");
+        }
+    }
+
     fn try_prune(&self) -> Result<(), CheckpointError> {
         let all: Vec<Checkpoint> =
             folder::all(&self.root)?.into_iter().filter_map(|(_, _, path)| Checkpoint::open(&path).ok()).collect();
@@ -32,13 +39,13 @@ impl Checkpoints {
         self.sweep()
     }
 
-    /// What was not finished, or not wholly removed, by a process that is no more.
+    /// What was not finished, or not wholly removed, by a process that is no more: of this attempt and those before it, since a later one may write.
     fn sweep(&self) -> Result<(), CheckpointError> {
-        for (_, attempt) in folder::entries(&self.root)? {
-            if !attempt.is_dir() {
+        for (attempt, folder) in folder::attempts(&self.root)? {
+            if attempt > self.attempt || !folder.is_dir() {
                 continue;
             }
-            for (name, path) in folder::entries(&attempt)? {
+            for (name, path) in folder::entries(&folder)? {
                 if folder::is_left_over(&name) {
                     std::fs::remove_dir_all(&path).map_err(|source| CheckpointError::Read { path, source })?;
                 }

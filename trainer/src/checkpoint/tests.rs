@@ -107,6 +107,32 @@ fn what_was_not_finished_does_not_count_and_is_swept() {
 }
 
 #[test]
+fn what_earlier_attempts_left_is_gone_before_the_first_byte_of_the_next_is_written() {
+    let root = tempfile::tempdir().unwrap();
+    for left in ["a1/.step-000002.tmp", "a2/.step-000001.tmp", "a2/.step-000003.tmp", "a3/.step-000004.tmp"] {
+        std::fs::create_dir_all(root.path().join(left)).unwrap();
+        std::fs::write(root.path().join(left).join("rank-0000-of-0001.safetensors"), b"half").unwrap();
+    }
+    let unfinished = root.path().join("a2/.step-000003.tmp");
+    checkpoints(root.path(), 2).begin(&unfinished).unwrap();
+    assert!(names(root.path(), 1).is_empty());
+    assert_eq!(names(root.path(), 2), [".step-000003.tmp"]);
+    assert!(folder::entries(&unfinished).unwrap().is_empty());
+    assert_eq!(names(root.path(), 3), [".step-000004.tmp"], "a later attempt may be writing it");
+}
+
+#[test]
+fn a_write_that_fails_leaves_nothing_that_takes_room() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), 1, 1, None);
+    std::fs::write(root.path().join("a1/step-000002"), b"a file in the way").unwrap();
+    let moment = Moment { step: 2, total_steps: 9, sums: &Sums::default(), losses: b"" };
+    let error = checkpoints(root.path(), 1).write(moment, &state(2), &mut Alone).unwrap_err();
+    assert!(error.to_string().contains("a1/step-000002 cannot be written"), "{error}");
+    assert_eq!(names(root.path(), 1), ["step-000001", "step-000002"], "the part that was written is gone");
+}
+
+#[test]
 fn a_checkpoint_of_another_training_is_refused_by_what_differs() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), 1, 1, None);

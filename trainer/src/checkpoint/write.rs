@@ -70,20 +70,43 @@ impl Checkpoints {
         let attempt = folder::of_attempt(&self.root, self.attempt);
         let unfinished = attempt.join(folder::unfinished(moment.step));
         let target = attempt.join(folder::name(moment.step));
-        let (rank, world) = (ranks.rank(), ranks.world());
+        let written = self.write_whole(moment, state, (&unfinished, &target), ranks);
+        if ranks.rank() == 0 {
+            match written {
+                Ok(()) => self.prune(),
+                Err(_) => give_up(&unfinished),
+            }
+        }
+        written.map(|()| target)
+    }
 
-        let failed = |source| CheckpointError::Write { folder: target.clone(), source };
-        let begun = if rank == 0 { begin(&unfinished) } else { Ok(nothing()) };
-        agree(begun.map_err(failed), &target, &[0], ranks)?;
+    fn write_whole(
+        &self,
+        moment: Moment<'_>,
+        state: &[UnitState],
+        (unfinished, target): (&Path, &Path),
+        ranks: &mut dyn Collective,
+    ) -> Result<(), CheckpointError> {
+        let (rank, world) = (ranks.rank(), ranks.world());
+        let failed = |source| CheckpointError::Write { folder: target.to_owned(), source };
+        let begun = if rank == 0 { self.begin(unfinished) } else { Ok(nothing()) };
+        agree(begun.map_err(failed), target, &[0], ranks)?;
         let own = part::write(&unfinished.join(folder::part(rank, world)), state);
         let everybody: Vec<usize> = (0..world).collect();
-        let parts = agree(own.map_err(failed), &target, &everybody, ranks)?;
-        let finished = if rank == 0 { self.finish(moment, state, parts, &unfinished, &target) } else { Ok(nothing()) };
-        agree(finished.map_err(failed), &target, &[0], ranks)?;
-        if rank == 0 {
-            self.prune();
+        let parts = agree(own.map_err(failed), target, &everybody, ranks)?;
+        let finished = if rank == 0 { self.finish(moment, state, parts, unfinished, target) } else { Ok(nothing()) };
+        agree(finished.map_err(failed), target, &[0], ranks)?;
+        Ok(())
+    }
+
+    /// An empty folder, whatever an earlier process left there. What is unfinished beside it goes first: it may have taken the room that is needed.
+    pub(super) fn begin(&self, unfinished: &Path) -> std::io::Result<FileDigest> {
+        self.make_room();
+        if unfinished.exists() {
+            std::fs::remove_dir_all(unfinished)?;
         }
-        Ok(target)
+        std::fs::create_dir_all(unfinished)?;
+        Ok(nothing())
     }
 
     fn finish(
@@ -109,13 +132,14 @@ impl Checkpoints {
     }
 }
 
-/// An empty folder, whatever an earlier process left there.
-fn begin(unfinished: &Path) -> std::io::Result<FileDigest> {
-    if unfinished.exists() {
-        std::fs::remove_dir_all(unfinished)?;
+/// Takes away what was written of a checkpoint that failed, so that there is room for the next.
+fn give_up(unfinished: &Path) {
+    match std::fs::remove_dir_all(unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("{} is not removed: {error}", unfinished.display());
+        }
+        _ => {}
     }
-    std::fs::create_dir_all(unfinished)?;
-    Ok(nothing())
 }
 
 /// What a rank has to say that has nothing to say.

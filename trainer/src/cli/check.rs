@@ -52,7 +52,7 @@ fn marked((text, trained): &(String, bool), [before, after]: [&str; 2]) -> Strin
 }
 
 fn summary(report: &Report, device: &Device, world: usize) -> String {
-    let Bytes { weights, gradients, optimizer, activations, logits } = report.bytes;
+    let Bytes { weights, gradients, optimizer, activations, logits, checkpoint } = report.bytes;
     let parts = [
         ("weights", weights),
         ("gradients", gradients),
@@ -60,7 +60,11 @@ fn summary(report: &Report, device: &Device, world: usize) -> String {
         ("activations", activations),
         ("logits", logits),
     ];
-    let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", readable(bytes))).to_vec();
+    let mut parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", readable(bytes))).to_vec();
+    if report.bytes.total() > report.bytes.in_step() {
+        let copy = readable(checkpoint);
+        parts.push(format!("while a checkpoint is written weights, optimizer and a copy of {copy} instead"));
+    }
     let available =
         report.available.map_or("nobody knows what there is".to_owned(), |bytes| format!("{} there", readable(bytes)));
     let inputs = &report.inputs;

@@ -86,7 +86,7 @@ fn methods(plan: &TrainingPlan) -> [(&'static str, MethodPlan); 2] {
 
 /// What a rank needs, a line a part, and whether each device has it.
 fn sums(need: &Need<'_>, devices: &[(String, u64)]) -> String {
-    let Sums { weights, gradients, optimizer, activations, logits } = need.sums();
+    let Sums { weights, gradients, optimizer, activations, logits, .. } = need.sums();
     let mut text = String::new();
     for (name, sum) in [
         ("weights", weights),

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod beside;
+mod companions;
 mod convert;
 #[cfg(test)]
 mod damaged;

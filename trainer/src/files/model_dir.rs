@@ -1,7 +1,6 @@
 //! A Hugging Face model directory, opened: `config.json` understood, every tensor found and of the right shape, and nothing of the weights read yet.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -10,29 +9,12 @@ use sera_crds::contract::FileDigest;
 
 use super::index::{self, WeightMap};
 use super::weights_file::WeightsFile;
-use super::{FilesError, beside};
+use super::{FilesError, companions};
 use crate::model::{Config, Model, WeightsError, is_passed_over};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-
-/// What a model's directory has beside its configuration and its weights: copied untouched to what becomes of it. Licences go along.
-pub(super) const COMPANIONS: [&str; 13] = [
-    "LICENSE",
-    "NOTICE",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-];
 
 /// An opened model directory. Its files stay open: a model that is replaced meanwhile is still read as it was.
 #[derive(Debug)]
@@ -127,17 +109,12 @@ impl ModelDir {
     pub fn digests(&self) -> Result<Vec<FileDigest>, FilesError> {
         let mut digests = self.shards.iter().map(WeightsFile::digest).collect::<Result<Vec<_>, _>>()?;
         let index = self.indexed.then_some(INDEX);
-        for path in [CONFIG].into_iter().chain(index).map(|name| self.folder.join(name)).chain(self.companions()) {
-            let file = File::open(&path).map_err(FilesError::read(&path))?;
-            digests.push(beside::digest(&file, &path)?);
+        let small = [CONFIG].into_iter().chain(index).map(str::to_owned).chain(companions::of(&self.folder)?);
+        for name in small {
+            digests.push(companions::digest(&self.folder, &name)?);
         }
         digests.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(digests)
-    }
-
-    /// The tokenizer's, the template's and other files that stay as they are.
-    pub(super) fn companions(&self) -> impl Iterator<Item = PathBuf> {
-        COMPANIONS.into_iter().map(|name| self.folder.join(name)).filter(|path| path.is_file())
     }
 
     fn shard(&self, name: &str) -> Result<&WeightsFile, FilesError> {
@@ -345,7 +322,11 @@ mod tests {
         let names = |dir: &ModelDir| dir.digests().unwrap().into_iter().map(|each| each.name).collect::<Vec<_>>();
         std::fs::write(fixture.path().join("tokenizer.json"), "{}").unwrap();
         assert_eq!(names(&fixture.whole()), [CONFIG, WEIGHTS, "tokenizer.json"]);
+        std::fs::create_dir(fixture.path().join("additional_chat_templates")).unwrap();
+        let template = "additional_chat_templates/tool_use.jinja";
+        std::fs::write(fixture.path().join(template), "{{ tools }}").unwrap();
+        assert_eq!(names(&fixture.whole()), [template, CONFIG, WEIGHTS, "tokenizer.json"]);
         let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-        assert_eq!(names(&fixture.sharded()), [CONFIG, shards[0], shards[1], INDEX, "tokenizer.json"]);
+        assert_eq!(names(&fixture.sharded()), [template, CONFIG, shards[0], shards[1], INDEX, "tokenizer.json"]);
     }
 }

@@ -12,14 +12,17 @@ use serde_json::{Map, Value, json};
 
 use super::FilesError;
 use super::beside::{self, Beside};
-use super::model_dir::{COMPANIONS, CONFIG, INDEX, ModelDir, WEIGHTS, file_name};
+use super::companions;
+use super::model_dir::{CONFIG, INDEX, ModelDir, WEIGHTS, file_name};
 
 /// Writes what became of a model: its configuration and tokenizer as they are, its weights as they come.
 #[derive(Debug)]
 pub struct ModelWriter {
     weights: WeightsWriter,
-    /// Files that go along, by name.
-    companions: Vec<PathBuf>,
+    /// Where the files are that go along.
+    base: PathBuf,
+    /// Their names there.
+    companions: Vec<String>,
     config_json: String,
 }
 
@@ -34,7 +37,8 @@ impl ModelWriter {
         }
         let weights = WeightsWriter::new(out, "model", base.config().tensors(), dtype, max_shard)?;
         let config_json = with_dtype(base.config_json(), weights.dtype);
-        Ok(Self { weights, companions: base.companions().collect(), config_json })
+        let (base, companions) = (base.folder().to_owned(), companions::of(base.folder())?);
+        Ok(Self { weights, base, companions, config_json })
     }
 
     /// Writes a tensor, in the type of the others; each comes once, in any order.
@@ -46,9 +50,10 @@ impl ModelWriter {
     pub fn finish(self) -> Result<Vec<FileDigest>, FilesError> {
         let folder = self.weights.folder.clone();
         let mut small = Vec::new();
-        for path in &self.companions {
-            let content = std::fs::read(path).map_err(FilesError::read(path))?;
-            small.push((file_name(path), content));
+        for name in self.companions {
+            let path = self.base.join(&name);
+            let content = std::fs::read(&path).map_err(FilesError::read(&path))?;
+            small.push((name, content));
         }
         finish_model(&folder, self.weights, small, &self.config_json)
     }
@@ -65,7 +70,7 @@ pub(super) fn finish_model(
     remove_old(folder)?;
     let mut digests = sealed.place()?;
     for (name, content) in others {
-        digests.push(beside::write(folder, &name, &content)?);
+        digests.push(companions::write(folder, &name, &content)?);
     }
     beside::sync_folder(folder)?;
     digests.push(beside::write(folder, CONFIG, config_json.as_bytes())?);
@@ -79,7 +84,8 @@ fn remove_old(folder: &Path) -> Result<(), FilesError> {
     remove(&folder.join(CONFIG))?;
     beside::sync_folder(folder)?;
     let weights = |name: &str| name.starts_with("model-") && name.ends_with(".safetensors");
-    remove_all(folder, |name| weights(name) || name == WEIGHTS || name == INDEX || COMPANIONS.contains(&name))
+    remove_all(folder, |name| weights(name) || name == WEIGHTS || name == INDEX || companions::is_file(name))?;
+    companions::remove_templates(folder)
 }
 
 fn remove_all(folder: &Path, is: impl Fn(&str) -> bool) -> Result<(), FilesError> {
@@ -330,12 +336,15 @@ mod tests {
         config["torch_dtype"] = "float32".into();
         config["eos_token_id"] = json!([1, 2]);
         std::fs::write(fixture.path().join(CONFIG), config.to_string()).unwrap();
-        std::fs::write(fixture.path().join("chat_template.jinja"), "{{ x }}\n ").unwrap();
+        let templates = ["chat_template.jinja", "additional_chat_templates/tool_use.jinja"];
+        std::fs::create_dir(fixture.path().join("additional_chat_templates")).unwrap();
+        templates.iter().for_each(|name| std::fs::write(fixture.path().join(name), "{{ x }}\n ").unwrap());
         written(&fixture.whole(), out.path(), DType::BF16, u64::MAX);
         config["torch_dtype"] = "bfloat16".into();
         let found: Value = serde_json::from_slice(&std::fs::read(out.path().join(CONFIG)).unwrap()).unwrap();
         assert_eq!(found, config);
-        assert_eq!(std::fs::read_to_string(out.path().join("chat_template.jinja")).unwrap(), "{{ x }}\n ");
+        let copied = templates.map(|name| std::fs::read_to_string(out.path().join(name)).unwrap());
+        assert_eq!(copied, ["{{ x }}\n "; 2]);
     }
 
     #[test]

@@ -23,7 +23,9 @@ pub(super) fn into_memory(
     world: usize,
     available: Option<u64>,
 ) -> Result<Bytes, TrainingError> {
-    let tokens = longest_sequence(&inputs.train.lines, settings.packing);
+    // Lines that are only watched go through the model too, and may be longer.
+    let watched = inputs.eval.as_ref().map(|eval| eval.lines.as_slice()).unwrap_or_default();
+    let tokens = longest_sequence([&inputs.train.lines, watched], settings.packing);
     let held = device::hold_sequence(device, inputs.student.config(), usize::try_from(tokens).unwrap_or(usize::MAX));
     held.map_err(EngineError::from)?;
     let need = Need {
@@ -53,22 +55,36 @@ pub(super) fn into_memory(
     Err(TrainingError::Memory { needed, available, fitting })
 }
 
-/// The most tokens that go through the model at once: the longest line's, or what lines that share a sequence may come to.
-fn longest_sequence(lines: &[Line], packing: Option<usize>) -> u64 {
-    let lengths = || lines.iter().map(|line| line.ids.len() as u64);
-    let longest = lengths().max().unwrap_or_default();
-    packing.map_or(longest, |most| longest.max(lengths().sum::<u64>().min(most as u64)))
+/// The most tokens that go through the model at once: the longest line's, or what lines of one set that share a sequence may come to.
+fn longest_sequence(sets: [&[Line]; 2], packing: Option<usize>) -> u64 {
+    let of = |lines: &[Line]| {
+        let lengths = || lines.iter().map(|line| line.ids.len() as u64);
+        let longest = lengths().max().unwrap_or_default();
+        packing.map_or(longest, |most| longest.max(lengths().sum::<u64>().min(most as u64)))
+    };
+    sets.map(of).into_iter().max().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn line(length: usize) -> Line {
+        Line { id: String::new(), ids: vec![0; length], loss: vec![true; length] }
+    }
+
     #[test]
     fn lines_that_share_a_sequence_need_the_memory_of_the_sequence() {
-        let line = |length| Line { id: String::new(), ids: vec![0; length], loss: vec![true; length] };
         let lines = [line(10), line(30), line(20)];
-        let tokens = [None, Some(16), Some(40), Some(100)].map(|packing| longest_sequence(&lines, packing));
+        let tokens = [None, Some(16), Some(40), Some(100)].map(|packing| longest_sequence([&lines, &[]], packing));
         assert_eq!(tokens, [30, 30, 40, 60], "a line that is too long for it has a sequence to itself");
+    }
+
+    #[test]
+    fn lines_to_watch_that_are_longer_than_those_to_train_on_are_what_is_needed() {
+        let (short, long) = ([line(10), line(10)], [line(50)]);
+        let either = [[&short[..], &long[..]], [&long[..], &short[..]], [&short[..], &short[..]]];
+        assert_eq!(either.map(|sets| longest_sequence(sets, None)), [50, 50, 10]);
+        assert_eq!(longest_sequence([&short, &long], Some(60)), 50, "the two are never in one sequence");
     }
 }

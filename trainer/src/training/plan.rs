@@ -20,6 +20,16 @@ pub enum PlanError {
         /// What it says.
         value: String,
     },
+    /// A clipping that leaves nothing of any gradient.
+    #[error(
+        "`{field}` is {value}, which would make every gradient 0: leave it out, or give a large number so that nothing is clipped"
+    )]
+    Nothing {
+        /// The field.
+        field: &'static str,
+        /// What it says.
+        value: String,
+    },
 }
 
 /// What the engine is told.
@@ -38,7 +48,7 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
     Ok(Settings {
         sharding: plan.sharding,
         optimizer: AdamW { weight_decay, ..AdamW::default() },
-        clip_norm: number("clipNorm", plan.clip_norm.as_str())?,
+        clip_norm: above_zero("clipNorm", plan.clip_norm.as_str())?,
         compute: compute(plan, device),
         seed: plan.seed,
         keep: Keep { blocks: 0, offload: plan.offload },
@@ -84,6 +94,12 @@ pub(super) fn digest(plan: &TrainingPlan, device: &Device) -> Result<String, ser
 fn number(field: &'static str, text: &str) -> Result<f64, PlanError> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite());
     number.ok_or_else(|| PlanError::Number { field, value: text.to_owned() })
+}
+
+/// What gradients are clipped to: with 0 a training would come to its end and have trained nothing.
+fn above_zero(field: &'static str, text: &str) -> Result<f64, PlanError> {
+    let number = number(field, text)?;
+    if number > 0.0 { Ok(number) } else { Err(PlanError::Nothing { field, value: text.to_owned() }) }
 }
 
 #[cfg(test)]
@@ -138,6 +154,15 @@ mod tests {
         assert_eq!((settings.packing, settings.residence), (None, Residence::Host));
         let packed = super::settings(&plan(json!({"packing": true, "contextLength": 4096})), &Device::Cpu).unwrap();
         assert_eq!(packed.packing, Some(4096));
+    }
+
+    #[test]
+    fn a_clipping_to_nothing_is_refused_by_the_name_of_its_field() {
+        for nothing in ["0", "0.0"] {
+            let refused = super::settings(&plan(json!({"clipNorm": nothing})), &Device::Cpu).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("`clipNorm` is {nothing}, which")), "{refused}");
+        }
+        assert!(super::settings(&plan(json!({"clipNorm": "0.001"})), &Device::Cpu).is_ok());
     }
 
     #[test]

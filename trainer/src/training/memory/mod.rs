@@ -68,6 +68,9 @@ pub struct Bytes {
     pub activations: u64,
     /// A chunk of logits.
     pub logits: u64,
+    /// What is copied of master weights and moments while a checkpoint is written, when gradients, activations and logits are gone. Nothing on a
+    /// GPU: the copy is made in the host's memory, which is not what is planned then.
+    pub checkpoint: u64,
 }
 
 /// What one rank needs, as it is added up.
@@ -83,6 +86,8 @@ pub struct Sums {
     pub activations: Sum,
     /// Values of a chunk × buffers × 4.
     pub logits: Sum,
+    /// On a CPU a rank's share of what is trained, however it is sharded, × 3 × 4.
+    pub checkpoint: Sum,
 }
 
 /// How many values of each width a token has.
@@ -106,8 +111,14 @@ impl Widths {
 }
 
 impl Bytes {
-    /// All of it.
+    /// The most that is there at once: in a step, or while a checkpoint is written.
     pub fn total(&self) -> u64 {
+        let at_checkpoint = self.weights.saturating_add(self.optimizer).saturating_add(self.checkpoint);
+        self.in_step().max(at_checkpoint)
+    }
+
+    /// What is there in a step.
+    pub fn in_step(&self) -> u64 {
         let others = [self.gradients, self.optimizer, self.activations, self.logits];
         others.into_iter().fold(self.weights, u64::saturating_add)
     }
@@ -116,13 +127,14 @@ impl Bytes {
 impl Need<'_> {
     /// The sum, part by part.
     pub fn bytes(&self) -> Bytes {
-        let Sums { weights, gradients, optimizer, activations, logits } = self.sums();
+        let Sums { weights, gradients, optimizer, activations, logits, checkpoint } = self.sums();
         Bytes {
             weights: weights.bytes(),
             gradients: gradients.bytes(),
             optimizer: optimizer.bytes(),
             activations: activations.bytes(),
             logits: logits.bytes(),
+            checkpoint: checkpoint.bytes(),
         }
     }
 
@@ -153,6 +165,7 @@ impl Need<'_> {
             optimizer: share(counts.trained, divides_optimizer, &[3, F32]),
             activations: self.activations(),
             logits: Sum::of(logits, &[if self.fused() { 1 } else { LOGIT_BUFFERS }, F32]),
+            checkpoint: share(if self.on_cpu { counts.trained } else { 0 }, true, &[3, F32]),
         }
     }
 
@@ -175,9 +188,9 @@ impl Need<'_> {
             .and(Sum::of(if self.fused() { 0 } else { scores }, &[SCORE_BUFFERS, F32]))
     }
 
-    /// Of how many blocks values can be kept with all of it in `available` bytes.
+    /// Of how many blocks values can be kept with all of a step in `available` bytes; at a checkpoint they are gone.
     pub fn blocks_that_fit(&self, available: u64) -> u64 {
-        let fits = |kept: &u64| Need { kept: *kept, ..*self }.bytes().total() <= available;
+        let fits = |kept: &u64| Need { kept: *kept, ..*self }.bytes().in_step() <= available;
         (0..=self.config.layers as u64).rev().find(fits).unwrap_or(0)
     }
 
@@ -251,15 +264,26 @@ mod tests {
             {
                 for (width, on_cpu, kept, offload) in [(2, false, 0, true), (4, true, 3, false)] {
                     let need = Need { sharding, world, width, offload, on_cpu, kept, ..need(&config, &method) };
-                    let Sums { weights, gradients, optimizer, activations, logits } = need.sums();
+                    let Sums { weights, gradients, optimizer, activations, logits, .. } = need.sums();
                     let told: u64 = [weights, gradients, optimizer, activations, logits]
                         .map(|sum| sum::tests::calculated(&sum.to_string()))
                         .iter()
                         .sum();
-                    assert_eq!(told, need.bytes().total(), "{need:?}");
+                    assert_eq!(told, need.bytes().in_step(), "{need:?}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_checkpoint_on_a_cpu_may_need_more_than_a_step_and_on_a_gpu_it_takes_nothing_of_its_memory() {
+        let (config, method) = (qwen3_8b(), MethodPlan::Full {});
+        let with = |tokens, on_cpu| Need { tokens, width: 4, on_cpu, ..need(&config, &method) }.bytes();
+        let (short, long) = (with(16, true), with(1 << 20, true));
+        assert_eq!(short.total(), (4 + 12 + 12) * 8_190_735_360);
+        assert_eq!((long.total(), long.checkpoint), (long.in_step(), 12 * 8_190_735_360));
+        let on_gpu = with(16, false);
+        assert_eq!((on_gpu.total(), on_gpu.checkpoint), (on_gpu.in_step(), 0));
     }
 
     #[test]
