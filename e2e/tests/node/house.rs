@@ -30,6 +30,8 @@ const STACK: usize = 8 << 20;
 pub(crate) enum Company {
     /// Beside others.
     Welcome,
+    /// Beside others, and on a cluster of ours only, because it reaches into the node.
+    AtHome,
     /// Alone, because it breaks what others stand on. Only a cluster of ours is there to be broken.
     Alone,
 }
@@ -139,12 +141,13 @@ fn trial(test: Test, house: &Arc<House>, runtime: &Arc<Runtime>) -> Trial {
 async fn run(test: Test, name: &'static str, house: &Arc<House>) -> Result<Completion> {
     let is_ours = house.cluster().await?.is_ours();
     match test.company {
+        Company::AtHome if !is_ours => Ok(Completion::ignored_with("it reaches into the node of KUBECONFIG's cluster")),
         Company::Alone if !is_ours => Ok(Completion::ignored_with("it would break the cluster of KUBECONFIG")),
         Company::Alone => {
             let _alone = house.company.write().await;
             in_a_space(test, name, house).await
         }
-        Company::Welcome => {
+        Company::Welcome | Company::AtHome => {
             let _together = house.company.read().await;
             in_a_space(test, name, house).await
         }
@@ -155,11 +158,19 @@ async fn in_a_space(test: Test, name: &str, house: &Arc<House>) -> Result<Comple
     let space = Space::create(Arc::clone(house), name).await?;
     match (test.run)(space.clone()).await {
         Ok(()) => space.remove().await.map(|()| Completion::Completed),
-        Err(error) => Err(error.context(space.story().await)),
+        Err(error) => {
+            let story = space.story().await;
+            // Where the cluster stays, so does the namespace, to be looked at; elsewhere others need the room that its pods have.
+            if space.cluster().await?.is_ours() {
+                // What is wrong is said already.
+                let _ = space.remove().await;
+            }
+            Err(error.context(story))
+        }
     }
 }
 
-/// A test's own namespace on the cluster. A test that fails leaves it, to be looked at where the cluster stays.
+/// A test's own namespace on the cluster.
 #[derive(Clone)]
 pub(crate) struct Space {
     house: Arc<House>,

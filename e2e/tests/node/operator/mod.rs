@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         snapshot::TESTS,
         repair::TESTS,
         broken::TESTS,
+        broken::AT_HOME,
         reclaim::TESTS,
         identity::TESTS,
         killed::TESTS,
