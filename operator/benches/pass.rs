@@ -59,6 +59,8 @@ fn job_of(run: &SpecializationRun) -> JobFacts {
         suspended: false,
         active: 1,
         ready: 1,
+        terminating: 0,
+        failed: 0,
         succeeded: 0,
         completions: 1,
         end: None,

@@ -1,7 +1,13 @@
 //! The forward pass on real weights, against the logits of Hugging Face transformers. `golden/smollm2.py` fetches and imports SmolLM2-135M-Instruct
 //! and leaves the logits; `SMOLLM2` names its folder.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::cast_precision_loss
+)]
 
 use std::path::{Path, PathBuf};
 
