@@ -106,6 +106,7 @@ pub const MAX_BATCH_NAME: usize = 46;
 #[schemars(extend("x-kubernetes-validations" = [
     Rule::new("!has(self.runRef) || !(has(self.source) || has(self.snapshot) || has(self.teacher) || has(self.generation) || has(self.output))")
         .message("with runRef, a batch takes source, snapshot, teacher, generation and output from its run: leave them out"),
+    rules::way_out_is_the_runs(),
     Rule::new("has(self.runRef) || has(self.source) != has(self.snapshot)").message("a batch without runRef needs exactly one of source and snapshot"),
     Rule::new("has(self.runRef) || has(self.teacher)").message("a batch without runRef needs teacher").field_path(".teacher"),
     Rule::new("has(self.runRef) || has(self.generation)")

@@ -1,6 +1,7 @@
 //! The rules of a batch that span sections: its name, what of it cannot be changed, and that its status stays.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
+use kube::core::Rule;
 
 use super::MAX_BATCH_NAME;
 use crate::common::rule::{forbidden, kept_status, name_rule, unchanged};
@@ -30,7 +31,7 @@ const OF_OUTPUT: [&str; 2] = ["store", "credentialsSecretRef"];
 
 /// Every rule at the root of a batch.
 pub(crate) fn root_rules() -> Vec<ValidationRule> {
-    let mut rules = vec![name_rule("batch", MAX_BATCH_NAME), kept_status(), generation_stays(), way_out_is_the_runs()];
+    let mut rules = vec![name_rule("batch", MAX_BATCH_NAME), kept_status(), generation_stays()];
     rules.extend(IMMUTABLE.iter().map(|path| {
         let rule = unchanged(&format!("spec.{path}"));
         forbidden(rule, immutable(path), &format!(".spec.{path}"))
@@ -54,15 +55,17 @@ fn generation_stays() -> ValidationRule {
     forbidden(rule, immutable("generation"), ".spec.generation")
 }
 
-/// A batch of a run is given the run's Secrets, and whoever may write a batch need not be one who may read these: they go where the run says.
-fn way_out_is_the_runs() -> ValidationRule {
+/// A batch of a run is given the run's Secrets, and whoever may write a batch need not be one who may read these: they go where the run says. It is a
+/// rule of the spec, so that the status of a batch that was made before it can still be written.
+pub(super) fn way_out_is_the_runs() -> Rule {
     let says = |role: &str| {
-        let fields = RUNS_OWN.map(|field| format!("has(self.spec.pods.{role}.{field})")).join(" || ");
-        format!("(has(self.spec.pods.{role}) && ({fields}))")
+        let fields = RUNS_OWN.map(|field| format!("has(self.pods.{role}.{field})")).join(" || ");
+        format!("(has(self.pods.{role}) && ({fields}))")
     };
     let any = roles().map(says).collect::<Vec<_>>().join(" || ");
-    let message = "with runRef, a batch's pods take proxy and caSecretRef from its run: leave them out".to_owned();
-    forbidden(format!("!has(self.spec.runRef) || !has(self.spec.pods) || !({any})"), message, ".spec.pods")
+    Rule::new(format!("!has(self.runRef) || !has(self.pods) || !({any})"))
+        .message("with runRef, a batch's pods take proxy and caSecretRef from its run: leave them out")
+        .field_path(".pods")
 }
 
 fn immutable(path: &str) -> String {
