@@ -20,8 +20,8 @@ use std::collections::{HashMap, VecDeque};
 use candle_core::{DType, Device, Tensor};
 
 use crate::device;
-use crate::model::{Batch, Config, Model, Unit as Id, evaluate, train};
-use crate::ops::Segments;
+use crate::model::{Batch, Config, Model, Supply, Unit as Id, evaluate, train};
+use crate::ops::{Segments, Weight};
 use crate::optim::clip_factor;
 use crate::ranks::{Collective, RankError};
 use ahead::Ahead;
@@ -53,18 +53,22 @@ struct Census {
 
 impl Engine {
     /// Takes a model, the same on every rank, and keeps this rank's part of it.
-    pub fn new(mut model: Model, settings: Settings, ranks: Box<dyn Collective>) -> Result<Self, EngineError> {
-        if !matches!(settings.compute, DType::F32 | DType::BF16) {
-            return Err(EngineError::Compute(settings.compute));
-        }
-        let full = settings.method == Method::Full;
-        for weight in [&mut model.embedding, &mut model.norm].into_iter().chain(&mut model.lm_head) {
-            weight.trained = full;
-        }
-        if let (Method::Lora(lora), Some(block)) = (&settings.method, model.layers.first()) {
-            lora.check(block.clone())?;
-        }
+    pub fn new(model: Model, settings: Settings, ranks: Box<dyn Collective>) -> Result<Self, EngineError> {
         let device = model.embedding.value.device().clone();
+        Self::of(model, settings, &device, ranks)
+    }
+
+    /// Takes a model, the same on every rank, to compute with it on `device`: a unit at a time, of which this rank's part is kept before the next one is
+    /// asked for. All of it, where weights are not divided.
+    pub fn of<S: Supply, E: From<EngineError> + From<S::Error>>(
+        mut model: S,
+        settings: Settings,
+        device: &Device,
+        ranks: Box<dyn Collective>,
+    ) -> Result<Self, E> {
+        if !matches!(settings.compute, DType::F32 | DType::BF16) {
+            return Err(EngineError::Compute(settings.compute).into());
+        }
         let shared = Shared {
             home: match settings.residence {
                 Residence::Host => Home::Host,
@@ -75,24 +79,28 @@ impl Engine {
             rank: ranks.rank(),
             decay: settings.decay,
             compute: settings.compute,
-            device,
+            device: device.clone(),
         };
-        let mut layers = Vec::with_capacity(model.layers.len());
-        for (index, mut layer) in model.layers.into_iter().enumerate() {
+        let full = settings.method == Method::Full;
+        let as_asked = |weight: Weight| Weight { trained: full, ..weight };
+        let config = model.config().clone();
+        let embedding = Unit::new(Id::Embedding, as_asked(model.embedding()?), &shared)?;
+        let mut layers = Vec::with_capacity(config.layers);
+        for index in 0..config.layers {
+            let mut layer = model.layer(index)?;
             match &settings.method {
                 Method::Full => layer.set_trained(true),
-                Method::Lora(lora) => lora.adapt(&mut layer, index)?,
+                Method::Lora(lora) => {
+                    lora.check(layer.clone()).map_err(EngineError::from)?;
+                    lora.adapt(&mut layer, index).map_err(EngineError::from)?;
+                }
             }
             layers.push(Unit::new(Id::Layer(index), layer, &shared)?);
         }
-        let tail = Tail { norm: model.norm, weight: model.lm_head };
-        let units = Units {
-            embedding: Unit::new(Id::Embedding, model.embedding, &shared)?,
-            layers,
-            head: Unit::new(Id::Head, tail, &shared)?,
-        };
-        let ranks = Ahead::new(ranks);
-        Ok(Self { config: model.config, settings, shared, units, ranks, peak: Peak::default() })
+        let (norm, head) = model.tail()?;
+        let tail = Tail { norm: as_asked(norm), weight: head.map(as_asked) };
+        let units = Units { embedding, layers, head: Unit::new(Id::Head, tail, &shared)? };
+        Ok(Self { config, settings, shared, units, ranks: Ahead::new(ranks), peak: Peak::default() })
     }
 
     /// One optimizer step, number `step` from 1 at learning rate `rate`, over the global batch. Each rank gives its own lines, possibly none; they are

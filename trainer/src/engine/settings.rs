@@ -1,5 +1,7 @@
 //! What an engine is told, what it is given, what it answers and why it may refuse. No work.
 
+use std::convert::Infallible;
+
 use candle_core::{DType, Error};
 use sera_crds::values::Sharding;
 
@@ -193,4 +195,10 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<Infallible> for EngineError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }

@@ -40,7 +40,7 @@ impl Shared {
     }
 
     /// Which of `total` values this rank steps.
-    fn stepped(&self, total: usize) -> Range<usize> {
+    pub(super) fn stepped(&self, total: usize) -> Range<usize> {
         if self.sharding == Sharding::None { 0..total } else { self.own(total) }
     }
 
@@ -66,10 +66,10 @@ pub(super) struct Trained {
 }
 
 impl Trained {
-    /// All trained values of a unit, of which this rank's are kept.
+    /// Of a unit's trained values those that this rank steps, [`Shared::stepped`].
     pub(super) fn new(name: String, layout: Layout, values: &Flat, shared: &Shared) -> Result<Self, Error> {
         let range = shared.stepped(layout.total());
-        let stepped = Stepped::fresh(&layout, range.clone(), &values.cut(&range)?, &shared.home)?;
+        let stepped = Stepped::fresh(&layout, range, values, &shared.home)?;
         Ok(Self { name, stepped, layout, gradient: Flat::default() })
     }
 

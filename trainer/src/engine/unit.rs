@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Error, Tensor};
 use super::EngineError;
 use super::ahead::{Ahead, Part};
 use super::flat::Flat;
-use super::layout::{Layout, bounds};
+use super::layout::{Layout, bounds, intersection};
 use super::trained::{Shared, Trained};
 use crate::model::{Layer, Unit as Id};
 use crate::ops::Weight;
@@ -83,24 +83,27 @@ impl<T: Tensors> Unit<T> {
         }
         shared.limit(&format!("the trained values of {id}"), trained.total())?;
         shared.limit(&format!("the frozen values of {id}"), frozen.total())?;
-        let mut masters = Flat::zeros(trained.total(), DType::F32, &shared.home)?;
-        let (mut places, mut kept) = (trained.parts.iter(), Vec::new());
+        let (stepped, own) = (shared.stepped(trained.total()), shared.own(frozen.total()));
+        let mut masters = Flat::zeros(stepped.len(), DType::F32, &shared.home)?;
+        let (mut places, mut frozen_places, mut kept) = (trained.parts.iter(), frozen.parts.iter(), Vec::new());
         for (_, tensor, is_trained) in content.tensors_mut(id) {
-            if let Some(place) = is_trained.then(|| places.next()).flatten() {
-                masters.put(place.range.start, tensor)?;
+            let places = if is_trained { &mut places } else { &mut frozen_places };
+            let place = places.next().map_or(0..0, |part| part.range.clone());
+            let cut = intersection(&place, if is_trained { &stepped } else { &own });
+            let mine = || tensor.flatten_all()?.narrow(0, cut.start - place.start, cut.len());
+            if is_trained && !cut.is_empty() {
+                masters.put(cut.start - stepped.start, &mine()?)?;
             }
-            *tensor = tensor.to_dtype(shared.compute)?.to_device(&shared.device)?;
-            if shared.divides_weights() {
-                let whole = std::mem::replace(tensor, Tensor::zeros(0, shared.compute, &Device::Cpu)?);
-                kept.extend((!is_trained).then(|| whole.flatten_all()).transpose()?);
+            if !shared.divides_weights() {
+                *tensor = tensor.to_dtype(shared.compute)?.to_device(&shared.device)?;
+                continue;
             }
+            if !is_trained && !cut.is_empty() {
+                kept.push(mine()?.to_dtype(shared.compute)?.to_device(&shared.device)?);
+            }
+            *tensor = Tensor::zeros(0, shared.compute, &Device::Cpu)?;
         }
-        let own = shared.own(frozen.total());
-        let kept = match kept.as_slice() {
-            [] => None,
-            _ if own.is_empty() => None,
-            parts => Some(Tensor::cat(parts, 0)?.narrow(0, own.start, own.len())?.force_contiguous()?),
-        };
+        let kept = if kept.is_empty() { None } else { Some(Tensor::cat(&kept, 0)?.force_contiguous()?) };
         Ok(Self { id, content, trained: Trained::new(id.to_string(), trained, &masters, shared)?, frozen, kept })
     }
 

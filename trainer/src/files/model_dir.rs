@@ -10,7 +10,7 @@ use sera_crds::contract::FileDigest;
 use super::index::{self, WeightMap};
 use super::weights_file::WeightsFile;
 use super::{FilesError, companions};
-use crate::model::{Config, Model, WeightsError, is_passed_over};
+use crate::model::{Config, Model, Named, Unread, WeightsError, is_passed_over};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
@@ -105,6 +105,11 @@ impl ModelDir {
         Model::from_tensors(self.config.clone(), tensors, trained).map_err(|source| self.foreign(source))
     }
 
+    /// The model in its stored type, to be read a unit at a time.
+    pub fn unread(&self, device: &Device) -> Unread<Stored<'_>> {
+        Unread::new(self.config.clone(), Stored { of: self, device: device.clone() }, false)
+    }
+
     /// Name, size and sha256 of every file of the model that is there to be read, in the order of their names.
     pub fn digests(&self) -> Result<Vec<FileDigest>, FilesError> {
         let mut digests = self.shards.iter().map(WeightsFile::digest).collect::<Result<Vec<_>, _>>()?;
@@ -145,6 +150,25 @@ impl ModelDir {
             Some(name) => Err(self.foreign(WeightsError::Unknown(name.clone()))),
             None => Ok(names),
         }
+    }
+}
+
+/// The tensors of a directory, each read when it is asked for.
+#[derive(Debug)]
+pub struct Stored<'a> {
+    of: &'a ModelDir,
+    device: Device,
+}
+
+impl Named for Stored<'_> {
+    type Error = FilesError;
+
+    fn take(&mut self, name: &str) -> Result<Option<Tensor>, FilesError> {
+        self.of.read_as(name, self.of.dtype, &self.device).map(Some)
+    }
+
+    fn refused(&self, source: WeightsError) -> FilesError {
+        self.of.foreign(source)
     }
 }
 

@@ -17,4 +17,4 @@ pub use lora::{LoraError, LoraSettings};
 pub use loss::{Batch, BatchError, Keep, evaluate, hidden_states, loss, loss_and_gradients, train};
 pub(crate) use names::is_passed_over;
 pub use source::{Apart, Head, Source, Unit};
-pub use weights::{Layer, Model, QkNorm, WeightsError};
+pub use weights::{Layer, Model, Named, QkNorm, Supply, Unread, WeightsError};

@@ -1,6 +1,7 @@
 //! The tensors of a model, taken by their Hugging Face names: each has to be there, in its shape, and nothing else may be.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use candle_core::{DType, Tensor};
 
@@ -92,14 +93,16 @@ pub struct Model {
 impl Model {
     /// A model of `config` from its tensors by name, all of them trained or all frozen.
     pub fn from_tensors(config: Config, tensors: HashMap<String, Tensor>, trained: bool) -> Result<Self, WeightsError> {
-        let mut left = Left { tensors, dtype: None, trained };
-        let (rows, hidden) = (config.vocabulary, config.hidden);
-        let embedding = left.take("model.embed_tokens.weight", &[rows, hidden])?;
-        let layers = (0..config.layers).map(|index| left.layer(&config, index)).collect::<Result<_, _>>()?;
-        let norm = left.take("model.norm.weight", &[hidden])?;
-        let lm_head = if config.tied { None } else { Some(left.take("lm_head.weight", &[rows, hidden])?) };
-        left.refuse_the_rest(config.tied)?;
-        Ok(Self { config, embedding, layers, norm, lm_head })
+        let (tied, layers) = (config.tied, config.layers);
+        let mut unread = Unread::new(config, tensors, trained);
+        let embedding = unread.embedding()?;
+        let layers = (0..layers).map(|index| unread.layer(index)).collect::<Result<_, _>>()?;
+        let (norm, lm_head) = unread.tail()?;
+        let unknown = unread.tensors.into_keys().filter(|name| !is_passed_over(name, tied)).min();
+        match unknown {
+            Some(name) => Err(WeightsError::Unknown(name)),
+            None => Ok(Self { config: unread.config, embedding, layers, norm, lm_head }),
+        }
     }
 
     /// The weight of the output projection, (vocabulary, hidden).
@@ -108,39 +111,126 @@ impl Model {
     }
 }
 
-/// The tensors that have found no place yet.
-struct Left {
-    tensors: HashMap<String, Tensor>,
+/// Where a model's units are had from, one at a time, so that whoever keeps a part of each never has all of them: the embedding, the layers from 0 on,
+/// and what comes after them, each of them once.
+pub trait Supply {
+    /// Why a unit cannot be had.
+    type Error;
+
+    /// What the model computes.
+    fn config(&self) -> &Config;
+
+    /// `model.embed_tokens`: (vocabulary, hidden).
+    fn embedding(&mut self) -> Result<Weight, Self::Error>;
+
+    /// `model.layers`.
+    fn layer(&mut self, index: usize) -> Result<Layer, Self::Error>;
+
+    /// `model.norm`: (hidden), and `lm_head`: (vocabulary, hidden), where it is not the embedding.
+    fn tail(&mut self) -> Result<(Weight, Option<Weight>), Self::Error>;
+}
+
+/// A whole model; its tensors are handles.
+impl Supply for Model {
+    type Error = Infallible;
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn embedding(&mut self) -> Result<Weight, Infallible> {
+        Ok(self.embedding.clone())
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Layer, Infallible> {
+        Ok(self.layers[index].clone())
+    }
+
+    fn tail(&mut self) -> Result<(Weight, Option<Weight>), Infallible> {
+        Ok((self.norm.clone(), self.lm_head.clone()))
+    }
+}
+
+/// Tensors by name.
+pub trait Named {
+    /// Why one cannot be had.
+    type Error;
+
+    /// The one of this name, which is asked for once.
+    fn take(&mut self, name: &str) -> Result<Option<Tensor>, Self::Error>;
+
+    /// What is said of tensors that are not the model's.
+    fn refused(&self, source: WeightsError) -> Self::Error;
+}
+
+impl Named for HashMap<String, Tensor> {
+    type Error = WeightsError;
+
+    fn take(&mut self, name: &str) -> Result<Option<Tensor>, WeightsError> {
+        Ok(self.remove(name))
+    }
+
+    fn refused(&self, source: WeightsError) -> WeightsError {
+        source
+    }
+}
+
+/// A model whose tensors are taken by name as its units are asked for.
+#[derive(Debug)]
+pub struct Unread<T> {
+    config: Config,
+    tensors: T,
     /// The embedding's, which comes first.
     dtype: Option<DType>,
     trained: bool,
 }
 
-impl Left {
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Weight, WeightsError> {
-        let value = self.tensors.remove(name).ok_or_else(|| WeightsError::Missing(name.to_owned()))?;
+impl<T: Named> Unread<T> {
+    /// The model of `config`, all of it trained or all of it frozen.
+    pub fn new(config: Config, tensors: T, trained: bool) -> Self {
+        Self { config, tensors, dtype: None, trained }
+    }
+
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Weight, T::Error> {
+        let Some(value) = self.tensors.take(name)? else {
+            return Err(self.tensors.refused(WeightsError::Missing(name.to_owned())));
+        };
         if value.dims() != shape {
             let (found, expected) = (value.dims().to_vec(), shape.to_vec());
-            return Err(WeightsError::Shape { name: name.to_owned(), found, expected });
+            return Err(self.tensors.refused(WeightsError::Shape { name: name.to_owned(), found, expected }));
         }
         let expected = *self.dtype.get_or_insert(value.dtype());
         if value.dtype() != expected || !expected.is_float() {
-            return Err(WeightsError::Type { name: name.to_owned(), found: value.dtype(), expected });
+            let (name, found) = (name.to_owned(), value.dtype());
+            return Err(self.tensors.refused(WeightsError::Type { name, found, expected }));
         }
         Ok(Weight { value, trained: self.trained })
     }
 
-    fn linear(&mut self, name: &str, out: usize, from: usize, bias: bool) -> Result<Linear, WeightsError> {
+    fn linear(&mut self, name: &str, (out, from): (usize, usize), bias: bool) -> Result<Linear, T::Error> {
         let weight = self.take(&format!("{name}.weight"), &[out, from])?;
         let bias = bias.then(|| self.take(&format!("{name}.bias"), &[out])).transpose()?;
         Ok(Linear { weight, bias, lora: None })
     }
+}
 
-    fn layer(&mut self, config: &Config, index: usize) -> Result<Layer, WeightsError> {
+impl<T: Named> Supply for Unread<T> {
+    type Error = T::Error;
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn embedding(&mut self) -> Result<Weight, T::Error> {
+        self.take("model.embed_tokens.weight", &[self.config.vocabulary, self.config.hidden])
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Layer, T::Error> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
-        let (hidden, inner, head_dim) = (config.hidden, config.intermediate, config.head_dim);
-        let (queries, keys) = (config.heads * head_dim, config.kv_heads * head_dim);
-        let qk_norm = match config.family {
+        let Config { family, hidden, intermediate: inner, head_dim, heads, kv_heads, .. } = self.config;
+        let (qkv_bias, output_bias, mlp_bias) = (self.config.qkv_bias, self.config.output_bias, self.config.mlp_bias);
+        let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
+        let qk_norm = match family {
             super::Family::Qwen3 => Some(QkNorm {
                 q: self.take(&name("self_attn.q_norm.weight"), &[head_dim])?,
                 k: self.take(&name("self_attn.k_norm.weight"), &[head_dim])?,
@@ -149,21 +239,22 @@ impl Left {
         };
         Ok(Layer {
             input_norm: self.take(&name("input_layernorm.weight"), &[hidden])?,
-            q: self.linear(&name("self_attn.q_proj"), queries, hidden, config.qkv_bias)?,
-            k: self.linear(&name("self_attn.k_proj"), keys, hidden, config.qkv_bias)?,
-            v: self.linear(&name("self_attn.v_proj"), keys, hidden, config.qkv_bias)?,
+            q: self.linear(&name("self_attn.q_proj"), (queries, hidden), qkv_bias)?,
+            k: self.linear(&name("self_attn.k_proj"), (keys, hidden), qkv_bias)?,
+            v: self.linear(&name("self_attn.v_proj"), (keys, hidden), qkv_bias)?,
             qk_norm,
-            o: self.linear(&name("self_attn.o_proj"), hidden, queries, config.output_bias)?,
+            o: self.linear(&name("self_attn.o_proj"), (hidden, queries), output_bias)?,
             post_norm: self.take(&name("post_attention_layernorm.weight"), &[hidden])?,
-            gate: self.linear(&name("mlp.gate_proj"), inner, hidden, config.mlp_bias)?,
-            up: self.linear(&name("mlp.up_proj"), inner, hidden, config.mlp_bias)?,
-            down: self.linear(&name("mlp.down_proj"), hidden, inner, config.mlp_bias)?,
+            gate: self.linear(&name("mlp.gate_proj"), (inner, hidden), mlp_bias)?,
+            up: self.linear(&name("mlp.up_proj"), (inner, hidden), mlp_bias)?,
+            down: self.linear(&name("mlp.down_proj"), (hidden, inner), mlp_bias)?,
         })
     }
 
-    fn refuse_the_rest(self, tied: bool) -> Result<(), WeightsError> {
-        let unknown = self.tensors.into_keys().filter(|name| !is_passed_over(name, tied)).min();
-        unknown.map_or(Ok(()), |name| Err(WeightsError::Unknown(name)))
+    fn tail(&mut self) -> Result<(Weight, Option<Weight>), T::Error> {
+        let (rows, hidden, tied) = (self.config.vocabulary, self.config.hidden, self.config.tied);
+        let norm = self.take("model.norm.weight", &[hidden])?;
+        Ok((norm, (!tied).then(|| self.take("lm_head.weight", &[rows, hidden])).transpose()?))
     }
 }
 

@@ -2,6 +2,7 @@
 //! learns and that the loss falls. Nothing is written.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use candle_core::{Device, Tensor};
 use sera_crds::contract::TrainingPlan;
@@ -12,7 +13,7 @@ use super::memory::Bytes;
 use super::sources::Sources;
 use super::{fit, plan as plans};
 use crate::data::{Order, Renderer};
-use crate::engine::{Engine, Evaluation, Line};
+use crate::engine::{Engine, EngineError, Evaluation, Line};
 use crate::ranks::Collective;
 
 /// How many steps are tried: after the first, only one matrix of an adapter has moved, since the other one's gradient is zero as long as it is.
@@ -61,8 +62,7 @@ pub fn check(
     let bytes = fit::into_memory(&inputs, plan, &mut settings, device, world, available)?;
     // Decay would move a tensor that no gradient reaches, and dropout would make the two losses differ.
     settings.optimizer.weight_decay = 0.0;
-    let model = inputs.student.model(inputs.student.dtype(), device, false)?;
-    let mut engine = Engine::new(model, settings, ranks)?;
+    let mut engine = Engine::of::<_, TrainingError>(inputs.student.unread(device), settings, device, ranks)?;
     let rate = plan.peak_learning_rate().value();
     let line = inputs.train.lines.iter().min_by_key(|line| line.ids.len());
     let line: Vec<Line> = line.into_iter().cloned().collect();
@@ -78,9 +78,10 @@ pub fn check(
 
 /// Takes steps, and looks at which tensors moved and what became of the loss.
 fn learns(engine: &mut Engine, mine: &[Line], rate: f64) -> Result<Learnt, TrainingError> {
-    let mut before: HashMap<String, Tensor> = HashMap::new();
+    // A digest of each, since a rank that has a part of the model may have no room for all of it.
+    let mut before: HashMap<String, u64> = HashMap::new();
     engine.trained_tensors(&mut |name, tensor| {
-        before.insert(name.to_owned(), tensor);
+        before.insert(name.to_owned(), digest(&tensor)?.0);
         Ok(())
     })?;
     let loss_before = mean(engine.evaluate(mine)?);
@@ -98,22 +99,27 @@ fn learns(engine: &mut Engine, mine: &[Line], rate: f64) -> Result<Learnt, Train
     engine.trained_tensors(&mut |name, tensor| {
         tensors += 1;
         values += tensor.elem_count() as u64;
-        let moved = match before.remove(name) {
-            Some(before) => (tensor - before)?.abs()?.max_all()?.to_scalar::<f32>()?,
-            None => f32::NAN,
+        let (after, are_finite) = digest(&tensor)?;
+        let problem = match before.remove(name) {
+            _ if !are_finite => Some("a gradient that is no number"),
+            Some(before) if before == after => Some("no gradient"),
+            _ => None,
         };
-        if still.is_none() && !(moved.is_finite() && moved > 0.0) {
-            still = Some((name.to_owned(), moved));
-        }
+        still = still.take().or_else(|| problem.map(|problem| (name.to_owned(), problem)));
         Ok(())
     })?;
     match still {
-        Some((tensor, moved)) => {
-            let problem = if moved == 0.0 { "no gradient" } else { "a gradient that is no number" };
-            Err(TrainingError::Gradient { tensor, problem })
-        }
+        Some((tensor, problem)) => Err(TrainingError::Gradient { tensor, problem }),
         None => Ok(Learnt { trained: (tensors, values), losses: (loss_before, loss_after) }),
     }
+}
+
+/// A digest of a tensor's values, bit by bit, and whether all of them are finite.
+fn digest(tensor: &Tensor) -> Result<(u64, bool), EngineError> {
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    let mut hasher = DefaultHasher::new();
+    values.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+    Ok((hasher.finish(), values.iter().all(|value| value.is_finite())))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]

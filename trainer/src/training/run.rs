@@ -118,8 +118,7 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
         device = device::name(device),
         "begins"
     );
-    let model = inputs.student.model(inputs.student.dtype(), device, false)?;
-    let mut engine = Engine::new(model, settings, ranks)?;
+    let mut engine = Engine::of::<_, TrainingError>(inputs.student.unread(device), settings, device, ranks)?;
     let rank = engine.ranks().rank();
     let mut checkpoints = request.out.checkpoints(rank, request.attempt, inputs.origin.clone());
     let resumed = resume::newest(&mut checkpoints, &mut engine)?;
