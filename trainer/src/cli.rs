@@ -68,7 +68,7 @@ enum Command {
     /// Add an adapter to the weights of its model
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", merge::EXAMPLES))]
     Merge(merge::MergeArgs),
-    /// List the tensors of a model or of a safetensors file
+    /// List the tensors of a model or of a safetensors file, or say what a checkpoint is
     #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", inspect::EXAMPLES))]
     Inspect(inspect::InspectArgs),
     /// Let a model answer, always with its most likely token

@@ -1,5 +1,5 @@
-//! A training is killed at random moments, what it wrote last is torn now and then, or there is no room for its next checkpoint, and it always goes on,
-//! to the same weights to the bit.
+//! A training is killed at random moments, what it wrote last is torn now and then, or there is no room for its next checkpoint or its model, and it
+//! always goes on, to the same weights to the bit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
@@ -10,10 +10,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fixture::{Place, lora, plan, said};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// How often it is killed.
-const KILLS: u32 = 55;
+/// How often each of two is killed, one of adapters and one in full.
+const KILLS: u32 = 28;
 /// Every how many kills something is torn too.
 const TORN: u32 = 4;
 /// The longest that it is left alone: this part of the undisturbed training's time: from before it has read anything to a few steps and their
@@ -76,30 +76,49 @@ impl Pair<'_> {
 
     /// Whether both came to the same, to the bit.
     fn compare(&self) {
-        for file in ["adapter/adapter_model.safetensors", "model/model.safetensors", "losses.jsonl"] {
+        let adapter = "adapter/adapter_model.safetensors";
+        let adapter = self.place.path("undisturbed").join(adapter).exists().then_some(adapter);
+        for file in ["model/model.safetensors", "losses.jsonl"].into_iter().chain(adapter) {
             let read = |out: &str| std::fs::read(self.place.path(out).join(file)).unwrap();
             assert!(read("out") == read("undisturbed"), "{file} is another one");
         }
     }
 }
 
+/// What befell a training.
+#[derive(Debug, Default)]
+struct Seen {
+    torn: u32,
+    passed_over: u32,
+    went_on: u32,
+}
+
 #[test]
 fn killed_at_random_moments_it_always_goes_on_to_the_same_weights() {
+    let mut seen = Seen::default();
+    let mut random = Random(42);
+    for method in [lora(), json!({"full": {}})] {
+        kill_again_and_again(&method, &mut random, &mut seen);
+    }
+    let Seen { torn, passed_over, went_on } = seen;
+    assert!(torn > 5 && passed_over > 0 && went_on > 10, "{seen:?}");
+}
+
+fn kill_again_and_again(method: &Value, random: &mut Random, seen: &mut Seen) {
     let place = Place::new(12);
-    let pair = Pair { place: &place, plan: plan(&lora(), 40) };
+    let pair = Pair { place: &place, plan: plan(method, 40) };
     let begun = Instant::now();
     assert!(pair.command("undisturbed").output().unwrap().status.success());
     let life = u64::try_from((begun.elapsed() / LIVES).as_micros()).unwrap().max(1);
 
-    let mut random = Random(42);
-    let (mut torn, mut passed_over, mut went_on, mut kills) = (0, 0, 0, 0);
+    let mut kills = 0;
     while kills < KILLS {
         let mut child = pair.command("out").spawn().unwrap();
         std::thread::sleep(SHORTEST + Duration::from_micros(random.below(life)));
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
-        passed_over += u32::from(said(&output).contains("is passed over"));
-        went_on += u32::from(said(&output).contains("goes on"));
+        seen.passed_over += u32::from(said(&output).contains("is passed over"));
+        seen.went_on += u32::from(said(&output).contains("goes on"));
         if output.status.success() {
             // It was done too soon, and begins again.
             pair.compare();
@@ -109,22 +128,23 @@ fn killed_at_random_moments_it_always_goes_on_to_the_same_weights() {
         assert_eq!(output.status.code(), None, "it ended by itself: {}", said(&output));
         kills += 1;
         if kills % TORN == 0 {
-            torn += u32::from(tear(&place.path("out/checkpoints"), &mut random));
+            seen.torn += u32::from(tear(&place.path("out/checkpoints"), random));
         }
     }
     let output = pair.command("out").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    assert!(torn > 5 && passed_over > 0 && went_on > 10, "torn {torn}, passed over {passed_over}, went on {went_on}");
     pair.compare();
 }
 
-/// The largest file that may be written, in blocks of 512 bytes: room for all but a checkpoint's part.
-const ROOM: u32 = 16;
+/// The largest file that may be written, in blocks of 512 bytes: room for all but a checkpoint's part...
+const BUT_A_PART: u32 = 16;
+/// ...and for all but the model's weights, of which the first have room.
+const BUT_THE_MODEL: u32 = 88;
 
 /// The command in a shell that leaves no file more room than that; a write beyond it fails as on a disk that is full.
-fn without_room(command: &Command) -> Command {
+fn without_room(command: &Command, room: u32) -> Command {
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {ROOM}; exec \"$0\" \"$@\"")]);
+    shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {room}; exec \"$0\" \"$@\"")]);
     shell.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
@@ -149,7 +169,7 @@ fn without_room_for_a_checkpoint_it_ends_in_words_and_goes_on_from_the_last_one_
     let checkpoints = place.path("out/checkpoints");
     let before = newest(&checkpoints).unwrap();
 
-    let output = without_room(&pair.command("out")).output().unwrap();
+    let output = without_room(&pair.command("out"), BUT_A_PART).output().unwrap();
     assert_eq!(output.status.code(), Some(11), "{}", said(&output));
     let said = said(&output);
     assert!(said.contains("cannot be written: File too large") && said.contains("step-"), "{said}");
@@ -159,4 +179,23 @@ fn without_room_for_a_checkpoint_it_ends_in_words_and_goes_on_from_the_last_one_
     let output = pair.command("out").output().unwrap();
     assert!(output.status.success(), "{}", fixture::said(&output));
     pair.compare();
+}
+
+#[test]
+fn without_room_for_the_model_it_is_worth_another_try_which_publishes_it() {
+    let place = Place::new(4);
+    let plan = plan(&json!({"full": {}}), 2);
+    assert!(place.run("train", "out", &plan).status.success());
+    let weights = place.path("out/model/model.safetensors");
+    let before = std::fs::read(&weights).unwrap();
+    std::fs::remove_dir_all(place.path("out/model")).unwrap();
+
+    let output = without_room(&place.command("train", "out", &plan), BUT_THE_MODEL).output().unwrap();
+    assert_eq!(output.status.code(), Some(11), "{}", said(&output));
+    let expected = format!("cannot write {}: File too large", weights.display());
+    assert!(said(&output).contains(&expected), "{}", said(&output));
+
+    let output = place.run("train", "out", &plan);
+    assert!(output.status.success() && said(&output).contains("goes on"), "{}", said(&output));
+    assert!(std::fs::read(&weights).unwrap() == before);
 }

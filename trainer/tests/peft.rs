@@ -78,7 +78,7 @@ fn begin_from(engine: &mut Engine, adapters: &Tensors) {
         let flat = of_unit.flat_map(|name| adapters[name].flatten_all().unwrap().to_vec1::<f32>().unwrap());
         unit.weights = flat.collect();
     }
-    engine.restore(state).unwrap();
+    engine.restore(&state).unwrap();
 }
 
 #[test]

@@ -29,6 +29,13 @@ fn losses(place: &Place, out: &str) -> Vec<f64> {
     lines.map(|line| line["loss"].as_f64().unwrap()).collect()
 }
 
+/// The loss over the lines set aside, and after which step it was looked at.
+fn evaluations(place: &Place, out: &str) -> Vec<(f64, u64)> {
+    let text = std::fs::read_to_string(place.path(out).join("losses.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| Some((line["evalLoss"].as_f64()?, line["step"].as_u64()?))).collect()
+}
+
 #[test]
 fn what_does_not_fit_into_memory_is_refused_before_a_step_with_what_is_needed() {
     let place = Place::new(4);
@@ -69,6 +76,8 @@ fn a_lora_ends_in_an_adapter_and_a_merged_model_and_run_again_changes_nothing() 
     let curve = losses(&place, "out");
     assert_eq!(curve.len(), 12);
     assert!(curve[11] < curve[0], "{curve:?}");
+    let (_, best) = evaluations(&place, "out").into_iter().min_by(|(a, _), (b, _)| a.total_cmp(b)).unwrap();
+    assert!(place.path(&format!("out/checkpoints/a1/step-{best:06}")).is_dir(), "the best, of step {best}, is kept");
     assert!(std::fs::read_to_string(place.path("out/loss.svg")).unwrap().contains("evaluation loss"));
     assert!(std::fs::read(place.path("out/loss.png")).unwrap().starts_with(b"\x89PNG"));
     let progress: TrainingProgress = serde_json::from_value(place.read_json("out/progress.json")).unwrap();
@@ -91,6 +100,25 @@ fn in_full_the_loss_falls_and_the_weights_are_other_ones() {
     assert!(curve[19] < curve[0] * 0.95, "{curve:?}");
     assert_ne!(weights(&place, "out"), std::fs::read(place.student().join("model.safetensors")).unwrap());
     assert!(manifest(&place, "out").adapter.is_empty() && !place.path("out/adapter").exists());
+
+    let inspect = |json: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-trainer"));
+        command.arg("inspect").args(json).arg(place.path("out/checkpoints/a1/step-000020")).output().unwrap()
+    };
+    let output = inspect(&[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.starts_with("step     20 of 20, by 1 ranks\n"), "{text}");
+    assert!(text.contains("{\"step\":20,") && text.contains("\nmodel.layers.1 "), "{text}");
+    assert!(text.ends_with("4 units, 11368 values\n"), "{text}");
+    let told: Value = serde_json::from_slice(&inspect(&["--json"]).stdout).unwrap();
+    assert_eq!((&told["step"], &told["world"], &told["units"]["head"]), (&json!(20), &json!(1), &json!(16)));
+    assert_eq!((&told["lastLoss"]["step"], &told["files"][0]["state"]), (&json!(20), &json!("whole")));
+    std::fs::write(place.path("out/checkpoints/a1/step-000020/losses.jsonl"), "{}\n").unwrap();
+    let output = inspect(&[]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(10), "{text}");
+    assert!(said(&output).contains("losses.jsonl is damaged: it has 3 bytes"), "{}", said(&output));
+    assert!(text.contains("safetensors") && text.contains("  whole\n"), "{text}");
 }
 
 /// Ranks of one training, each with what it needs to find the others.
@@ -126,7 +154,7 @@ fn stopped_it_checkpoints_and_goes_on_to_the_same_weights() {
     let place = Place::new(10);
     let plan = plan(&json!({"full": {}}), 16);
     assert!(place.run("train", "undisturbed", &plan).status.success());
-    let child = place.command("train", "out", &plan).spawn().unwrap();
+    let child = place.command("train", "out", &plan).args(["--eval-every", "1000"]).spawn().unwrap();
     until_step(&place, "out", 1);
     terminate(&child);
     let output = child.wait_with_output().unwrap();
@@ -157,6 +185,40 @@ fn two_ranks_train_as_one_does_and_one_goes_on_where_two_were_stopped() {
     let gap = losses(&place, "out").iter().zip(losses(&place, "alone")).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(gap < 1e-4, "{gap}");
     assert_eq!(losses(&place, "out").len(), 36);
+}
+
+#[test]
+fn two_ranks_between_which_gradients_or_weights_are_divided_stop_go_on_and_publish_what_one_does() {
+    let place = Place::new(10);
+    for (method, sharding) in [(lora(), "ZeRO2"), (json!({"full": {}}), "ZeRO3")] {
+        let mut plan = plan(&method, 10);
+        let (alone, out) = (format!("{sharding}-alone"), format!("{sharding}-out"));
+        assert!(place.run("train", &alone, &plan).status.success());
+        plan["sharding"] = sharding.into();
+        let children = ranks(&place, &out, &plan, 2);
+        until_step(&place, &out, 1);
+        terminate(&children[0]);
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(143), "{sharding}: {}", said(&output));
+        }
+        let children = ranks(&place, &out, &plan, 2).into_iter();
+        let outputs: Vec<Output> = children.map(|child| child.wait_with_output().unwrap()).collect();
+        assert!(outputs.iter().all(|output| output.status.success()), "{sharding}: {}", said(&outputs[0]));
+        assert!(said(&outputs[0]).contains("goes on"), "{sharding}: {}", said(&outputs[0]));
+        let far = |(a, b): (f64, f64)| (a - b).abs();
+        let gap = losses(&place, &out).into_iter().zip(losses(&place, &alone)).map(far).fold(0.0, f64::max);
+        let [published, expected] = [&out, &alone].map(|out| manifest(&place, out));
+        assert!(gap < 1e-4 && far((published.eval_loss.unwrap(), expected.eval_loss.unwrap())) < 1e-4, "{gap}");
+        assert_eq!((published.steps, published.trained_tokens), (30, expected.trained_tokens));
+        let last = place.path(&out).join("checkpoints/a1/step-000030");
+        assert!((0..2).all(|rank| last.join(format!("rank-000{rank}-of-0002.safetensors")).is_file()), "{sharding}");
+        let names = |of: &ModelManifest| {
+            let files = of.files.iter().chain(&of.adapter);
+            files.map(|file| (file.name.clone(), file.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&published), names(&expected));
+    }
 }
 
 fn get(address: &str, path: &str) -> String {
@@ -217,6 +279,34 @@ fn what_is_wrong_is_said_in_a_line_with_a_code_and_nothing_is_lost() {
     place.write_lines("train.jsonl", 0..6);
     let output = place.run("train", "out", &plan(&full, 1));
     assert!(output.status.success() && said(&output).contains("goes on"), "{}", said(&output));
+}
+
+#[test]
+fn a_model_that_is_there_is_that_of_its_dataset_and_base_model_and_of_no_other() {
+    let place = Place::new(6);
+    let plan = plan(&json!({"full": {}}), 1);
+    assert!(place.run("train", "out", &plan).status.success());
+    let published = || std::fs::read(place.path("out/model/manifest.json")).unwrap();
+    let before = published();
+
+    place.write_lines("train.jsonl", 0..7);
+    let (code, text, termination) = refusal(place.command("train", "out", &plan), &place);
+    assert!(code == 12 && text.contains("model/manifest.json is of another dataset"), "{code} {text}");
+    assert!(matches!(termination.outcome, Outcome::Failed(failure) if failure.reason == "ModelOfAnother"));
+    place.write_lines("train.jsonl", 0..6);
+
+    let weights = place.student().join("model.safetensors");
+    let kept = std::fs::read(&weights).unwrap();
+    let mut other = kept.clone();
+    *other.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, other).unwrap();
+    let (code, text, _) = refusal(place.command("train", "out", &plan), &place);
+    assert!(code == 12 && text.contains("model/manifest.json is of another base model"), "{code} {text}");
+    std::fs::write(&weights, kept).unwrap();
+
+    let output = place.run("train", "out", &plan);
+    assert!(output.status.success() && said(&output).contains("is there already"), "{}", said(&output));
+    assert!(!said(&output).contains("\"begins\"") && published() == before, "nothing is trained again");
 }
 
 #[test]

@@ -205,22 +205,37 @@ fn in_bf16_the_loss_is_near_and_every_gradient_points_the_same_way() {
     }
 }
 
-#[test]
-fn sixty_steps_lead_to_where_they_lead_torch() {
+/// How far sixty steps lead from where they lead torch.
+#[derive(Debug)]
+struct Gaps {
+    /// The worst of the gradient's norm, relative to its own.
+    norm: f64,
+    /// Of all weights, relative to how far they move.
+    all: f64,
+    /// Of the tensor that is farthest off by that measure, and its name: small ones are lost among all.
+    worst: (f64, String),
+}
+
+/// Takes the steps, in which `rule` says what decays, and no gradient comes to the tensor `cut`.
+fn sixty_steps(rule: DecayRule, cut: Option<&str>) -> Gaps {
     let golden = Golden::read("qwen3-tied");
     let (batch, mut tensors) = (golden.batch(DType::F32), golden.under("weight/"));
     let start = tensors.clone();
-    let rule = DecayRule::default();
     let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let shard = |(name, tensor): (&String, &Tensor)| (name.clone(), Shard::new(flat(tensor), rule.applies_to(name)));
     let mut shards: HashMap<String, Shard> = tensors.iter().map(shard).collect();
     let schedule = Schedule { peak: 1e-4, warm_up: 6, steps: 60, decline: Decline::Cosine };
+    let mut worst_norm = 0.0f64;
     for (step, expected) in (1..).zip(values(&golden.tensors["norms"])) {
         let model = Model::from_tensors(golden.config(), tensors.clone(), true).unwrap();
-        let gradients: Vec<_> =
+        let mut gradients: Vec<_> =
             gradients(&model, &batch).1.into_iter().map(|(name, each)| (name, flat(&each))).collect();
+        gradients
+            .iter_mut()
+            .filter(|(name, _)| cut == Some(name.as_str()))
+            .for_each(|(_, gradient)| gradient.fill(0.0));
         let norm = gradients.iter().map(|(_, each)| sum_of_squares(each)).sum::<f64>().sqrt();
-        assert!((norm - expected).abs() < 1e-4 * expected, "the norm of step {step} is {norm}, not {expected}");
+        worst_norm = worst_norm.max((norm - expected).abs() / expected);
         for (name, gradient) in gradients {
             let shard = shards.get_mut(&name).unwrap();
             let factor = clip_factor(norm, 1.0);
@@ -229,13 +244,42 @@ fn sixty_steps_lead_to_where_they_lead_torch() {
             tensors.insert(name, moved);
         }
     }
-    let (mut gap, mut displacement) = (0.0, 0.0);
+    let (mut gap, mut displacement, mut worst) = (0.0, 0.0, (0.0, String::new()));
     for (name, after) in golden.under("after/") {
         let square = |a: &Tensor, b: &Tensor| values(&(a - b).unwrap()).iter().map(|x| x.powi(2)).sum::<f64>();
-        gap += square(&tensors[&name], &after);
-        displacement += square(&start[&name], &after);
+        let (off, moved) = (square(&tensors[&name], &after), square(&start[&name], &after));
+        assert!(moved > 0.0, "{name} has not moved");
+        (gap, displacement) = (gap + off, displacement + moved);
+        let ratio = (off / moved).sqrt();
+        if ratio > worst.0 {
+            worst = (ratio, name);
+        }
     }
-    let ratio = (gap / displacement).sqrt();
-    println!("after 60 steps: gap / displacement {ratio:.1e}, displacement {:.2e}", displacement.sqrt());
-    assert!(displacement > 0.0 && ratio < 1e-3, "{ratio:e}");
+    Gaps { norm: worst_norm, all: (gap / displacement).sqrt(), worst }
+}
+
+impl Gaps {
+    /// Whether they are more than what computing in another order comes to: in f64 the tensor that is farthest off from torch's is so by 1.1e-4.
+    fn are_seen(&self) -> bool {
+        self.norm >= 1e-4 || self.all >= 1e-3 || self.worst.0 >= 2e-3
+    }
+}
+
+#[test]
+fn sixty_steps_lead_to_where_they_lead_torch() {
+    let gaps = sixty_steps(DecayRule::default(), None);
+    println!("after 60 steps: {gaps:?}");
+    assert!(!gaps.are_seen(), "{gaps:?}");
+}
+
+#[test]
+fn steps_that_are_wrong_in_one_place_are_found_out() {
+    let decaying = DecayRule { norms: true, ..DecayRule::default() };
+    let (usual, norm) = (DecayRule::default(), "model.layers.0.self_attn.q_norm.weight");
+    for (what, rule, cut) in [("decay on norms", decaying, None), ("a cut gradient", usual, Some(norm))] {
+        let gaps = sixty_steps(rule, cut);
+        println!("{what}: {gaps:?}");
+        assert!(gaps.are_seen(), "{what} goes unnoticed: {gaps:?}");
+        assert!(gaps.worst.0 > 1e-2 && gaps.worst.1.ends_with("norm.weight"), "{what}: {gaps:?}");
+    }
 }

@@ -2,7 +2,7 @@
 //! later.
 
 use super::{Checkpoint, CheckpointError, Checkpoints, Moment, Shipped};
-use crate::engine::UnitState;
+use crate::engine::{EngineError, Parts};
 use crate::ranks::Collective;
 
 /// The checkpoints of a training, wherever they are kept. All ranks call the same in the same order.
@@ -39,7 +39,7 @@ impl Kept {
     pub fn write(
         &mut self,
         moment: Moment<'_>,
-        state: &[UnitState],
+        state: &dyn Parts<Error = EngineError>,
         ranks: &mut dyn Collective,
     ) -> Result<Option<u32>, CheckpointError> {
         match self {

@@ -6,7 +6,7 @@ use sera_crds::contract::FileDigest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{UnitState, needed};
+use crate::engine::needed;
 
 /// The name of a checkpoint's manifest.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -35,16 +35,24 @@ pub struct Sums {
     pub trained_tokens: u64,
     /// All tokens.
     pub tokens: u64,
-    /// Steps that were left out because their gradients were no numbers.
+    /// Steps that were left out: loss or gradients were no numbers, or the loss was far too high.
     pub skipped: u32,
     /// The mean loss a trained token of the last step that was not skipped.
     pub loss: Option<f64>,
+    /// The running mean of such losses, in whole millionths, which come back from JSON to the bit.
+    pub mean_loss: Option<f64>,
+    /// How many of them are in it.
+    pub averaged: u32,
     /// Whether the loss was ever low enough that a high one means that the training breaks.
     pub has_been_low: bool,
     /// How many steps in a row had a high one, up to now.
     pub high_in_a_row: u32,
     /// The loss over the lines set aside, when it was looked at last.
     pub eval_loss: Option<f64>,
+    /// The step after which that was.
+    pub evaluated: Option<u32>,
+    /// The lowest that was found so far.
+    pub best_eval_loss: Option<f64>,
 }
 
 /// `manifest.json` of a checkpoint.
@@ -89,6 +97,18 @@ impl Origin {
     }
 }
 
+impl Sums {
+    /// Takes note of the loss over the lines set aside after step `step`, and says whether it is lower than any before it.
+    pub fn evaluate(&mut self, step: u32, loss: f64) -> bool {
+        (self.eval_loss, self.evaluated) = (Some(loss), Some(step));
+        let lower = loss.is_finite() && self.best_eval_loss.is_none_or(|best| loss < best);
+        if lower {
+            self.best_eval_loss = Some(loss);
+        }
+        lower
+    }
+}
+
 /// What stands in the place of a seal that is not known yet.
 pub(super) fn unsealed() -> String {
     "0".repeat(64)
@@ -120,13 +140,13 @@ impl Manifest {
         needed(&totals, self.world, rank, world)
     }
 
+    /// The loss over the lines set aside after the step that this is of; none where it was looked at after another.
+    pub(super) fn eval_loss(&self) -> Option<f64> {
+        self.sums.eval_loss.filter(|_| self.sums.evaluated == Some(self.step))
+    }
+
     /// Every file that has to be there.
     pub(super) fn files(&self) -> impl Iterator<Item = &FileDigest> {
         self.parts.iter().chain([&self.losses])
     }
-}
-
-/// The units of a rank's state, which are those of every rank's, with their sizes.
-pub(super) fn units(state: &[UnitState]) -> BTreeMap<String, usize> {
-    state.iter().map(|unit| (unit.unit.clone(), unit.total)).collect()
 }

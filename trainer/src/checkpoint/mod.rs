@@ -9,17 +9,20 @@ mod part;
 mod prune;
 mod read;
 mod shipped;
+mod stored;
 mod write;
 
 use std::path::{Path, PathBuf};
 
 use crate::bucket::BucketError;
+use crate::engine::EngineError;
 use crate::ranks::RankError;
 
 pub use kept::Kept;
 pub use manifest::{Manifest, Origin, Sums};
 pub use read::Checkpoint;
 pub use shipped::Shipped;
+pub use stored::Stored;
 pub use write::Moment;
 
 /// Why a checkpoint cannot be written, or no training can go on from one.
@@ -85,12 +88,21 @@ pub enum CheckpointError {
         /// The checkpoint.
         name: String,
     },
+    /// What it has is not what the engine takes, or the ranks lost each other over it.
+    #[error(transparent)]
+    Engine(Box<EngineError>),
     /// A transfer to the bucket, or from it.
     #[error(transparent)]
     Bucket(#[from] BucketError),
     /// The ranks lost each other.
     #[error(transparent)]
     Ranks(#[from] RankError),
+}
+
+impl From<EngineError> for CheckpointError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Box::new(error))
+    }
 }
 
 impl CheckpointError {

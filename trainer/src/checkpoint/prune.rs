@@ -7,7 +7,7 @@ use super::{Checkpoint, CheckpointError, Checkpoints, folder};
 /// How many of the newest stay: the last, the one before it should that be torn, and one more.
 const KEPT: usize = 3;
 
-/// Which checkpoints stay, by their losses on the lines set aside, the newest first.
+/// Which checkpoints stay, by the losses on the lines set aside of those that were looked at, the newest first.
 pub(super) fn kept(losses: &[Option<f64>]) -> Vec<bool> {
     let finite = losses.iter().enumerate().filter_map(|(at, loss)| Some((at, loss.filter(|loss| loss.is_finite())?)));
     let best = finite.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at);
@@ -32,7 +32,7 @@ impl Checkpoints {
     fn try_prune(&self) -> Result<(), CheckpointError> {
         let all: Vec<Checkpoint> =
             folder::all(&self.root)?.into_iter().filter_map(|(_, _, path)| Checkpoint::open(&path).ok()).collect();
-        let losses: Vec<Option<f64>> = all.iter().map(|checkpoint| checkpoint.manifest.sums.eval_loss).collect();
+        let losses: Vec<Option<f64>> = all.iter().map(|checkpoint| checkpoint.manifest.eval_loss()).collect();
         for (old, _) in all.iter().zip(kept(&losses)).filter(|(_, kept)| !kept) {
             remove(&old.folder)?;
         }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use sera_crds::contract::FileDigest;
+
 use super::manifest::MANIFEST;
-use super::{CheckpointError, Checkpoints, Manifest, folder, found, part};
+use super::{CheckpointError, Checkpoints, Manifest, folder, found};
 use crate::durable;
-use crate::engine::UnitState;
 use crate::ranks::Collective;
 
 /// A checkpoint that is whole.
@@ -67,18 +68,18 @@ impl Checkpoint {
 
     /// Checks every `world`th file, from number `rank` on, against the manifest: alone, all of them.
     pub fn verify(&self, rank: usize, world: usize) -> Result<(), CheckpointError> {
-        for expected in self.manifest.files().skip(rank).step_by(world.max(1)) {
-            let path = self.folder.join(&expected.name);
-            let found =
-                durable::digest(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
-            found::is_as_said(&found, expected, &path)?;
-        }
-        Ok(())
+        self.manifest.files().skip(rank).step_by(world.max(1)).try_for_each(|expected| self.verify_file(expected))
     }
 
-    /// The part that rank `rank` of those that wrote it wrote.
-    pub fn part(&self, rank: usize) -> Result<Vec<UnitState>, CheckpointError> {
-        part::read(&self.folder.join(folder::part(rank, self.manifest.world)))
+    /// Every file that the manifest names, and what is wrong with it, if anything is.
+    pub fn files(&self) -> impl Iterator<Item = (&FileDigest, Option<CheckpointError>)> {
+        self.manifest.files().map(move |expected| (expected, self.verify_file(expected).err()))
+    }
+
+    fn verify_file(&self, expected: &FileDigest) -> Result<(), CheckpointError> {
+        let path = self.folder.join(&expected.name);
+        let found = durable::digest(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+        found::is_as_said(&found, expected, &path)
     }
 
     /// The losses of all steps so far, as they were given.

@@ -1,10 +1,12 @@
 //! Checkpoints as they are written, torn, found again and removed.
 
+use std::net::TcpListener;
 use std::path::Path;
+use std::thread;
 
 use super::*;
-use crate::engine::UnitState;
-use crate::ranks::Alone;
+use crate::engine::{Parts as _, Share, UnitPlace, UnitState, Values, reshard};
+use crate::ranks::{Alone, Collective, Master, Options, Place, join};
 
 fn origin() -> Origin {
     Origin { plan: "plan".repeat(16), model: "model".repeat(13), dataset: "data".repeat(16) }
@@ -28,10 +30,42 @@ fn state(step: u32) -> Vec<UnitState> {
 }
 
 fn write(root: &Path, attempt: u32, step: u32, eval_loss: Option<f64>) -> PathBuf {
-    let sums = Sums { trained_tokens: u64::from(step) * 10, eval_loss, ..Sums::default() };
+    let mut sums = Sums { trained_tokens: u64::from(step) * 10, ..Sums::default() };
+    if let Some(loss) = eval_loss {
+        sums.evaluate(step, loss);
+    }
+    write_of(root, attempt, step, &sums)
+}
+
+fn write_of(root: &Path, attempt: u32, step: u32, sums: &Sums) -> PathBuf {
     let losses = format!("{{\"step\":{step}}}\n");
-    let moment = Moment { step, total_steps: 9, sums: &sums, losses: losses.as_bytes() };
+    let moment = Moment { step, total_steps: 9, sums, losses: losses.as_bytes() };
     checkpoints(root, attempt).write(moment, &state(step), &mut Alone).unwrap()
+}
+
+/// What rank `rank` of `world` goes on with.
+fn read(checkpoint: &Checkpoint, rank: usize, world: usize) -> Vec<UnitState> {
+    let stored = checkpoint.stored(rank, world).unwrap();
+    let share = Share::new(&stored, rank, world).unwrap();
+    let unit = |(at, place): (usize, UnitPlace)| {
+        let Values { weights, mean, square } = share.values(at, &place.range).unwrap();
+        UnitState { unit: place.unit, range: place.range, total: place.total, weights, mean, square }
+    };
+    share.places().unwrap().into_iter().enumerate().map(unit).collect()
+}
+
+/// What every rank of a ring comes to, each in a thread of its own.
+fn on_ranks<T: Send>(world: usize, work: impl Fn(&mut dyn Collective) -> T + Sync) -> Vec<T> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let rank = |rank| {
+        let master = Master { host: "127.0.0.1".into(), port };
+        let place = Place { rank, world, local_rank: rank, master };
+        work(&mut *join(&place, &Options::default()).unwrap())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..world).map(|number| scope.spawn(move || rank(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 fn newest(root: &Path) -> Option<Checkpoint> {
@@ -55,7 +89,7 @@ fn the_newest_of_any_attempt_is_found_with_all_that_was_kept() {
     let found = newest(root.path()).unwrap();
     assert_eq!((&found.folder, found.manifest.step, found.manifest.world), (&folder, 3, 1));
     assert_eq!((found.manifest.sums.trained_tokens, found.manifest.sums.eval_loss), (30, Some(0.5)));
-    assert_eq!(found.part(0).unwrap(), state(3));
+    assert_eq!(read(&found, 0, 1), state(3));
     assert_eq!(found.losses().unwrap(), b"{\"step\":3}\n");
     assert_eq!(names(root.path(), 2), ["step-000003"], "nothing is left beside it");
 }
@@ -155,6 +189,61 @@ fn the_last_three_and_the_best_stay() {
     }
     assert_eq!(names(root.path(), 1), ["step-000002"]);
     assert_eq!(names(root.path(), 2), ["step-000004", "step-000005", "step-000006"]);
+}
+
+#[test]
+fn the_best_is_what_was_looked_at_itself_and_not_what_was_written_after_it() {
+    let root = tempfile::tempdir().unwrap();
+    let mut sums = Sums::default();
+    assert!(sums.evaluate(1, 0.5) && !sums.evaluate(1, 0.5) && sums.evaluate(2, 0.3) && !sums.evaluate(2, f64::NAN));
+    sums.evaluate(2, 0.3);
+    write_of(root.path(), 1, 2, &sums);
+    write_of(root.path(), 1, 3, &sums);
+    for step in 4..=6 {
+        write(root.path(), 1, step, Some(0.4));
+    }
+    assert_eq!(names(root.path(), 1), ["step-000002", "step-000004", "step-000005", "step-000006"]);
+    assert_eq!(sums.best_eval_loss, Some(0.3));
+}
+
+#[test]
+fn written_by_four_and_gone_on_from_by_two_and_by_four_again_it_is_the_same_to_the_bit() {
+    let root = tempfile::tempdir().unwrap();
+    let unit = |name: &str, total: u8| {
+        let values = |offset: f32| (0..total).map(|at| f32::from(at) * 0.37 + offset).collect::<Vec<_>>();
+        let (weights, mean, square) = (values(0.1), values(-3.0), values(1e-9));
+        UnitState { unit: name.to_owned(), range: 0..usize::from(total), total: total.into(), weights, mean, square }
+    };
+    // Of the last one two ranks of four have nothing.
+    let whole = [unit("model.embed_tokens", 201), unit("model.layers.0", 150), unit("head", 2)];
+    let [two, four] = [2, 4].map(|world| reshard(&whole, world).unwrap());
+    let sums = Sums { tokens: 77, loss: Some(0.1), ..Sums::default() };
+    let moment = Moment { step: 5, total_steps: 9, sums: &sums, losses: b"{\"step\":5}\n" };
+    let write = |attempt: u32, states: &[Vec<UnitState>]| {
+        let all = checkpoints(root.path(), attempt);
+        let folders = on_ranks(states.len(), |ranks| all.write(moment, &states[ranks.rank()], ranks).unwrap());
+        folders[0].clone()
+    };
+    let newest = |world: usize| {
+        on_ranks(world, |ranks| {
+            let found = checkpoints(root.path(), 9).newest(ranks).unwrap().unwrap();
+            assert_eq!((found.manifest.step, &found.manifest.sums), (5, &sums));
+            assert_eq!(found.losses().unwrap(), moment.losses);
+            read(&found, ranks.rank(), ranks.world())
+        })
+    };
+    let first = write(1, &four);
+    let on_two = newest(2);
+    assert_eq!(on_two, two);
+    write(2, &on_two);
+    let on_four = newest(4);
+    assert_eq!(on_four, four);
+    let again = write(3, &on_four);
+    for rank in 0..4 {
+        let part = folder::part(rank, 4);
+        let bytes = |folder: &Path| std::fs::read(folder.join(&part)).unwrap();
+        assert!(bytes(&again) == bytes(&first), "{part} is another one");
+    }
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use sera_crds::contract::FileDigest;
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{MANIFEST, VERSION, units, unsealed};
+use super::manifest::{MANIFEST, VERSION, unsealed};
 use super::{CheckpointError, Checkpoints, Manifest, Origin, Sums, folder, part};
 use crate::durable;
-use crate::engine::UnitState;
+use crate::engine::{EngineError, Parts};
 use crate::ranks::{Collective, RankError};
 
 /// The losses' file.
@@ -36,15 +36,16 @@ enum Word {
 }
 
 impl Moment<'_> {
-    /// The manifest of a checkpoint of this moment.
+    /// The manifest of a checkpoint of this moment, as it is written.
     pub(super) fn manifest(
         &self,
         origin: &Origin,
-        state: &[UnitState],
+        state: &dyn Parts<Error = EngineError>,
         parts: Vec<FileDigest>,
         losses: FileDigest,
-    ) -> Manifest {
-        Manifest {
+    ) -> std::io::Result<Vec<u8>> {
+        let places = state.places().map_err(std::io::Error::other)?;
+        let manifest = Manifest {
             seal: unsealed(),
             version: VERSION,
             step: self.step,
@@ -52,10 +53,11 @@ impl Moment<'_> {
             world: parts.len(),
             origin: origin.clone(),
             sums: self.sums.clone(),
-            units: units(state),
+            units: places.into_iter().map(|place| (place.unit, place.total)).collect(),
             parts,
             losses,
-        }
+        };
+        Ok(manifest.sealed()?)
     }
 }
 
@@ -64,7 +66,7 @@ impl Checkpoints {
     pub fn write(
         &self,
         moment: Moment<'_>,
-        state: &[UnitState],
+        state: &dyn Parts<Error = EngineError>,
         ranks: &mut dyn Collective,
     ) -> Result<PathBuf, CheckpointError> {
         let attempt = folder::of_attempt(&self.root, self.attempt);
@@ -83,7 +85,7 @@ impl Checkpoints {
     fn write_whole(
         &self,
         moment: Moment<'_>,
-        state: &[UnitState],
+        state: &dyn Parts<Error = EngineError>,
         (unfinished, target): (&Path, &Path),
         ranks: &mut dyn Collective,
     ) -> Result<(), CheckpointError> {
@@ -112,15 +114,15 @@ impl Checkpoints {
     fn finish(
         &self,
         moment: Moment<'_>,
-        state: &[UnitState],
+        state: &dyn Parts<Error = EngineError>,
         parts: Vec<FileDigest>,
         unfinished: &Path,
         target: &Path,
     ) -> std::io::Result<FileDigest> {
         let losses = unfinished.join(LOSSES);
         durable::write(&losses, moment.losses)?;
-        let manifest = moment.manifest(&self.origin, state, parts, durable::digest(&losses)?);
-        durable::write(&unfinished.join(MANIFEST), &manifest.sealed()?)?;
+        let manifest = moment.manifest(&self.origin, state, parts, durable::digest(&losses)?)?;
+        durable::write(&unfinished.join(MANIFEST), &manifest)?;
         durable::sync_folder(unfinished)?;
         // One that is there already was passed over as torn: this is the step again.
         if target.exists() {

@@ -63,7 +63,7 @@ fn summary(report: &Report, device: &Device, world: usize) -> String {
     let mut parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", readable(bytes))).to_vec();
     if report.bytes.total() > report.bytes.in_step() {
         let copy = readable(checkpoint);
-        parts.push(format!("while a checkpoint is written weights, optimizer and a copy of {copy} instead"));
+        parts.push(format!("at a checkpoint weights, optimizer and a unit's copy of {copy} instead"));
     }
     let available =
         report.available.map_or("nobody knows what there is".to_owned(), |bytes| format!("{} there", readable(bytes)));

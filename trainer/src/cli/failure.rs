@@ -11,6 +11,7 @@ use crate::device::DeviceError;
 use crate::files::{AdapterError, FilesError, GgufError};
 use crate::generate::GenerateError;
 use crate::inference::SourceError;
+use crate::ranks::JoinError;
 
 /// Why a command ended without what was asked for.
 #[derive(Debug)]
@@ -86,6 +87,17 @@ impl From<GenerateError> for Failure {
     }
 }
 
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        let code = match error {
+            // Who says what ranks compute on, and what is installed there, has to change it.
+            JoinError::Mixed { .. } | JoinError::Device(_) => ExitCode::Configuration,
+            JoinError::Rendezvous(_) | JoinError::Ranks(_) | JoinError::Nccl(_) => ExitCode::Unavailable,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
 /// Prints to standard output. A reader that has gone has read what it wanted.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout();
@@ -95,5 +107,18 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
             Err(Failure { code: ExitCode::Unavailable, message })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_that_compute_on_different_devices_or_lack_a_library_are_told_wrong_and_lost_ones_may_come_again() {
+        let code = |error: JoinError| Failure::from(error).code;
+        assert_eq!(code(JoinError::Mixed { gpus: 1, world: 2 }), ExitCode::Configuration);
+        assert_eq!(code(DeviceError::NoLibrary("nccl").into()), ExitCode::Configuration);
+        assert_eq!(code(JoinError::Nccl("not now".to_owned())), ExitCode::Unavailable);
     }
 }

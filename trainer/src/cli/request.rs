@@ -55,7 +55,7 @@ pub(super) struct TrainingArgs {
     /// Every how many steps a checkpoint is written, beside the plan's checkpointEvery
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_steps: Option<u32>,
-    /// How many steps may be left out because their gradients are no numbers
+    /// How many steps may be left out: those whose loss or gradients are no numbers, or whose loss is far above what it was
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_skipped: u32,
     /// What is computed on: a GPU for each rank, or the processors
@@ -195,8 +195,7 @@ fn place() -> Result<Place, Failure> {
 pub(super) fn ranks(device: &Device) -> Result<(Place, Box<dyn Collective>), Failure> {
     let place = place()?;
     let options = Options { abandon: Some(abandon), ..Options::from_env(lookup) };
-    let unavailable = |message: String| Failure { code: ExitCode::Unavailable, message };
-    let ranks = join_on(&place, &options, device).map_err(|error| unavailable(error.to_string()))?;
+    let ranks = join_on(&place, &options, device)?;
     Ok((place, ranks))
 }
 

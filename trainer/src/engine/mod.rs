@@ -5,6 +5,7 @@ mod ahead;
 mod flat;
 mod layout;
 mod packs;
+mod parts;
 mod pass;
 mod settings;
 mod state;
@@ -12,10 +13,12 @@ mod stepped;
 mod trained;
 mod unit;
 
+pub use parts::{Keeping, Parts, Share, UnitPlace, Values};
 pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Residence, Settings, StepReport};
-pub use state::{StateError, UnitState, needed, reshard, share};
+pub use state::{StateError, UnitState, needed, reshard};
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -27,6 +30,7 @@ use crate::ranks::{Collective, RankError};
 use ahead::Ahead;
 use flat::{Finite, Home};
 use packs::Pack;
+use parts::states;
 use pass::{Dropping, Pass, Peak, Units};
 use trained::{Shared, Trained};
 use unit::{Tail, Unit};
@@ -106,6 +110,11 @@ impl Engine {
     /// One optimizer step, number `step` from 1 at learning rate `rate`, over the global batch. Each rank gives its own lines, possibly none; they are
     /// taken one sequence at a time, and their gradients summed. Every rank calls it.
     pub fn step(&mut self, mine: &[Line], step: u32, rate: f64) -> Result<StepReport, EngineError> {
+        self.step_below(f64::INFINITY, mine, step, rate)
+    }
+
+    /// The same, but where the loss is above `limit`, the step is left out as one that is not finite. Every rank has the same limit.
+    pub fn step_below(&mut self, limit: f64, mine: &[Line], step: u32, rate: f64) -> Result<StepReport, EngineError> {
         let packs = self.packs(mine);
         let census = self.census(mine, &packs)?;
         if census.trained == 0.0 {
@@ -121,8 +130,12 @@ impl Engine {
         }
         self.ranks.all_reduce_f64(&mut sums)?;
         let (loss, gradient_norm) = (sums[0] / census.trained, sums[1].sqrt());
-        let skipped = if loss.is_finite() && gradient_norm.is_finite() {
+        let finite = loss.is_finite() && gradient_norm.is_finite();
+        let skipped = if finite && loss <= limit {
             None
+        } else if finite {
+            let ids = self.everyones(mine.iter().map(|line| line.id.as_str()))?;
+            Some(format!("the loss is {loss:.4}, where at most {limit:.4} is taken; it is that of {ids}"))
         } else {
             Some(self.reason(loss, gradient_norm, &suspects)?)
         };
@@ -157,45 +170,51 @@ impl Engine {
         Ok(Evaluation { loss_sum: sum[0], trained: whole(census.trained) })
     }
 
-    /// This rank's part of what is trained. All ranks' together are the state of the training, however it is divided; see [`share`].
+    /// This rank's part of what is trained. All ranks' together are the state of the training, however it is divided; see [`Share`].
     pub fn state(&self) -> Result<Vec<UnitState>, EngineError> {
-        Ok(self.units.trained().into_iter().map(|unit| unit.state(&self.shared)).collect::<Result<_, _>>()?)
+        states(&Keeping::new(self.units.trained(), &self.shared))
     }
 
-    /// Goes on from this rank's part of a state. Every rank calls it, each with its own; nothing is changed where one is refused.
-    pub fn restore(&mut self, state: Vec<UnitState>) -> Result<(), EngineError> {
-        let mut by_name: HashMap<String, UnitState> = HashMap::new();
-        for part in state {
-            if let Some(twice) = by_name.insert(part.unit.clone(), part) {
-                let (at, total) = (twice.range.start, twice.total);
-                return Err(StateError::Joint { unit: twice.unit, at, total }.into());
-            }
-        }
-        for unit in self.units.trained() {
-            let part = by_name.get(unit.name()).ok_or_else(|| StateError::Missing(unit.name().to_owned()))?;
-            unit.check(part, &self.shared)?;
-        }
-        let known = self.units.trained().len();
-        if by_name.len() > known {
-            let units = self.units.trained();
-            let foreign = by_name.into_keys().filter(|name| units.iter().all(|unit| unit.name() != name)).min();
-            return Err(StateError::Unknown(foreign.unwrap_or_default()).into());
-        }
-        for unit in self.units.trained_mut() {
-            if let Some(part) = by_name.remove(unit.trained().name()) {
-                unit.trained_mut().restore(part, &self.shared, &mut self.ranks)?;
-                unit.refresh(&self.shared, &mut self.ranks)?;
-            }
+    /// The same a unit at a time, and the ranks, which keep it together.
+    pub fn keeping(&mut self) -> (Keeping<'_>, &mut dyn Collective) {
+        (Keeping::new(self.units.trained(), &self.shared), &mut self.ranks)
+    }
+
+    /// Goes on from this rank's part of a state, a unit at a time. Every rank calls it, each with its own; nothing is changed where one is refused.
+    pub fn restore<P: Parts>(&mut self, state: &P) -> Result<(), P::Error> {
+        let order = self.order(state.places()?).map_err(EngineError::from)?;
+        for (unit, (at, range)) in self.units.trained_mut().into_iter().zip(order) {
+            let values = state.values(at, &range)?;
+            unit.trained_mut().restore(values, &self.shared, &mut self.ranks)?;
+            unit.refresh(&self.shared, &mut self.ranks)?;
         }
         Ok(())
     }
 
+    /// In which place of a state each trained unit has its part, and which values that is. A state of anything else is refused.
+    fn order(&self, places: Vec<UnitPlace>) -> Result<Vec<(usize, Range<usize>)>, StateError> {
+        let mut by_name: HashMap<String, (usize, UnitPlace)> = HashMap::new();
+        for (at, place) in places.into_iter().enumerate() {
+            if let Some((_, UnitPlace { unit, range, total })) = by_name.insert(place.unit.clone(), (at, place)) {
+                return Err(StateError::Joint { unit, at: range.start, total });
+            }
+        }
+        let mut order = Vec::new();
+        for unit in self.units.trained() {
+            let found = by_name.remove(unit.name());
+            let (at, place) = found.ok_or_else(|| StateError::Missing(unit.name().to_owned()))?;
+            unit.check(&place, &self.shared)?;
+            order.push((at, place.range));
+        }
+        by_name.into_keys().min().map_or(Ok(order), |foreign| Err(StateError::Unknown(foreign)))
+    }
+
     /// Hands over every trained tensor, whole, in f32 and on the CPU, one at a time, by its Hugging Face name; adapters as
     /// `model.layers.0.self_attn.q_proj.lora_A.weight`. Every rank calls it, and every rank is handed all of them.
-    pub fn trained_tensors(
+    pub fn trained_tensors<E: From<EngineError>>(
         &mut self,
-        take: &mut dyn FnMut(&str, Tensor) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
+        take: &mut dyn FnMut(&str, Tensor) -> Result<(), E>,
+    ) -> Result<(), E> {
         for unit in self.units.trained() {
             unit.trained_tensors(&self.shared, &mut self.ranks, take)?;
         }

@@ -120,7 +120,7 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Whether it was clipped.
     pub clipped: bool,
-    /// Why nothing was stepped, with the ids of the lines it may come from: loss or gradient were not finite.
+    /// Why nothing was stepped, with the ids of the lines it may come from: loss or gradient were not finite, or the loss was above its limit.
     pub skipped: Option<String>,
 }
 

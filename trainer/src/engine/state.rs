@@ -1,9 +1,10 @@
 //! What an engine knows beside its settings, a part of each unit a rank, and the same divided among another number of ranks. No files.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::EngineError;
 use super::layout::{intersection, own};
+use super::parts::{Share, UnitPlace, states};
 
 /// State that does not belong to this model, or is not whole.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -81,21 +82,23 @@ pub struct UnitState {
 }
 
 impl UnitState {
-    /// Refuses vectors that are not as long as the range.
-    pub(super) fn check(&self) -> Result<(), StateError> {
+    /// Which values these are. Vectors that are not as long as the range are refused.
+    pub(super) fn place(&self) -> Result<UnitPlace, StateError> {
         let (weights, mean, square) = (self.weights.len(), self.mean.len(), self.square.len());
-        if [weights, mean, square] == [self.range.len(); 3] {
-            return Ok(());
+        let (unit, range, total) = (self.unit.clone(), self.range.clone(), self.total);
+        if [weights, mean, square] == [range.len(); 3] {
+            Ok(UnitPlace { unit, range, total })
+        } else {
+            Err(StateError::Length { unit, range, weights, mean, square })
         }
-        let (unit, range) = (self.unit.clone(), self.range.clone());
-        Err(StateError::Length { unit, range, weights, mean, square })
     }
 }
 
 /// The state of all ranks of one world, in any order, as the ranks of a world of `world` have it: a list each, in which units are in the order of
 /// their names.
-pub fn reshard(parts: &[UnitState], world: usize) -> Result<Vec<Vec<UnitState>>, StateError> {
-    (0..world).map(|rank| share(parts.to_vec(), rank, world)).collect()
+pub fn reshard(parts: &[UnitState], world: usize) -> Result<Vec<Vec<UnitState>>, EngineError> {
+    let parts = parts.to_vec();
+    (0..world).map(|rank| states(&Share::new(&parts, rank, world)?)).collect()
 }
 
 /// Which ranks of a world of `from` have values that rank `rank` of a world of `world` needs, where units have so many values each. There is one
@@ -106,52 +109,6 @@ pub fn needed(totals: &[usize], from: usize, rank: usize, world: usize) -> Vec<u
     };
     let found: Vec<usize> = (0..from).filter(has).collect();
     if found.is_empty() { vec![0] } else { found }
-}
-
-/// What rank `rank` of a world of `world` has of the state whose parts are given, in any order: all that it needs has to be among them, and may be
-/// more. Units are in the order of their names.
-pub fn share(parts: Vec<UnitState>, rank: usize, world: usize) -> Result<Vec<UnitState>, StateError> {
-    let mut units: BTreeMap<String, Vec<UnitState>> = BTreeMap::new();
-    for part in parts {
-        part.check()?;
-        units.entry(part.unit.clone()).or_default().push(part);
-    }
-    units.into_iter().map(|(unit, parts)| cut(unit, parts, rank, world)).collect()
-}
-
-/// A rank's part of one unit, from others' parts.
-fn cut(unit: String, mut parts: Vec<UnitState>, rank: usize, world: usize) -> Result<UnitState, StateError> {
-    parts.sort_by_key(|part| (part.range.start, part.range.end));
-    let total = parts.first().map_or(0, |part| part.total);
-    let range = own(total, world, rank);
-    let (weights, mean, square) = (Vec::new(), Vec::new(), Vec::new());
-    let mut mine = UnitState { unit, range: range.clone(), total, weights, mean, square };
-    let mut end = 0;
-    for part in parts {
-        if part.total != total {
-            return Err(StateError::Size { unit: mine.unit, found: part.total, expected: total });
-        }
-        if part.range.start < end || part.range.end > total {
-            return Err(StateError::Joint { unit: mine.unit, at: part.range.start.min(total), total });
-        }
-        end = part.range.end;
-        let both = intersection(&part.range, &range);
-        if both.is_empty() {
-            continue;
-        }
-        let at = range.start + mine.weights.len();
-        if both.start != at {
-            return Err(StateError::Joint { unit: mine.unit, at, total });
-        }
-        let within = both.start - part.range.start..both.end - part.range.start;
-        mine.weights.extend_from_slice(&part.weights[within.clone()]);
-        mine.mean.extend_from_slice(&part.mean[within.clone()]);
-        mine.square.extend_from_slice(&part.square[within]);
-    }
-    match range.start + mine.weights.len() {
-        at if at == range.end => Ok(mine),
-        at => Err(StateError::Joint { unit: mine.unit, at, total }),
-    }
 }
 
 #[cfg(test)]
@@ -165,8 +122,16 @@ mod tests {
         UnitState { unit: unit.to_owned(), range, total, weights, mean, square }
     }
 
+    /// What rank `rank` of `world` has of these parts.
+    fn share(parts: Vec<UnitState>, rank: usize, world: usize) -> Result<Vec<UnitState>, EngineError> {
+        states(&Share::new(&parts, rank, world)?)
+    }
+
     fn refusal(parts: &[UnitState]) -> StateError {
-        reshard(parts, 2).unwrap_err()
+        match reshard(parts, 2).unwrap_err() {
+            EngineError::State(error) => error,
+            other => panic!("{other}"),
+        }
     }
 
     #[test]

@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Error, Tensor};
+use candle_core::{DType, Error};
 
-use super::EngineError;
 use super::flat::{Flat, Home};
 use super::layout::{Layout, intersection};
+use super::{EngineError, Values};
 use crate::optim::{AdamW, Shard, TensorShard};
 
 /// Values `range` of a unit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Stepped {
     range: Range<usize>,
     runs: Vec<(Range<usize>, Run)>,
@@ -21,14 +21,6 @@ pub(super) struct Stepped {
 enum Run {
     Host(Shard),
     Device(TensorShard),
-}
-
-/// Weights, mean and mean square of the same values.
-#[derive(Debug, Default)]
-pub(super) struct Values {
-    pub(super) weights: Vec<f32>,
-    pub(super) mean: Vec<f32>,
-    pub(super) square: Vec<f32>,
 }
 
 impl Stepped {
@@ -102,19 +94,15 @@ impl Stepped {
         Ok(())
     }
 
-    /// A part of the values, with their moments, in the host's memory.
-    pub(super) fn cut(&self, range: &Range<usize>) -> Result<Values, Error> {
-        let mut values = Values::default();
+    /// Adds a part of the values, with their moments, to `values`, which are in the host's memory.
+    pub(super) fn read(&self, range: &Range<usize>, values: &mut Values) -> Result<(), Error> {
         for (run, shard) in &self.runs {
             let cut = intersection(run, range);
             if !cut.is_empty() {
-                let [weights, mean, square] = shard.cut(&(cut.start - run.start..cut.end - run.start))?;
-                values.weights.extend(weights);
-                values.mean.extend(mean);
-                values.square.extend(square);
+                shard.read(&(cut.start - run.start..cut.end - run.start), values)?;
             }
         }
-        Ok(values)
+        Ok(())
     }
 }
 
@@ -131,16 +119,21 @@ impl Run {
         }
     }
 
-    /// Weights, mean and mean square of some values.
-    fn cut(&self, range: &Range<usize>) -> Result<[Vec<f32>; 3], Error> {
+    /// Adds weights, mean and mean square of some values.
+    fn read(&self, range: &Range<usize>, values: &mut Values) -> Result<(), Error> {
+        let kinds = values.kinds_mut().into_iter();
         match self {
             Self::Host(shard) => {
-                Ok([shard.weights(), shard.mean(), shard.square()].map(|values| values[range.clone()].to_vec()))
+                for (values, all) in kinds.zip([shard.weights(), shard.mean(), shard.square()]) {
+                    values.extend_from_slice(&all[range.clone()]);
+                }
             }
             Self::Device(shard) => {
-                let cut = |values: &Tensor| values.narrow(0, range.start, range.len())?.to_vec1();
-                Ok([cut(shard.weights())?, cut(shard.mean())?, cut(shard.square())?])
+                for (values, all) in kinds.zip([shard.weights(), shard.mean(), shard.square()]) {
+                    values.extend(all.narrow(0, range.start, range.len())?.to_vec1::<f32>()?);
+                }
             }
         }
+        Ok(())
     }
 }

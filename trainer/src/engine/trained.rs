@@ -8,8 +8,8 @@ use sera_crds::values::Sharding;
 
 use super::flat::{Finite, Flat, Home};
 use super::layout::{Layout, bounds, own};
-use super::stepped::{Stepped, Values};
-use super::{EngineError, StateError, UnitState};
+use super::stepped::Stepped;
+use super::{EngineError, StateError, UnitPlace, Values};
 use crate::device;
 use crate::model::BlockGradients;
 use crate::optim::{AdamW, DecayRule};
@@ -186,59 +186,64 @@ impl Trained {
         self.gradient = Flat::default();
     }
 
-    /// This rank's part of what is trained, in the host's memory; the same however things are divided.
-    pub(super) fn state(&self, shared: &Shared) -> Result<UnitState, Error> {
+    /// Which values are this rank's part of a state; the same however things are divided.
+    pub(super) fn place(&self, shared: &Shared) -> UnitPlace {
         let total = self.layout.total();
-        let range = shared.own(total);
-        let Values { weights, mean, square } = self.stepped.cut(&range)?;
-        Ok(UnitState { unit: self.name.clone(), range, total, weights, mean, square })
+        UnitPlace { unit: self.name.clone(), range: shared.own(total), total }
     }
 
-    /// Refuses a state that is not this rank's part of this unit.
-    pub(super) fn check(&self, state: &UnitState, shared: &Shared) -> Result<(), StateError> {
-        let (unit, expected) = (self.name.clone(), self.layout.total());
-        if state.total != expected {
-            return Err(StateError::Size { unit, found: state.total, expected });
-        }
-        let expected = shared.own(expected);
-        if state.range != expected {
-            return Err(StateError::Range { unit, found: state.range.clone(), expected });
-        }
-        state.check()
+    /// Adds the values of `range`, which is in this rank's part of a state, to `values`, which are in the host's memory.
+    pub(super) fn read(&self, range: &Range<usize>, values: &mut Values) -> Result<(), Error> {
+        self.stepped.read(range, values)
     }
 
-    /// Goes on from a state that has been checked.
+    /// Refuses what is not this rank's part of this unit.
+    pub(super) fn check(&self, found: &UnitPlace, shared: &Shared) -> Result<(), StateError> {
+        let UnitPlace { unit, range, total } = self.place(shared);
+        if found.total != total {
+            return Err(StateError::Size { unit, found: found.total, expected: total });
+        }
+        if found.range != range {
+            return Err(StateError::Range { unit, found: found.range.clone(), expected: range });
+        }
+        Ok(())
+    }
+
+    /// Goes on from the values of this rank's part of a state.
     pub(super) fn restore(
         &mut self,
-        state: UnitState,
+        mut values: Values,
         shared: &Shared,
         ranks: &mut dyn Collective,
     ) -> Result<(), EngineError> {
-        let mut values = Values { weights: state.weights, mean: state.mean, square: state.square };
-        if shared.sharding == Sharding::None {
-            for part in [&mut values.weights, &mut values.mean, &mut values.square] {
-                let mut flat = vec![0.0; state.total];
-                flat[state.range.clone()].copy_from_slice(part);
-                ranks.all_gather(&mut flat, &bounds(state.total, shared.world))?;
+        if shared.sharding == Sharding::None && shared.world > 1 {
+            let total = self.layout.total();
+            let own = shared.own(total);
+            for part in values.kinds_mut() {
+                let mut flat = vec![0.0; total];
+                flat[own.clone()].copy_from_slice(part);
                 *part = flat;
+                ranks.all_gather(part, &bounds(total, shared.world))?;
             }
         }
-        self.stepped = Stepped::new(&self.layout, self.stepped.range().clone(), &values, &shared.home)?;
+        // What was there goes first: both need not have room beside what was read.
+        let range = std::mem::take(&mut self.stepped).range().clone();
+        self.stepped = Stepped::new(&self.layout, range, &values, &shared.home)?;
         self.forget();
         Ok(())
     }
 
     /// Hands over every trained tensor, whole and in f32.
-    pub(super) fn trained_tensors(
+    pub(super) fn trained_tensors<E: From<EngineError>>(
         &self,
         shared: &Shared,
         ranks: &mut dyn Collective,
-        take: &mut dyn FnMut(&str, Tensor) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
-        let flat = self.weights(DType::F32, shared, ranks)?.into_host()?;
+        take: &mut dyn FnMut(&str, Tensor) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let flat = self.weights(DType::F32, shared, ranks)?.into_host().map_err(EngineError::from)?;
         for part in &self.layout.parts {
-            let values = &flat[part.range.clone()];
-            take(&part.name, Tensor::from_slice(values, part.shape.as_slice(), &Device::Cpu)?)?;
+            let tensor = Tensor::from_slice(&flat[part.range.clone()], part.shape.as_slice(), &Device::Cpu);
+            take(&part.name, tensor.map_err(EngineError::from)?)?;
         }
         Ok(())
     }

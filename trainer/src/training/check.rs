@@ -80,7 +80,7 @@ pub fn check(
 fn learns(engine: &mut Engine, mine: &[Line], rate: f64) -> Result<Learnt, TrainingError> {
     // A digest of each, since a rank that has a part of the model may have no room for all of it.
     let mut before: HashMap<String, u64> = HashMap::new();
-    engine.trained_tensors(&mut |name, tensor| {
+    engine.trained_tensors::<EngineError>(&mut |name, tensor| {
         before.insert(name.to_owned(), digest(&tensor)?.0);
         Ok(())
     })?;
@@ -96,7 +96,7 @@ fn learns(engine: &mut Engine, mine: &[Line], rate: f64) -> Result<Learnt, Train
     }
     let loss_after = mean(engine.evaluate(mine)?);
     let (mut tensors, mut values, mut still) = (0, 0, None);
-    engine.trained_tensors(&mut |name, tensor| {
+    engine.trained_tensors::<EngineError>(&mut |name, tensor| {
         tensors += 1;
         values += tensor.elem_count() as u64;
         let (after, are_finite) = digest(&tensor)?;

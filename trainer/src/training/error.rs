@@ -46,7 +46,7 @@ pub enum TrainingError {
     Order(#[from] OrderError),
     /// A checkpoint.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(CheckpointError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -205,6 +205,7 @@ impl TrainingError {
         const STUDENT: Option<&str> = Some("spec.training.student");
         const TRAINING: Option<&str> = Some("spec.training");
         match self {
+            Self::Files(error) if matches!(**error, FilesError::Write { .. }) => ("FileUnavailable", None),
             Self::Chat { .. } | Self::Files(_) => ("StudentUnusable", STUDENT),
             Self::Data(_) | Self::DatasetManifest { .. } => ("DatasetUnusable", Some("spec.dataset")),
             Self::Plan(_) | Self::Order(_) => ("PlanInvalid", TRAINING),
@@ -225,6 +226,15 @@ impl TrainingError {
             Self::Memory { .. } => ("MemoryTooSmall", TRAINING),
             Self::Gradient { .. } => ("GradientCut", None),
             Self::NotLower { .. } => ("LossNotLower", Some("spec.training.learningRate")),
+        }
+    }
+}
+
+impl From<CheckpointError> for TrainingError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Engine(error) => Self::Engine(*error),
+            error => Self::Checkpoint(error),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Meter {
             ("total_steps", "How many optimizer steps there are in all.", |at| Some(at.progress.total_steps.into())),
             ("step_seconds", "How long the last step took.", |at| Some(at.step_seconds)),
             ("eval_loss", "The mean loss a trained token over the lines set aside.", |at| at.progress.eval_loss),
-            ("skipped_steps_total", "Steps that were left out because their gradients were no numbers.", |at| {
+            ("skipped_steps_total", "Steps that were left out for what their loss or gradients were.", |at| {
                 Some(at.skipped.into())
             }),
             ("checkpoint_step", "The step of the newest complete checkpoint.", |at| {

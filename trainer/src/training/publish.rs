@@ -32,13 +32,8 @@ pub struct Published {
     pub artifact: Artifact,
 }
 
-/// What was published at `out`, if anything was; something made in another way is refused.
-pub(super) fn find(
-    out: &Out,
-    plan: &TrainingPlan,
-    dataset: Option<&str>,
-    device: &Device,
-) -> Result<Option<Published>, TrainingError> {
+/// What was published at `out`, if anything was; something of another plan is refused.
+pub(super) fn find(out: &Out, plan: &TrainingPlan, device: &Device) -> Result<Option<Published>, TrainingError> {
     let path = out.named(MANIFEST);
     let Some(content) = out.published(MANIFEST)? else { return Ok(None) };
     let manifest: ModelManifest =
@@ -47,11 +42,22 @@ pub(super) fn find(
     if digest(&manifest.plan)? != digest(plan)? {
         return Err(TrainingError::Published { path, what: "plan" });
     }
-    if dataset.is_some_and(|dataset| dataset != manifest.dataset) {
-        return Err(TrainingError::Published { path, what: "dataset" });
-    }
     let artifact = Artifact { path: MANIFEST.to_owned(), sha256: hex::encode(Sha256::digest(&content)) };
     Ok(Some(Published { manifest, artifact }))
+}
+
+impl Published {
+    /// The same, found at `out`, if it was made of these inputs; else it is refused.
+    pub(super) fn of(self, inputs: &Inputs, out: &Out) -> Result<Self, TrainingError> {
+        let what = if self.manifest.base != inputs.base {
+            "base model"
+        } else if self.manifest.dataset != inputs.dataset {
+            "dataset"
+        } else {
+            return Ok(self);
+        };
+        Err(TrainingError::Published { path: out.named(MANIFEST), what })
+    }
 }
 
 /// Publishes the engine's weights; all ranks call it together, and rank 0 writes.
@@ -97,7 +103,7 @@ pub(super) fn publish(
             "rank 0 has written it, and it is not here: do all ranks share --out?".to_owned(),
         )
     };
-    find(out, plan, Some(&inputs.dataset), engine.device())?.ok_or_else(missing)
+    find(out, plan, engine.device())?.ok_or_else(missing)?.of(inputs, out)
 }
 
 /// What goes to where results are kept, before the manifest.
@@ -114,8 +120,8 @@ fn whole(out: &Out, engine: &mut Engine, inputs: &Inputs, writes: bool) -> Resul
     let dtype = inputs.student.dtype();
     let mut writer =
         if writes { Some(ModelWriter::new(&out.path("model"), &inputs.student, dtype, MAX_SHARD)?) } else { None };
-    engine.trained_tensors(&mut |name, tensor| match &mut writer {
-        Some(writer) => writer.add(name, &tensor).map_err(|error| taken(name, &error)),
+    engine.trained_tensors::<TrainingError>(&mut |name, tensor| match &mut writer {
+        Some(writer) => Ok(writer.add(name, &tensor)?),
         None => Ok(()),
     })?;
     Ok(writer.map(ModelWriter::finish).transpose()?.unwrap_or_default())
@@ -132,7 +138,7 @@ fn merged(out: &Out, adapter: &Adapter, inputs: &Inputs) -> Result<(Vec<FileDige
 /// The pairs of matrices that were trained; none where they are not kept.
 fn adapter(engine: &mut Engine, rank: u32, alpha: u32, keep: bool) -> Result<Adapter, TrainingError> {
     let mut halves: BTreeMap<String, [Option<Tensor>; 2]> = BTreeMap::new();
-    engine.trained_tensors(&mut |name, tensor| {
+    engine.trained_tensors::<EngineError>(&mut |name, tensor| {
         let half = |ending: &str| name.strip_suffix(ending).map(str::to_owned);
         let (module, which) = match (half(".lora_A.weight"), half(".lora_B.weight")) {
             (Some(module), _) => (module, 0),

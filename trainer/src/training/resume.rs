@@ -1,8 +1,8 @@
 //! Puts an engine where the newest checkpoint left it, whatever the number of ranks that wrote it.
 
 use super::error::TrainingError;
-use crate::checkpoint::{Checkpoint, CheckpointError, Kept, Sums};
-use crate::engine::{Engine, EngineError, UnitState, share};
+use crate::checkpoint::{Kept, Sums};
+use crate::engine::{Engine, Share};
 
 /// Where a training goes on.
 #[derive(Debug, Default)]
@@ -21,20 +21,11 @@ pub(super) struct Resumed {
 pub(super) fn newest(checkpoints: &mut Kept, engine: &mut Engine) -> Result<Resumed, TrainingError> {
     let Some(checkpoint) = checkpoints.newest(engine.ranks())? else { return Ok(Resumed::default()) };
     let (rank, world) = (engine.ranks().rank(), engine.ranks().world());
-    engine.restore(part(&checkpoint, rank, world)?)?;
+    let stored = checkpoint.stored(rank, world)?;
+    engine.restore(&Share::new(&stored, rank, world)?)?;
     let losses = checkpoint.losses()?;
     checkpoints.release();
     let step = checkpoint.manifest.step;
     tracing::info!(step, from = checkpoint.from, "goes on");
     Ok(Resumed { step, sums: checkpoint.manifest.sums, losses, checkpoint: Some(step) })
-}
-
-/// What rank `rank` of `world` goes on with: what it wrote itself, or its share of what some of another number of ranks wrote.
-fn part(checkpoint: &Checkpoint, rank: usize, world: usize) -> Result<Vec<UnitState>, TrainingError> {
-    if checkpoint.manifest.world == world {
-        return Ok(checkpoint.part(rank)?);
-    }
-    let needed = checkpoint.manifest.needed(rank, world);
-    let parts: Result<Vec<_>, CheckpointError> = needed.into_iter().map(|rank| checkpoint.part(rank)).collect();
-    Ok(share(parts?.concat(), rank, world).map_err(EngineError::State)?)
 }

@@ -52,7 +52,7 @@ pub struct Request {
     pub eval_every: Option<u32>,
     /// Every how many steps a checkpoint is written, beside `checkpointEvery`.
     pub checkpoint_steps: Option<u32>,
-    /// How many steps may be left out because their gradients are no numbers.
+    /// How many steps may be left out: those whose loss or gradients are no numbers, or whose loss is far above what it was.
     pub skipped: u32,
     /// What a rank's device computes at most, in operations a second; none: what is known of a GPU of that name.
     pub peak: Option<f64>,
@@ -88,7 +88,7 @@ struct Run<'a> {
     first: bool,
     checkpoint: Option<u32>,
     checkpointed: Instant,
-    /// Whether one waits until the one before it is complete.
+    /// Whether one is to be written, and waits while the one before it is not complete.
     is_owed: bool,
     shown: Option<Instant>,
     /// The progress on its way to a bucket.
@@ -98,13 +98,15 @@ struct Run<'a> {
 /// Trains, or goes on with it, or finds that it is done. Every rank calls it with the same request.
 pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
     let device = &request.device;
-    if let Some(published) = publish::find(&request.out, &request.plan, None, device)? {
-        tracing::info!(manifest = published.artifact.path, "the model is there already");
-        return Ok(published);
-    }
+    let published = publish::find(&request.out, &request.plan, device)?;
     let mut settings = plans::settings(&request.plan, device)?;
     let places = request.sources.bring(ranks.as_mut())?;
     let inputs = Inputs::read(&places, &request.plan, device)?;
+    if let Some(published) = published {
+        let published = published.of(&inputs, &request.out)?;
+        tracing::info!(manifest = published.artifact.path, "the model is there already");
+        return Ok(published);
+    }
     let order =
         Order::new(inputs.train.lines.len(), request.plan.global_batch, request.plan.epochs, request.plan.seed)?;
     fit::into_memory(&inputs, &request.plan, &mut settings, device, ranks.world(), request.memory)?;
@@ -177,15 +179,16 @@ impl Run<'_> {
         let batch = self.order.batch(step);
         let lines = &self.inputs.train.lines;
         let mine = self.mine(lines, &batch);
-        let report = self.engine.step(&mine, step, rate)?;
+        let limit = self.watch.limit(step, &self.sums);
+        let report = self.engine.step_below(limit, &mine, step, rate)?;
         self.watch.after(step, &report, &mut self.sums, || {
             batch.iter().map(|line| format!("`{}`", lines[*line].id)).collect::<Vec<_>>().join(", ")
         })?;
         if step.is_multiple_of(self.eval_every) || step == steps {
-            self.evaluate()?;
+            self.evaluate(step)?;
         }
-        let evaluated = step.is_multiple_of(self.eval_every) || step == steps;
-        let point = point(step, rate, &report, self.sums.eval_loss.filter(|_| evaluated));
+        let eval_loss = self.sums.eval_loss.filter(|_| self.sums.evaluated == Some(step));
+        let point = point(step, rate, &report, eval_loss);
         let kept = self.losses.add(&point);
         kept.map_err(|source| TrainingError::Write { path: self.request.out.path("losses.jsonl"), source })?;
         let took = begun.elapsed();
@@ -205,14 +208,14 @@ impl Run<'_> {
         mine.into_iter().map(|line| lines[line].clone()).collect()
     }
 
-    /// Looks at the loss over the lines set aside, where there are any.
+    /// Looks at the loss over the lines set aside, where there are any. A model that is better than any before it is to have a checkpoint.
     #[allow(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]
-    fn evaluate(&mut self) -> Result<(), TrainingError> {
+    fn evaluate(&mut self, step: u32) -> Result<(), TrainingError> {
         let Some(eval) = &self.inputs.eval else { return Ok(()) };
         let all: Vec<usize> = (0..eval.lines.len()).collect();
         let mine = self.mine(&eval.lines, &all);
         let found = self.engine.evaluate(&mine)?;
-        self.sums.eval_loss = Some(found.loss_sum / found.trained as f64);
+        self.is_owed |= self.sums.evaluate(step, found.loss_sum / found.trained as f64);
         Ok(())
     }
 
@@ -243,9 +246,10 @@ impl Run<'_> {
     }
 
     fn write_checkpoint(&mut self, step: u32) -> Result<(), TrainingError> {
-        let (state, total_steps) = (self.engine.state()?, self.schedule.steps);
+        let total_steps = self.schedule.steps;
         let moment = Moment { step, total_steps, sums: &self.sums, losses: self.losses.text() };
-        let complete = self.checkpoints.write(moment, &state, self.engine.ranks())?;
+        let (state, ranks) = self.engine.keeping();
+        let complete = self.checkpoints.write(moment, &state, ranks)?;
         (self.is_owed, self.checkpointed) = (false, Instant::now());
         self.completed(complete);
         Ok(())

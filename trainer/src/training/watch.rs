@@ -7,6 +7,15 @@ use crate::engine::StepReport;
 const HIGH: f64 = 5.0;
 /// So many steps in a row, after the warm-up, end the training: the recipe's.
 const HIGH_STEPS: u32 = 3;
+/// How much of the running mean of losses stays when another comes to it: that of the last fifty or so counts.
+const STAYS: f64 = 0.98;
+/// How many losses have to be in the mean before it says what is usual.
+const SETTLED: u32 = 20;
+/// A step's loss above the mean times this, and above [`UNUSUAL`], comes of broken lines: batches of one dataset differ by less, and what a model has
+/// learnt by heart may rise much further and is still low.
+const FAR: f64 = 3.0;
+/// Below this a loss is that of a model that knows its language.
+const UNUSUAL: f64 = 2.0;
 
 /// Why a training is stopped.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -49,6 +58,12 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The highest loss with which step `step` is taken.
+    pub fn limit(&self, step: u32, sums: &Sums) -> f64 {
+        let usual = sums.mean_loss.filter(|_| step > self.warm_up && sums.averaged >= SETTLED);
+        usual.map_or(f64::INFINITY, |mean| (FAR * mean).max(UNUSUAL))
+    }
+
     /// Counts a step in `sums`; `ids` names the lines that it saw.
     pub fn after(
         &self,
@@ -72,6 +87,9 @@ impl Watch {
         }
         sums.trained_tokens += report.trained;
         sums.loss = Some(report.loss);
+        let mean = sums.mean_loss.map_or(report.loss, |mean| STAYS * mean + (1.0 - STAYS) * report.loss);
+        sums.mean_loss = Some((mean * 1e6).round() / 1e6);
+        sums.averaged = sums.averaged.saturating_add(1);
         // A model of random weights begins high, and has to be let down first.
         sums.has_been_low |= report.loss <= HIGH;
         let high = report.loss > HIGH && sums.has_been_low && step > self.warm_up;
@@ -117,6 +135,35 @@ mod tests {
     fn a_short_rise_and_a_model_that_begins_high_do_not() {
         assert_eq!(stopped(&[1.0, 1.0, 6.0, 6.0, 1.0, 6.0, 6.0], WATCH).0, None);
         assert_eq!(stopped(&[12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 4.0], WATCH).0, None);
+    }
+
+    #[test]
+    fn a_loss_far_above_what_is_usual_is_too_high_once_it_is_known_what_is() {
+        let (_, sums) = stopped(&[1.0; 19], WATCH);
+        assert!(WATCH.limit(20, &sums).is_infinite());
+        let (_, sums) = stopped(&[1.0; 20], WATCH);
+        assert_eq!((WATCH.limit(21, &sums), sums.mean_loss), (3.0, Some(1.0)));
+        assert!(Watch { warm_up: 21, ..WATCH }.limit(21, &sums).is_infinite());
+        let (_, low) = stopped(&[0.01; 30], WATCH);
+        assert_eq!((WATCH.limit(31, &low), low.mean_loss), (2.0, Some(0.01)), "what was learnt by heart may rise");
+        let falling: Vec<f64> = (0..200).map(|step| 12.0 * (-f64::from(step) / 40.0).exp() + 0.5).collect();
+        let (mut sums, mut highest) = (Sums::default(), 0.0f64);
+        for (step, loss) in (1..).zip(&falling) {
+            highest = highest.max(loss / WATCH.limit(step, &sums));
+            WATCH.after(step, &report(*loss), &mut sums, String::new).unwrap();
+        }
+        assert!(highest < 0.34, "{highest}: what falls is never near it");
+    }
+
+    #[test]
+    fn the_running_mean_comes_back_from_a_checkpoint_to_the_bit() {
+        let losses: Vec<f64> = (1..300).map(|step| 5.0 / f64::from(step) + f64::from(step % 7) / 3.0).collect();
+        let mut sums = Sums::default();
+        for (step, loss) in (1..).zip(&losses) {
+            WATCH.after(step, &report(*loss), &mut sums, String::new).unwrap();
+            let read: Sums = serde_json::from_str(&serde_json::to_string(&sums).unwrap()).unwrap();
+            assert_eq!(read.mean_loss.map(f64::to_bits), sums.mean_loss.map(f64::to_bits));
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn a_state_is_the_same_wherever_it_was_taken_and_goes_on_to_the_bit() {
             steps(&mut engine, &short(), 1, 2);
             let (state, held) = (engine.state().unwrap(), engine.held());
             let undisturbed = (steps(&mut engine, &short(), 3, 5), tensors(&mut engine));
-            engine.restore(state.clone()).unwrap();
+            engine.restore(&state).unwrap();
             assert!(engine.state().unwrap() == state);
             assert!((steps(&mut engine, &short(), 3, 5), tensors(&mut engine)) == undisturbed, "{sharding:?}");
             assert_eq!(engine.held(), held, "{sharding:?}");
@@ -93,7 +93,7 @@ fn what_was_begun_in_the_hosts_memory_goes_on_on_the_device() {
     };
     let (mut host, mut device) = (engine(Residence::Host), engine(Residence::Device));
     steps(&mut host, &short(), 1, 3);
-    device.restore(host.state().unwrap()).unwrap();
+    device.restore(&host.state().unwrap()).unwrap();
     assert!(tensors(&mut device) == tensors(&mut host));
     let (expected, found) = (steps(&mut host, &short(), 4, 6), steps(&mut device, &short(), 4, 6));
     assert!(expected.iter().zip(&found).all(|(a, b)| (a.loss - b.loss).abs() < 1e-6), "{expected:?} {found:?}");

@@ -74,6 +74,27 @@ fn a_step_that_is_not_finite_is_skipped_on_every_rank_and_names_the_line() {
 }
 
 #[test]
+fn a_step_whose_loss_is_above_the_limit_is_left_out_on_every_rank_and_names_its_lines() {
+    for sharding in SHARDINGS {
+        let settings = Settings { sharding, ..settings(Method::Full) };
+        let reports = on_ranks(2, |member| {
+            let mut engine = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
+            let before = engine.state().unwrap();
+            let mine = dealt(&short(), engine.ranks().rank(), 2);
+            let left_out = engine.step_below(1.0, &mine, 1, RATE).unwrap();
+            assert!(engine.state().unwrap() == before, "weights and moments are untouched");
+            let taken = engine.step_below(left_out.loss, &mine, 1, RATE).unwrap();
+            assert!(taken.skipped.is_none() && engine.state().unwrap() != before, "at the limit it is taken");
+            left_out
+        });
+        assert!(reports[0] == reports[1], "{reports:?}");
+        let reason = reports[0].skipped.as_deref().unwrap();
+        assert!(reason.contains("at most 1.0000 is taken"), "{reason}");
+        assert!(short().iter().all(|line| reason.contains(&format!("`{}`", line.id))), "{reason}");
+    }
+}
+
+#[test]
 fn eight_lines_are_learnt_by_heart() {
     let lines: Vec<_> = (0..8).map(|at| line(&format!("line {at}"), 16, 15)).collect();
     let mut engine = alone(settings(Method::Full));

@@ -23,27 +23,34 @@ impl Listing {
         self.0.values().rev().filter_map(|names| manifest_of(names)).filter_map(|manifest| folder_of(manifest))
     }
 
-    /// Removes those that are not needed any more, and what is left of those that were never complete.
-    pub(super) async fn prune(&self, shipper: &Shipper) -> Result<(), BucketError> {
-        let (mut manifests, mut removed) = (Vec::new(), Vec::new());
+    /// Removes those that are not needed any more, and what is left of those that were never complete; but nothing of a later attempt than `attempt`
+    /// that is not complete, since it may be on its way.
+    pub(super) async fn prune(&self, shipper: &Shipper, attempt: u32) -> Result<(), BucketError> {
+        let mut removed: Vec<&[String]> = self.left_over(attempt).collect();
+        let (mut complete, mut losses) = (Vec::new(), Vec::new());
         for names in self.0.values().rev() {
-            match manifest_of(names) {
-                Some(name) => manifests.push((names, shipper.read(name).await?)),
-                None => removed.push(names),
+            if let Some(name) = manifest_of(names) {
+                losses.push(loss(shipper.read(name).await?));
+                complete.push(names.as_slice());
             }
         }
-        let loss = |content: Option<bytes::Bytes>| -> Option<f64> {
-            serde_json::from_slice::<Manifest>(&content?).ok()?.sums.eval_loss
-        };
-        let (names, losses): (Vec<_>, Vec<_>) =
-            manifests.into_iter().map(|(names, content)| (names, loss(content))).unzip();
-        let kept = kept(&losses);
-        removed.extend(names.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(names, _)| names));
+        removed.extend(complete.into_iter().zip(kept(&losses)).filter(|(_, kept)| !kept).map(|(names, _)| names));
         for names in removed {
             remove(shipper, names).await?;
         }
         Ok(())
     }
+
+    /// The objects of those without a manifest, of an attempt and those before it.
+    fn left_over(&self, attempt: u32) -> impl Iterator<Item = &[String]> {
+        let left = self.0.iter().rev().filter(move |((_, of), names)| *of <= attempt && manifest_of(names).is_none());
+        left.map(|(_, names)| names.as_slice())
+    }
+}
+
+/// The loss over the lines set aside that a manifest says, if there is one and it does.
+fn loss(manifest: Option<bytes::Bytes>) -> Option<f64> {
+    serde_json::from_slice::<Manifest>(&manifest?).ok()?.eval_loss()
 }
 
 impl From<Vec<String>> for Listing {
@@ -102,5 +109,18 @@ mod tests {
             complete,
             ["checkpoints/a3/step-000008", "checkpoints/a2/step-000007", "checkpoints/a1/step-000007"]
         );
+    }
+
+    #[test]
+    fn what_is_not_complete_goes_but_not_of_a_later_attempt_which_may_be_writing_it() {
+        let names = [
+            "checkpoints/a1/step-000009/losses.jsonl",
+            "checkpoints/a1/step-000007/manifest.json",
+            "checkpoints/a2/step-000008/rank-0000-of-0001.safetensors",
+            "checkpoints/a3/step-000008/rank-0000-of-0001.safetensors",
+        ];
+        let listing = Listing::from(names.map(str::to_owned).to_vec());
+        assert_eq!(listing.left_over(2).flatten().collect::<Vec<_>>(), [names[0], names[2]]);
+        assert_eq!(listing.left_over(3).flatten().collect::<Vec<_>>(), [names[0], names[3], names[2]]);
     }
 }

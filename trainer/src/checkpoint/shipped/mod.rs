@@ -14,7 +14,7 @@ use super::manifest::MANIFEST;
 use super::write::{LOSSES, agree, nothing};
 use super::{CheckpointError, Moment, Origin, folder, part};
 use crate::bucket::{Bucket, BucketError, Shipment, Shipper};
-use crate::engine::UnitState;
+use crate::engine::{EngineError, Parts};
 use crate::ranks::Collective;
 use listing::Listing;
 use sera_crds::contract::FileDigest;
@@ -63,7 +63,7 @@ impl Shipped {
     pub(super) fn write(
         &mut self,
         moment: Moment<'_>,
-        state: &[UnitState],
+        state: &dyn Parts<Error = EngineError>,
         ranks: &mut dyn Collective,
     ) -> Result<(), CheckpointError> {
         let (rank, world) = (ranks.rank(), ranks.world());
@@ -77,8 +77,7 @@ impl Shipped {
         let parts = agree(own.map_err(failed), Path::new(&target), &everybody, ranks)?;
         let Digest { bytes, sha256 } = Digest::of(moment.losses);
         let losses = FileDigest { name: LOSSES.to_owned(), bytes, sha256 };
-        let manifest = moment.manifest(&self.origin, state, parts, losses).sealed();
-        let manifest = manifest.map_err(|error| failed(error.into()))?.into();
+        let manifest = moment.manifest(&self.origin, state, parts, losses).map_err(failed)?.into();
         let begun = target.clone();
         let shipment = self.bucket.begin(|shipper| send_part(shipper, rank == 0, begun, part, file));
         self.voyage = Some(Voyage {
@@ -127,7 +126,8 @@ impl Shipped {
         }
         voyage.has_parts = true;
         let (target, losses, manifest) = (voyage.target.clone(), voyage.losses.clone(), voyage.manifest.clone());
-        voyage.shipment = (rank == 0).then(|| self.bucket.begin(|shipper| complete(shipper, target, losses, manifest)));
+        let completed = |shipper| complete(shipper, target, losses, manifest, self.attempt);
+        voyage.shipment = (rank == 0).then(|| self.bucket.begin(completed));
         if let Err(error) = self.emptied() {
             tracing::warn!("{} is not emptied: {error}", self.scratch.display());
         }
@@ -182,13 +182,19 @@ async fn send_part(
     shipper.file(&format!("{target}/{part}"), &file).await
 }
 
-/// Makes a checkpoint count whose parts are all there, and then takes away those that are not needed any more.
-async fn complete(shipper: Shipper, target: String, losses: Bytes, manifest: Bytes) -> Result<(), BucketError> {
+/// Makes a checkpoint of an attempt count whose parts are all there, and then takes away those that are not needed any more.
+async fn complete(
+    shipper: Shipper,
+    target: String,
+    losses: Bytes,
+    manifest: Bytes,
+    attempt: u32,
+) -> Result<(), BucketError> {
     shipper.document(&format!("{target}/{LOSSES}"), losses).await?;
     shipper.create(&format!("{target}/{MANIFEST}"), manifest).await?;
     // It counts; what cannot be removed is left with a word.
     let pruned = match Listing::of(&shipper).await {
-        Ok(listing) => listing.prune(&shipper).await,
+        Ok(listing) => listing.prune(&shipper, attempt).await,
         Err(error) => Err(error),
     };
     if let Err(error) = pruned {

@@ -68,8 +68,8 @@ pub struct Bytes {
     pub activations: u64,
     /// A chunk of logits.
     pub logits: u64,
-    /// What is copied of master weights and moments while a checkpoint is written, when gradients, activations and logits are gone. Nothing on a
-    /// GPU: the copy is made in the host's memory, which is not what is planned then.
+    /// What is copied of a unit's master weights and moments while a checkpoint is written or gone on from, when gradients, activations and logits
+    /// are not there. Nothing on a GPU: the copy is made in the host's memory, which is not what is planned then.
     pub checkpoint: u64,
 }
 
@@ -86,7 +86,7 @@ pub struct Sums {
     pub activations: Sum,
     /// Values of a chunk × buffers × 4.
     pub logits: Sum,
-    /// On a CPU a rank's share of what is trained, however it is sharded, × 3 × 4.
+    /// On a CPU a rank's share of what is trained of the largest unit × 3 × 4; all of that where nothing is divided, as it is brought together again.
     pub checkpoint: Sum,
 }
 
@@ -111,7 +111,7 @@ impl Widths {
 }
 
 impl Bytes {
-    /// The most that is there at once: in a step, or while a checkpoint is written.
+    /// The most that is there at once: in a step, or while a checkpoint is written or gone on from.
     pub fn total(&self) -> u64 {
         let at_checkpoint = self.weights.saturating_add(self.optimizer).saturating_add(self.checkpoint);
         self.in_step().max(at_checkpoint)
@@ -165,7 +165,7 @@ impl Need<'_> {
             optimizer: share(counts.trained, divides_optimizer, &[3, F32]),
             activations: self.activations(),
             logits: Sum::of(logits, &[if self.fused() { 1 } else { LOGIT_BUFFERS }, F32]),
-            checkpoint: share(if self.on_cpu { counts.trained } else { 0 }, true, &[3, F32]),
+            checkpoint: share(if self.on_cpu { counts.largest_trained } else { 0 }, divides_optimizer, &[3, F32]),
         }
     }
 
@@ -207,6 +207,9 @@ impl Need<'_> {
             if sharding > self.sharding && self.world > 1 {
                 consider(format!("sharding {sharding}"), Need { sharding, ..*self });
             }
+        }
+        if !self.offload && !self.on_cpu {
+            consider("offload true".to_owned(), Need { offload: true, ..*self });
         }
         for world in [2, 4, 8, 16].into_iter().filter(|world| *world > self.world) {
             consider(format!("{world} ranks with sharding ZeRO3"), Need { world, sharding: Sharding::Zero3, ..*self });
@@ -277,13 +280,29 @@ mod tests {
 
     #[test]
     fn a_checkpoint_on_a_cpu_may_need_more_than_a_step_and_on_a_gpu_it_takes_nothing_of_its_memory() {
-        let (config, method) = (qwen3_8b(), MethodPlan::Full {});
+        // Of one layer, beside which the embedding is large.
+        let (config, method) = (Config { layers: 1, tied: true, ..qwen3_8b() }, MethodPlan::Full {});
         let with = |tokens, on_cpu| Need { tokens, width: 4, on_cpu, ..need(&config, &method) }.bytes();
         let (short, long) = (with(16, true), with(1 << 20, true));
-        assert_eq!(short.total(), (4 + 12 + 12) * 8_190_735_360);
-        assert_eq!((long.total(), long.checkpoint), (long.in_step(), 12 * 8_190_735_360));
+        let (all, embedding) = (815_280_384, 622_329_856);
+        assert_eq!(short.total(), (4 + 12) * all + 12 * embedding);
+        assert_eq!((long.total(), long.checkpoint), (long.in_step(), 12 * embedding));
         let on_gpu = with(16, false);
         assert_eq!((on_gpu.total(), on_gpu.checkpoint), (on_gpu.in_step(), 0));
+    }
+
+    #[test]
+    fn a_checkpoint_is_a_unit_at_a_time_and_a_ranks_share_of_it_where_anything_is_divided() {
+        let (config, method) = (qwen3_8b(), MethodPlan::Full {});
+        let with = |sharding, world| {
+            let need = Need { sharding, world, width: 4, on_cpu: true, tokens: 16, ..need(&config, &method) };
+            (need.bytes().checkpoint, need.bytes().total() == need.bytes().in_step())
+        };
+        assert_eq!(with(Sharding::None, 1), (12 * 622_333_952, true));
+        assert_eq!(with(Sharding::None, 8), (12 * 622_333_952, true));
+        for sharding in [Sharding::Zero1, Sharding::Zero2, Sharding::Zero3] {
+            assert_eq!(with(sharding, 8), (12 * 622_333_952 / 8, true));
+        }
     }
 
     #[test]
@@ -308,5 +327,16 @@ mod tests {
         assert!(fitting.iter().any(|words| words.starts_with("sharding ZeRO2")), "{fitting:?}");
         assert!(fitting.iter().any(|words| words.starts_with("method lora")), "{fitting:?}");
         assert!(need.what_would_fit(1 << 30).is_empty());
+    }
+
+    #[test]
+    fn inputs_in_the_hosts_memory_are_a_way_to_fit_unless_they_are_there() {
+        let (config, method) = (qwen3_8b(), MethodPlan::Lora(LoraPlan::default()));
+        let fitting =
+            |need: Need<'_>| need.what_would_fit(30 << 30).iter().any(|words| words.starts_with("offload true"));
+        let need = need(&config, &method);
+        let (staying, moved) = (need.bytes().total(), Need { offload: true, ..need }.bytes().total());
+        assert!(staying > 30 << 30 && moved <= 30 << 30, "{staying} {moved}");
+        assert!(fitting(need) && !fitting(Need { offload: true, ..need }) && !fitting(Need { on_cpu: true, ..need }));
     }
 }
