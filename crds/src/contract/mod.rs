@@ -6,6 +6,7 @@ mod evaluation;
 mod exit;
 mod functions;
 mod progress;
+mod recall;
 mod rollout;
 mod settings;
 mod snapshot;
@@ -19,6 +20,7 @@ pub use functions::{
     CallEdge, FunctionKind, FunctionRef, IndexCounts, IndexedFunction, SkipReason, StyleExample, StyleOrigin,
 };
 pub use progress::{Progress, Silence};
+pub use recall::Recalls;
 pub use rollout::{
     FileDigest, Message, PullRequest, PullRequestRecord, RetriedTurns, RolloutKind, RolloutOutcome, RolloutRecord,
     SampleOutcome, SpentRecord, TeacherMark, ToolCall, Trajectory, Usage,

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DatasetPlan, FileDigest, FunctionRef, RolloutKind, RolloutOutcome, Usage};
+use super::{DatasetPlan, FileDigest, FunctionRef, Recalls, RolloutKind, RolloutOutcome, Usage};
 use crate::values::{BugKind, Measure, Ratio, ToolCallFormat};
+
+/// What sums of shares are counted in.
+pub(super) const MILLION: u64 = 1_000_000;
 
 /// What decides: its digest names the file of verdicts. Another policy gives another file, and no model is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +174,11 @@ impl Fraction {
         self.matched as f64 / self.total as f64
     }
 
+    /// The same in millionths, rounded down.
+    pub fn millionths(self) -> u64 {
+        self.matched.saturating_mul(MILLION) / self.total.max(1)
+    }
+
     /// Whether it is at least `threshold`, in whole numbers.
     pub fn meets(self, threshold: &Ratio) -> bool {
         let threshold = threshold.value();
@@ -224,7 +232,11 @@ pub struct VerificationCounts {
     pub recall_histogram: [u64; 10],
     /// The sum of their recalls, in millionths: what the mean is made from.
     pub recall_millionths: u64,
-    /// Samples whose pull request gives a line away.
+    /// Those of them whose pull request gives a line away.
+    pub leaked: u64,
+    /// The part of the sum that is theirs, in millionths.
+    pub leaked_millionths: u64,
+    /// Samples whose pull request gives a line away, with a recall or without.
     pub leaks: u64,
     /// All calls to the teacher.
     pub usage: Usage,
@@ -282,6 +294,9 @@ pub struct DatasetManifest {
     pub eligible: BTreeMap<RolloutKind, u64>,
     /// Trajectories that were left out, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// How much was found again, over all verdicts.
+    #[serde(default)]
+    pub recall: Recalls,
     /// How many lines each bug kind gave: what the mix is.
     pub bug_kinds: BTreeMap<String, u64>,
     /// Lines by length: bins of 4,096 tokens.

@@ -53,6 +53,13 @@ impl Budget {
         too_many || too_dear || too_late
     }
 
+    /// Whether a limit is kept by what the teacher counts, and it has counted nothing yet.
+    fn lacks_counts(&self) -> bool {
+        let spent = *self.lock();
+        let is_limited = self.slice.max_tokens.is_some() || self.slice.max_cost.is_some();
+        is_limited && spent.prompt_tokens == 0 && spent.completion_tokens == 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, Usage> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,6 +98,11 @@ impl Purse<'_> {
     /// Whether nothing is left of the budget.
     pub(crate) fn is_spent(&self) -> bool {
         self.budget.is_spent()
+    }
+
+    /// Whether a limit of it is kept by what the teacher counts, and it has counted nothing yet.
+    pub(crate) fn lacks_counts(&self) -> bool {
+        self.budget.lacks_counts()
     }
 }
 

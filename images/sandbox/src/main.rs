@@ -151,14 +151,18 @@ fn places(serve: &Serve, step: Step) -> Places {
         _ => path.to_owned(),
     };
     let tmp = at("tmp", &serve.tmp);
-    // A machine's devices are more than a container's.
-    let devices = (serve.local.is_some() && step == Step::Outside).then(|| "/dev".into());
+    let hidden = if serve.local.is_some() && step == Step::Outside {
+        // Landlock alone hides anything there. And a machine's devices are more than a container's.
+        local::hidden(&serve.hidden).into_iter().chain(["/dev".into()]).collect()
+    } else {
+        serve.hidden.clone()
+    };
     Places {
         workspace: at("workspace", &serve.workspace),
         home: at("home", &serve.home),
         stash: serve.stash.clone().unwrap_or_else(|| tmp.clone()),
         tmp,
         image_workspace: serve.image_workspace.clone(),
-        hidden: serve.hidden.iter().cloned().chain(devices).collect(),
+        hidden,
     }
 }

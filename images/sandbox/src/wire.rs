@@ -316,4 +316,6 @@ pub enum Fault {
     Setup,
     /// There is no space, no further shell starts, or a slot will not come clean.
     Environment,
+    /// More has changed than is shipped.
+    TooMuch,
 }

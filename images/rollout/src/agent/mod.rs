@@ -2,6 +2,7 @@
 //! task is, and what becomes of the trajectory, is decided in `rollout`.
 
 mod observation;
+mod stop;
 mod tools;
 mod turn;
 
@@ -13,12 +14,13 @@ use tokio::time::Instant;
 
 use crate::budget::Purse;
 use crate::chat::{Answer, Ask, ChatError, Conversation, Teacher};
-use crate::checkout::{CheckoutError, Patch, Tree};
-use crate::failure::{Cause, Explain};
+use crate::checkout::{Patch, Tree};
 use crate::metrics::Meter;
-use crate::prompts::{ABSTAIN, PromptError, Prompts};
-use crate::sandbox::{SandboxError, Slot};
+use crate::prompts::{ABSTAIN, Prompts};
+use crate::sandbox::Slot;
 
+use stop::Stop;
+pub(crate) use stop::{AgentError, outcome_of};
 use tools::Tool;
 pub(crate) use tools::definitions as tools;
 use turn::Turn;
@@ -65,91 +67,18 @@ pub(crate) struct Ended {
     pub(crate) retried: RetriedTurns,
     /// The patch as it stood.
     pub(crate) patch: Patch,
-}
-
-/// Why no rollout of any sample can go on, so that none gets an outcome from it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AgentError {
-    /// The teacher lets nobody in, or answers nobody.
-    #[error(transparent)]
-    Teacher(#[from] ChatError),
-    /// No sandbox works.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// A prompt of ours is wrong.
-    #[error(transparent)]
-    Prompt(#[from] PromptError),
-}
-
-impl Explain for AgentError {
-    fn explain(&self) -> Cause {
-        match self {
-            Self::Teacher(error) => error.explain(),
-            Self::Sandbox(error) => error.explain(),
-            Self::Prompt(_) => Cause::internal("PromptMalformed"),
-        }
-    }
-}
-
-/// Why a loop ends.
-enum Stop {
-    Ended(RolloutOutcome, Option<String>),
-    Broken(AgentError),
-}
-
-impl Stop {
-    fn at(outcome: RolloutOutcome) -> Self {
-        Self::Ended(outcome, None)
-    }
-
-    fn fault(outcome: RolloutOutcome, error: &dyn std::error::Error) -> Self {
-        Self::Ended(outcome, Some(error.to_string()))
-    }
-}
-
-impl From<PromptError> for Stop {
-    fn from(error: PromptError) -> Self {
-        Self::Broken(error.into())
-    }
-}
-
-impl From<SandboxError> for Stop {
-    fn from(error: SandboxError) -> Self {
-        if error.is_everybodys() {
-            Self::Broken(error.into())
-        } else {
-            Self::fault(RolloutOutcome::EnvironmentError, &error)
-        }
-    }
-}
-
-impl From<CheckoutError> for Stop {
-    fn from(error: CheckoutError) -> Self {
-        match error {
-            CheckoutError::Sandbox(error) => error.into(),
-            error => Self::fault(RolloutOutcome::EnvironmentError, &error),
-        }
-    }
-}
-
-/// A call's error as the end of a rollout: its own, or everybody's where the teacher lets nobody in, refuses everybody or answered nobody meanwhile.
-pub(crate) async fn outcome_of(
-    error: ChatError,
-    agent: &Agent<'_>,
-) -> Result<(RolloutOutcome, Option<String>), ChatError> {
-    match error {
-        ChatError::ContextOverflow { .. } => Ok((RolloutOutcome::ContextLimit, None)),
-        ChatError::OutOfTime => Ok((RolloutOutcome::TimeLimit, None)),
-        ChatError::NotLetIn { .. } | ChatError::NotThere { .. } | ChatError::Untrusted { .. } => Err(error),
-        ChatError::GivenUp { since, .. } if !agent.teacher.answers_others(since).await => Err(error),
-        ChatError::Rejected { .. } if agent.is_refused_whatever_it_asks().await => Err(error),
-        ChatError::GivenUp { .. } | ChatError::Rejected { .. } => {
-            Ok((RolloutOutcome::TeacherError, Some(error.to_string())))
-        }
-    }
+    /// When its time was, or will be, over.
+    pub(crate) until: Instant,
 }
 
 impl Agent<'_> {
+    /// Counts and pays for an answer. Where the budget is kept by counts, a teacher that has none is refused; one that leaves them out now and then is not.
+    pub(crate) fn pay(&self, answer: &Answer, took: Duration) -> Result<(), ChatError> {
+        self.meter.called(&answer.usage, took);
+        self.purse.spend(answer.usage);
+        if self.purse.lacks_counts() { Err(ChatError::Uncounted) } else { Ok(()) }
+    }
+
     /// Whether the teacher refuses what every rollout asks for, such as tools.
     async fn is_refused_whatever_it_asks(&self) -> bool {
         self.teacher.refuses_everybody(&tools(self.limits), self.limits.max_output_tokens, self.seed).await
@@ -202,8 +131,8 @@ impl Agent<'_> {
         for file in &patch.left_out {
             tracing::warn!(rollout = task.key, "{file} is too large to be part of the patch");
         }
-        let Course { messages, conversation, usage, retried, .. } = course;
-        Ok(Ended { outcome, problem, messages, conversation, usage, retried, patch })
+        let Course { messages, conversation, usage, retried, until, .. } = course;
+        Ok(Ended { outcome, problem, messages, conversation, usage, retried, patch, until })
     }
 }
 
@@ -242,7 +171,7 @@ impl Course<'_> {
             let (mut content, review) = match tool {
                 Tool::Bash { command } => (self.execute(&command).await?, false),
                 Tool::Edit(operation) => (self.edit(operation).await?, false),
-                Tool::Submit => (self.submit(&answer).await?, true),
+                Tool::Submit => self.submit(&answer).await?,
             };
             self.conversation.push_observation(&call.id, &content);
             // It is kept until the rollout ends, beside hundreds of others.
@@ -275,8 +204,7 @@ impl Course<'_> {
                     });
                 }
             };
-            self.agent.meter.called(&answer.usage, asked.elapsed());
-            self.agent.purse.spend(answer.usage);
+            self.agent.pay(&answer, asked.elapsed()).map_err(|error| Stop::Broken(error.into()))?;
             self.usage += answer.usage;
             self.check_answer(&answer, hint.is_some())?;
             let problem = match Turn::read(answer, self.messages.len()) {
@@ -359,12 +287,18 @@ impl Course<'_> {
         Ok(observation::capped(&output, self.agent.limits.max_observation_chars))
     }
 
-    /// The first time, shows what there is to hand in; the second time, hands it in.
-    async fn submit(&mut self, answer: &Answer) -> Result<String, Stop> {
-        let patch = self.tree.patch(self.slot).await?;
+    /// The first time, shows what there is to hand in; the second time, hands it in. Says whether what is answered is that review.
+    async fn submit(&mut self, answer: &Answer) -> Result<(String, bool), Stop> {
+        let patch = match self.tree.patch(self.slot).await {
+            // It can still be deleted. What is shown then is the first that there is to see.
+            Err(error) if error.is_too_large() && !self.reviewed => {
+                return Ok((self.agent.prompts.too_large(&error.to_string())?, false));
+            }
+            patch => patch?,
+        };
         if !std::mem::replace(&mut self.reviewed, true) {
             let diff = observation::capped(&patch.shown(), self.agent.limits.max_observation_chars);
-            return Ok(self.agent.prompts.submit_review(&diff)?);
+            return Ok((self.agent.prompts.submit_review(&diff)?, true));
         }
         let outcome = match (patch.is_empty(), self.kind) {
             (false, _) => RolloutOutcome::Submitted,

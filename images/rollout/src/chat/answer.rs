@@ -42,6 +42,8 @@ pub(crate) struct Answer {
     /// Whether it ended because nothing more could be written (`finish_reason: length`).
     pub(crate) cut_off: bool,
     pub(crate) usage: Usage,
+    /// Whether the server says of itself that it is a rehearsal.
+    pub(super) rehearsal: bool,
     raw_content: String,
     raw_reasoning: Option<(ReasoningField, String)>,
 }
@@ -66,16 +68,15 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Takes a whole answer, or the next piece of one; says whether it brought a token.
+    /// Takes a whole answer, or the next piece of one; says whether it shows that the answer is being written. A piece may be empty: some servers say
+    /// nothing of a call before it is whole, but that they are at it.
     pub(super) fn take(&mut self, completion: Completion) -> Result<bool, Fault> {
         if completion.usage.is_some() {
             self.counts = completion.usage;
         }
-        let before = self.text;
-        if let Some(choice) = completion.choices.into_iter().next() {
-            self.take_choice(choice)?;
-        }
-        Ok(self.text > before)
+        let Some(choice) = completion.choices.into_iter().next() else { return Ok(false) };
+        self.take_choice(choice)?;
+        Ok(true)
     }
 
     fn take_choice(&mut self, choice: Choice) -> Result<(), Fault> {
@@ -143,6 +144,7 @@ impl Gathered {
             calls: self.calls,
             cut_off: self.finish.as_deref() == Some("length"),
             usage: self.counts.map_or(Usage { calls: 1, ..Usage::default() }, Usage::from),
+            rehearsal: false,
             raw_reasoning: self.field.map(|field| (field, self.reasoning)),
             raw_content: self.content,
         }

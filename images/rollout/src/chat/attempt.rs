@@ -25,6 +25,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 2 * MAX_TEXT;
 /// The longest body of an error that is read, in bytes.
 const MAX_ERROR: usize = 64 << 10;
+/// The header by which a rehearsal teacher says in every answer that it is no model.
+const REHEARSAL: &str = "x-sera-rehearsal";
 
 /// What became of it.
 pub(super) enum Attempt {
@@ -84,6 +86,7 @@ impl Connection {
             .and_then(|kind| kind.to_str().ok())
             .unwrap_or_default()
             .to_ascii_lowercase();
+        let rehearsal = response.headers().get(REHEARSAL).is_some_and(|value| value == "true");
         let read = if kind.starts_with("text/event-stream") {
             read_stream(response, stall).await
         } else if kind.contains("json") {
@@ -92,7 +95,10 @@ impl Connection {
             Err(Stop::Fault(Fault::Garbled { problem: format!("its content type is '{kind}'") }))
         };
         match read {
-            Ok(answer) => Attempt::Answered(Box::new(answer)),
+            Ok(mut answer) => {
+                answer.rehearsal = rehearsal;
+                Attempt::Answered(Box::new(answer))
+            }
             Err(Stop::Fault(fault)) => Attempt::Failed(fault),
             Err(Stop::Said(said)) if is_overflow(0, &said) => Attempt::Refused(ChatError::ContextOverflow { said }),
             Err(Stop::Said(said)) => Attempt::Failed(Fault::Garbled { problem: format!("it is an error ({said})") }),

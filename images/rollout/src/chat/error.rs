@@ -145,7 +145,15 @@ pub(crate) enum ChatError {
     },
     /// Nobody waits any more.
     #[error("the time was up before the teacher answered")]
-    OutOfTime,
+    OutOfTime {
+        /// When it was asked first.
+        since: Instant,
+    },
+    /// It answers, and does not count what a budget is kept by.
+    #[error(
+        "the teacher's server does not say how many tokens an answer took, and a limit in tokens or dollars cannot be kept without: have it report usage, or give the budget a limit in time (maxDuration) in place of those (maxTotalTokens, maxCost)"
+    )]
+    Uncounted,
 }
 
 impl Explain for ChatError {
@@ -156,7 +164,8 @@ impl Explain for ChatError {
             Self::NotThere { .. } => configuration("TeacherNotFound"),
             Self::Untrusted { .. } => configuration("TeacherCertificateNotTrusted"),
             Self::ContextOverflow { .. } | Self::Rejected { .. } => configuration("TeacherRefused"),
-            Self::GivenUp { .. } | Self::OutOfTime => Cause::unavailable("TeacherUnavailable"),
+            Self::Uncounted => configuration("TeacherUsageMissing"),
+            Self::GivenUp { .. } | Self::OutOfTime { .. } => Cause::unavailable("TeacherUnavailable"),
         }
     }
 }

@@ -11,7 +11,7 @@ mod overflow;
 mod replicas;
 mod wire;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,9 +28,6 @@ pub(crate) use error::{ChatError, Fault, SetupError};
 
 use attempt::{Attempt, Connection};
 use replicas::Replicas;
-
-/// The longest pause that a server may ask for with `Retry-After`; what asks for more is asked again after this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
 
 /// How many tokens a word may take, thinking not finished.
 const WORD: u32 = 16;
@@ -53,11 +50,12 @@ pub(crate) struct Patience {
 }
 
 impl Default for Patience {
-    /// Eight more tries over a good minute, which outlasts the restart of a load balancer; what takes longer is the Job's to try again.
+    /// Eight more tries over a good minute, which outlasts the restart of a load balancer; what takes longer is the Job's to try again. A stream may be
+    /// silent for as long as it takes to write a call, of which many servers say nothing before it is whole.
     fn default() -> Self {
         Self {
             call: Duration::from_mins(10),
-            stall: Duration::from_mins(1),
+            stall: Duration::from_mins(5),
             silence: Duration::from_secs(20),
             retries: 8,
             first_pause: Duration::from_millis(500),
@@ -110,6 +108,8 @@ pub(crate) struct Teacher {
     /// When it last answered, in milliseconds after `begun`, plus one; 0: never.
     answered: AtomicU64,
     retries: AtomicU64,
+    /// Whether an answer has said that it is a rehearsal's.
+    rehearsal: AtomicBool,
     /// What was wrong the last time that it did not answer; none since it did.
     silence: Mutex<Option<Silence>>,
 }
@@ -128,6 +128,7 @@ impl Teacher {
             begun: Instant::now(),
             answered: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            rehearsal: AtomicBool::new(false),
             silence: Mutex::default(),
         })
     }
@@ -142,7 +143,7 @@ impl Teacher {
         // To refuse is to answer.
         !matches!(
             self.ask_for_a_word(&[], Some(WORD), None).await,
-            Err(ChatError::GivenUp { .. } | ChatError::OutOfTime)
+            Err(ChatError::GivenUp { .. } | ChatError::OutOfTime { .. })
         )
     }
 
@@ -172,6 +173,11 @@ impl Teacher {
         self.ask(&ask).await
     }
 
+    /// Whether it has said of itself that it is a rehearsal, a program and no model.
+    pub(crate) fn is_rehearsal(&self) -> bool {
+        self.rehearsal.load(Ordering::Relaxed)
+    }
+
     /// How many calls were tried again so far.
     pub(crate) fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
@@ -197,11 +203,12 @@ impl Teacher {
     /// Asks, and asks again where that may help, until there is an answer.
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, ChatError> {
         let begun = Instant::now();
+        let out_of_time = || ChatError::OutOfTime { since: begun };
         let mut pauses = self.pauses();
         let mut tries = 0;
         let mut failed = None;
         loop {
-            let replica = self.replicas.admit(ask.key, failed, ask.until).await.ok_or(ChatError::OutOfTime)?;
+            let replica = self.replicas.admit(ask.key, failed, ask.until).await.ok_or_else(out_of_time)?;
             tries += 1;
             let limit = ask.until.min(Instant::now() + self.patience.call);
             let body = ask.conversation.request(ask.aside, &self.settings(ask));
@@ -211,6 +218,7 @@ impl Teacher {
                     replica.succeeded();
                     let now = self.begun.elapsed().as_millis();
                     self.answered.store(u64::try_from(now).unwrap_or(u64::MAX).saturating_add(1), Ordering::Relaxed);
+                    self.rehearsal.fetch_or(answer.rehearsal, Ordering::Relaxed);
                     self.note(None);
                     return Ok(*answer);
                 }
@@ -219,7 +227,7 @@ impl Teacher {
                     return Err(error);
                 }
                 Ok(Attempt::Failed(fault)) => fault,
-                Err(_) if limit == ask.until => return Err(ChatError::OutOfTime),
+                Err(_) if limit == ask.until => return Err(out_of_time()),
                 Err(_) => Fault::Late { limit: self.patience.call },
             };
             self.note(Some(fault.silence()));
@@ -230,12 +238,14 @@ impl Teacher {
             let Some(pause) = pauses.next() else {
                 return Err(ChatError::GivenUp { tries, last: fault, since: begun });
             };
-            let pause = fault.retry_after().map_or(pause, |asked| pause.max(asked.min(LONGEST_RETRY_AFTER)));
+            // A server that is asked before it wants to be only refuses again.
+            let pause = fault.retry_after().map_or(pause, |asked| pause.max(asked));
+            if Instant::now().checked_add(pause).is_none_or(|again| again >= ask.until) {
+                tracing::warn!(key = ask.key, replica = %replica.url(), tries, "there is no time to ask the teacher again: {fault}");
+                return Err(out_of_time());
+            }
             tracing::warn!(key = ask.key, replica = %replica.url(), tries, pause_ms = pause.as_millis(), "the teacher is asked again: {fault}");
             self.retries.fetch_add(1, Ordering::Relaxed);
-            if Instant::now() + pause >= ask.until {
-                return Err(ChatError::OutOfTime);
-            }
             tokio::time::sleep(pause).await;
         }
     }

@@ -151,8 +151,44 @@ async fn busy_and_broken_servers_are_asked_again_and_the_pause_they_ask_for_is_k
     }
     let endpoint = Endpoint::start(|_, _| Reply::Status(429, "retry-after: 3600\r\n", String::new())).await;
     let outcome = ask_within(&teacher(&[&endpoint.url]), Duration::from_secs(5)).await;
-    assert!(matches!(outcome, Err(ChatError::OutOfTime)), "an hour's pause is not waited for: {outcome:?}");
+    assert!(matches!(outcome, Err(ChatError::OutOfTime { .. })), "an hour's pause is not waited for: {outcome:?}");
     assert_eq!(endpoint.calls(), 1, "nor cut short");
+    let begun = Instant::now();
+    let outcome = ask_within(&teacher(&[&endpoint.url]), Duration::from_mins(10)).await;
+    assert!(matches!(outcome, Err(ChatError::OutOfTime { .. })), "whatever is left: {outcome:?}");
+    assert_eq!(endpoint.calls(), 2);
+    assert!(begun.elapsed() < Duration::from_mins(1), "that there is no time is known at once");
+}
+
+#[tokio::test]
+async fn a_pause_that_fits_is_waited_for_to_its_end_and_one_without_an_end_is_not() {
+    let endpoint =
+        Endpoint::start(
+            |call, _| {
+                if call == 0 { Reply::Status(503, "retry-after: 2\r\n", String::new()) } else { good() }
+            },
+        )
+        .await;
+    let begun = Instant::now();
+    assert_eq!(ask(&teacher(&[&endpoint.url])).await.unwrap().content, "hi");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "longer than any pause of our own");
+    let endpoint =
+        Endpoint::start(|_, _| Reply::Status(429, "retry-after: 18446744073709551615\r\n", String::new())).await;
+    assert!(matches!(ask(&teacher(&[&endpoint.url])).await, Err(ChatError::OutOfTime { .. })));
+}
+
+#[tokio::test]
+async fn a_rehearsal_is_known_by_what_its_answers_say_of_themselves() {
+    for (head, expected) in [("", false), ("x-sera-rehearsal: true\r\n", true), ("x-sera-rehearsal: false\r\n", false)]
+    {
+        let body = answer(&json!({"content": "hi"})).to_string();
+        let headers: &'static str = format!("content-type: application/json\r\n{head}").leak();
+        let endpoint = Endpoint::start(move |_, _| Reply::Status(200, headers, body.clone())).await;
+        let teacher = teacher(&[&endpoint.url]);
+        assert!(!teacher.is_rehearsal(), "it has said nothing yet");
+        ask(&teacher).await.unwrap();
+        assert_eq!(teacher.is_rehearsal(), expected, "{head}");
+    }
 }
 
 #[tokio::test]
@@ -244,19 +280,28 @@ async fn a_dead_replicas_calls_go_to_a_living_one() {
 
 #[tokio::test]
 async fn a_teacher_that_answers_nobody_is_known_for_it() {
-    // One is out of order, and the other only for one conversation.
+    // One is out of order, and the other only for one conversation; they say so, or nothing at all.
     for (others, expected) in [("", false), ("Are you there?", true)] {
-        let endpoint = Endpoint::start(move |_, request| {
-            if !others.is_empty() && request.to_string().contains(others) {
-                good()
-            } else {
-                Reply::Status(503, "", String::new())
-            }
-        })
-        .await;
-        let teacher = teacher(&[&endpoint.url]);
-        let Err(ChatError::GivenUp { since, .. }) = ask(&teacher).await else { panic!("answered by nobody") };
-        assert_eq!(teacher.answers_others(since).await, expected);
+        for hangs in [false, true] {
+            let endpoint = Endpoint::start(move |_, request| {
+                if !others.is_empty() && request.to_string().contains(others) {
+                    good()
+                } else if hangs {
+                    Reply::Raw(Vec::new(), Then::Hang)
+                } else {
+                    Reply::Status(503, "", String::new())
+                }
+            })
+            .await;
+            let teacher = teacher(&[&endpoint.url]);
+            let time = if hangs { PATIENCE.call / 2 } else { Duration::from_secs(30) };
+            let since = match ask_within(&teacher, time).await {
+                Err(ChatError::GivenUp { since, .. }) if !hangs => since,
+                Err(ChatError::OutOfTime { since }) if hangs => since,
+                other => panic!("answered by nobody: {other:?}"),
+            };
+            assert_eq!(teacher.answers_others(since).await, expected);
+        }
     }
 }
 

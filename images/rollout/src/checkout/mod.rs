@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sera_crds::contract::SnapshottedCommit;
+use sera_sandbox::wire::Fault;
 
 use crate::failure::{Cause, Explain};
 use crate::git::access::{Access, Login};
@@ -46,14 +47,28 @@ pub(crate) enum CheckoutError {
         path: String,
     },
     /// The patch is longer than any that could be used.
-    #[error("the patch has more than {limit} bytes")]
+    #[error("the patch has more than {limit} bytes{}", named(largest))]
     TooLong {
         /// What is allowed.
         limit: usize,
+        /// The largest of the files that have changed, with their sizes.
+        largest: Vec<String>,
     },
     /// A sample names a snapshot that there is none of.
     #[error("the snapshot has no commit number {0}: its function index is of another snapshot")]
     NoSnapshot(u32),
+}
+
+impl CheckoutError {
+    /// Whether there is only more than a patch may have, which whoever made it can delete.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLong { .. } | Self::Sandbox(SandboxError::Failed { fault: Fault::TooMuch, .. }))
+    }
+}
+
+/// The largest files, after what they are too large for.
+fn named(largest: &[String]) -> String {
+    if largest.is_empty() { String::new() } else { format!("; the largest files in it are {}", largest.join(", ")) }
 }
 
 impl Explain for CheckoutError {

@@ -1,6 +1,7 @@
 //! The patch of a rollout: the files that a sandbox says were changed, applied as bytes to the snapshot in a repository of our own, and diffed there
 //! under a configuration of our own.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ use crate::sandbox::{Changes, Slot};
 
 /// The longest patch, in bytes. Those that train have 40 lines.
 const MAX_PATCH: usize = 16 << 20;
+/// How many of the largest files are named where a patch is too long.
+const NAMED: usize = 3;
 /// The reference that a patch's files are committed to.
 const WORK: &str = "refs/heads/work";
 /// What `git diff` does whatever anybody's configuration says, spelt out: its own defaults. A fixed length of object ids makes equal changes equal
@@ -76,7 +79,10 @@ impl Tree {
         let mut left_out = Vec::new();
         self.write_stream(&work, &files, &ignored, changes, &mut left_out).await?;
         self.import(&work).await?;
-        Ok(Patch { text: self.diff(&work).await?, left_out })
+        match self.diff(&work).await? {
+            Some(text) => Ok(Patch { text, left_out }),
+            None => Err(CheckoutError::TooLong { limit: MAX_PATCH, largest: largest(&files) }),
+        }
     }
 
     fn is_in_a_submodule(&self, path: &[u8]) -> bool {
@@ -181,14 +187,42 @@ impl Tree {
         Ok(())
     }
 
-    async fn diff(&self, work: &Work) -> Result<Vec<u8>, CheckoutError> {
-        let (repository, rules) =
-            (format!("--git-dir={}", work.repository().display()), format!("--work-tree={}", self.rules().display()));
+    /// What git prints of the difference; none where that is too long, and git is stopped then.
+    async fn diff(&self, work: &Work) -> Result<Option<Vec<u8>>, CheckoutError> {
+        // Within the rules' folder, or git does not look for attributes there.
+        let (rules, repository) = (self.rules(), format!("--git-dir={}", work.repository().display()));
+        let (folder, tree) = (rules.to_string_lossy(), format!("--work-tree={}", rules.display()));
         let ends = [self.commit.as_str(), WORK, "--"];
-        let arguments: Vec<&str> = [repository.as_str(), &rules].into_iter().chain(DIFF).chain(ends).collect();
-        let text = self.git.bytes(Run { arguments: &arguments, ..Run::default() }).await?;
-        if text.len() > MAX_PATCH { Err(CheckoutError::TooLong { limit: MAX_PATCH }) } else { Ok(text) }
+        let arguments: Vec<&str> = ["-C", &folder, &repository, &tree].into_iter().chain(DIFF).chain(ends).collect();
+        let (mut text, mut too_long) = (Vec::new(), false);
+        let printed = self.git.run(Run { arguments: &arguments, ..Run::default() }, |bytes| {
+            too_long = text.len() + bytes.len() > MAX_PATCH;
+            if too_long {
+                return Err(std::io::Error::other("it is too long"));
+            }
+            text.extend_from_slice(bytes);
+            Ok(())
+        });
+        let printed = printed.await;
+        match printed {
+            Err(_) if too_long => Ok(None),
+            printed => Ok(printed.map(|()| Some(text))?),
+        }
     }
+}
+
+/// The largest of the files, in words: most likely they are why.
+fn largest(files: &[ChangedFile]) -> Vec<String> {
+    let mut sized: Vec<(u64, &ChangedFile)> = files
+        .iter()
+        .filter_map(|file| match file.now {
+            FileNow::File { bytes, .. } => Some((bytes, file)),
+            _ => None,
+        })
+        .collect();
+    sized.sort_by_key(|(bytes, _)| Reverse(*bytes));
+    let named = sized.iter().take(NAMED);
+    named.map(|(bytes, file)| format!("{} ({bytes} bytes)", String::from_utf8_lossy(&file.path.0))).collect()
 }
 
 /// A file of the stream, up to its contents.

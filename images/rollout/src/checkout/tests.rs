@@ -185,6 +185,35 @@ async fn attributes_of_a_model_change_nothing_and_line_ends_are_bytes() {
 }
 
 #[tokio::test]
+async fn attributes_of_the_snapshot_say_what_is_no_text_whatever_a_model_makes_of_them() {
+    let files = [
+        (".gitattributes", "*.lock -diff\n*.svg binary\n"),
+        ("a.lock", "1\n"),
+        ("b.svg", "1\n"),
+        ("deep/.gitattributes", "made/** -diff\n"),
+        ("deep/made/c.py", "1\n"),
+        ("deep/d.py", "1\n"),
+    ];
+    let patch = patch(
+        &files,
+        &[
+            (b".gitattributes", Now::File("*.py -diff\n")),
+            (b"a.lock", Now::File("2\n")),
+            (b"b.svg", Now::File("2\n")),
+            (b"deep/.gitattributes", Now::Gone),
+            (b"deep/d.py", Now::File("2\n")),
+            (b"deep/made/c.py", Now::File("2\n")),
+        ],
+    )
+    .await;
+    for name in ["a.lock", "b.svg", "deep/made/c.py"] {
+        assert!(patch.contains(&format!("Binary files a/{name} and b/{name} differ\n")), "{name}: {patch}");
+    }
+    assert!(patch.contains("+++ b/deep/d.py\n@@ -1 +1 @@\n-1\n+2\n"), "{patch}");
+    assert_eq!(patch.matches("\n-1\n+2\n").count(), 1, "{patch}");
+}
+
+#[tokio::test]
 async fn files_come_go_move_turn_into_directories_and_links_and_have_any_name() {
     let long: String = (0..20).map(|n| format!("line {n}\n")).collect();
     let files =

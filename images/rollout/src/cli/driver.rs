@@ -38,8 +38,8 @@ pub(super) struct PatienceArgs {
     /// The longest time one call may take
     #[arg(long, env = "SERA_TEACHER_TIMEOUT", value_name = "DURATION", default_value = "10m")]
     teacher_timeout: Timeout,
-    /// The longest time between two tokens of an answer
-    #[arg(long, env = "SERA_TEACHER_STALL", value_name = "DURATION", default_value = "60s")]
+    /// The longest time between two pieces of an answer; many servers say nothing of a call before it is whole
+    #[arg(long, env = "SERA_TEACHER_STALL", value_name = "DURATION", default_value = "5m")]
     teacher_stall: Timeout,
     /// How often a call that failed for now is tried again, each time after a longer pause
     #[arg(long, env = "SERA_TEACHER_RETRIES", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(0..=20))]
@@ -114,12 +114,13 @@ impl PatienceArgs {
 }
 
 impl FloorArgs {
-    pub(super) fn floor(self) -> Result<Floor, Failure> {
+    /// `private`: what commands must not read, where this machine executes them.
+    pub(super) fn floor(self, private: Vec<PathBuf>) -> Result<Floor, Failure> {
         if let Some(folder) = &self.folder {
             check_name(folder)?;
         }
         let sandboxes = match self.sandbox.as_str() {
-            LOCAL => Sandboxes::Local(self.sandbox_program.map_or_else(beside, Ok)?),
+            LOCAL => Sandboxes::Local { program: self.sandbox_program.map_or_else(beside, Ok)?, hidden: private },
             folder => Sandboxes::Pod(PathBuf::from(folder)),
         };
         let parallel = self.parallel.unwrap_or(self.slots + self.slots / 4 + 1);
@@ -132,6 +133,19 @@ impl FloorArgs {
             scratch: self.scratch.unwrap_or_else(std::env::temp_dir),
         })
     }
+}
+
+/// What commands must not read: stores that are folders of this machine, and folders of credentials.
+pub(super) fn private<'a>(
+    stores: impl IntoIterator<Item = &'a str>,
+    credentials: impl IntoIterator<Item = &'a Path>,
+) -> Vec<PathBuf> {
+    stores.into_iter().filter_map(folder_of).chain(credentials.into_iter().map(Path::to_owned)).collect()
+}
+
+/// The folder that a store's URI names, where it names one.
+fn folder_of(store: &str) -> Option<PathBuf> {
+    Url::parse(store).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
 }
 
 /// Refuses what is no name of a folder.
@@ -204,6 +218,12 @@ pub(super) fn invalid(reason: &str, message: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stores_that_are_folders_of_this_machine_and_credentials_are_private() {
+        let stores = ["file:///mnt/a%20b", "s3://bucket/x", "nonsense"];
+        assert_eq!(private(stores, [Path::new("secret")]), [Path::new("/mnt/a b"), Path::new("secret")]);
+    }
 
     #[test]
     fn a_plan_is_yaml_or_json_and_what_it_lacks_has_the_apis_default() {

@@ -9,7 +9,7 @@ use sera_crds::contract::{Contestant, EvaluationPlan, Failure, StageResult};
 use sera_crds::values::Ratio;
 use url::Url;
 
-use super::driver::{FloorArgs, PatienceArgs, PlanArgs};
+use super::driver::{FloorArgs, PatienceArgs, PlanArgs, private};
 use super::store::StoreArgs;
 use crate::evaluate::{self, Model, Request};
 use crate::progress::Progress;
@@ -121,6 +121,10 @@ fn request(arguments: EvaluateArgs, redactor: &Redactor) -> Result<Request, Fail
         (Contestant::Student, arguments.student.given()),
         (Contestant::Base, arguments.base.given()),
     ];
+    let store_credentials = arguments.store.store_credentials.as_deref();
+    let credentials = given.iter().filter_map(|(_, given)| given.as_ref()?.2.as_deref());
+    let private = private([arguments.store.store.as_str()], store_credentials.into_iter().chain(credentials));
+    let floor = arguments.floor.floor(private)?;
     let mut models = BTreeMap::new();
     for (contestant, given) in given {
         let Some((urls, model, credentials)) = given else { continue };
@@ -138,6 +142,6 @@ fn request(arguments: EvaluateArgs, redactor: &Redactor) -> Result<Request, Fail
         },
         plan,
         models,
-        floor: arguments.floor.floor()?,
+        floor,
     })
 }

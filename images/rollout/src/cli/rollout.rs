@@ -6,7 +6,7 @@ use clap::Args;
 use sera_crds::contract::{Failure, StageResult};
 use url::Url;
 
-use super::driver::{FloorArgs, PatienceArgs, PlanArgs, check_name, invalid};
+use super::driver::{FloorArgs, PatienceArgs, PlanArgs, check_name, invalid, private};
 use super::store::StoreArgs;
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -88,6 +88,9 @@ fn request(arguments: RolloutArgs, redactor: &Redactor) -> Result<Request, Failu
     check_name(&arguments.batch)?;
     let (first, count) = shard(arguments.first, arguments.count, arguments.shard_size, arguments.shard)?;
     let plan = arguments.plan.read()?;
+    let stores = [Some(arguments.store.store.as_str()), arguments.snapshot.as_deref()];
+    let credentials = [arguments.store.store_credentials.as_deref(), arguments.teacher_credentials.as_deref()];
+    let floor = arguments.floor.floor(private(stores.into_iter().flatten(), credentials.into_iter().flatten()))?;
     let teacher = arguments.patience.setup(
         arguments.teacher_urls,
         arguments.teacher_model,
@@ -105,7 +108,7 @@ fn request(arguments: RolloutArgs, redactor: &Redactor) -> Result<Request, Failu
         plan,
         teacher,
         rehearsal: arguments.rehearsal,
-        floor: arguments.floor.floor()?,
+        floor,
     })
 }
 

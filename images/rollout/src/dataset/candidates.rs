@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sera_crds::contract::{FileDigest, Fraction, FunctionRef, Judgement, Policy, Rejection, RolloutKind, Verdict};
+use sera_crds::contract::{
+    FileDigest, Fraction, FunctionRef, Judgement, Policy, Recalls, Rejection, RolloutKind, Verdict,
+};
 use sera_crds::values::BugKind;
 
 use super::sketch::Sketch;
@@ -34,6 +36,8 @@ pub(super) struct Candidates {
     pub(super) accepted: Vec<Candidate>,
     /// What was not.
     pub(super) rejected: BTreeMap<Rejection, u64>,
+    /// How much was found again.
+    pub(super) recalls: Recalls,
     /// The files that they are from, in order.
     pub(super) files: Vec<FileDigest>,
 }
@@ -121,6 +125,9 @@ pub(super) async fn read(store: &Store, batches: &[String], policy: &Policy) -> 
 
 impl Candidates {
     fn take(&mut self, batch: &str, file: &str, verdict: &Verdict) -> Result<(), CandidatesError> {
+        if let Some(recall) = verdict.measures.as_ref().and_then(|measures| measures.recall) {
+            self.recalls.add(recall, verdict.leaks);
+        }
         for (rollout, judgement) in [(RolloutKind::First, &verdict.first), (RolloutKind::Second, &verdict.second)] {
             if let Some(reason) = judgement.rejected {
                 *self.rejected.entry(reason).or_default() += 1;

@@ -1,5 +1,6 @@
 //! Secrets in texts that would be trained on: the shapes that issuers give their keys so that they can be found, private keys, and long random values
-//! of what is called a password or a token. Says what kind it is and never shows it; trajectories are long, so this is one pass over the text.
+//! of what is called a password or a token, follows `Bearer`, or is the password of a URL. Says what kind it is and never shows it; trajectories are
+//! long, so this is one pass over the text.
 
 use std::sync::LazyLock;
 
@@ -52,13 +53,30 @@ const KNOWN: [Known; 28] = [
 /// How names end behind which a secret may stand.
 const NAMES: [&str; 9] =
     ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key", "credential"];
+/// How the names of what only leads to a secret end: it has no quotes more often than a secret has none.
+const NO_SECRETS: [&str; 9] = ["name", "file", "path", "ref", "id", "url", "uri", "type", "class"];
+/// The longest end of a name, in bytes: a longer word is another word, and no name.
+const LONGEST_END: usize = 24;
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+/// What stands before a token in the header `Authorization`.
+const BEARER: &str = "Bearer ";
+/// What stands before the user and password of a URL, if it has any.
+const AUTHORITY: &str = "://";
+/// The longest user and password of a URL that are looked at, in bytes.
+const LONGEST_USER: usize = 512;
 /// What people write where a secret would stand.
 const PLACEHOLDERS: [&str; 8] = ["example", "xxxx", "dummy", "sample", "changeme", "placeholder", "your", "insecure"];
 /// The shortest random value that is taken for a secret, and the longest (both in bytes).
 const RANDOM: std::ops::RangeInclusive<usize> = 20..=256;
 /// How random it is at least, in bits a character; names and words have less than four.
 const BITS: f64 = 4.0;
+/// How often a value without quotes goes from letters to digits or back, at least: random ones of the shortest length do so five times on average,
+/// identifiers with a version in them twice.
+const TURNS: usize = 3;
+/// One in how many characters of such a value may be a dash or an underscore; those of random ones are one in thirty, those of words one in six.
+const JOINTS: usize = 10;
+/// What may come right after a value without quotes, beside white space; a bracket or a dot makes code of it.
+const ENDS: &str = "\"'\\,;&<>)}|#`";
 /// How much of a private key must follow its header (in bytes), lest the header alone, in code that looks for one, be taken for a key.
 const KEY_BODY: usize = 40;
 
@@ -66,9 +84,9 @@ const fn known(kind: &'static str, prefix: &'static str, least: usize, alphabet:
     Known { kind, prefix, least, alphabet }
 }
 
-/// All beginnings at once: the known kinds, then names, then the header of private keys.
+/// All beginnings at once: the known kinds, then names, then the others.
 static BEGINNINGS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    let patterns = KNOWN.iter().map(|known| known.prefix).chain(NAMES).chain([PRIVATE_KEY]);
+    let patterns = KNOWN.iter().map(|known| known.prefix).chain(NAMES).chain([PRIVATE_KEY, BEARER, AUTHORITY]);
     AhoCorasick::builder().ascii_case_insensitive(true).build(patterns).ok()
 });
 
@@ -84,10 +102,17 @@ pub(super) fn find(text: &str) -> Option<&'static str> {
                 (exact && !before.ends_with(|c: char| c.is_ascii_alphanumeric()) && known.begins(after))
                     .then_some(known.kind)
             }
-            name if name < KNOWN.len() + NAMES.len() => {
-                is_random(value(after)?).then_some("a random value under a secret's name")
-            }
-            _ => has_key_body(after).then_some("a private key"),
+            other => match other - KNOWN.len() {
+                name if name < NAMES.len() => {
+                    let found = value(after).map_or_else(|| is_given_bare(&text[found.range()], after), is_random);
+                    found.then_some("a random value under a secret's name")
+                }
+                other if other == NAMES.len() => has_key_body(after).then_some("a private key"),
+                other if other == NAMES.len() + 1 => {
+                    run(after, is_dotted).is_some_and(is_random_alone).then_some("a bearer token")
+                }
+                _ => password(after).is_some_and(is_random_alone).then_some("the password of a URL"),
+            },
         }
     })
 }
@@ -102,8 +127,7 @@ impl Known {
 /// The value that is given to a name: `…_id": "value"`, `='value'`, and the same with the quotes escaped.
 fn value(after: &str) -> Option<&str> {
     let named = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    // A longer word is another word, and no name.
-    if after.len() - named.len() > 24 {
+    if after.len() - named.len() > LONGEST_END {
         return None;
     }
     let assigned = named.trim_start_matches(['\\', '"', '\'', ' ', ']']);
@@ -111,6 +135,57 @@ fn value(after: &str) -> Option<&str> {
     let quoted = given.strip_prefix(['"', '\''])?;
     let length = quoted.bytes().take_while(|byte| is_dotted(*byte) || is_base64(*byte)).count();
     quoted[length..].starts_with(['"', '\'', '\\']).then_some(&quoted[..length])
+}
+
+/// Whether a name is given a random value without quotes, as shells, `.env` and YAML have them: `…_KEY=value`, `…_key: value`.
+fn is_given_bare(name: &str, after: &str) -> bool {
+    if goes_on(name, after) {
+        return false;
+    }
+    let named = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let end = after[..after.len() - named.len()].to_ascii_lowercase();
+    if end.len() > LONGEST_END || NO_SECRETS.iter().any(|word| end.ends_with(word)) {
+        return false;
+    }
+    let assigned = named.trim_start_matches(['"', '\'', ' ']);
+    let given = assigned.strip_prefix('=').or_else(|| assigned.strip_prefix(": "));
+    given.and_then(|given| run(given.trim_start_matches(' '), is_url_safe)).is_some_and(is_random_alone)
+}
+
+/// Whether a word goes on where it was found, and is another one: `tokenizer`. Its plural is none.
+fn goes_on(name: &str, after: &str) -> bool {
+    let is_lower = name.ends_with(|c: char| c.is_ascii_lowercase());
+    let same = |c: char| c.is_ascii_alphabetic() && c.is_ascii_lowercase() == is_lower;
+    after.strip_prefix(['s', 'S']).unwrap_or(after).starts_with(same)
+}
+
+/// The password in what follows a URL's scheme: `user:password@…`.
+fn password(after: &str) -> Option<&str> {
+    let length = after.bytes().take(LONGEST_USER).take_while(|byte| is_of_a_user(*byte)).count();
+    let (user, rest) = after.split_at(length);
+    let (_, password) = user.split_once(':').filter(|_| rest.starts_with('@'))?;
+    Some(password)
+}
+
+/// What a text begins with of an alphabet and of base64's, where it begins and ends as a value does.
+fn run(text: &str, alphabet: fn(u8) -> bool) -> Option<&str> {
+    let length = text.bytes().take_while(|byte| alphabet(*byte) || is_base64(*byte)).count();
+    let (value, rest) = text.split_at(length);
+    let ends = rest.chars().next().is_none_or(|next| next.is_whitespace() || ENDS.contains(next));
+    (ends && value.starts_with(|c: char| c.is_ascii_alphanumeric())).then_some(value)
+}
+
+/// Whether a value is random that nothing but its place marks as a value: no identifier, no words with dashes between them, no commit.
+fn is_random_alone(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let turns = |pair: &&[u8]| {
+        let is_digit = |byte: u8| byte.is_ascii_digit();
+        pair.iter().all(u8::is_ascii_alphanumeric) && is_digit(pair[0]) != is_digit(pair[1])
+    };
+    is_random(value)
+        && !bytes.iter().all(u8::is_ascii_hexdigit)
+        && bytes.iter().filter(|byte| matches!(byte, b'-' | b'_')).count() * JOINTS <= bytes.len()
+        && bytes.windows(2).filter(turns).count() >= TURNS
 }
 
 fn is_random(value: &str) -> bool {
@@ -162,6 +237,11 @@ const fn is_dotted(byte: u8) -> bool {
     is_url_safe(byte) || byte == b'.'
 }
 
+/// What the user and password of a URL are written in: no `$` and no brackets, which stand for something else.
+const fn is_of_a_user(byte: u8) -> bool {
+    is_dotted(byte) || matches!(byte, b'~' | b'%' | b'!' | b'*' | b'+' | b',' | b';' | b'=' | b':')
+}
+
 const fn is_path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'/'
 }
@@ -210,6 +290,56 @@ mod tests {
             format!("password = 'example{value}'"),
             "token = get_token_from_the_request_of(user)".to_owned(),
             "token: 'aaaaaaaaaaaaaaaaaaaaaaaaaa11'".to_owned(),
+        ] {
+            assert_eq!(find(&text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_without_quotes_are_found_where_shells_settings_headers_and_urls_have_secrets() {
+        let value = random(28);
+        let key = format!("{}/{}", random(24), random(15));
+        for (text, kind) in [
+            (format!("AWS_SECRET_ACCESS_KEY={key}\n"), "a random value under a secret's name"),
+            (format!("export DB_PASSWORD={value}"), "a random value under a secret's name"),
+            (format!("db:\n  password: {value}\n  port: 5432"), "a random value under a secret's name"),
+            (format!("//registry.example.org/:_authToken={value}"), "a random value under a secret's name"),
+            (format!(r#"{{"command": "API_KEYS={value} ./run\nls"}}"#), "a random value under a secret's name"),
+            (format!("clientSecret = {value}; port = 1"), "a random value under a secret's name"),
+            (format!("curl -H 'Authorization: Bearer {value}' https://a.b/c"), "a bearer token"),
+            (format!(r#"{{"authorization": "bearer {value}.{value}"}}"#), "a bearer token"),
+            (format!("postgres://admin:{value}@db.internal:5432/billing"), "the password of a URL"),
+            (format!("url = \"https://x:{value}%21@git.internal/a.git\""), "the password of a URL"),
+        ] {
+            assert_eq!(find(&text), Some(kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn code_references_placeholders_and_commits_are_no_values() {
+        let value = random(28);
+        let commit = "9fceb02d0ae598e95dc970b74767f19372d61af8";
+        for text in [
+            "self.token = get_token()".to_owned(),
+            "token = oauth2_client_v2_access_token_of_user1".to_owned(),
+            "token = createAccessTokenForUser2FromRequest".to_owned(),
+            "let secret = TLS13_CHACHA20_POLY1305_SHA256_INTERNAL\n".to_owned(),
+            "password: settings.DATABASE2_PASSWORD_OF_V3".to_owned(),
+            format!("secret = tokens[{value}]"),
+            format!("token = {value}(user)"),
+            format!("token = {value}.decode()"),
+            format!("token: {commit}\nBearer {commit}"),
+            "PASSWORD=$PASSWORD API_KEY=${API_KEY:-none} TOKEN=$(cat /run/token)".to_owned(),
+            "password: {{ vault.db_password_2024_prod_1x }}".to_owned(),
+            format!("API_KEY=your-{value}"),
+            format!("secretName: {value}"),
+            "token: my-app-2x-tls-3y-prod-4z-east-5w".to_owned(),
+            format!("tokenizer: {value}\nTOKENIZER={value}\ntokenization = {value}"),
+            format!("checksum={value}\nname: {value}"),
+            "Bearer ${token}, Bearer <token>, Bearer YOUR_TOKEN_HERE_1a2b3c4d5e, bearer authentication".to_owned(),
+            format!("https://git.internal/{value}:{value}@v2"),
+            "postgres://admin:${DB_PASSWORD}@db, postgres://user:password@localhost:5432/db".to_owned(),
+            "see https://example.org/a:b and mail a@b.org".to_owned(),
         ] {
             assert_eq!(find(&text), None, "{text}");
         }

@@ -129,7 +129,7 @@ pub(crate) async fn run(
         None => candidates::batches(&store).await?,
     };
     let step = progress.step("reading verdicts");
-    let Candidates { accepted, mut rejected, files } = candidates::read(&store, &batches, &policy).await?;
+    let Candidates { accepted, mut rejected, recalls, files } = candidates::read(&store, &batches, &policy).await?;
     drop(step);
     let selection = selection::select(accepted, &request.plan);
     for (reason, count) in &selection.duplicates {
@@ -142,7 +142,7 @@ pub(crate) async fn run(
 
     store.probe().await?;
     let scratch = Scratch::create(&request.scratch)?;
-    let made = Made { plan: request.plan.clone(), policy, verdicts: files, selection, rejected };
+    let made = Made { plan: request.plan.clone(), policy, verdicts: files, selection, rejected, recalls };
     let manifest = publish::publish(&store, &student, &made, scratch.path(), progress).await?;
     Ok(result(&made.selection, Some(manifest)))
 }

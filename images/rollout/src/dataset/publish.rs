@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sera_crds::contract::{
-    Artifact, CONTRACT_VERSION, DatasetManifest, DatasetPlan, FileDigest, Policy, Rejection, RolloutKind,
+    Artifact, CONTRACT_VERSION, DatasetManifest, DatasetPlan, FileDigest, Policy, Recalls, Rejection, RolloutKind,
 };
 
 use super::committed::{self, CommittedError, FOLDER, MANIFEST};
@@ -69,6 +69,7 @@ pub(super) struct Made {
     pub(super) verdicts: Vec<FileDigest>,
     pub(super) selection: Selection,
     pub(super) rejected: BTreeMap<Rejection, u64>,
+    pub(super) recalls: Recalls,
 }
 
 /// Writes the dataset, and commits it.
@@ -101,6 +102,7 @@ pub(super) async fn publish(
         taken: kinds.into_iter().map(|kind| (kind, made.selection.count(kind))).collect(),
         eligible: kinds.into_iter().map(|kind| (kind, count(&made.selection.eligible, kind))).collect(),
         rejected: made.rejected.iter().map(|(reason, count)| (format!("{reason:?}"), *count)).collect(),
+        recall: made.recalls,
         bug_kinds: tally.bug_kinds,
         token_histogram: tally.token_histogram,
         kept_histogram: tally.kept_histogram,

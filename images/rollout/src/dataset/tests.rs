@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use sera_crds::contract::{
-    CONTRACT_VERSION, DatasetLine, DatasetManifest, FailureClass, FileDigest, FunctionRef, Judgement, Lineage, Message,
-    RetriedTurns, RolloutOutcome, RolloutRecord, StudentPlan, TeacherMark, Trajectory, Usage, Verdict,
+    CONTRACT_VERSION, DatasetLine, DatasetManifest, FailureClass, FileDigest, Fraction, FunctionRef, Judgement,
+    Lineage, Measures, Message, Recalls, RetriedTurns, RolloutOutcome, RolloutRecord, StrictMeasures, StudentPlan,
+    TeacherMark, Trajectory, Usage, Verdict,
 };
 use sera_crds::values::ToolCallFormat;
 
@@ -126,8 +127,9 @@ async fn fill_with(folder: &Path, samples: u64, plan: &VerificationPlan) -> Stor
             bug_kind: Some("ResourceLifecycle".parse().unwrap()),
             first,
             second,
-            measures: None,
-            leaks: false,
+            // The first is found whole and gave a line away, the second was found by half without.
+            measures: (sample < 2).then(|| measures(2 - sample)),
+            leaks: sample == 0,
             usage: Usage::default(),
         };
         let lines = batches.entry(batch).or_default();
@@ -138,6 +140,12 @@ async fn fill_with(folder: &Path, samples: u64, plan: &VerificationPlan) -> Stor
         store.create(&format!("verified/{batch}/{policy}.jsonl"), lines.into()).await.unwrap();
     }
     store
+}
+
+/// So many of two lines were found.
+fn measures(matched: u64) -> Measures {
+    let strict = StrictMeasures { matched, first: 2, second: 2, parsed: true };
+    Measures { recall: Some(Fraction { matched, total: 2 }), strict }
 }
 
 /// A snapshot of a repository with a licence: a bundle that git makes, and a manifest.
@@ -191,6 +199,8 @@ async fn a_dataset_has_the_shares_asked_for_and_its_lineage_leads_back_to_patche
     let manifest = manifest(&store).await;
     assert_eq!(manifest.eligible, BTreeMap::from([(RolloutKind::First, 16), (RolloutKind::Second, 12)]));
     assert_eq!(manifest.rejected, BTreeMap::from([("BelowThreshold".to_owned(), 4)]));
+    let recall = Recalls { measured: 2, millionths: 1_500_000, leaked: 1, leaked_millionths: 1_000_000 };
+    assert_eq!(manifest.recall, recall);
     assert_eq!(manifest.licence.as_deref(), Some("Apache-2.0 (LICENSE)"));
     assert_eq!(
         manifest.bug_kinds,

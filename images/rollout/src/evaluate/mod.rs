@@ -83,7 +83,7 @@ pub(crate) async fn run(
     ledger.begin(&store, &floor.folder);
     store.probe().await?;
     let scratch = Scratch::create(&floor.scratch)?;
-    let prompts = Prompts::new(plan.environment.working_dir.as_str())?;
+    let prompts = Prompts::new(plan.environment.working_dir.as_str(), plan.sandbox.network)?;
     let materials = Materials {
         snapshot: &store,
         plan: &plan,

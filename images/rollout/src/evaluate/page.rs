@@ -213,7 +213,7 @@ fn meaning(report: &EvaluationReport) -> String {
         ),
         None => "No held-out function led to a task: the teacher's own review took none of its changes.".to_owned(),
         Some(Verdict::Improved) => {
-            format!("The student gains {over_base}, and falls short of its teacher: {over_teacher}.")
+            format!("The student gains {over_base}. That it matches its teacher is not shown: {over_teacher}.")
         }
         Some(Verdict::Regressed) => format!("The student is worse than what it was trained from: {over_base}."),
         Some(Verdict::MatchesTeacher | Verdict::ExceedsTeacher) => {

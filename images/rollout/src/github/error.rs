@@ -206,7 +206,7 @@ fn wait(status: StatusCode, headers: &HeaderMap, said: &str) -> Option<Duration>
     {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // A second more, since the header is cut to whole ones.
-        return Some(Duration::from_secs(reset + 1).saturating_sub(now));
+        return Some(Duration::from_secs(reset.saturating_add(1)).saturating_sub(now));
     }
     let told = said.to_ascii_lowercase().contains("rate limit") || status == StatusCode::TOO_MANY_REQUESTS;
     told.then_some(UNTOLD_LIMIT)
@@ -274,6 +274,11 @@ mod tests {
         let past =
             refused(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "12")], "API rate limit exceeded");
         assert_eq!(waits(&past), Some(0), "a clock that goes wrong does no harm");
+        let never = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "18446744073709551615")];
+        assert!(
+            waits(&refused(403, &never, "API rate limit exceeded")).unwrap() > 1 << 60,
+            "nor does an end of all time"
+        );
         let rights = refused(403, &[("x-ratelimit-remaining", "50")], "Resource not accessible by integration");
         assert!(matches!(rights, GitHubError::Forbidden { .. }), "{rights}");
     }

@@ -2,6 +2,7 @@
 //! have not changed since are not sent again, and cost nothing of the rate limit.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use reqwest::header::{HeaderValue, LINK};
 use serde::Deserialize;
@@ -84,8 +85,8 @@ impl GitHub {
                     return Listing { issues: best, problem: Some(GitHubError::TimedOut { api: self.api.clone() }) };
                 }
             };
-            let pause =
-                problem.pause(failures).filter(|pause| failures < RETRIES && Instant::now() + *pause < deadline);
+            let fits = |pause: &Duration| Instant::now().checked_add(*pause).is_some_and(|again| again < deadline);
+            let pause = problem.pause(failures).filter(|pause| failures < RETRIES && fits(pause));
             let Some(pause) = pause else { return Listing { issues: best, problem: Some(problem) } };
             tracing::warn!(seconds = pause.as_secs_f32(), "listing the issues again: {problem}");
             failures += 1;

@@ -84,12 +84,14 @@ async fn a_limit_is_waited_out_and_pages_that_were_read_are_not_sent_again() {
 
 #[tokio::test]
 async fn a_limit_that_outlasts_the_time_ends_the_listing_at_once_with_what_there_is() {
-    let server = GitHubServer::start(false, filed((1..=150).rev())).unwrap();
-    server.fail_next([Fault::None, Fault::RateLimit(3000)]);
-    let listing = listing(&server).await;
-    assert!(matches!(listing.problem, Some(GitHubError::Limited { .. })), "{:?}", listing.problem);
-    assert_eq!(numbers(&listing), without_pull_requests((51..=150).rev()));
-    assert_eq!(server.requests().len(), 2);
+    for limit in [Fault::RateLimit(3000), Fault::SecondaryLimit(u64::MAX)] {
+        let server = GitHubServer::start(false, filed((1..=150).rev())).unwrap();
+        server.fail_next([Fault::None, limit]);
+        let listing = listing(&server).await;
+        assert!(matches!(listing.problem, Some(GitHubError::Limited { .. })), "{:?}", listing.problem);
+        assert_eq!(numbers(&listing), without_pull_requests((51..=150).rev()));
+        assert_eq!(server.requests().len(), 2);
+    }
 }
 
 #[tokio::test]

@@ -239,7 +239,24 @@ mod tests {
         assert_eq!(held_out.touched(0, &tricky), None);
     }
 
-    const PATCH: &str = "diff --git a/src/kept.py b/src/kept.py\nrename from src/old.py\n--- \"a/src/k\\303\\251pt.py\"\n+++ b/x\n@@ -9,3 +9,4 @@ class\n x\n-y\n+z\n+\n y\n";
+    #[test]
+    fn a_patch_that_does_not_tell_a_files_lines_touches_all_of_them() {
+        let held_out = held_out();
+        let touched = |names: &str| {
+            let patch = format!("diff --git a/x b/x\nindex 1..2 100644\nBinary files {names} differ\n");
+            held_out.touched(0, &patch).map(|function| function.name)
+        };
+        for names in ["a/src/kept.py and b/src/kept.py", "a/src/kept.py and /dev/null"] {
+            assert_eq!(touched(names).as_deref(), Some("open"), "{names}");
+        }
+        for names in ["a/src/other.py and b/src/other.py", "/dev/null and b/src/kept.py"] {
+            assert_eq!(touched(names), None, "{names}");
+        }
+        let within = patch("src/other.py", "@@ -1 +1,2 @@\n Binary files a/src/kept.py and b/src/kept.py differ\n+x\n");
+        assert_eq!(held_out.touched(0, &within), None, "a line that looks like it is a line");
+    }
+
+    const PATCH: &str = "diff --git a/src/kept.py b/src/kept.py\nrename from src/old.py\nBinary files a/x and b/x differ\n--- \"a/src/k\\303\\251pt.py\"\n+++ b/x\n@@ -9,3 +9,4 @@ class\n x\n-y\n+z\n+\n y\n";
 
     #[test]
     fn a_hunk_at_the_end_of_all_numbers_is_read() {

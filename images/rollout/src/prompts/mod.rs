@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use minijinja::{Environment, UndefinedBehavior, context};
-use sera_crds::values::BugKind;
+use sera_crds::values::{BugKind, NetworkMode};
 use sha2::{Digest as _, Sha256};
 
 /// What a teacher writes who found nothing to change in a first rollout.
 pub(crate) const ABSTAIN: &str = "NOTHING TO FIX";
 
 /// Every file, by its name.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("system.md", include_str!("system.md")),
     ("first.md", include_str!("first.md")),
     ("second.md", include_str!("second.md")),
     ("submit-review.md", include_str!("submit-review.md")),
+    ("too-large.md", include_str!("too-large.md")),
     ("self-review.md", include_str!("self-review.md")),
     ("pull-request.md", include_str!("pull-request.md")),
     ("again.md", include_str!("again.md")),
@@ -24,16 +25,6 @@ const FILES: [(&str, &str); 8] = [
 ];
 /// A kind of bug and a sentence a line.
 const SYMPTOMS: &str = include_str!("symptoms.txt");
-
-/// The digest of all files: sha256 over each name, length and content, in lower-case hexadecimal.
-static DIGEST: LazyLock<String> = LazyLock::new(|| {
-    let mut sha256 = Sha256::new();
-    for (name, text) in FILES {
-        sha256.update(format!("{name} {}\n", text.len()));
-        sha256.update(text);
-    }
-    hex::encode(sha256.finalize())
-});
 
 static SENTENCES: LazyLock<BTreeMap<&str, &str>> =
     LazyLock::new(|| SYMPTOMS.lines().filter_map(|line| line.split_once(": ")).collect());
@@ -43,16 +34,18 @@ static SENTENCES: LazyLock<BTreeMap<&str, &str>> =
 #[error("a prompt cannot be written: {0}")]
 pub(crate) struct PromptError(#[from] minijinja::Error);
 
-/// The prompts, for repositories that lie at one path in every sandbox.
+/// The prompts, for repositories that lie at one path in every sandbox, and sandboxes that have one kind of network.
 #[derive(Debug)]
 pub(crate) struct Prompts {
     templates: Environment<'static>,
     workspace: String,
+    network: NetworkMode,
+    digest: String,
 }
 
 impl Prompts {
-    /// `workspace`: where the repository lies in every sandbox; no other path is ever told.
-    pub(crate) fn new(workspace: &str) -> Result<Self, PromptError> {
+    /// `workspace`: where the repository lies in every sandbox; no other path is ever told. `network`: what commands can reach.
+    pub(crate) fn new(workspace: &str, network: NetworkMode) -> Result<Self, PromptError> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         // Nothing here is HTML, whatever a file's name ends in.
@@ -63,17 +56,18 @@ impl Prompts {
         {
             templates.add_template(name, text)?;
         }
-        Ok(Self { templates, workspace: workspace.to_owned() })
+        Ok(Self { templates, workspace: workspace.to_owned(), network, digest: digest(network) })
     }
 
     /// The digest of all prompts.
-    pub(crate) fn digest() -> &'static str {
-        &DIGEST
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// The rules of the game.
     pub(crate) fn system(&self) -> Result<String, PromptError> {
-        self.render("system.md", context! { workspace => &self.workspace })
+        let network = self.network == NetworkMode::Egress;
+        self.render("system.md", context! { workspace => &self.workspace, network })
     }
 
     /// The task of a first rollout.
@@ -90,6 +84,11 @@ impl Prompts {
     /// What the first submit shows; an empty diff is said to be one.
     pub(crate) fn submit_review(&self, diff: &str) -> Result<String, PromptError> {
         self.render("submit-review.md", context! { diff })
+    }
+
+    /// What a submit is answered whose changes are more than a patch may have.
+    pub(crate) fn too_large(&self, problem: &str) -> Result<String, PromptError> {
+        self.render("too-large.md", context! { problem })
     }
 
     /// The question whether a first rollout is a valid fix.
@@ -112,6 +111,19 @@ impl Prompts {
     }
 }
 
+/// The digest of all files: sha256 over each name, length and content, in lower-case hexadecimal; and whether there is a network, which no file says.
+fn digest(network: NetworkMode) -> String {
+    let mut sha256 = Sha256::new();
+    for (name, text) in FILES {
+        sha256.update(format!("{name} {}\n", text.len()));
+        sha256.update(text);
+    }
+    if network == NetworkMode::Egress {
+        sha256.update("network\n");
+    }
+    hex::encode(sha256.finalize())
+}
+
 /// A kind of bug as a user would report it.
 fn symptom(kind: BugKind) -> &'static str {
     SENTENCES.get(kind.as_str()).copied().unwrap_or_default()
@@ -122,7 +134,7 @@ mod tests {
     use super::*;
 
     fn prompts() -> Prompts {
-        Prompts::new("/testbed").unwrap()
+        Prompts::new("/testbed", NetworkMode::None).unwrap()
     }
 
     #[test]
@@ -148,6 +160,9 @@ mod tests {
         assert!(prompts.submit_review("-a\n+b").unwrap().contains("-a\n+b"));
         assert!(prompts.submit_review("").unwrap().starts_with("You have not changed anything"));
         assert!(prompts.system().unwrap().contains("/testbed"));
+        assert!(
+            prompts.too_large("more than <two> files have changed").unwrap().contains("are: more than <two> files")
+        );
         assert!(prompts.self_review().unwrap().ends_with("if it is not."));
         assert!(prompts.again("it had two calls").unwrap().contains("it had two calls"));
         let (with, without) = (prompts.pull_request("Hi", true).unwrap(), prompts.pull_request("Hi", false).unwrap());
@@ -167,6 +182,7 @@ mod tests {
                 prompts.first("f", "a.py", BugKind::Naming),
                 prompts.second("It breaks"),
                 prompts.submit_review(""),
+                prompts.too_large("It is long"),
             ]
             .map(Result::unwrap)
         });
@@ -181,6 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn a_network_is_denied_where_there_is_none_and_told_of_where_there_is_one() {
+        let [none, egress] =
+            [NetworkMode::None, NetworkMode::Egress].map(|network| Prompts::new("/testbed", network).unwrap());
+        let last = |prompts: &Prompts| prompts.system().unwrap().lines().next_back().unwrap().to_owned();
+        assert_eq!(last(&none), "- There is no network. Work with what the repository and the machine have.");
+        assert_eq!(
+            last(&egress),
+            "- The network can be reached, for what a command has to fetch. Work with what the repository and the machine have."
+        );
+        assert_eq!(none.system().unwrap().lines().count(), egress.system().unwrap().lines().count());
+        assert_ne!(none.digest(), egress.digest(), "they are not the same prompts");
+    }
+
+    #[test]
     fn the_digest_covers_every_file_beside_this_module() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/prompts");
         let mut found: Vec<String> = std::fs::read_dir(folder)
@@ -191,6 +221,6 @@ mod tests {
         found.sort();
         let mut listed: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
         listed.sort_unstable();
-        assert_eq!((found.iter().map(String::as_str).collect::<Vec<_>>(), Prompts::digest().len()), (listed, 64));
+        assert_eq!((found.iter().map(String::as_str).collect::<Vec<_>>(), prompts().digest().len()), (listed, 64));
     }
 }

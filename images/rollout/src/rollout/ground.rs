@@ -22,8 +22,8 @@ const PODS_PATIENCE: Duration = Duration::from_mins(15);
 /// Where sandboxes are to come from.
 #[derive(Debug, Clone)]
 pub(crate) enum Sandboxes {
-    /// Processes of this machine, started from this program.
-    Local(PathBuf),
+    /// Processes of this machine, started from this program, and what their commands must not read beside this command's own files.
+    Local { program: PathBuf, hidden: Vec<PathBuf> },
     /// Containers of this pod, by the folder of their sockets.
     Pod(PathBuf),
 }
@@ -60,7 +60,12 @@ impl<'a> Ground<'a> {
         let snapshots = Snapshots::open(&folder, source.bundle(), &source.manifest().commits).await?;
         let trees = (0..snapshots.count()).map(|_| OnceCell::new()).collect();
         let place = match sandboxes {
-            Sandboxes::Local(program) => Place::Local { program: program.clone(), folder: folder.join("sandboxes") },
+            Sandboxes::Local { program, hidden } => Place::Local {
+                program: program.clone(),
+                folder: folder.join("sandboxes"),
+                // A slot sees its own files elsewhere. Of the rest, the others' and the driver's, it sees nothing.
+                hidden: hidden.iter().chain([&folder]).cloned().collect(),
+            },
             Sandboxes::Pod(folder) => Place::Pod { folder: folder.clone(), patience: PODS_PATIENCE },
         };
         let opened = Pool::open(&place, slots, plan).await?;

@@ -6,6 +6,7 @@ mod error;
 mod ground;
 mod ledger;
 mod pull_request;
+mod questions;
 mod records;
 mod replay;
 mod review;
@@ -98,7 +99,7 @@ pub(crate) async fn run(
     let open = adopt(first..first + u64::from(count), shelf, &driver).await?;
     if !open.is_empty() {
         store.probe().await?;
-        let prompts = Prompts::new(plan.environment.working_dir.as_str())?;
+        let prompts = Prompts::new(plan.environment.working_dir.as_str(), plan.sandbox.network)?;
         let scratch = Scratch::create(&floor.scratch)?;
         let materials = Materials {
             snapshot: &snapshot,

@@ -1,11 +1,12 @@
 //! The self-review: the teacher says whether a first rollout is a valid fix of what it was told.
 
-use sera_crds::contract::Usage;
+use sera_crds::contract::{RolloutOutcome, Usage};
 
-/// What it says.
+/// What asking for it came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Review {
-    pub(super) valid: bool,
+    /// How the rollout ends by it.
+    pub(super) outcome: RolloutOutcome,
     pub(super) usage: Usage,
 }
 

@@ -1,35 +1,22 @@
 //! One sample, from its function to its end: the first rollout with up to three bug kinds, its self-review, the synthetic pull request, the second
 //! rollout. Each of them is committed when it is done; run again, what is committed is adopted and the rest is made.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use sera_crds::contract::{
-    CONTRACT_VERSION, FileDigest, PullRequest, PullRequestRecord, RolloutKind, RolloutOutcome, RolloutRecord,
-    SampleOutcome, StyleExample, TeacherMark, Trajectory, Usage,
+    CONTRACT_VERSION, FileDigest, PullRequest, RolloutKind, RolloutOutcome, RolloutRecord, SampleOutcome, StyleExample,
+    TeacherMark, Trajectory, Usage,
 };
 use sera_crds::values::BugKind;
-use tokio::time::Instant;
 
-use super::pull_request::{Flaw, extract, flaw, has_code, leak};
 use super::records::{RecordError, Shelf};
-use super::review::{Review, verdict};
-use super::work::Patches;
+use super::work::{Patches, mark};
 use super::{Ledger, RolloutError, replay};
-use crate::agent::{Agent, AgentError, Ended, Task, outcome_of, tools};
-use crate::chat::{Answer, Ask, ChatError, Conversation};
+use crate::agent::{Agent, AgentError, Ended, Task, tools};
+use crate::chat::Conversation;
 use crate::checkout::Tree;
-use crate::prompts::Prompts;
 use crate::redact::Redactor;
 use crate::sampling::Sample;
 use crate::sandbox::Pool;
-
-/// How often a self-review is asked for that cannot be understood.
-const REVIEW_TRIES: u32 = 3;
-/// How often a pull request is asked for.
-const PULL_REQUEST_TRIES: u32 = 10;
-/// How long a call outside of a rollout may take in all, with what is tried again.
-const CALL_TIME: Duration = Duration::from_mins(30);
 
 /// What a sample is worked on with.
 #[derive(Clone, Copy)]
@@ -48,19 +35,11 @@ pub(crate) struct Workshop<'a> {
 }
 
 /// A first rollout that counts, and its conversation where it was made just now.
-struct First {
-    record: RolloutRecord,
-    conversation: Option<Conversation>,
+pub(super) struct First {
+    pub(super) record: RolloutRecord,
+    pub(super) conversation: Option<Conversation>,
     /// What the attempts with other bug kinds took.
     earlier: Usage,
-}
-
-/// What asking for a pull request came to.
-#[derive(Default)]
-struct Written {
-    text: Option<String>,
-    tries: u32,
-    usage: Usage,
 }
 
 /// Brings a sample to its end.
@@ -69,6 +48,7 @@ pub(super) async fn finish(workshop: Workshop<'_>, sample: &Sample) -> Result<Sa
     let first = workshop.first(sample).await?;
     let mut usage = first.earlier;
     usage += first.record.usage;
+    let mut rehearsal = first.record.teacher.rehearsal;
     let mut outcome = SampleOutcome {
         version: CONTRACT_VERSION,
         sample: sample.number,
@@ -88,11 +68,15 @@ pub(super) async fn finish(workshop: Workshop<'_>, sample: &Sample) -> Result<Sa
         if let Some(pull_request) = &written.pull_request {
             let second = workshop.second(shelf, &written.folder, pull_request, sample).await?;
             outcome.usage += second.usage;
+            rehearsal |= second.teacher.rehearsal;
             outcome.second = Some(second.outcome);
         }
         outcome.pull_request = written.pull_request;
     }
     outcome.usage += workshop.ledger.close(shelf).await?;
+    // Its last answer may have been the first to say so.
+    outcome.teacher = mark(workshop.teacher, workshop.agent.teacher);
+    outcome.teacher.rehearsal |= rehearsal;
     Ok(shelf.commit("outcome.json", outcome).await?)
 }
 
@@ -159,9 +143,7 @@ impl Workshop<'_> {
         if ended.outcome == RolloutOutcome::Submitted {
             let review = self.review(&key, &ended).await?;
             ended.usage += review.usage;
-            if !review.valid {
-                ended.outcome = RolloutOutcome::RefusedByReview;
-            }
+            ended.outcome = review.outcome;
         }
         self.agent.meter.rolled_out(RolloutKind::First, ended.outcome);
         let stem =
@@ -204,99 +186,6 @@ impl Workshop<'_> {
         Ok((ended, protections))
     }
 
-    /// Whether the teacher takes its own work for a valid fix. What cannot be understood, or does not fit, is asked again with fewer of the steps; what
-    /// cannot be understood three times is no yes.
-    async fn review(&self, key: &str, ended: &Ended) -> Result<Review, RolloutError> {
-        let question = self.agent.prompts.self_review().map_err(AgentError::from)?;
-        let mut usage = Usage::default();
-        let mut messages = ended.messages.clone();
-        let mut conversation = ended.conversation.clone();
-        for _ in 0..REVIEW_TRIES {
-            if let Some(answer) = self.ask(key, &conversation, &question).await? {
-                usage += answer.usage;
-                if let Some(valid) = verdict(&answer.content).filter(|_| !answer.cut_off) {
-                    return Ok(Review { valid, usage });
-                }
-            }
-            conversation = replay::without_first_quarter(&tools(self.agent.limits), &mut messages);
-        }
-        Ok(Review { valid: false, usage })
-    }
-
-    /// The synthetic pull request: adopted, or asked for until one will do.
-    async fn pull_request(&self, first: &First, sample: &Sample) -> Result<PullRequestRecord, RolloutError> {
-        const RECORD: &str = "pr.json";
-        if let Some(record) = self.shelf.read(RECORD).await? {
-            return Ok(record);
-        }
-        let patch = self.shelf.get(&first.record.folder, &first.record.patch).await?;
-        let patch = String::from_utf8_lossy(&patch);
-        let Written { text, tries, usage } = self.write(first, &patch).await?;
-        let pull_request = match text {
-            Some(text) => {
-                let leaks = leak(&text, &patch).is_some();
-                self.agent.meter.wrote_pull_request(leaks);
-                Some(PullRequest { text: self.shelf.put("pr.md", text.into()).await?, tries, leaks })
-            }
-            None => None,
-        };
-        let folder = self.shelf.folder.to_owned();
-        let record =
-            PullRequestRecord { version: CONTRACT_VERSION, sample: sample.number, folder, pull_request, usage };
-        Ok(self.shelf.commit(RECORD, record).await?)
-    }
-
-    /// Asks for a text until nothing is wrong with one. Where that does not come, the last one that can be borne is taken. Where the answer does not
-    /// fit, which is so after a rollout that filled its context, the first quarter of the steps is left out.
-    async fn write(&self, first: &First, patch: &str) -> Result<Written, RolloutError> {
-        let key = format!("{}-t1", first.record.sample);
-        let example = &self.example.body;
-        let request = self.agent.prompts.pull_request(example, has_code(example)).map_err(AgentError::from)?;
-        let mut trajectory: Option<Trajectory> = None;
-        let mut conversation = match &first.conversation {
-            Some(conversation) => conversation.clone(),
-            None => replay::conversation(trajectory.insert(self.trajectory(&first.record).await?)),
-        };
-        let (mut written, mut problem) = (Written::default(), None);
-        while written.tries < PULL_REQUEST_TRIES && !self.agent.purse.is_spent() {
-            written.tries += 1;
-            let request = match &problem {
-                None => request.clone(),
-                Some(flaw) => format!("{request}\n\nA text that you wrote before was turned down: {flaw}."),
-            };
-            let answer = self.ask(&key, &conversation, &request).await?;
-            written.usage += answer.as_ref().map(|answer| answer.usage).unwrap_or_default();
-            let Some(answer) = answer.filter(|answer| !answer.cut_off) else {
-                tracing::debug!(
-                    rollout = key,
-                    tries = written.tries,
-                    "a pull request does not fit: fewer of the steps are shown"
-                );
-                let trajectory = match &mut trajectory {
-                    Some(trajectory) => trajectory,
-                    none => none.insert(self.trajectory(&first.record).await?),
-                };
-                conversation = replay::without_first_quarter(&trajectory.tools, &mut trajectory.messages);
-                continue;
-            };
-            let text = extract(&answer.content);
-            let Some(flaw) = text.map_or(Some(Flaw::NoText), |text| flaw(text, patch, example)) else {
-                written.text = text.map(str::to_owned);
-                return Ok(written);
-            };
-            tracing::debug!(rollout = key, tries = written.tries, "a pull request is turned down: {flaw}");
-            if flaw.is_bearable() {
-                written.text = text.map(str::to_owned);
-            }
-            problem = Some(flaw);
-        }
-        Ok(written)
-    }
-
-    async fn trajectory(&self, record: &RolloutRecord) -> Result<Trajectory, RecordError> {
-        self.shelf.get_compressed(&record.folder, &record.trajectory).await
-    }
-
     /// The second rollout: adopted, or made from the text alone, which lies on `written` in `folder`.
     pub(crate) async fn second(
         &self,
@@ -316,37 +205,6 @@ impl Workshop<'_> {
         self.agent.meter.rolled_out(RolloutKind::Second, ended.outcome);
         let record = self.record(sample, RolloutKind::Second, None, "2", ended, protections).await?;
         Ok(self.shelf.commit(RECORD, record).await?)
-    }
-
-    /// One call beside a rollout; none where the teacher has no answer to this one.
-    async fn ask(
-        &self,
-        key: &str,
-        conversation: &Conversation,
-        question: &str,
-    ) -> Result<Option<Answer>, RolloutError> {
-        let begun = Instant::now();
-        let ask = Ask {
-            key,
-            conversation,
-            aside: Some(question),
-            max_output_tokens: Some(self.max_output_tokens),
-            seed: self.agent.seed,
-            until: begun + CALL_TIME,
-        };
-        match self.agent.teacher.ask(&ask).await {
-            Ok(answer) => {
-                self.agent.meter.called(&answer.usage, begun.elapsed());
-                self.agent.purse.spend(answer.usage);
-                Ok(Some(answer))
-            }
-            Err(error @ ChatError::OutOfTime) => Err(AgentError::from(error).into()),
-            Err(error) => {
-                let (outcome, problem) = outcome_of(error, &self.agent).await.map_err(AgentError::from)?;
-                tracing::warn!(rollout = key, ?outcome, "a question has no answer: {}", problem.unwrap_or_default());
-                Ok(None)
-            }
-        }
     }
 
     /// Puts the files of a rollout into this process's folder, and makes the record that names them.
@@ -381,8 +239,8 @@ impl Workshop<'_> {
             patch,
             usage: ended.usage,
             retried: ended.retried,
-            teacher: self.teacher.clone(),
-            prompts: Prompts::digest().to_owned(),
+            teacher: mark(self.teacher, self.agent.teacher),
+            prompts: self.agent.prompts.digest().to_owned(),
             protections,
         })
     }

@@ -87,18 +87,29 @@ impl<'a> Work<'a> {
     pub(crate) async fn finish(&self, shelf: Shelf<'_>) -> Result<SampleOutcome, RolloutError> {
         let sample = self.ground.sample(shelf.sample)?;
         if self.driver.budget.is_spent() {
-            return Ok(shelf.commit("outcome.json", out_of_budget(&sample, shelf, self.mark).await?).await?);
+            let outcome = out_of_budget(&sample, shelf, mark(self.mark, self.teacher)).await?;
+            return Ok(shelf.commit("outcome.json", outcome).await?);
         }
         let tally = self.ledger.tally(shelf.place, shelf.sample);
         sample::finish(self.workshop(&sample, shelf, &tally).await?, &sample).await
     }
 }
 
+/// What records say of a model: the name that it was asked for by, and whether somebody said, or its own answers do, that it is a rehearsal.
+pub(super) fn mark(said: &TeacherMark, teacher: &Teacher) -> TeacherMark {
+    TeacherMark { rehearsal: said.rehearsal || teacher.is_rehearsal(), ..said.clone() }
+}
+
 /// The end of a sample that the budget does not reach, with what was committed of it.
-async fn out_of_budget(sample: &Sample, shelf: Shelf<'_>, mark: &TeacherMark) -> Result<SampleOutcome, RecordError> {
+async fn out_of_budget(
+    sample: &Sample,
+    shelf: Shelf<'_>,
+    mut teacher: TeacherMark,
+) -> Result<SampleOutcome, RecordError> {
     let first = shelf.read::<RolloutRecord>("t1.json").await?;
     let written = shelf.read::<PullRequestRecord>("pr.json").await?;
     let second = shelf.read::<RolloutRecord>("t2.json").await?;
+    teacher.rehearsal |= [&first, &second].into_iter().flatten().any(|record| record.teacher.rehearsal);
     Ok(SampleOutcome {
         version: CONTRACT_VERSION,
         sample: sample.number,
@@ -109,6 +120,6 @@ async fn out_of_budget(sample: &Sample, shelf: Shelf<'_>, mark: &TeacherMark) ->
         pull_request: written.and_then(|written| written.pull_request),
         second: second.map(|record| record.outcome),
         usage: spent_before(shelf).await?,
-        teacher: mark.clone(),
+        teacher,
     })
 }

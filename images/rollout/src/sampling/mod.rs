@@ -38,9 +38,9 @@ pub(crate) struct Settings {
 /// Why there is no such sample.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SamplingError {
-    /// The index has no function for that purpose.
-    #[error("the snapshot has no function for {0}: widen its selection, or set another share aside")]
-    NoFunction(&'static str),
+    /// The index has no function to generate from.
+    #[error("the snapshot has no function to generate from: widen its selection, or set a smaller share aside")]
+    NoFunction,
     /// More samples are asked for than there are.
     #[error(
         "there is no sample {number}: the snapshot's functions are good for {samples} samples (0 to {}); raise instancesPerFunction, take more commits, or ask for fewer samples",
@@ -98,11 +98,9 @@ impl SampleSpace {
     ) -> Result<Self, SamplingError> {
         let functions =
             variants(functions.into_iter().filter(|function| function.held_out == (purpose == Purpose::Evaluation)));
-        if functions.is_empty() {
-            return Err(SamplingError::NoFunction(match purpose {
-                Purpose::Generation => "generation",
-                Purpose::Evaluation => "evaluation",
-            }));
+        // A repository may be too small to have anything set aside: then there is nothing to evaluate, which is no mistake.
+        if functions.is_empty() && purpose == Purpose::Generation {
+            return Err(SamplingError::NoFunction);
         }
         let order = spread::order(&functions, settings.seed);
         let mut bug_kinds =

@@ -102,8 +102,11 @@ fn asking_for_what_is_not_there_says_how_much_there_is() {
     let error = space.sample(8).unwrap_err();
     assert_eq!(error, SamplingError::Beyond { number: 8, samples: 8 });
     assert!(error.to_string().contains("good for 8 samples (0 to 7)"), "{error}");
-    let none = SampleSpace::new(index(&[3]), Purpose::Evaluation, &settings(5, 2, &[])).err();
-    assert_eq!(none, Some(SamplingError::NoFunction("evaluation")));
+    let all_set_aside = index(&[3]).into_iter().map(|function| IndexedFunction { held_out: true, ..function });
+    let none = SampleSpace::new(all_set_aside, Purpose::Generation, &settings(5, 2, &[])).err();
+    assert_eq!(none, Some(SamplingError::NoFunction));
+    let nothing = SampleSpace::new(index(&[3]), Purpose::Evaluation, &settings(5, 2, &[])).unwrap();
+    assert_eq!(nothing.len(), 0, "too small for anything to be set aside: nothing to evaluate, and no mistake");
 }
 
 #[test]

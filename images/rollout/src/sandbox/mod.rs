@@ -27,12 +27,14 @@ fn setup_timeout(plan: &RolloutPlan) -> Duration {
 /// Where the sandboxes are.
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
-    /// Processes of this machine, which this program starts: the program, and where their folders are made.
+    /// Processes of this machine, which this program starts: the program, where their folders are made, and what they must not show.
     Local {
         /// `sera-sandbox`.
         program: PathBuf,
         /// A folder that is this command's own.
         folder: PathBuf,
+        /// Files and folders that commands must not read.
+        hidden: Vec<PathBuf>,
     },
     /// Containers of this pod: slot `n` listens on `<folder>/<n>/socket`.
     Pod {

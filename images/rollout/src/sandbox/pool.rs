@@ -41,8 +41,9 @@ impl Pool {
         let (policy, workspace) = (policy(plan), plan.environment.working_dir.as_str());
         let opened = (0..slots).map(|number| async move {
             let opened = match place {
-                Place::Local { program, folder } => {
-                    let (stream, process) = reach::start(program, &folder.join(number.to_string()), workspace)?;
+                Place::Local { program, folder, hidden } => {
+                    let folder = folder.join(number.to_string());
+                    let (stream, process) = reach::start(program, &folder, hidden, workspace)?;
                     (stream, Some(process))
                 }
                 Place::Pod { folder, patience } => {

@@ -1,8 +1,9 @@
 //! How a sandbox is reached: a process that is started here, or a container of this pod that listens on a socket.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,19 +13,29 @@ use tokio::time::{Instant, sleep};
 
 use super::SandboxError;
 
-/// Variables of this process that commands may have: where programs are, and how text is written. No other: it may have been given keys in them.
-const INHERITED: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
+/// Variables of this process that a sandbox is started with: where programs are, how text is written, and whose secrets are kept from commands (they
+/// have a HOME of their own). No other: it may have been given keys in them.
+const INHERITED: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "HOME"];
 /// How often a socket is looked for.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// Starts a sandbox whose files are in `folder`, and which shows them at `workspace` where the kernel lets it.
-pub(super) fn start(program: &Path, folder: &Path, workspace: &str) -> Result<(UnixStream, Child), SandboxError> {
+/// Starts a sandbox whose files are in `folder`, and which shows them at `workspace` where the kernel lets it. What is `hidden` its commands cannot
+/// read, but for those files.
+pub(super) fn start(
+    program: &Path,
+    folder: &Path,
+    hidden: &[PathBuf],
+    workspace: &str,
+) -> Result<(UnixStream, Child), SandboxError> {
     std::fs::create_dir_all(folder).map_err(SandboxError::Scratch)?;
+    // What is not there need not be hidden; the rest by its whole path, which is what the program takes.
+    let hidden = hidden.iter().filter_map(|path| path.canonicalize().ok());
     let (ours, theirs) = StdStream::pair().map_err(SandboxError::Scratch)?;
     let input = theirs.try_clone().map_err(SandboxError::Scratch)?;
     let process = Command::new(program)
         .args(["serve", "--stdio", "--workspace", workspace, "--local"])
         .arg(folder)
+        .args(hidden.flat_map(|path| [OsString::from("--hide"), path.into()]))
         .env_clear()
         .envs(INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
         .stdin(Stdio::from(OwnedFd::from(input)))

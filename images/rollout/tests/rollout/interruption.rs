@@ -1,13 +1,14 @@
 //! Killed at any moment, run again: what is finished is adopted and not asked for twice, and what was under way is made anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sera_crds::contract::RolloutOutcome;
 use serde_json::{Value, json};
 
-use crate::support::{About, Place, about, sandbox_program, teacher};
+use crate::endpoint::{Reply, Then, answer};
+use crate::support::{About, ISSUE, Place, about, sandbox_program, teacher};
 
 /// How many samples, and how often the program is killed.
 const SAMPLES: u32 = 6;
@@ -16,14 +17,39 @@ const KILLS: u32 = 8;
 /// What each call was about: the function's name (which the task of each sample has of its own), and the turn.
 type Calls = Arc<Mutex<Vec<(String, About)>>>;
 
-/// The function that a request's task names; second rollouts have no name, and all of them the same text.
+/// What is committed of a sample as a whole, and then not asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    First,
+    Text,
+    Second,
+}
+
+impl Step {
+    /// All, with the records that are created when they are finished.
+    const ALL: [(Self, &str); 3] = [(Self::First, "t1.json"), (Self::Text, "pr.json"), (Self::Second, "t2.json")];
+
+    /// The step that a call belongs to.
+    fn of(about: About) -> Self {
+        match about {
+            About::First(_) | About::Review => Self::First,
+            About::PullRequest => Self::Text,
+            About::Second(_) => Self::Second,
+        }
+    }
+}
+
+/// The steps that are finished, each with the function that its sample is about.
+type Finished = BTreeSet<(Step, String)>;
+
+/// The function that a request's task names: a second rollout's does it in the text that it was given.
 fn function(request: &Value) -> String {
     let task = request["messages"][1]["content"].as_str().unwrap();
     task.split('`').nth(1).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
-async fn killed_at_any_moment_and_run_again_no_finished_rollout_is_asked_for_twice() {
+async fn killed_at_any_moment_and_run_again_no_finished_rollout_and_no_finished_text_is_asked_for_twice() {
     let Some(program) = sandbox_program() else { return };
     let begun = Instant::now();
     let undisturbed = Place::new();
@@ -31,7 +57,10 @@ async fn killed_at_any_moment_and_run_again_no_finished_rollout_is_asked_for_twi
     let log = calls.clone();
     let teacher = teacher(move |_, request| {
         log.lock().unwrap().push((function(request), about(request)));
-        None
+        (about(request) == About::PullRequest).then(|| {
+            let text = format!("<output>\n`{}` is where I saw it. {ISSUE}\n</output>", function(request));
+            Reply::Json(answer(&json!({"content": text})))
+        })
     })
     .await;
     undisturbed.finish(undisturbed.rollout(&program, &teacher.url, SAMPLES, &json!({}))).await.succeeded();
@@ -39,22 +68,23 @@ async fn killed_at_any_moment_and_run_again_no_finished_rollout_is_asked_for_twi
     let needed = calls.lock().unwrap().len();
 
     let place = Place::new();
-    let mut finished_before: BTreeMap<String, usize> = BTreeMap::new();
+    let mut finished = Finished::new();
     for kill in 0..KILLS {
         calls.lock().unwrap().clear();
         let mut child = place.rollout(&program, &teacher.url, SAMPLES, &json!({})).spawn().unwrap();
         tokio::time::sleep(usual * (2 * kill + 1) / (2 * KILLS)).await;
         let _ = child.kill().await;
         child.wait().await.unwrap();
-        check(&place, &calls.lock().unwrap(), &mut finished_before);
+        check(&place, &calls.lock().unwrap(), &mut finished);
     }
     calls.lock().unwrap().clear();
     place.finish(place.rollout(&program, &teacher.url, SAMPLES, &json!({}))).await.succeeded();
-    check(&place, &calls.lock().unwrap(), &mut finished_before);
+    check(&place, &calls.lock().unwrap(), &mut finished);
     calls.lock().unwrap().clear();
     place.finish(place.rollout(&program, &teacher.url, SAMPLES, &json!({}))).await.succeeded();
     assert_eq!(calls.lock().unwrap().len(), 0, "nothing is left to ask for");
 
+    assert_eq!(finished.len(), 3 * SAMPLES as usize, "each function has a sample of its own");
     let mut usage = 0;
     for sample in 0..u64::from(SAMPLES) {
         let outcome = place.outcome(sample);
@@ -70,19 +100,17 @@ async fn killed_at_any_moment_and_run_again_no_finished_rollout_is_asked_for_twi
     assert_eq!(usage, needed as u64);
 }
 
-/// No call was about a rollout that was finished before this run began; then counts those that are finished now.
-fn check(place: &Place, calls: &[(String, About)], finished: &mut BTreeMap<String, usize>) {
-    let asked: BTreeSet<&str> = calls
-        .iter()
-        .filter(|(_, about)| matches!(about, About::First(_)))
-        .map(|(function, _)| function.as_str())
-        .collect();
-    for function in finished.keys() {
-        assert!(!asked.contains(function.as_str()), "the first rollout on {function} was finished, and made again");
+/// No call was for a step that was finished before this run began; then notes those that are finished now.
+fn check(place: &Place, calls: &[(String, About)], finished: &mut Finished) {
+    for (function, about) in calls {
+        let step = (Step::of(*about), function.clone());
+        assert!(!finished.contains(&step), "{step:?} was finished, and is asked for again");
     }
     for sample in 0..u64::from(SAMPLES) {
-        if place.path(&format!("store/rollouts/b1/{sample}/t1.json")).exists() {
-            *finished.entry(place.record(sample, "t1.json").function.name).or_default() += 1;
+        for (step, record) in Step::ALL {
+            if place.path(&format!("store/rollouts/b1/{sample}/{record}")).exists() {
+                finished.insert((step, place.record(sample, "t1.json").function.name));
+            }
         }
     }
 }
@@ -90,10 +118,7 @@ fn check(place: &Place, calls: &[(String, About)], finished: &mut BTreeMap<Strin
 #[tokio::test]
 async fn told_to_stop_it_stops_at_once_and_says_so() {
     let Some(program) = sandbox_program() else { return };
-    let (place, teacher) = (
-        Place::new(),
-        teacher(|_, _| Some(crate::endpoint::Reply::Raw(Vec::new(), crate::endpoint::Then::Hang))).await,
-    );
+    let (place, teacher) = (Place::new(), teacher(|_, _| Some(Reply::Raw(Vec::new(), Then::Hang))).await);
     let child = place.rollout(&program, &teacher.url, 1, &json!({})).spawn().unwrap();
     while teacher.calls() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -115,7 +140,7 @@ async fn what_a_rollout_had_spent_when_it_was_told_to_stop_is_counted_once() {
     let Some(program) = sandbox_program() else { return };
     let (stopped, undisturbed) = (Place::new(), Place::new());
     let hanging = teacher(|call, _| {
-        let hang = || crate::endpoint::Reply::Raw(Vec::new(), crate::endpoint::Then::Hang);
+        let hang = || Reply::Raw(Vec::new(), Then::Hang);
         (call >= HANGS).then(hang)
     })
     .await;

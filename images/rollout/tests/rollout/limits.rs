@@ -1,6 +1,7 @@
 //! Limits: each ends a rollout with an outcome of its own, keeps what was done, and (but for the budget's) lets it seed a second rollout.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sera_crds::contract::{Message, RolloutOutcome};
 use serde_json::{Value, json};
@@ -162,6 +163,98 @@ async fn what_a_command_and_what_the_editor_show_have_lengths_of_their_own() {
         .collect();
     let [command, editor] = shown[..] else { panic!("{shown:?}") };
     assert!((1_500..2_300).contains(&command) && (200..600).contains(&editor), "{shown:?}");
+}
+
+/// Commands that make more than a patch may have, and what is told of it.
+const TOO_MUCH: [(&str, &str); 2] = [
+    (
+        "for n in 1 2 3; do yes 'a line of a file' | head -c 7000000 > src/big$n.txt; done",
+        "more than 16777216 bytes; the largest files in it are src/big1.txt (7000000 bytes)",
+    ),
+    ("mkdir many && (cd many && seq 50001 | xargs touch)", "50000 files have changed, and more, most of them in many"),
+];
+
+/// A teacher who makes too much with this command, and deletes it before the second submit.
+fn piling_up(command: &'static str) -> impl Fn(usize, &Value) -> Option<Reply> + Send + Sync + 'static {
+    move |_, request| match about(request) {
+        About::First(2) => answered(&call("bash", &json!({"command": command})), |_| {}),
+        About::First(4) => answered(&call("bash", &json!({"command": "rm -rf many src/big*"})), |_| {}),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_patch_may_have_is_told_before_anything_is_handed_in_and_can_be_deleted() {
+    for (command, told) in TOO_MUCH {
+        let Some((outcome, place)) = ends(json!({}), piling_up(command)).await else { return };
+        assert_eq!(outcome, RolloutOutcome::Submitted, "{command}");
+        assert!(seeded(&place), "{command}");
+        let trajectory = place.trajectory(&place.record(0, "t1.json"));
+        let answers: Vec<(&str, bool)> = trajectory
+            .messages
+            .iter()
+            .filter_map(|message| match message {
+                Message::Tool { content, review, .. } => Some((content.as_str(), *review)),
+                _ => None,
+            })
+            .collect();
+        // To the first submit, the command that deletes, and the second submit; the third ends it.
+        let [.., (refused, false), _, (shown, true)] = answers[..] else { panic!("{answers:?}") };
+        assert!(refused.contains(told) && refused.contains("1. Delete what is too large"), "{refused}");
+        assert!(shown.contains(RIGHT) && !shown.contains("big"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_patch_may_have_at_the_end_is_a_fault_with_a_name() {
+    let Some((outcome, place)) = ends(json!({"agent": {"maxSteps": 4}}), piling_up(TOO_MUCH[0].0)).await else {
+        return;
+    };
+    assert_eq!(outcome, RolloutOutcome::EnvironmentError);
+    assert!(place.record(0, "t1.json").problem.unwrap().contains(TOO_MUCH[0].1));
+    assert_eq!(place.outcome(0).second, None);
+}
+
+#[tokio::test]
+async fn a_review_is_no_call_beyond_the_budget_or_the_time() {
+    // The second submit is the call that reaches the limit: five of 110 tokens each.
+    let Some((outcome, place)) = ends(json!({"budget": {"maxTokens": 550}}), |_, _| None).await else { return };
+    assert_eq!((outcome, place.record(0, "t1.json").usage.calls), (RolloutOutcome::Budget, 5));
+    assert_eq!(place.outcome(0).second, None);
+
+    // The rollout takes two of its six seconds at least; a review that says nothing takes the rest, and there is no second one.
+    let slow = |_: usize, request: &Value| match about(request) {
+        About::First(2) => answered(&call("bash", &json!({"command": "sleep 2"})), |_| {}),
+        About::Review => {
+            std::thread::sleep(Duration::from_millis(4500));
+            answered(&json!({"content": "maybe"}), |_| {})
+        }
+        _ => None,
+    };
+    let Some((outcome, place)) = ends(json!({"agent": {"rolloutTimeout": "6s"}}), slow).await else { return };
+    assert_eq!((outcome, place.record(0, "t1.json").usage.calls), (RolloutOutcome::TimeLimit, 6));
+    assert!(seeded(&place));
+}
+
+#[tokio::test]
+async fn a_budget_that_is_kept_by_counts_needs_a_teacher_that_counts() {
+    let Some(program) = sandbox_program() else { return };
+    let uncounted = |_: usize, request: &Value| {
+        answered(&good_message(about(request)), |answer| {
+            answer.as_object_mut().unwrap().remove("usage");
+        })
+    };
+    let price = json!({"inputPerMillion": "1", "cachedInputPerMillion": "1", "outputPerMillion": "1"});
+    for budget in [json!({"maxTokens": 1_000_000}), json!({"maxCost": "9", "price": price})] {
+        let (place, teacher) = (Place::new(), teacher(uncounted).await);
+        let finished = place.finish(place.rollout(&program, &teacher.url, 1, &json!({"budget": budget}))).await;
+        assert_eq!((finished.code, teacher.calls()), (Some(10), 1), "{}", finished.log);
+        assert!(finished.message.contains("TeacherUsageMissing"), "{}", finished.message);
+        assert!(!place.path("store/rollouts/b1/0/t1.json").exists());
+    }
+    let Some((outcome, place)) = ends(json!({}), uncounted).await else { return };
+    assert_eq!(outcome, RolloutOutcome::Submitted, "without such a limit nothing is missed");
+    assert_eq!((place.outcome(0).usage.calls, place.outcome(0).usage.prompt_tokens), (12, 0));
 }
 
 #[tokio::test]

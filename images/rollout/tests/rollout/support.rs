@@ -50,21 +50,24 @@ impl Place {
         )
     }
 
+    /// The same, outside of /tmp: every slot has a /tmp of its own, in which nothing of the machine's has to be hidden.
+    pub(crate) fn outside_tmp() -> Self {
+        let folder = tempfile::Builder::new().prefix("sera-t").tempdir_in("/var/tmp").unwrap();
+        Self::in_folder(folder, &files(&["Previous".to_owned()]), "0")
+    }
+
     /// With `Next`, and functions of these names.
     pub(crate) fn with_functions(names: &[String]) -> Self {
-        let others: String =
-            names.iter().map(|name| format!("\nfunc {name}(n int) int {{\n\treturn n\n}}\n")).collect();
-        let files = [
-            ("src/ring.go".to_owned(), format!("{GO}{others}")),
-            (".gitignore".to_owned(), "*.log\nbuild/\n".to_owned()),
-            (".gitattributes".to_owned(), "*.go text eol=crlf diff=nonsense\n".to_owned()),
-        ];
-        Self::of(&files, "0")
+        Self::of(&files(names), "0")
     }
 
     /// Of these files, with this share of functions set aside.
     pub(crate) fn of(files: &[(String, String)], held_out: &str) -> Self {
-        let place = Self { folder: tempfile::Builder::new().prefix("sera-t").tempdir().unwrap() };
+        Self::in_folder(tempfile::Builder::new().prefix("sera-t").tempdir().unwrap(), files, held_out)
+    }
+
+    fn in_folder(folder: TempDir, files: &[(String, String)], held_out: &str) -> Self {
+        let place = Self { folder };
         let source = place.path("source");
         for (name, content) in files {
             let file = source.join(name);
@@ -182,6 +185,16 @@ impl Place {
             self.path(&format!("store/rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
         serde_json::from_slice(&zstd::decode_all(&std::fs::read(path).unwrap()[..]).unwrap()).unwrap()
     }
+}
+
+/// The files of a repository with `Next`, and functions of these names.
+fn files(names: &[String]) -> [(String, String); 3] {
+    let others: String = names.iter().map(|name| format!("\nfunc {name}(n int) int {{\n\treturn n\n}}\n")).collect();
+    [
+        ("src/ring.go".to_owned(), format!("{GO}{others}")),
+        (".gitignore".to_owned(), "*.log\nbuild/\n".to_owned()),
+        (".gitattributes".to_owned(), "*.go text eol=crlf diff=nonsense\n".to_owned()),
+    ]
 }
 
 impl Finished {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use sera_crds::contract::{Progress, RolloutOutcome};
+use sera_crds::contract::{Message, Progress, RolloutOutcome};
 use serde_json::json;
 
-use crate::endpoint::{Endpoint, Reply, answer, call};
-use crate::support::{About, Place, about, good, sandbox_program, teacher};
+use crate::endpoint::{Endpoint, Reply, Then, answer, call};
+use crate::support::{About, Place, about, good, good_message, sandbox_program, teacher};
 
 /// A key that is looked for wherever this program writes.
 const KEY: &str = "sk-planted-0123456789";
@@ -57,6 +57,48 @@ async fn the_teachers_key_is_in_no_log_no_record_and_no_sandbox_even_if_the_serv
 }
 
 #[tokio::test]
+async fn commands_on_this_machine_read_neither_what_the_driver_has_nor_what_its_user_keeps_from_others() {
+    let Some(program) = sandbox_program() else { return };
+    let place = Place::outside_tmp();
+    for (name, content) in [
+        ("home/notes", "for everybody"),
+        ("home/.ssh/id", "for its user"),
+        ("secret/apiKey", KEY),
+        ("store-secret/AWS_SECRET_ACCESS_KEY", "for the store"),
+    ] {
+        let file = place.path(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+    }
+    // The scratch folder has the files of both slots and the snapshots.
+    let folder = place.path("").display().to_string();
+    let look = format!(
+        "cd {folder}; cat home/notes home/.ssh/id secret/apiKey store-secret/*; ls -R scratch; cat store/snapshot/manifest.json"
+    );
+    let teacher = teacher(move |_, request| {
+        let looking = || Reply::Json(answer(&call("bash", &json!({"command": look}))));
+        (about(request) == About::First(0)).then(looking)
+    })
+    .await;
+    let mut command = place.rollout(&program, &teacher.url, 1, &json!({}));
+    command.env("HOME", place.path("home"));
+    command.arg("--teacher-credentials").arg(place.path("secret"));
+    command.arg("--store-credentials").arg(place.path("store-secret"));
+    place.finish(command).await.succeeded();
+    let record = place.record(0, "t1.json");
+    if !record.protections.iter().any(|kept| kept == "mount-namespace" || kept.starts_with("landlock")) {
+        eprintln!("left out: this kernel hides nothing");
+        return;
+    }
+    let trajectory = place.trajectory(&record);
+    let Message::Tool { content, .. } = &trajectory.messages[3] else { panic!("no observation") };
+    assert!(content.contains("for everybody"), "{content}");
+    for hidden in ["for its user", KEY, "for the store", "snapshots.git", "tree.tar", "repository.bundle"] {
+        assert!(!content.contains(hidden), "{hidden} can be read: {content}");
+    }
+}
+
+#[tokio::test]
 async fn a_teacher_that_is_away_gives_no_sample_an_end_and_the_command_is_worth_another_try() {
     let Some(program) = sandbox_program() else { return };
     let place = Place::new();
@@ -94,25 +136,77 @@ async fn a_teacher_that_takes_no_tools_is_for_its_owner_to_change() {
 }
 
 #[tokio::test]
-async fn one_conversation_that_breaks_the_teacher_or_is_refused_ends_alone() {
+async fn one_conversation_that_breaks_the_teacher_hangs_it_or_is_refused_ends_alone() {
     let Some(program) = sandbox_program() else { return };
-    for status in [500, 422] {
+    // The status that one call of it meets, or none at all for as long as a rollout may take, and how it ends.
+    for (status, at, expected) in [
+        (Some(500), About::First(0), RolloutOutcome::TeacherError),
+        (Some(422), About::First(0), RolloutOutcome::TeacherError),
+        (None, About::First(0), RolloutOutcome::TimeLimit),
+        (None, About::Review, RolloutOutcome::TimeLimit),
+    ] {
         let place = Place::new();
         let teacher = teacher(move |_, request| {
             let poisoned = request["messages"][1]["content"].as_str().is_some_and(|task| task.contains("`Swap`"));
-            poisoned.then(|| Reply::Status(status, "", "no".into()))
+            (poisoned && about(request) == at).then(|| match status {
+                Some(status) => Reply::Status(status, "", "no".into()),
+                None => Reply::Raw(Vec::new(), Then::Hang),
+            })
         })
         .await;
-        let mut command = place.rollout(&program, &teacher.url, 8, &json!({}));
+        let plan = if status.is_none() { json!({"agent": {"rolloutTimeout": "6s"}}) } else { json!({}) };
+        let mut command = place.rollout(&program, &teacher.url, 8, &plan);
         command.args(["--teacher-retries=3"]);
         place.finish(command).await.succeeded();
         let outcomes: Vec<_> = (0..8).map(|sample| place.outcome(sample)).collect();
-        let failed: Vec<&str> = outcomes
+        let ended: Vec<(&str, RolloutOutcome)> = outcomes
             .iter()
-            .filter(|outcome| outcome.first == RolloutOutcome::TeacherError)
-            .map(|outcome| outcome.function.name.as_str())
+            .filter(|outcome| outcome.first != RolloutOutcome::Submitted)
+            .map(|outcome| (outcome.function.name.as_str(), outcome.first))
             .collect();
-        assert_eq!(failed, ["Swap"], "{status}");
+        assert_eq!(ended, [("Swap", expected)], "{status:?} at {at:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_teacher_that_says_nothing_to_anybody_is_away_and_no_rollout_is_out_of_time() {
+    let Some(program) = sandbox_program() else { return };
+    for from in [About::First(0), About::Review] {
+        let place = Place::new();
+        let silent = std::sync::atomic::AtomicBool::new(false);
+        let teacher = teacher(move |_, request| {
+            // From then on, nothing at all.
+            let begins = about(request) == from;
+            let silent = silent.fetch_or(begins, std::sync::atomic::Ordering::SeqCst) || begins;
+            silent.then(|| Reply::Raw(Vec::new(), Then::Hang))
+        })
+        .await;
+        let mut command = place.rollout(&program, &teacher.url, 1, &json!({"agent": {"rolloutTimeout": "4s"}}));
+        command.args(["--teacher-timeout=2s", "--teacher-retries=9"]);
+        let finished = place.finish(command).await;
+        assert_eq!(finished.code, Some(11), "{from:?}: {}", finished.log);
+        assert!(finished.message.contains("TeacherUnavailable"), "{}", finished.message);
+        assert!(!place.path("store/rollouts/b1/0/t1.json").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_teacher_that_says_that_it_is_a_rehearsal_is_taken_at_its_word() {
+    let Some(program) = sandbox_program() else { return };
+    let place = Place::new();
+    let teacher = teacher(|_, request| {
+        let headers = "content-type: application/json\r\nx-sera-rehearsal: true\r\n";
+        Some(Reply::Status(200, headers, answer(&good_message(about(request))).to_string()))
+    })
+    .await;
+    let plan = json!({"sandbox": {"landlock": "BestEffort"}});
+    let mut command = place.command("rollout", &program, &plan);
+    command.args(["--batch=b1", "--count=1", "--teacher-model=some-model"]);
+    command.arg(format!("--teacher-url={}", teacher.url));
+    place.finish(command).await.succeeded();
+    let marks = [place.record(0, "t1.json").teacher, place.record(0, "t2.json").teacher, place.outcome(0).teacher];
+    for mark in marks {
+        assert!(mark.rehearsal && mark.model == "some-model", "{mark:?}");
     }
 }
 
@@ -137,7 +231,7 @@ async fn whoever_watches_sees_counts_and_no_samples() {
     let place = Place::new();
     let teacher = teacher(|_, request| match about(request) {
         // The last thing that is asked for keeps the driver where it is.
-        About::Second(4) => Some(Reply::Raw(Vec::new(), crate::endpoint::Then::Hang)),
+        About::Second(4) => Some(Reply::Raw(Vec::new(), Then::Hang)),
         _ => None,
     })
     .await;

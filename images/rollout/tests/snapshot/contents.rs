@@ -3,7 +3,7 @@
 use sera_crds::contract::{SkipReason, StageResult};
 use sera_crds::values::Language;
 
-use crate::support::{DAY, Place, Snapshot, file_uri, git, repository};
+use crate::support::{DAY, Place, Snapshot, file_uri, git, git_as_ada, repository};
 
 #[test]
 fn commits_are_spread_over_the_window_and_stand_alone_with_their_trees() {
@@ -267,6 +267,27 @@ fn the_functions_of_every_commit_are_indexed_and_counted() {
         assert_eq!(counts.skipped[&SkipReason::NameNotUtf8], 1);
         assert!(counts.skipped[&SkipReason::UnknownLanguage] >= 4, "{counts:?}");
     }
+}
+
+#[test]
+fn a_file_of_200_megabytes_is_in_the_snapshot_and_left_out_of_the_index() {
+    let place = Place::new();
+    let source = place.path("source");
+    std::fs::create_dir_all(source.join("src")).unwrap();
+    std::fs::write(source.join("src/lib.rs"), "pub fn one() -> u32 {\n    1\n}\n").unwrap();
+    // It takes no block of the disk.
+    let bytes = 200 << 20;
+    std::fs::File::create(source.join("src/huge.rs")).unwrap().set_len(bytes).unwrap();
+    git(&source, &["init", "--quiet", "-b", "main"]);
+    git(&source, &["add", "."]);
+    git_as_ada(&source, &["commit", "--quiet", "-m", "one"]);
+    let finished = place.snapshot(source.to_str().unwrap(), "store").run();
+    finished.result();
+    assert_eq!(finished.functions().iter().map(|function| function.name.as_str()).collect::<Vec<_>>(), ["one"]);
+    let counts = &finished.manifest().index[0];
+    assert_eq!((counts.files, counts.skipped[&SkipReason::TooLarge]), (1, 1));
+    git(&place.path(""), &["clone", "--quiet", "--bare", finished.bundle().to_str().unwrap(), "clone.git"]);
+    assert_eq!(git(&place.path("clone.git"), &["cat-file", "-s", "HEAD:src/huge.rs"]), bytes.to_string());
 }
 
 #[test]

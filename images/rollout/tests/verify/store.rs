@@ -103,7 +103,8 @@ fn every_trajectory_is_accepted_or_rejected_for_the_first_reason_that_applies() 
     use Rejection::*;
     let (_folder, store) = place();
     one_of_each(&store);
-    let (path, policy, counts) = reported(&run(&store, (10, 12), &[]));
+    let output = run(&store, (10, 12), &[]);
+    let (path, policy, counts) = reported(&output);
     let found: Vec<_> = verdicts(&store, &path)
         .iter()
         .map(|verdict| (verdict.sample, verdict.first.rejected, verdict.second.rejected))
@@ -142,6 +143,10 @@ fn every_trajectory_is_accepted_or_rejected_for_the_first_reason_that_applies() 
     // 16, 17, 19 and 20 have no pair to measure; 12 is a half, 13 and 14 are nothing.
     assert_eq!(counts.recall_histogram, [2, 0, 0, 0, 0, 1, 0, 0, 0, 5]);
     assert_eq!((counts.recall_millionths, counts.usage.calls), (5_500_000, 110));
+    // The half's text gives a line away: five of the other seven were found.
+    assert_eq!((counts.leaked, counts.leaked_millionths), (1, 500_000));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains(r#""recall_without_leaks":"0.714""#) && log.contains(r#""leak_rate":"0.125""#), "{log}");
 }
 
 #[test]

@@ -147,7 +147,7 @@ pub(crate) fn enter(places: &Places, folder: &Path) -> ExitCode {
 
 fn make(places: &Places, folder: &Path) -> Result<(), LocalError> {
     end_with_parent()?;
-    let hidden = hidden(places);
+    let hidden = hidden(&places.hidden);
     let all = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
     enter_user_namespace(all, 0, 0)?;
     root::make(places, folder, &hidden)
@@ -192,11 +192,11 @@ fn end_with_parent() -> Result<(), LocalError> {
 }
 
 /// What commands are not to read: what the driver says, and what its user would not want read.
-fn hidden(places: &Places) -> Vec<PathBuf> {
+pub(crate) fn hidden(said: &[PathBuf]) -> Vec<PathBuf> {
     let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let secrets = home.iter().flat_map(|home| SECRETS.map(|name| home.join(name)));
     let of_root = SECRETS_OF_ROOT.iter().map(PathBuf::from).filter(|_| geteuid().is_root());
-    let hidden = places.hidden.iter().cloned().chain(secrets).chain(of_root);
+    let hidden = said.iter().cloned().chain(secrets).chain(of_root);
     // By the path that leads there over no link; what is not there need not be hidden.
     hidden.filter_map(|path| path.canonicalize().ok()).collect()
 }

@@ -57,6 +57,7 @@ impl SlotError {
             Self::Tree(TreeError::Stream(_)) => Fault::Protocol,
             Self::Policy(_) | Self::FirstShell(_) | Self::Shell(ShellError::None { .. }) => Fault::Unsupported,
             Self::Setup { .. } => Fault::Setup,
+            Self::Tree(TreeError::TooManyChanges { .. }) => Fault::TooMuch,
             _ => Fault::Environment,
         }
     }

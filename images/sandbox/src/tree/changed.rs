@@ -1,6 +1,7 @@
 //! What on disk differs from a tree, as data: paths, kinds and contents. A name that the driver would not take, such as one below `.git`, is never
 //! among it, and no link is followed.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -55,6 +56,18 @@ pub(crate) fn changes(root: BorrowedFd<'_>, tree: &Dir, put: &Dir, trust: bool) 
     both.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
     (changes.files, changes.contents) = both.into_iter().unzip();
     Ok(changes)
+}
+
+impl Changes {
+    /// Why these are all that is looked at.
+    fn too_many(&self) -> TreeError {
+        let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
+        for top in self.files.iter().filter_map(|file| file.path.0.split(|byte| *byte == b'/').next()) {
+            *counts.entry(top).or_default() += 1;
+        }
+        let fullest = counts.into_iter().max_by_key(|(_, count)| *count).map(|(top, _)| top).unwrap_or_default();
+        TreeError::TooManyChanges { files: self.files.len(), fullest: String::from_utf8_lossy(fullest).into_owned() }
+    }
 }
 
 struct Comparison<'a> {
@@ -187,7 +200,7 @@ impl Comparison<'_> {
         }
         self.changes.names += path.len();
         if self.changes.files.len() == MOST_FILES || self.changes.names > MOST_NAMES {
-            return Err(TreeError::TooManyChanges { most: MOST_FILES });
+            return Err(self.changes.too_many());
         }
         self.changes.bytes += content.len() as u64;
         self.changes.files.push(ChangedFile { path: PathBytes(path.to_vec()), now });

@@ -35,10 +35,12 @@ pub(crate) enum TreeError {
     #[error("cannot keep a copy of the tree: {0}")]
     Pack(#[source] io::Error),
     /// More has changed than is shipped.
-    #[error("more than {most} files have changed")]
+    #[error("{files} files have changed, and more, most of them in {fullest}")]
     TooManyChanges {
-        /// The most that are shipped.
-        most: usize,
+        /// How many were found before the search was given up.
+        files: usize,
+        /// The file or directory at the top that most of them are in.
+        fullest: String,
     },
     /// What was restored is not what was kept.
     #[error("{path} does not come clean: what is there is not what was put")]

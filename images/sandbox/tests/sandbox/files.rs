@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use sera_sandbox::wire::{Answer, Fault, Policy};
+use sera_sandbox::wire::{Answer, Fault, Policy, Request};
 
 use crate::support::{Changed, Sandbox, Tree, policy};
 
@@ -273,6 +273,17 @@ fn a_stream_that_is_no_tree_is_refused() {
     header.set_size(0);
     builder.append_link(&mut header, "shadow", "/etc/shadow").unwrap();
     assert!(refused(&builder.into_inner().unwrap()).contains("shadow"));
+}
+
+#[test]
+fn more_than_is_shipped_is_said_with_where_it_is_and_can_be_deleted() {
+    let mut sandbox = Sandbox::new();
+    sandbox.run("touch a z; mkdir many && (cd many && seq 50001 | xargs touch)");
+    let answer = sandbox.ask(&Request::Changed);
+    let Answer::Failed { fault: Fault::TooMuch, message, fatal: false } = answer else { panic!("{answer:?}") };
+    assert_eq!(message, "50000 files have changed, and more, most of them in many");
+    sandbox.run("rm -r many");
+    assert_eq!(sandbox.changed().into_keys().collect::<Vec<_>>(), ["a", "z"]);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::libc;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use sera_sandbox::frame;
 use sera_sandbox::wire::{Answer, CommandEnd, Fault, PROTOCOL, Policy, Request};
 
@@ -202,6 +204,36 @@ fn a_policy_that_cannot_be_kept_is_refused() {
     assert!(refused(&writable("/no/such")).contains("cannot be used"));
     assert!(refused(&writable("/etc/passwd")).contains("is no directory"));
     assert!(refused(&Policy { env: vec![("A=B".to_owned(), "x".to_owned())], ..policy() }).contains("A=B"));
+}
+
+/// Does something as on a kernel that has no Landlock: its calls are unknown to the thread, and to the processes that it starts.
+fn without_landlock<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    let calls = [libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
+    let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let rules = calls.map(|call| (call, Vec::new())).into();
+    let filter: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, unknown, architecture).unwrap().try_into().unwrap();
+    let thread = std::thread::spawn(move || {
+        seccompiler::apply_filter(&filter).unwrap();
+        act()
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn a_kernel_without_landlock_is_refused_where_it_is_required_and_otherwise_it_is_not_among_the_protections() {
+    let refused = without_landlock(|| Sandbox::try_start(&policy(), |_, _| {}).err());
+    let Some(Answer::Failed { fault: Fault::Unsupported, message, fatal: true }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(message.contains("no Landlock") && message.contains("`landlock: Required`"), "{message}");
+    without_landlock(|| {
+        let mut sandbox = Sandbox::with(&Policy { landlock_required: false, ..policy() });
+        let kept = &sandbox.protections;
+        assert!(!kept.iter().any(|kept| kept.starts_with("landlock")) && kept.iter().any(|kept| kept == "seccomp"));
+        assert_eq!(sandbox.run("echo alive"), "alive\n");
+    });
 }
 
 #[test]

@@ -205,6 +205,10 @@ fn around(session: &mut Session<'_>, path: &str, message: &str) -> Step<Option<F
     };
     let from = line.saturating_sub(WINDOW).max(1);
     let lines = session.view(path, from, (line + 10).min(total), Phase::View { name: message, path })?;
+    if lines.is_empty() {
+        // The command was ended, by a limit of the sandbox for example.
+        return Ok(None);
+    }
     for at in (0..=(line - from).min(lines.len().saturating_sub(1))).rev() {
         let Some(name) = defined(language, &lines[at]) else { continue };
         let reaches = match extent_at(language, &name, &lines, at) {

@@ -110,7 +110,7 @@ fn ended(masked: &Masked, lines: &[String]) -> Extent {
     if one_line {
         return Extent::Lines(1);
     }
-    let base = width(&lines[0]);
+    let Some(base) = lines.first().map(|line| width(line)) else { return Extent::Open };
     let end = (1..lines.len()).find(|index| {
         let code = masked.line(*index);
         !masked.is_continued(*index)

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sera_chat::Chat;
 use sera_trainer::inference::{Ending, Event};
@@ -18,8 +18,13 @@ use crate::protocol::{Finish, TokenCounts};
 #[derive(Debug)]
 pub(super) enum Next {
     Piece(Piece),
+    /// Nothing that can be said yet: the model writes a call, which is told whole.
+    Working,
     End(Finish),
 }
+
+/// How long an answer that is being written says nothing at most: clients take one that is silent for too long for one that has stopped.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// What an answer is made with.
 #[derive(Debug)]
@@ -49,6 +54,9 @@ pub(super) struct Answer {
     end: Option<Finish>,
     counts: TokenCounts,
     watch: Watch,
+    /// When it last said something, and how long it may say nothing.
+    said: Instant,
+    sign_of_life: Duration,
 }
 
 impl Answer {
@@ -65,6 +73,8 @@ impl Answer {
             end: None,
             counts: TokenCounts { prompt: prompt_tokens as u64, ..TokenCounts::default() },
             watch: Watch { metrics, began, ended: false },
+            said: Instant::now(),
+            sign_of_life: SIGN_OF_LIFE,
         }
     }
 
@@ -77,6 +87,7 @@ impl Answer {
     pub(super) async fn next(&mut self) -> Result<Next, Refusal> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
+                self.said = Instant::now();
                 return Ok(Next::Piece(piece));
             }
             if let Some(finish) = self.end {
@@ -87,6 +98,11 @@ impl Answer {
             if let Err(refusal) = self.take(event.as_ref()) {
                 self.watch.ended("failed", self.counts);
                 return Err(refusal);
+            }
+            let is_silent = self.ready.is_empty() && self.end.is_none();
+            if is_silent && self.counts.completion > 0 && self.said.elapsed() >= self.sign_of_life {
+                self.said = Instant::now();
+                return Ok(Next::Working);
             }
         }
     }
@@ -222,6 +238,7 @@ mod tests {
                 match (answer.next().await.unwrap(), pieces.last_mut()) {
                     (Next::Piece(Piece::Text(text)), Some(Piece::Text(before))) => before.push_str(&text),
                     (Next::Piece(piece), _) => pieces.push(piece),
+                    (Next::Working, _) => {}
                     (Next::End(finish), _) => return (pieces, finish, answer.counts()),
                 }
             }
@@ -239,6 +256,31 @@ mod tests {
         assert_eq!(answered(CALLS, &[], 1, Ending::Stop).0, pieces[..2]);
         assert_eq!(answered(CALLS, &[], 0, Ending::Stop).1, Finish::Stop);
         assert_eq!(answered(CALLS, &[], usize::MAX, Ending::Length).1, Finish::Length);
+    }
+
+    #[tokio::test]
+    async fn while_a_call_is_written_there_are_signs_of_life_and_before_the_first_token_there_are_none() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../trainer/chat/tests/tiny");
+        let chat = Arc::new(Chat::load(&folder).unwrap());
+        let (sender, events) = unbounded_channel();
+        let (metrics, began) = (Arc::new(Metrics::new().unwrap()), Instant::now());
+        let tokens = chat.encode("<tool_call>\n{\"name\": \"a\"}\n</tool_call>").unwrap();
+        let (prompt_end, stops) = (String::new(), Vec::new());
+        let making = Making { chat, metrics, events, prompt_end, prompt_tokens: 9, stops, calls: 1, began };
+        let mut answer = Answer { sign_of_life: Duration::ZERO, ..Answer::new(making) };
+        let silent = tokio::time::timeout(Duration::from_millis(50), answer.next()).await;
+        assert!(silent.is_err(), "a model that writes nothing shows no life");
+        tokens.into_iter().for_each(|token| sender.send(Event::Token(token)).unwrap());
+        let (mut signs, mut call) = (0, false);
+        loop {
+            match answer.next().await.unwrap() {
+                Next::Working if !call => signs += 1,
+                Next::Working => {}
+                Next::Piece(piece) => call = matches!(piece, Piece::Call { .. }),
+                Next::End(finish) => break assert_eq!(finish, Finish::ToolCalls),
+            }
+        }
+        assert!(call && signs > 2, "{signs} signs before the call");
     }
 
     #[test]

@@ -91,6 +91,11 @@ impl Pieces {
         self.delta(&delta, None)
     }
 
+    /// That the answer is being written, and nothing of it can be said yet.
+    pub(super) fn nothing_yet(&self) -> Value {
+        self.delta(&json!({}), None)
+    }
+
     pub(super) fn end(&self, finish: Finish) -> Value {
         self.delta(&json!({}), Some(finish))
     }

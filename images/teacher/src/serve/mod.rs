@@ -202,6 +202,7 @@ async fn whole(mut answer: Answer, frame: &Frame) -> Result<Response, Refusal> {
     loop {
         match answer.next().await? {
             Next::Piece(piece) => whole.add(piece),
+            Next::Working => {}
             Next::End(finish) => {
                 return Ok(json_response(StatusCode::OK, &whole.body(frame, finish, answer.counts())));
             }
@@ -223,6 +224,7 @@ fn streamed(answer: Answer, frame: Frame, include_usage: bool) -> Response {
                 let text = event(&pieces.piece(&piece).to_string());
                 Some((text, Some((answer, pieces, None))))
             }
+            Ok(Next::Working) => Some((event(&pieces.nothing_yet().to_string()), Some((answer, pieces, None)))),
             Ok(Next::End(finish)) => {
                 let usage = include_usage.then(|| event(&pieces.usage(answer.counts()).to_string()));
                 let end = [Some(event(&pieces.end(finish).to_string())), usage, Some(event("[DONE]"))];

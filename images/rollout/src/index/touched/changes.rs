@@ -14,7 +14,7 @@ pub(super) enum Place {
     At(u32),
     /// A line that is put before this one; `indented`: whether it begins with a space.
     Before { line: u32, indented: bool },
-    /// The file as a whole: it is renamed.
+    /// The file as a whole: it is renamed, or which of its lines change is not told.
     Whole,
 }
 
@@ -22,7 +22,7 @@ impl Place {
     pub(super) fn is_near(&self, other: &Self) -> bool {
         match (self.line(), other.line()) {
             (Some(line), Some(other)) => line.abs_diff(other) <= NEAR,
-            // A file that is renamed is changed everywhere.
+            // A file that is changed as a whole is changed everywhere.
             _ => true,
         }
     }
@@ -96,6 +96,8 @@ impl Reading {
             self.file = unquoted(path.split('\t').next().unwrap_or(path)).strip_prefix("a/").map(str::to_owned);
         } else if let Some(path) = text.strip_prefix("rename from ") {
             return Some(Change { file: unquoted(path), place: Place::Whole });
+        } else if let Some(file) = text.strip_prefix("Binary files ").and_then(binary) {
+            return Some(Change { file, place: Place::Whole });
         } else if let Some((line, before, after)) = text.strip_prefix("@@ -").and_then(hunk) {
             // An empty range stands after its line.
             self.line = if before == 0 { line.saturating_add(1) } else { line };
@@ -115,6 +117,22 @@ fn hunk(text: &str) -> Option<(u32, u32, u32)> {
     let (line, before) = range(ranges.next()?)?;
     let (_, after) = range(ranges.next()?.strip_prefix('+')?)?;
     Some((line, before, after))
+}
+
+/// Reads `a/one and b/one differ`, of a file that is no text or that the repository's attributes take for none: its name before the change. One that
+/// is new had none, and of one that is renamed `rename from` has told it.
+fn binary(text: &str) -> Option<String> {
+    const AND: &str = " and ";
+    let names = text.strip_suffix(" differ")?;
+    if let Some(before) = names.strip_suffix(" and /dev/null") {
+        return unquoted(before).strip_prefix("a/").map(str::to_owned);
+    }
+    // Both are as long as each other, whatever stands in them.
+    let length = names.len().checked_sub(AND.len())? / 2;
+    let (before, after) = (names.get(..length)?, names.get(length..)?.strip_prefix(AND)?);
+    let (before, after) = (unquoted(before), unquoted(after));
+    let file = before.strip_prefix("a/")?;
+    (after.strip_prefix("b/") == Some(file)).then(|| file.to_owned())
 }
 
 /// A path as it is, where git quotes it as C does; what is not UTF-8 is in no index.
@@ -154,5 +172,22 @@ mod tests {
     fn paths_are_read_as_git_quotes_them() {
         assert_eq!(unquoted(r#""a/na\303\257ve \"x\"\t.py""#), "a/naïve \"x\"\t.py");
         assert_eq!(unquoted("a/plain.py"), "a/plain.py");
+    }
+
+    #[test]
+    fn of_a_file_without_lines_the_name_before_the_change_is_read() {
+        for (line, file) in [
+            ("a/src/x.py and b/src/x.py differ", Some("src/x.py")),
+            ("a/x and b/x and b/x and b/x differ", Some("x and b/x")),
+            (r#""a/na\303\257ve.py" and "b/na\303\257ve.py" differ"#, Some("naïve.py")),
+            ("a/gone.py and /dev/null differ", Some("gone.py")),
+            ("/dev/null and b/new.py differ", None),
+            ("a/old.py and b/renamed.py differ", None),
+            ("a/one and b/two differ", None),
+            (" and  differ", None),
+            ("é and é", None),
+        ] {
+            assert_eq!(binary(line).as_deref(), file, "{line}");
+        }
     }
 }

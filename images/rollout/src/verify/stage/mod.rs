@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use sera_crds::contract::{Artifact, IndexedFunction, StageResult, Verdict, VerificationCounts, VerificationPlan};
+use sera_crds::contract::{
+    Artifact, Fraction, IndexedFunction, StageResult, Verdict, VerificationCounts, VerificationPlan,
+};
 
 use crate::dataset::{Student, StudentError};
 use crate::failure::{Cause, Explain, Field};
@@ -171,7 +173,23 @@ pub(crate) async fn run(
         }
         Scope::Batches(named) => verification.all(named, &mut counts).await?,
     };
+    tell(&counts);
     Ok(StageResult::Verification { verdicts, policy: name, counts })
+}
+
+/// Says what was found, and how much of it may be because a pull request gave a line away.
+fn tell(counts: &VerificationCounts) {
+    let recalls = counts.recalls();
+    let shown = |share: Option<Fraction>| share.map(|share| format!("{:.3}", share.value())).unwrap_or_default();
+    tracing::info!(
+        samples = counts.attempted,
+        first = counts.accepted_first,
+        second = counts.accepted_second,
+        recall = shown(recalls.mean()),
+        recall_without_leaks = shown(recalls.mean_without_leaks()),
+        leak_rate = shown(recalls.leak_rate()),
+        "verified"
+    );
 }
 
 /// The functions that were set aside for evaluation. Where there is no snapshot, none were.

@@ -55,11 +55,15 @@ pub(super) fn count(counts: &mut VerificationCounts, verdicts: &[Verdict]) {
         accept(&mut counts.accepted_first, &mut counts.rejected, &verdict.first);
         accept(&mut counts.accepted_second, &mut counts.rejected, &verdict.second);
         if let Some(recall) = verdict.measures.as_ref().and_then(|measures| measures.recall) {
-            let share = |parts: u64| recall.matched.saturating_mul(parts) / recall.total.max(1);
             let bins = counts.recall_histogram.len();
-            let bin = usize::try_from(share(bins as u64)).map_or(bins - 1, |bin| bin.min(bins - 1));
+            let bin = recall.matched.saturating_mul(bins as u64) / recall.total.max(1);
+            let bin = usize::try_from(bin).map_or(bins - 1, |bin| bin.min(bins - 1));
             counts.recall_histogram[bin] += 1;
-            counts.recall_millionths += share(1_000_000);
+            counts.recall_millionths += recall.millionths();
+            if verdict.leaks {
+                counts.leaked += 1;
+                counts.leaked_millionths += recall.millionths();
+            }
         }
     }
 }
@@ -157,6 +161,9 @@ mod tests {
                 rejected: rejected.into(),
                 recall_histogram: [0, 0, 0, 1, 0, 0, 0, 0, 0, 1],
                 recall_millionths: 1_333_333,
+                // Sample 2 is the one whose text gives a line away.
+                leaked: 1,
+                leaked_millionths: 1_000_000,
                 leaks: 1,
                 usage: Usage { calls: 9, prompt_tokens: 150, cached_tokens: 120, completion_tokens: 21 },
             }
@@ -196,6 +203,8 @@ mod tests {
             rejected: ALL.iter().map(|reason| (word(*reason), 2 * samples)).collect(),
             recall_histogram: [samples; 10],
             recall_millionths: tokens,
+            leaked: samples,
+            leaked_millionths: tokens,
             leaks: samples,
             usage: Usage { calls: tokens, prompt_tokens: tokens, cached_tokens: tokens, completion_tokens: tokens },
         };

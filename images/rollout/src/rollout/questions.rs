@@ -1,0 +1,166 @@
+//! What the teacher is asked beside its rollouts: whether its own work is a valid fix, and to tell that work as a pull request. What an answer to the
+//! first says is read in `review`, and whether a text will do is decided in `pull_request`.
+
+use std::time::Duration;
+
+use sera_crds::contract::{
+    CONTRACT_VERSION, PullRequest, PullRequestRecord, RolloutOutcome, RolloutRecord, Trajectory, Usage,
+};
+use tokio::time::Instant;
+
+use super::pull_request::{Flaw, extract, flaw, has_code, leak};
+use super::records::RecordError;
+use super::review::{Review, verdict};
+use super::sample::{First, Workshop};
+use super::{RolloutError, replay};
+use crate::agent::{AgentError, Ended, outcome_of, tools};
+use crate::chat::{Answer, Ask, Conversation};
+use crate::sampling::Sample;
+
+/// How often a self-review is asked for that cannot be understood.
+const REVIEW_TRIES: u32 = 3;
+/// How often a pull request is asked for.
+const PULL_REQUEST_TRIES: u32 = 10;
+/// How long a call outside of a rollout may take in all, with what is tried again.
+const CALL_TIME: Duration = Duration::from_mins(30);
+
+/// What asking for a pull request came to.
+#[derive(Default)]
+struct Written {
+    text: Option<String>,
+    tries: u32,
+    usage: Usage,
+}
+
+impl Workshop<'_> {
+    /// How a first rollout that was submitted ends: by whether the teacher takes its own work for a valid fix. What cannot be understood, or does not
+    /// fit, is asked again with fewer of the steps; what cannot be understood three times is no yes. Where nothing is left of the budget or of the
+    /// rollout's time, that is its end.
+    pub(super) async fn review(&self, key: &str, ended: &Ended) -> Result<Review, RolloutError> {
+        let question = self.agent.prompts.self_review().map_err(AgentError::from)?;
+        let mut usage = Usage::default();
+        let mut messages = ended.messages.clone();
+        let mut conversation = ended.conversation.clone();
+        for _ in 0..REVIEW_TRIES {
+            if self.agent.purse.is_spent() {
+                return Ok(Review { outcome: RolloutOutcome::Budget, usage });
+            }
+            if Instant::now() >= ended.until {
+                return Ok(Review { outcome: RolloutOutcome::TimeLimit, usage });
+            }
+            if let Some(answer) = self.ask(key, &conversation, &question).await? {
+                usage += answer.usage;
+                if let Some(valid) = verdict(&answer.content).filter(|_| !answer.cut_off) {
+                    let outcome = if valid { RolloutOutcome::Submitted } else { RolloutOutcome::RefusedByReview };
+                    return Ok(Review { outcome, usage });
+                }
+            }
+            conversation = replay::without_first_quarter(&tools(self.agent.limits), &mut messages);
+        }
+        Ok(Review { outcome: RolloutOutcome::RefusedByReview, usage })
+    }
+
+    /// The synthetic pull request: adopted, or asked for until one will do.
+    pub(super) async fn pull_request(&self, first: &First, sample: &Sample) -> Result<PullRequestRecord, RolloutError> {
+        const RECORD: &str = "pr.json";
+        if let Some(record) = self.shelf.read(RECORD).await? {
+            return Ok(record);
+        }
+        let patch = self.shelf.get(&first.record.folder, &first.record.patch).await?;
+        let patch = String::from_utf8_lossy(&patch);
+        let Written { text, tries, usage } = self.write(first, &patch).await?;
+        let pull_request = match text {
+            Some(text) => {
+                let leaks = leak(&text, &patch).is_some();
+                self.agent.meter.wrote_pull_request(leaks);
+                Some(PullRequest { text: self.shelf.put("pr.md", text.into()).await?, tries, leaks })
+            }
+            None => None,
+        };
+        let folder = self.shelf.folder.to_owned();
+        let record =
+            PullRequestRecord { version: CONTRACT_VERSION, sample: sample.number, folder, pull_request, usage };
+        Ok(self.shelf.commit(RECORD, record).await?)
+    }
+
+    /// Asks for a text until nothing is wrong with one. Where that does not come, the last one that can be borne is taken. Where the answer does not
+    /// fit, which is so after a rollout that filled its context, the first quarter of the steps is left out.
+    async fn write(&self, first: &First, patch: &str) -> Result<Written, RolloutError> {
+        let key = format!("{}-t1", first.record.sample);
+        let example = &self.example.body;
+        let request = self.agent.prompts.pull_request(example, has_code(example)).map_err(AgentError::from)?;
+        let mut trajectory: Option<Trajectory> = None;
+        let mut conversation = match &first.conversation {
+            Some(conversation) => conversation.clone(),
+            None => replay::conversation(trajectory.insert(self.trajectory(&first.record).await?)),
+        };
+        let (mut written, mut problem) = (Written::default(), None);
+        while written.tries < PULL_REQUEST_TRIES && !self.agent.purse.is_spent() {
+            written.tries += 1;
+            let request = match &problem {
+                None => request.clone(),
+                Some(flaw) => format!("{request}\n\nA text that you wrote before was turned down: {flaw}."),
+            };
+            let answer = self.ask(&key, &conversation, &request).await?;
+            written.usage += answer.as_ref().map(|answer| answer.usage).unwrap_or_default();
+            let Some(answer) = answer.filter(|answer| !answer.cut_off) else {
+                tracing::debug!(
+                    rollout = key,
+                    tries = written.tries,
+                    "a pull request does not fit: fewer of the steps are shown"
+                );
+                let trajectory = match &mut trajectory {
+                    Some(trajectory) => trajectory,
+                    none => none.insert(self.trajectory(&first.record).await?),
+                };
+                conversation = replay::without_first_quarter(&trajectory.tools, &mut trajectory.messages);
+                continue;
+            };
+            let text = extract(&answer.content);
+            let Some(flaw) = text.map_or(Some(Flaw::NoText), |text| flaw(text, patch, example)) else {
+                written.text = text.map(str::to_owned);
+                return Ok(written);
+            };
+            tracing::debug!(rollout = key, tries = written.tries, "a pull request is turned down: {flaw}");
+            if flaw.is_bearable() {
+                written.text = text.map(str::to_owned);
+            }
+            problem = Some(flaw);
+        }
+        Ok(written)
+    }
+
+    async fn trajectory(&self, record: &RolloutRecord) -> Result<Trajectory, RecordError> {
+        self.shelf.get_compressed(&record.folder, &record.trajectory).await
+    }
+
+    /// One call beside a rollout; none where the teacher has no answer to this one.
+    async fn ask(
+        &self,
+        key: &str,
+        conversation: &Conversation,
+        question: &str,
+    ) -> Result<Option<Answer>, RolloutError> {
+        let begun = Instant::now();
+        let ask = Ask {
+            key,
+            conversation,
+            aside: Some(question),
+            max_output_tokens: Some(self.max_output_tokens),
+            seed: self.agent.seed,
+            // No longer than a whole rollout.
+            until: begun + CALL_TIME.min(self.agent.limits.rollout_timeout.span()),
+        };
+        match self.agent.teacher.ask(&ask).await {
+            Ok(answer) => {
+                self.agent.pay(&answer, begun.elapsed()).map_err(AgentError::from)?;
+                Ok(Some(answer))
+            }
+            Err(error) => {
+                let (outcome, problem) = outcome_of(error, &self.agent).await.map_err(AgentError::from)?;
+                tracing::warn!(rollout = key, ?outcome, "a question has no answer: {}", problem.unwrap_or_default());
+                Ok(None)
+            }
+        }
+    }
+}
