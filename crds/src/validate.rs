@@ -45,8 +45,8 @@ pub fn validate_batch(spec: &BatchSpec) -> Vec<FieldError> {
     found.0
 }
 
-/// Directories of a container that belong to the kernel or to the operator's own mounts.
-const RESERVED_DIRECTORIES: [&str; 4] = ["/proc", "/sys", "/dev", "/etc/sera"];
+/// Directories of a container that belong to the kernel or to the operator's own mounts. Commands have `/tmp` to themselves anyway.
+const RESERVED_DIRECTORIES: [&str; 6] = ["/proc", "/sys", "/dev", "/etc/sera", "/run/sera", "/tmp"];
 /// The longest name of a label or annotation, without its prefix.
 const MAX_KEY_NAME: usize = 63;
 /// The longest prefix of one: a DNS subdomain.
@@ -84,7 +84,18 @@ impl Findings {
             let field = format!("spec.generation.environment.writablePaths[{at}]");
             self.directory(&field, path);
             if below(path.as_str(), environment.working_dir.as_str()) {
-                self.add(field, format!("'{path}' is within workingDir, which is writable already; leave it out"));
+                self.add(&field, format!("'{path}' is within workingDir, which is writable already; leave it out"));
+            } else if below(environment.working_dir.as_str(), path.as_str()) {
+                self.add(
+                    &field,
+                    format!("'{path}' holds workingDir, which is emptied for each rollout; name a directory beside it"),
+                );
+            }
+            let before = &environment.writable_paths[..at];
+            let meets =
+                |other: &&ContainerPath| below(path.as_str(), other.as_str()) || below(other.as_str(), path.as_str());
+            if let Some(other) = before.iter().find(meets) {
+                self.add(field, format!("'{path}' and '{other}' lie in each other; keep the outer one"));
             }
         }
     }
@@ -94,6 +105,11 @@ impl Findings {
             self.add(
                 field,
                 format!("'{path}' lies in {reserved}, which is not the image's own; choose another directory"),
+            );
+        } else if let Some(reserved) = RESERVED_DIRECTORIES.iter().find(|reserved| below(reserved, path.as_str())) {
+            self.add(
+                field,
+                format!("'{path}' holds {reserved}, which is not the image's own; choose a directory beside it"),
             );
         }
     }
@@ -229,6 +245,21 @@ mod tests {
     fn bad_globs_are_named_by_their_place() {
         let found = fields_of("source", json!({"include": ["src/**", "src/[a-"], "exclude": ["{a,b"]}));
         assert_eq!(found, ["spec.source.include[1]", "spec.source.exclude[0]"]);
+    }
+
+    #[test]
+    fn directories_that_hold_each_other_or_the_operator_s_own_are_refused() {
+        let places = |places: &[&str]| {
+            let found =
+                fields_of("generation", json!({"environment": {"workingDir": "/srv/app", "writablePaths": places}}));
+            found.into_iter().map(|field| field.replace("spec.generation.environment.", "")).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&["/opt/venv", "/opt/cache", "/opt/venv2"]), [""; 0]);
+        for refused in ["/tmp", "/tmp/cache", "/run", "/run/sera/home", "/etc", "/srv", "/srv/app/build"] {
+            assert_eq!(places(&[refused]), ["writablePaths[0]"], "{refused}");
+        }
+        assert_eq!(places(&["/opt/a/b", "/opt/a"]), ["writablePaths[1]"]);
+        assert_eq!(places(&["/opt/a", "/opt/a/b"]), ["writablePaths[1]"]);
     }
 
     #[test]

@@ -113,9 +113,9 @@ pub struct Images {
     /// The image that brings the program which executes an agent's commands (images/sandbox).
     #[arg(long, env = "SERA_SANDBOX_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-sandbox:", env!("CARGO_PKG_VERSION")))]
     pub sandbox_image: ImageRef,
-    /// The image that an agent's commands run in where spec.generation.environment.image names none [default: that of --sandbox-image].
-    #[arg(long, env = "SERA_ENVIRONMENT_IMAGE", value_name = "IMAGE")]
-    pub environment_image: Option<ImageRef>,
+    /// The image that an agent's commands run in where spec.generation.environment.image names none (images/sandbox, target `environment`).
+    #[arg(long, env = "SERA_ENVIRONMENT_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-environment:", env!("CARGO_PKG_VERSION")))]
+    pub environment_image: ImageRef,
     /// The image of the rehearsal teacher and of the server of small students (images/teacher).
     #[arg(long, env = "SERA_TEACHER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-teacher:", env!("CARGO_PKG_VERSION")))]
     pub teacher_image: ImageRef,
@@ -136,7 +136,7 @@ impl Images {
         build::Images {
             rollout: self.rollout_image.clone(),
             sandbox: self.sandbox_image.clone(),
-            environment: self.environment_image.clone().unwrap_or_else(|| self.sandbox_image.clone()),
+            environment: self.environment_image.clone(),
             teacher: self.teacher_image.clone(),
             trainer: self.trainer_image.clone(),
             vllm: self.vllm_image.clone(),

@@ -5,14 +5,17 @@ mod asked;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::{core::v1::ConfigMap, events::v1::Event},
+    api::{
+        core::v1::{ConfigMap, Pod},
+        events::v1::Event,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{ListParams, PartialObjectMeta, PostParams},
 };
 use sera_crds::{RolloutBatch, SpecializationRun, defaults::RunDefaults, values::Stage};
 
@@ -26,7 +29,7 @@ use crate::{
     facts::{BatchFacts, JobFacts, PodFacts, ServerFacts, ServerRole, Trouble, Uid},
     names::{MANAGER, OWNER_UID, Owner, RECLAIM, STUDENT, TEACHER},
     plan::{
-        Observed, Reclaim, crew,
+        Holdups, Observed, Reclaim, crew,
         record::{Attempt, Record},
         sight::{self, Evidence},
     },
@@ -59,6 +62,7 @@ pub struct Observer {
     board: Board,
     defaults: Arc<FixedDefaults>,
     refused: Asked<Option<String>>,
+    overdue: Asked<Option<String>>,
     holdups: Asked<Option<Trouble>>,
     going: Asked<bool>,
 }
@@ -88,8 +92,8 @@ pub struct Gathered {
 impl Observer {
     /// An observer that reads these caches and what drivers say, and asks `client` where they cannot know.
     pub fn new(client: Client, caches: Caches, board: Board, defaults: Arc<FixedDefaults>) -> Self {
-        let (refused, holdups, going) = Default::default();
-        Self { client, caches, board, defaults, refused, holdups, going }
+        let (refused, overdue, holdups, going) = Default::default();
+        Self { client, caches, board, defaults, refused, overdue, holdups, going }
     }
 
     /// Gathers all that a plan for `subject` is made from; `run` is the one that it takes its word from, where there is one.
@@ -126,7 +130,10 @@ impl Observer {
             generation: subject.meta().generation.unwrap_or_default(),
             deleting: subject.meta().deletion_timestamp.is_some(),
             reclaim: reclaim(subject),
-            holdup: self.holdup(&owner.namespace, [teacher.as_deref(), student.as_deref()], now).await?,
+            holdups: Holdups {
+                teacher: self.holdup(&owner.namespace, teacher.as_deref(), now).await?,
+                student: self.holdup(&owner.namespace, student.as_deref(), now).await?,
+            },
             teacher,
             student,
             jobs,
@@ -208,8 +215,11 @@ impl Observer {
         if sight::lacks_last_words(&evidence, crew(stage)) {
             evidence.pods = self.live_pods(owner, &job).await?;
         }
-        if sight::is_without_a_pod(&evidence, now) {
+        if sight::is_without_a_pod(&evidence, crew(stage), now) {
             evidence.refused_pod = self.refused_pod(owner, &job, now).await?;
+        }
+        if sight::is_ending(&evidence) {
+            evidence.overdue = self.overdue_pod(owner, &job, now).await?;
         }
         if sight::is_between_pods(&evidence) {
             evidence.namespace_is_going = self.namespace_is_going(owner, &job, now).await?;
@@ -225,10 +235,10 @@ impl Observer {
     async fn holdup(
         &self,
         namespace: &str,
-        servers: [Option<&ServerFacts>; 2],
+        server: Option<&ServerFacts>,
         now: Timestamp,
     ) -> Result<Option<Trouble>, Error> {
-        let unfinished = servers.into_iter().flatten().find(|server| !server.complete && !server.deleting);
+        let unfinished = server.filter(|server| !server.complete && !server.deleting);
         let Some((server, owner)) = unfinished.and_then(|server| Some((server, server.controller.as_ref()?))) else {
             return Ok(None);
         };
@@ -246,6 +256,25 @@ impl Observer {
         Ok(self.holdups.keep(&server.uid, now, holdup))
     }
 
+    /// A pod of this Job that was to have ended a while ago, as that of a node which is gone; asked at most every so often.
+    async fn overdue_pod(&self, owner: &Owner, job: &JobFacts, now: Timestamp) -> Result<Option<String>, Error> {
+        /// The kubelet may take so long to say that a pod has ended.
+        const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+        if let Some(answer) = self.overdue.recent(&job.uid, now) {
+            return Ok(answer);
+        }
+        let api = Api::<Pod>::namespaced(self.client.clone(), &owner.namespace);
+        let pods = api.list_metadata(&of_job(job)).await;
+        let pods = pods.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
+        // The time of a deletion is that by which the pod was to be gone.
+        let is_overdue = |pod: &PartialObjectMeta<Pod>| {
+            let due = pod.metadata.deletion_timestamp.as_ref();
+            due.is_some_and(|due| now.duration_since(due.0) >= PATIENCE)
+        };
+        let overdue = pods.items.into_iter().find(is_overdue).map(|pod| pod.name_any());
+        Ok(self.overdue.keep(&job.uid, now, overdue))
+    }
+
     async fn live_job(&self, owner: &Owner, name: &str) -> Result<Option<Arc<JobFacts>>, Error> {
         let api = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
         let job = api.get_opt(name).await.map_err(|source| Error::Read { what: "a Job", source })?;
@@ -254,8 +283,7 @@ impl Observer {
 
     async fn live_pods(&self, owner: &Owner, job: &JobFacts) -> Result<Vec<Arc<PodFacts>>, Error> {
         let api = Api::<WatchedPod>::namespaced(self.client.clone(), &owner.namespace);
-        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={}", job.uid));
-        let pods = api.list(&of_job).await.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
+        let pods = api.list(&of_job(job)).await.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
         Ok(pods.items.into_iter().filter_map(WatchedPod::facts).map(Arc::new).collect())
     }
 
@@ -288,6 +316,11 @@ impl Observer {
         let message = events.items.into_iter().max_by_key(heard_at).and_then(|event| event.note);
         Ok(self.refused.keep(&job.uid, now, message))
     }
+}
+
+/// What the pods of a Job are found by.
+fn of_job(job: &JobFacts) -> ListParams {
+    ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={}", job.uid))
 }
 
 /// What becomes of the subject's data, as its spec and its finalizers say.

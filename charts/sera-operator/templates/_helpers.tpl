@@ -96,10 +96,12 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 
 {{/* Whom a pod asks that speaks with the API server alone. */}}
 {{- define "sera-operator.dnsAndApiServer" -}}
-# DNS: in the cluster, and on the node for those that run a cache there.
+# DNS: in the cluster, and on the node for those that run a cache there; 5353 is where OpenShift's servers listen behind their Service.
 - ports:
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}
+    - {protocol: UDP, port: 5353}
+    - {protocol: TCP, port: 5353}
 # The API server.
 - ports:
     {{- range .Values.networkPolicy.apiServer.ports }}

@@ -61,7 +61,7 @@ pub struct BatchStatus {
     /// The verification that the counts come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationRecord>,
-    /// The images that pods ran, with their digests, by role.
+    /// The images by which stages were done that have a result of their own, with their digests, by the role of their pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::texts")]
     pub images: BTreeMap<String, String>,

@@ -82,8 +82,8 @@ pub struct Serve {
     pub args: Vec<String>,
 }
 
-/// How long the children of a run that is over stay: its Jobs, pods and batches, never the run itself nor what serves.
-/// Data in the store is not touched.
+/// How long children stay that are done: each Job with its pods from its own end on, and the last two batches from the
+/// run's; never the run itself nor what serves. Data in the store is not touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ttl {

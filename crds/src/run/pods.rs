@@ -125,7 +125,7 @@ pub struct PodSettings {
     /// namespace's `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<ResourceName>,
-    /// The resources of the pods' main container. Absent: what the operator's chart says for the role.
+    /// The resources of the pods' main container. Absent: what its role needs of a small repository or model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// The size of /dev/shm, such as `64Gi`; it counts as memory. Absent: the runtime's 64 MiB, or 16Gi where a pod has

@@ -157,6 +157,10 @@ pub struct Folded {
     #[serde(default)]
     #[schemars(range(min = 0, max = 2_000_000_000))]
     pub samples: u32,
+    /// How many of these an earlier run has made, which took this one neither time nor money.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2_000_000_000))]
+    pub adopted: u32,
     /// A sha256 of the policy that all of them were verified by. Absent: not all by the same, so that they are verified
     /// again before they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]

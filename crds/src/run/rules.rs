@@ -48,15 +48,17 @@ const LOCKS: &[Lock] = &[
         paths: &[
             "generation.batchSize",
             "generation.shardSize",
-            "generation.instancesPerFunction",
-            "generation.bugKinds",
-            "generation.seed",
             "generation.agent",
             "generation.environment",
             "generation.sandbox",
             "generation.startDeadline",
         ],
         hint: "of generation, parallelBatches and budget can still be changed, and until Dataset starts acceptedTrajectories, maxSamples, verification and filters",
+    },
+    Lock {
+        stage: Stage::Rollouts,
+        paths: &["generation.instancesPerFunction", "generation.bugKinds", "generation.seed"],
+        hint: "samples are drawn by it, and those that were made stay",
     },
     Lock {
         stage: Stage::Dataset,

@@ -114,7 +114,7 @@ pub struct Sandbox {
     /// Whether commands run only under the kernel's Landlock: Required, or BestEffort where nodes lack it (gVisor).
     /// What was achieved is recorded. Default: Required.
     pub landlock: LandlockMode,
-    /// The resources of each slot's container. Absent: what the operator's chart says.
+    /// The resources of each slot's container. Absent: a tenth of a CPU and 256Mi are asked for, at most 2Gi are used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 }

@@ -45,8 +45,8 @@ impl Phase {
 #[schemars(extend("x-kubernetes-validations" = [
     Rule::new("!has(oldSelf.artifacts) || has(self.artifacts)").message("artifacts cannot be taken back").field_path(".artifacts"),
     Rule::new("!has(oldSelf.generation) || has(self.generation)").message("generation cannot be taken back").field_path(".generation"),
-    Rule::new("!has(oldSelf.lockedStages) || oldSelf.lockedStages.all(s, (has(self.lockedStages) && s in self.lockedStages) || (s == 'Snapshot' && !(has(self.artifacts) && has(self.artifacts.snapshot)))) || (has(self.observedRetry) ? self.observedRetry : '') != (has(oldSelf.observedRetry) ? oldSelf.observedRetry : '')")
-        .message("lockedStages only grows, but by a retry, or by Snapshot while there is no snapshot").field_path(".lockedStages"),
+    Rule::new("!has(oldSelf.lockedStages) || oldSelf.lockedStages.all(s, (has(self.lockedStages) && s in self.lockedStages) || (s == 'Snapshot' && !(has(self.artifacts) && has(self.artifacts.snapshot))) || (s == 'Generation' && !(has(self.generation) && has(self.generation.folded) && self.generation.folded.through > 0))) || (has(self.observedRetry) ? self.observedRetry : '') != (has(oldSelf.observedRetry) ? oldSelf.observedRetry : '')")
+        .message("lockedStages only grows, but by a retry, by Snapshot while there is no snapshot, or by Generation while no batch is counted").field_path(".lockedStages"),
     Rule::new("!has(oldSelf.attempts) || (has(self.attempts) && oldSelf.attempts.all(s, s in self.attempts && self.attempts[s] >= oldSelf.attempts[s]))")
         .message("attempts never fall").field_path(".attempts"),
     Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed']) || (has(self.phase) && self.phase == oldSelf.phase) || (has(self.observedGeneration) && has(oldSelf.observedGeneration) && self.observedGeneration > oldSelf.observedGeneration)")
@@ -70,8 +70,9 @@ pub struct RunStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The stages that have started, and whose part of the spec therefore cannot be changed any more. Snapshot is
-    /// unlocked between attempts that left nothing, so that a wrong URL or revision can be put right.
+    /// The stages that have started, and whose part of the spec therefore cannot be changed any more. So that what is
+    /// wrong can be put right, Snapshot is unlocked between attempts that left nothing, and Generation while every batch
+    /// at work is stalled and none is counted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub locked_stages: Vec<Stage>,
@@ -101,7 +102,7 @@ pub struct RunStatus {
     /// What the stages have left in the store. Each is written once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
-    /// The images that pods ran, with their digests, by role.
+    /// The images by which stages were done that have a result of their own, with their digests, by the role of their pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::texts")]
     pub images: BTreeMap<String, String>,
@@ -132,11 +133,7 @@ pub struct Progress {
     /// How much of the stage is done, in percent, 0 to 100.
     #[schemars(range(min = 0, max = 100))]
     pub percent: u32,
-    /// What it is doing, in a few words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
-    pub message: Option<String>,
-    /// When the stage will be done at this pace. Absent: too early to say.
+    /// When the stage will be done at this pace, which is said of generation and of training. Absent: too early to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta: Option<Time>,
 }

@@ -113,7 +113,8 @@ pub struct TeacherService {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 128))]
     pub gpus_per_replica: Option<u32>,
-    /// How many nodes one copy is spread over, 1 to 16. More than one needs LeaderWorkerSet in the cluster. Default: 1.
+    /// How many nodes one copy is spread over, 1 to 16. This release serves copies of one node; a run that asks for more
+    /// is `Stalled`, and a teacher of several nodes is named in `endpoint`. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
     pub nodes_per_replica: u32,
@@ -132,8 +133,9 @@ pub struct TeacherService {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSource {
-    /// Where they lie: `pvc://claim/path`, `s3://bucket/path`, `gs://…`, `az://…`, `oci://registry/repository:tag` or
-    /// `builtin://tiny`. Nothing is fetched from a hub at run time.
+    /// Where they lie: `pvc://claim/path`, `s3://bucket/path`, `gs://…`, `az://…`, or as a student `builtin://tiny`.
+    /// `oci://registry/repository:tag` is not read by this release: such a run is `Stalled`. Nothing is fetched from a
+    /// hub at run time.
     pub uri: ModelUri,
     /// The Secret with the credentials of that place, with the keys of `output.credentialsSecretRef`, or
     /// `.dockerconfigjson` for `oci://`. Absent: the pods' own identity.

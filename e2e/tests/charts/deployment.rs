@@ -147,8 +147,10 @@ fn image_of<'a>(container: &'a Value, flag: &str) -> Option<&'a str> {
 async fn one_registry(house: &House) -> Result<()> {
     let (_, container) =
         pod_of(house, &json!({"global": {"imageRegistry": "registry.acme.internal:5000/mirror"}})).await?;
-    let named = ["--rollout-image=", "--sandbox-image=", "--teacher-image=", "--trainer-image="]
-        .map(|flag| image_of(&container, flag));
+    let named =
+        ["--rollout-image=", "--sandbox-image=", "--environment-image=", "--teacher-image=", "--trainer-image="]
+            .map(|flag| image_of(&container, flag));
+    ensure!(named[1] != named[2], "commands would run in an image without a shell: {container}");
     for image in [container["image"].as_str()].into_iter().chain(named) {
         let image = image.context("an image")?;
         ensure!(image.starts_with("registry.acme.internal:5000/mirror/sera-dev/sera-"), "{image} comes from elsewhere");

@@ -178,7 +178,7 @@ pub struct CountingParts {
     pub student: Option<ModelUri>,
     /// The Secret that it is read with, where it is in a bucket.
     pub student_credentials: Option<String>,
-    /// The batches of a run that are folded in, by name.
+    /// The batches of a run that are folded in, by name; none where all that are in the store are meant.
     pub batches: Vec<String>,
 }
 

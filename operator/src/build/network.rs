@@ -18,8 +18,8 @@ use serde::Deserialize;
 use super::{Blueprint, HostedTeacher, SnapshotParts, metadata, program::PROGRESS_PORT, server};
 use crate::names::{MANAGED_BY, MANAGER, OWNER_UID, Owner, STAGE, STUDENT, TEACHER};
 
-/// Where names are asked for.
-const DNS_PORT: i32 = 53;
+/// Where names are asked for: what a Service says, and where OpenShift's servers of names listen, since some networks judge a packet by where it ends.
+const DNS_PORTS: [i32; 2] = [53, 5353];
 /// The addresses of a machine's own neighbourhood, where clouds hand out credentials of the node to whoever asks.
 const LINK_LOCAL: &str = "169.254.0.0/16";
 /// The same in IPv6, and the one that AWS has beside it.
@@ -233,8 +233,8 @@ fn egress(to: Vec<NetworkPolicyPeer>, port: Option<u16>) -> NetworkPolicyEgressR
 
 /// In the cluster, and on the node for those that keep a cache there.
 fn to_dns() -> NetworkPolicyEgressRule {
-    let ports = ["UDP", "TCP"].map(|protocol| on_port(protocol, DNS_PORT));
-    NetworkPolicyEgressRule { to: None, ports: Some(ports.into()) }
+    let ports = DNS_PORTS.into_iter().flat_map(|port| ["UDP", "TCP"].map(|protocol| on_port(protocol, port)));
+    NetworkPolicyEgressRule { to: None, ports: Some(ports.collect()) }
 }
 
 fn on_port(protocol: &str, port: i32) -> NetworkPolicyPort {

@@ -186,8 +186,6 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
     let resources = settings.resources.clone().filter(|resources| !resources.is_empty());
     let mut variables = environment(settings);
     variables.extend(program.variables.clone());
-    // A stage's program leaves its last words itself; a server's are the end of its log.
-    let words = if program.readiness == Readiness::Unasked { "File" } else { END_OF_LOG };
     let loads_long = program.port.filter(|_| program.readiness == Readiness::LoadsLong);
     Container {
         name: PROGRAM_CONTAINER.to_owned(),
@@ -212,7 +210,7 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
         resources: Some(resources.map_or_else(|| program.resources.requirements(), Into::into)),
         security_context: Some(container_security()),
         termination_message_path: Some(TERMINATION_MESSAGE.to_owned()),
-        termination_message_policy: Some(words.to_owned()),
+        termination_message_policy: Some(END_OF_LOG.to_owned()),
         volume_mounts: Some(mounts),
         ..Container::default()
     }

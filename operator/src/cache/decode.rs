@@ -2,21 +2,25 @@
 //! parsed and never allocated.
 
 mod containers;
+mod server;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod},
+    api::{batch::v1::Job, core::v1::Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 use self::containers::PodSpec;
+pub use self::server::WatchedServer;
 use crate::{
-    facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, ServerFacts, ServerRole, Trouble, Uid},
-    names::{GENERATION, PROGRAM_CONTAINER, STUDENT},
+    facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, Trouble, Uid},
+    names::{PROGRAM_CONTAINER, STUDENT},
 };
 
+/// Our word for what Kubernetes calls `OOMKilled`.
+const OUT_OF_MEMORY: &str = "OutOfMemory";
 /// How much of Kubernetes' own sentences is kept, in bytes: an image reference and the registry's answer fit.
 const MAX_TROUBLE_BYTES: usize = 512;
 
@@ -127,6 +131,11 @@ struct ContainerState {
 }
 
 impl ContainerState {
+    /// Whether its program was killed for want of memory.
+    fn ran_out_of_memory(&self) -> bool {
+        self.terminated.as_ref().is_some_and(|end| &*end.reason == "OOMKilled")
+    }
+
     /// What a program said when it ended, where it has.
     fn last_words(&self) -> Option<&str> {
         self.terminated.as_ref().and_then(|end| end.message.as_deref()).filter(|words| !words.is_empty())
@@ -149,70 +158,6 @@ struct Terminated {
     reason: Box<str>,
     message: Option<Box<str>>,
     finished_at: Option<Timestamp>,
-}
-
-/// The Deployment of a teacher or a student, as far as we read it.
-#[derive(Debug, Clone, Deserialize, Resource)]
-#[resource(inherit = Deployment)]
-pub struct WatchedServer {
-    #[serde(deserialize_with = "light_metadata")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: ServerSpec,
-    #[serde(default)]
-    status: ServerStatus,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-struct ServerSpec {
-    #[serde(default)]
-    replicas: u32,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ServerStatus {
-    observed_generation: i64,
-    replicas: u32,
-    updated_replicas: u32,
-    ready_replicas: u32,
-    available_replicas: u32,
-    conditions: Vec<JobCondition>,
-}
-
-impl WatchedServer {
-    /// The facts of this server.
-    pub fn facts(self) -> ServerFacts {
-        let Self { metadata, spec, status } = self;
-        let labels = metadata.labels.as_ref();
-        let is_complete = status.observed_generation >= metadata.generation.unwrap_or_default()
-            && [status.replicas, status.updated_replicas, status.available_replicas] == [spec.replicas; 3];
-        ServerFacts {
-            controller: controller(&metadata),
-            role: match labels.and_then(|labels| labels.get(STUDENT)) {
-                Some(_) => ServerRole::Student,
-                None => ServerRole::Teacher,
-            },
-            deleting: metadata.deletion_timestamp.is_some(),
-            generation: labels.and_then(|labels| labels.get(GENERATION)).and_then(|number| number.parse().ok()),
-            ready: status.ready_replicas,
-            complete: is_complete,
-            trouble: status.trouble(),
-            name: metadata.name.unwrap_or_default().into(),
-            uid: metadata.uid.unwrap_or_default().into(),
-        }
-    }
-}
-
-impl ServerStatus {
-    /// That pods are refused, which says why; or else that none of them has become ready for too long.
-    fn trouble(&self) -> Option<Trouble> {
-        let found = |kind: &str, status: &str| {
-            self.conditions.iter().find(|condition| &*condition.kind == kind && &*condition.status == status)
-        };
-        let condition = found("ReplicaFailure", "True").or_else(|| found("Progressing", "False"))?;
-        Some(Trouble { reason: condition.reason.clone(), message: cut(&condition.message) })
-    }
 }
 
 /// The few fields of `metadata` that anything here asks for.
@@ -312,9 +257,20 @@ impl WatchedPod {
     pub fn holdup(&self) -> Option<Trouble> {
         let program = self.status.container_statuses.iter().find(|container| &*container.name == PROGRAM_CONTAINER);
         let trouble = self.status.trouble(program)?;
+        if program.is_some_and(|program| program.last_state.ran_out_of_memory()) {
+            return Some(Trouble { reason: OUT_OF_MEMORY.into(), message: self.killed_for_memory().into() });
+        }
         let said = program.and_then(|program| program.state.last_words().or_else(|| program.last_state.last_words()));
         let message = said.map_or(trouble.message, |said| cut(said.trim()));
         Some(Trouble { reason: trouble.reason, message })
+    }
+
+    /// How much memory the program of a server's pod had, and where more is asked for.
+    fn killed_for_memory(&self) -> String {
+        let labels = self.metadata.labels.as_ref();
+        let role = if labels.is_some_and(|labels| labels.contains_key(STUDENT)) { "serve" } else { "teacher" };
+        let limit = self.spec.memory_limit().map(|limit| format!(" of {limit}")).unwrap_or_default();
+        format!("the server was killed at its memory limit{limit}: raise spec.pods.{role}.resources.limits.memory")
     }
 
     fn index(&self) -> u32 {
@@ -338,11 +294,12 @@ impl PodStatus {
             return Some(failed);
         }
         if let Some(container) = program {
-            let others = self.init_container_statuses.iter().filter_map(|other| other.state.waiting.as_ref());
-            let of_a_sidecar = others.into_iter().find(|waiting| &*waiting.reason != "PodInitializing");
             let waiting = container.state.waiting.as_ref();
             // A program that waits for the containers before it says nothing of why they do not start.
-            if let Some(waiting) = of_a_sidecar.filter(|_| waiting.is_some()).or(waiting) {
+            if let Some(trouble) = waiting.and_then(|_| self.of_a_sidecar()) {
+                return Some(trouble);
+            }
+            if let Some(waiting) = waiting {
                 return Some(Trouble { reason: waiting.reason.clone(), message: cut(&waiting.message) });
             }
             if let Some(end) =
@@ -356,6 +313,24 @@ impl PodStatus {
             .iter()
             .find(|condition| &*condition.kind == "PodScheduled" && &*condition.status == "False")?;
         Some(Trouble { reason: unscheduled.reason.clone(), message: cut(&unscheduled.message) })
+    }
+
+    /// What a container that stays beside the program waits with, and what it said when it ended last.
+    fn of_a_sidecar(&self) -> Option<Trouble> {
+        let waiting = |container: &ContainerStatus| {
+            container.state.waiting.clone().filter(|waiting| &*waiting.reason != "PodInitializing")
+        };
+        let (container, waiting) =
+            self.init_container_statuses.iter().find_map(|container| Some((container, waiting(container)?)))?;
+        let ended = &container.last_state;
+        if ended.ran_out_of_memory() {
+            let message = format!("container {} was killed at its memory limit", container.name);
+            return Some(Trouble { reason: OUT_OF_MEMORY.into(), message: cut(&message) });
+        }
+        let message = ended
+            .last_words()
+            .map_or(waiting.message, |said| cut(&format!("container {} ended: {}", container.name, said.trim())));
+        Some(Trouble { reason: waiting.reason, message })
     }
 
     /// Which container before the program's has failed, so that the program was never begun, and what it said.

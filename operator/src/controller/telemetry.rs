@@ -114,7 +114,7 @@ impl Telemetry {
         }
         for (count, bound) in totals.recall_histogram.iter().zip(RECALL) {
             // The middle of a bin stands for all that is in it.
-            (0..*count).for_each(|_| self.recall.observe(bound - 0.05));
+            (0..(*count).min(totals.attempted)).for_each(|_| self.recall.observe(bound - 0.05));
         }
         let read = totals.tokens.saturating_sub(totals.cached_tokens).saturating_sub(totals.output_tokens);
         for (kind, count) in TOKENS.into_iter().zip([read, totals.cached_tokens, totals.output_tokens]) {
@@ -145,9 +145,19 @@ impl Telemetry {
                 AttemptOutcome::Disrupted => "Disrupted",
             };
             self.attempts.with_label_values(&[labels[0], labels[1], outcome]).inc();
-            if let (AttemptOutcome::Succeeded, Some(time)) = (&end.outcome, after.times.get(stage)) {
+            // What a run calls Generation ends with no attempt of its own: those are dry runs.
+            let is_the_stage = kind == Kind::Batch || *stage != Stage::Generation;
+            if let (true, AttemptOutcome::Succeeded, Some(time)) = (is_the_stage, &end.outcome, after.times.get(stage))
+            {
                 self.stage_seconds.with_label_values(&labels).observe(seconds(time.began, end.at));
             }
+        }
+        let ended = |record: &Record| record.times.get(&Stage::Generation).and_then(|time| time.ended);
+        if let (Kind::Run, None, Some(ended), Some(time)) =
+            (kind, ended(before), ended(after), after.times.get(&Stage::Generation))
+        {
+            let labels = [kind.as_str(), Stage::Generation.as_str()];
+            self.stage_seconds.with_label_values(&labels).observe(seconds(time.began, ended));
         }
     }
 }

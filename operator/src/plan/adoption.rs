@@ -11,6 +11,9 @@ use super::{
     record::{Folded, Generation, Record, StageTime, Stored},
 };
 
+/// The most samples that a run may have: what the API lets `generation.maxSamples` be.
+const MOST_SAMPLES: u32 = 20_000_000;
+
 /// What was taken over.
 pub(super) enum Adopted {
     /// The snapshot alone.
@@ -32,7 +35,8 @@ impl Adopted {
         match (rollouts, dataset) {
             (None, None) => Some(Self::Snapshot),
             (Some(rollouts), None) => {
-                (rollouts.batches > 0 && rollouts.samples > 0).then_some(Self::Rollouts(rollouts))
+                let AdoptedRollouts { batches, samples } = rollouts;
+                (batches > 0 && batches <= samples && samples <= MOST_SAMPLES).then_some(Self::Rollouts(rollouts))
             }
             (None, Some(AdoptedDataset { manifest, accepted_first, accepted_second })) => Some(Self::Dataset {
                 dataset: Stored { uri: format!("{folder}/{}", manifest.path), sha256: manifest.sha256.parse().ok()? },
@@ -55,9 +59,9 @@ impl Adopted {
             Self::Rollouts(AdoptedRollouts { batches, samples }) => {
                 // Nobody has verified them by this run's policy yet, and they have cost this run nothing.
                 let totals = GenerationTotals { attempted: samples.into(), ..GenerationTotals::default() };
-                let folded = Folded { through: batches, samples, policy: None, totals };
+                let folded = Folded { through: batches, samples, adopted: samples, policy: None, totals };
                 record.generation = Some(Generation { folded, ..Generation::default() });
-                record.locked.insert(Stage::Generation);
+                record.locked.extend([Stage::Generation, Stage::Rollouts]);
                 record.times.entry(Stage::Generation).or_insert(StageTime::from(pen.now));
             }
             Self::Dataset { dataset, accepted: (first, second) } => {
@@ -69,7 +73,7 @@ impl Adopted {
                 };
                 record.generation = Some(Generation { totals, ..Generation::default() });
                 record.dataset = Some(dataset);
-                record.locked.extend([Stage::Generation, Stage::Dataset]);
+                record.locked.extend([Stage::Generation, Stage::Rollouts, Stage::Dataset]);
                 let sentence = format!("{first} first and {second} second trajectories are an earlier run's");
                 adopted(record, ConditionType::Generated, sentence.clone());
                 adopted(record, ConditionType::DatasetBuilt, sentence);

@@ -69,6 +69,9 @@ fn verify(plan: &mut Plan, given: Given<'_>, work: &BatchWork) -> Option<Standin
     let now = given.pen.now;
     task::drive(plan, given, &task, None, |record, result| {
         let StageResult::Verification { policy, counts, .. } = result? else { return None };
+        if !totals::are_possible(&counts, work.samples.into()) {
+            return None;
+        }
         let Policy { measure, threshold, settings } = work.policy.clone();
         let policy = policy.parse().ok()?;
         record.verification = Some(Verification { measure, threshold, settings, policy, finished: now });

@@ -24,6 +24,9 @@ const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// Reasons after which the kubelet tries no more, or tries the same in vain.
 const HOPELESS: [&str; 3] = ["InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"];
 
+/// What is to be looked at where an image cannot be pulled.
+const ADVICE_ON_IMAGES: &str = "; see that the image is there, and that spec.pods.default.imagePullSecrets may pull it";
+
 /// What a pod's trouble before its start means; nothing where it is on its ordinary way. A claim that is missing is the store's, unless it is the
 /// student's.
 pub fn of_pending(trouble: &Trouble, student_claim: Option<&str>) -> Option<Holdup> {
@@ -43,33 +46,69 @@ pub fn of_pending(trouble: &Trouble, student_claim: Option<&str>) -> Option<Hold
     if matches!(reason, "Unschedulable" | "SchedulingGated") {
         return Some(Holdup::Waiting(trouble.clone()));
     }
+    let advice = if reason.contains("Image") { ADVICE_ON_IMAGES } else { "" };
     let failure = Failure {
         class: FailureClass::Configuration,
         reason: reason.into(),
         field: None,
-        message: sentence("the pod cannot start", trouble),
+        message: format!("{}{advice}", sentence("the pod cannot start", trouble)),
     };
     Some(if HOPELESS.contains(&reason) { Holdup::Configuration(failure) } else { Holdup::Retrying(failure) })
 }
 
 /// What an Event `FailedCreate` of a Job means: the API server refused to make its pod.
 pub fn of_refused_pod(message: &str, role: PodRole) -> Failure {
-    const KINDS: [(&str, &str, Option<&str>); 6] = [
-        ("exceeded quota", "QuotaExceeded", None),
-        ("must specify", "QuotaExceeded", Some("spec.pods")),
-        ("violates PodSecurity", "PolicyRefused", None),
-        ("RuntimeClass", "RuntimeClassMissing", Some("spec.pods.default.runtimeClassName")),
-        ("PriorityClass", "PriorityClassMissing", Some("spec.pods.default.priorityClassName")),
-        ("serviceaccount", "ServiceAccountMissing", Some("spec.pods.ROLE.serviceAccountName")),
+    const KINDS: [(&str, &str, Option<&str>, &str); 6] = [
+        ("exceeded quota", "QuotaExceeded", None, "raise the quota, or ask for less in spec.pods.ROLE.resources"),
+        (
+            "must specify",
+            "QuotaExceeded",
+            Some("spec.pods"),
+            "the namespace's quota wants it in spec.pods.ROLE.resources",
+        ),
+        ("violates PodSecurity", "PolicyRefused", None, "let the namespace take such pods, or change spec.pods.ROLE"),
+        (
+            "RuntimeClass",
+            "RuntimeClassMissing",
+            Some("spec.pods.default.runtimeClassName"),
+            "create it, or name another",
+        ),
+        (
+            "PriorityClass",
+            "PriorityClassMissing",
+            Some("spec.pods.default.priorityClassName"),
+            "create it, or name another",
+        ),
+        (
+            "serviceaccount",
+            "ServiceAccountMissing",
+            Some("spec.pods.ROLE.serviceAccountName"),
+            "create it, or name another",
+        ),
     ];
     let kind = KINDS.iter().find(|(text, ..)| message.contains(text));
-    let (reason, field) = kind.map_or(("PolicyRefused", None), |(_, reason, field)| (*reason, *field));
+    let (reason, field, advice) =
+        kind.map_or(("PolicyRefused", None, ""), |(_, reason, field, advice)| (*reason, *field, *advice));
+    let advice = if advice.is_empty() { String::new() } else { format!("; {}", advice.replace("ROLE", role.as_str())) };
     Failure {
         class: FailureClass::Configuration,
         reason: reason.into(),
         field: field.map(|field| field.replace("ROLE", role.as_str())),
-        message: format!("the API server refuses the pod: {message}"),
+        message: format!("the API server refuses the pod: {message}{advice}"),
     }
+}
+
+/// What is to be changed where pods are evicted again and again.
+const ADVICE_ON_EVICTION: &str =
+    "; where that goes on, ask for as much as it uses in spec.pods.ROLE.resources.requests";
+
+/// What a program wrote last that left no word of its own: Kubernetes keeps the end of its log in that word's place.
+fn last_lines(pod: &PodFacts) -> Option<&str> {
+    /// Enough for a panic and where it was.
+    const MOST_BYTES: usize = 400;
+    let said = pod.message.as_deref()?.trim();
+    let begin = said.ceil_char_boundary(said.len().saturating_sub(MOST_BYTES));
+    Some(&said[begin..]).filter(|said| !said.is_empty())
 }
 
 /// The failure of a pod that left no termination message.
@@ -93,14 +132,19 @@ pub fn of_silent_pod(pod: &PodFacts, role: PodRole) -> Failure {
             field: None,
             message: "the program does not know its flags: use an operator and images of one release".into(),
         },
-        ("", Some(code)) => {
-            unexplained(format!("the program ended with exit code {code} and left no message: its log may say why"))
-        }
+        ("", Some(code)) => match last_lines(pod) {
+            Some(said) => unexplained(format!("the program ended with exit code {code}; the end of its log: {said}")),
+            None => unexplained(format!("the program ended with exit code {code} and left no message")),
+        },
         ("", None) => unexplained("the pod ended and left no message".into()),
         (_, code) => {
             let ended =
                 code.map_or_else(|| "the pod ended".into(), |code| format!("the program ended with exit code {code}"));
             let message = pod.trouble.as_ref().map_or(ended.clone(), |trouble| sentence(&ended, trouble));
+            let said = last_lines(pod).map(|said| format!("; the end of its log: {said}")).unwrap_or_default();
+            let advice =
+                if trouble == "Evicted" { ADVICE_ON_EVICTION.replace("ROLE", role.as_str()) } else { String::new() };
+            let message = format!("{message}{said}{advice}");
             Failure { class: FailureClass::Unavailable, reason: trouble.into(), field: None, message }
         }
     }

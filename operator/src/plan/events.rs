@@ -4,7 +4,7 @@ use sera_crds::{run::Phase, values::Stage};
 
 use super::{
     conditions::{ConditionType, Reason},
-    record::{Attempt, AttemptOutcome, Record},
+    record::{Attempt, AttemptOutcome, DryRun, Record},
     task::noun,
 };
 
@@ -124,9 +124,12 @@ fn ended(stage: Stage, attempt: &Attempt, known: Option<&Attempt>, after: &Recor
     let end = attempt.end.as_ref()?;
     let Reasons { succeeded, failed, lost, withdrawn, .. } = reasons(stage)?;
     let (number, noun) = (attempt.number, noun(stage));
-    let said = after.conditions.get(stage.into()).map_or("", |condition| &condition.message);
+    let said = said_of(stage, after);
     let (warning, reason, text) = match &end.outcome {
-        AttemptOutcome::Succeeded => (false, succeeded, format!("attempt {number} of {noun} is done: {said}")),
+        AttemptOutcome::Succeeded => {
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            (false, succeeded, format!("attempt {number} of {noun} is done{said}"))
+        }
         AttemptOutcome::Failed(failure) => {
             let field = failure.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
             (true, failed, format!("{}: {field}{}", failure.reason, failure.message))
@@ -134,10 +137,21 @@ fn ended(stage: Stage, attempt: &Attempt, known: Option<&Attempt>, after: &Recor
         AttemptOutcome::Lost => (true, lost, format!("what became of attempt {number} of {noun} is not known")),
         AttemptOutcome::Withdrawn => (false, withdrawn, format!("attempt {number} of {noun} is ended for its owner")),
         // Of other stages Kubernetes starts a disrupted pod again within the attempt.
-        AttemptOutcome::Disrupted => (false, "TrainingDisrupted", (*said).to_owned()),
+        AttemptOutcome::Disrupted => (false, "TrainingDisrupted", said),
     };
     let is_known = known.is_some_and(|known| known.end.is_some());
     (!is_known).then_some(Note { warning, reason, action: stage.as_str(), text })
+}
+
+/// What status says of a stage. Of a dry run it is what that has found: the condition speaks of the generation as a whole.
+fn said_of(stage: Stage, after: &Record) -> String {
+    let found = after.generation.as_ref().and_then(|generation| generation.dry_run.as_ref());
+    match (stage, found) {
+        (Stage::Generation, Some(DryRun { accepted_first, accepted_second, .. })) => {
+            format!("the dataset would have {accepted_first} first and {accepted_second} second trajectories")
+        }
+        _ => after.conditions.get(stage.into()).map(|condition| condition.message.clone()).unwrap_or_default(),
+    }
 }
 
 fn folded(before: &Record, after: &Record) -> Option<Note> {
@@ -167,7 +181,9 @@ fn held(before: &Record, after: &Record) -> Option<Note> {
     let is_held = |record: &Record| record.phase == Some(Phase::Suspended);
     let (reason, text) = match (is_held(before), is_held(after)) {
         (false, true) => ("Suspended", "spec.suspend is set"),
-        (true, false) => ("Resumed", "spec.suspend is no longer set"),
+        (true, false) if !after.conditions.contains(ConditionType::Reclaimed) => {
+            ("Resumed", "spec.suspend is no longer set")
+        }
         _ => return None,
     };
     Some(Note { warning: false, reason, action: WHOLE, text: text.to_owned() })
@@ -195,4 +211,27 @@ fn stalled(before: &Record, after: &Record) -> Option<Note> {
         action: WHOLE,
         text: format!("{}: {}", why.reason, why.message),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_of_an_event_or_a_condition_is_documented() {
+        let page = include_str!("../../../docs/conditions.md");
+        let of_stages = Stage::ALL.iter().filter_map(|stage| reasons(*stage));
+        let of_stages = of_stages.flat_map(|Reasons { started, succeeded, failed, lost, withdrawn }| {
+            [started, succeeded, failed, lost, withdrawn]
+        });
+        let others =
+            ["TrainingDisrupted", "BatchFolded", "GenerationSucceeded", "Suspended", "Resumed", "DataKept", "Stalled"];
+        let of_conditions = Reason::ALL.iter().map(|reason| reason.as_str());
+        let missing: Vec<&str> = of_stages
+            .chain(others)
+            .chain(of_conditions)
+            .filter(|reason| !page.contains(&format!("`{reason}`")))
+            .collect();
+        assert!(missing.is_empty(), "docs/conditions.md has nothing of {missing:?}");
+    }
 }

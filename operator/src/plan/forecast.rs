@@ -27,10 +27,13 @@ pub(super) fn of(
         .into_iter()
         .map(|kind| kind.needed(done))
         .try_fold(done, |most, needed| Some(most.max(needed?)))?;
-    let cost = folded.totals.cost.as_ref().and_then(|cost| scaled(cost.millionths(), needed, done));
+    // What was adopted has taken neither time nor money.
+    let (own, adopted) = (done - u64::from(folded.adopted).min(done), u64::from(folded.adopted));
+    let to_pay = needed.saturating_sub(adopted);
+    let cost = folded.totals.cost.as_ref().and_then(|cost| scaled(cost.millionths(), to_pay, own));
     let finish = began.and_then(|began| {
         let worked = now.duration_since(began).as_secs() - i64::try_from(paused.seconds).ok()?;
-        let left = scaled(u64::try_from(worked).ok()?, needed - done, done)?;
+        let left = scaled(u64::try_from(worked).ok()?, needed - done, own)?;
         now.checked_add(SignedDuration::from_secs(i64::try_from(left).ok()?)).ok()
     });
     Some(Forecast { samples: totals::within(needed), cost: cost.map(Usd::of_so_many_millionths), finish })
@@ -127,6 +130,19 @@ mod tests {
             forecast,
             Forecast { samples: 2_048, cost: Some("40.96".parse().unwrap()), finish: Some(at(612 + 3_584)) }
         );
+    }
+
+    #[test]
+    fn what_was_adopted_took_neither_time_nor_money() {
+        let mut generation = found(256, 128, 48);
+        generation.folded.adopted = 128;
+        let forecast = of(&generation, &work(), Some(at(0)), at(512)).unwrap();
+        // The other 128 took 512 seconds and 5.12 dollars, and 1,792 more are needed.
+        let (cost, finish) = ("76.8".parse().unwrap(), at(512 + 4 * 1_792));
+        assert_eq!(forecast, Forecast { samples: 2_048, cost: Some(cost), finish: Some(finish) });
+        generation.folded.adopted = 256;
+        let forecast = of(&generation, &work(), Some(at(0)), at(512)).unwrap();
+        assert_eq!(forecast, Forecast { samples: 2_048, cost: None, finish: None }, "nothing of its own yet");
     }
 
     #[test]

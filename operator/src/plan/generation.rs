@@ -5,13 +5,18 @@
 //! and none is while the counts are being checked. So a run makes the same batches however often it is disturbed.
 
 use jiff::Timestamp;
-use sera_crds::{contract::StageResult, run::GenerationTotals, values::Stage};
+use sera_crds::{
+    contract::StageResult,
+    run::{GenerationTotals, Phase},
+    values::Stage,
+};
 
 use super::{
-    Given, Make, Observed, Plan, Removable, Removal, RunWork,
+    Given, Intent, Make, Observed, Plan, Removable, Removal, RunWork,
     conditions::{ConditionType, Reason, Standing, Truth, Why},
     forecast,
     record::{Batch, DryRun, Folded, Generation, Record, StageTime},
+    settle::later,
     spending::{self, last_moment},
     task::{self, Task, held, is_under_way},
     totals,
@@ -34,6 +39,7 @@ pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &RunWork) -> Option<S
     }
     note_pause(plan, given, work);
     note_batches(plan, given);
+    lock(&mut plan.record, given.observed);
     let standing = settle_counts(plan, given, work, is_under_way)
         .or_else(|| {
             work_on(&mut plan.record, given, work);
@@ -46,6 +52,8 @@ pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &RunWork) -> Option<S
         generation.totals = shown;
         generation.max_samples = Some(work.max_samples);
     }
+    let forecast = plan.record.generation.as_ref().and_then(|generation| generation.forecast.as_ref()?.finish);
+    plan.record.eta = forecast.filter(|_| matches!(standing, Some(Standing::Reconciling(_))));
     if let Some(standing) = &standing {
         plan.record.conditions.set(given.pen, ConditionType::Generated, Truth::False, standing.why().clone());
         let percent = (accepted * 100).checked_div(work.accepted.into()).unwrap_or_default().min(99);
@@ -54,16 +62,33 @@ pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &RunWork) -> Option<S
     standing
 }
 
-/// Plans away the batches that are folded in, but for the last few. What counts is the status that was read: a batch goes only when the word about
-/// what it counted is safely written.
-pub(super) fn clear_away(plan: &mut Plan, observed: &Observed) {
+/// Plans away the batches that are folded in, but for the last few, which go when the run has been over for as long as its owner says. What counts is the
+/// status that was read: a batch goes only when the word about what it counted is safely written.
+pub(super) fn clear_away(plan: &mut Plan, given: Given<'_>) {
+    let Given { observed, intent, pen } = given;
     let Some(generation) = &observed.record.generation else { return };
+    let until = kept_until(&observed.record, intent).filter(|_| !observed.batches.is_empty());
+    let kept = if until.is_some_and(|until| until <= pen.now) { 0 } else { KEPT_BATCHES };
+    if let Some(until) = until.filter(|until| *until > pen.now) {
+        plan.look_again_at(until);
+    }
     for batch in observed.batches.iter().filter(|batch| !batch.deleting) {
         let number = observed.owner.batch_number(&batch.name);
-        if number.is_some_and(|number| number.saturating_add(KEPT_BATCHES) <= generation.folded.through) {
+        if number.is_some_and(|number| number.saturating_add(kept) <= generation.folded.through) {
             plan.remove.push(Removal { kind: Removable::Batch, name: batch.name.clone(), uid: batch.uid.clone() });
         }
     }
+}
+
+/// Until when the batches of a run that is over are kept; none while it is not.
+fn kept_until(record: &Record, intent: &Intent) -> Option<Timestamp> {
+    let keep = match record.phase? {
+        Phase::Succeeded => intent.keep_succeeded,
+        Phase::Failed => intent.keep_failed,
+        _ => return None,
+    };
+    let ends = record.attempts.values().filter_map(|attempt| attempt.end.as_ref());
+    ends.map(|end| later(end.at, keep)).max()
 }
 
 /// Whether the stage is done, by a policy that is still the spec's or cannot change any more.
@@ -74,8 +99,21 @@ fn is_done(record: &Record, work: &RunWork) -> bool {
 
 fn begin(record: &mut Record, given: Given<'_>) {
     record.generation = Some(Generation::default());
-    record.locked.insert(Stage::Generation);
     record.times.entry(Stage::Generation).or_insert(StageTime::from(given.pen.now));
+}
+
+/// Locks what samples are drawn by, and what they are made with; the latter not while all that was made of it is stalled batches, since it may be what
+/// is wrong.
+fn lock(record: &mut Record, observed: &Observed) {
+    let Generation { folded, batches, .. } = generation(record);
+    let is_stalled = |batch| seen(observed, batch).is_some_and(|facts| facts.stalled);
+    let may_be_wrong = folded.through == 0 && !batches.is_empty() && batches.iter().all(is_stalled);
+    record.locked.insert(Stage::Rollouts);
+    if may_be_wrong {
+        record.locked.remove(&Stage::Generation);
+    } else {
+        record.locked.insert(Stage::Generation);
+    }
 }
 
 /// Keeps count of the time for which the run is suspended, and looks again when no further batch may be made.
@@ -160,11 +198,12 @@ fn fold_first(generation: &mut Generation, observed: &Observed) -> bool {
     let Some(batch) = generation.batches.first() else { return false };
     let facts = seen(observed, batch).filter(|facts| batch.uid.as_ref() == Some(&facts.uid));
     let Some(result) = facts.and_then(|facts| facts.result.as_ref()) else { return false };
-    let Folded { through, samples, policy, totals } = &generation.folded;
+    let Folded { through, samples, adopted, policy, totals } = &generation.folded;
     let is_by_one_policy = *through == 0 || policy.as_ref() == Some(&result.settings);
     generation.folded = Folded {
         through: batch.number,
         samples: samples + batch.count,
+        adopted: *adopted,
         policy: is_by_one_policy.then(|| result.settings.clone()),
         totals: totals::sum(totals, &result.totals),
     };
@@ -221,6 +260,9 @@ fn verify_all(plan: &mut Plan, given: Given<'_>, work: &RunWork) -> Option<Stand
     task::drive(plan, given, &task, None, |record, result| {
         let StageResult::Verification { counts, .. } = result? else { return None };
         let folded = &mut record.generation.as_mut()?.folded;
+        if !totals::are_possible(&counts, folded.samples.into()) {
+            return None;
+        }
         folded.totals = totals::judged_anew(&folded.totals, &counts);
         folded.policy = Some(work.policy.settings.clone());
         let sentence = format!("all samples of {} batches have new verdicts", folded.through);

@@ -43,7 +43,7 @@ pub use self::spending::last_moment;
 pub use self::task::{crew, role};
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},
-    record::{Record, is_the_owners},
+    record::{AttemptOutcome, Record, is_the_owners},
     sight::Evidence,
 };
 use crate::{
@@ -55,6 +55,15 @@ use crate::{
 const SERVER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// How soon it is looked again whether the pods of a batch are gone that is gone itself.
 const LINGERING: SignedDuration = SignedDuration::from_secs(5);
+
+/// What keeps servers from answering, as far as their pods say so.
+#[derive(Debug, Clone, Default)]
+pub struct Holdups {
+    /// Of the teacher.
+    pub teacher: Option<Trouble>,
+    /// Of the student.
+    pub student: Option<Trouble>,
+}
 
 /// All that a plan is made from.
 #[derive(Debug, Clone)]
@@ -84,7 +93,7 @@ pub struct Observed {
     /// The student that is served for this object.
     pub student: Option<Arc<ServerFacts>>,
     /// What keeps a pod of the one or the other from answering, where one does not.
-    pub holdup: Option<Trouble>,
+    pub holdups: Holdups,
     /// Every batch that this object controls.
     pub batches: Vec<Arc<BatchFacts>>,
     /// The batches that are gone and whose Jobs are not, by their uids.
@@ -183,13 +192,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let standing = match &observed.intent {
         None => first_sight(&mut plan, observed, pen),
         Some(intent) => {
-            acknowledge_retry(&mut plan.record, &intent.retry);
+            acknowledge_retry(&mut plan.record, intent);
             plan.record.teacher.clone_from(&intent.teacher);
             let given = Given { observed, intent, pen };
             let standing = advance(&mut plan, given);
             validate(&mut plan.record, intent, pen);
             task::clear_away(&mut plan, given);
-            generation::clear_away(&mut plan, observed);
+            generation::clear_away(&mut plan, given);
             teacher::look_after(&mut plan, given);
             serving::look_after(&mut plan, given);
             standing
@@ -268,16 +277,21 @@ fn first_sight(plan: &mut Plan, observed: &Observed, pen: Pen) -> Standing {
     Standing::Reconciling(why)
 }
 
-/// A changed token forgets the failures of what has ended, so that the next attempt is due at once, and unlocks what failed; it is acted upon once.
-fn acknowledge_retry(record: &mut Record, token: &str) {
-    if record.retry == token {
+/// A changed token forgets the failures of what has ended, so that the next attempt is due at once, and unlocks what came to nothing; it is acted upon
+/// once, and by one that is being suspended when what was at work has ended.
+fn acknowledge_retry(record: &mut Record, intent: &Intent) {
+    let is_ending = intent.suspend && record.attempts.values().any(|attempt| attempt.end.is_none());
+    if record.retry == intent.retry || is_ending {
         return;
     }
-    token.clone_into(&mut record.retry);
+    record.retry.clone_from(&intent.retry);
     for (stage, attempt) in &mut record.attempts {
-        let is_to_be_had_again = attempt.end.is_some() && attempt.failures > 0;
-        if is_to_be_had_again {
-            attempt.failures = 0;
+        if attempt.end.as_ref().is_none_or(|end| end.outcome == AttemptOutcome::Succeeded) {
+            continue;
+        }
+        attempt.failures = 0;
+        // Attempts of Generation are dry runs: what is locked by that name is what batches are made of.
+        if *stage != Stage::Generation {
             record.locked.remove(stage);
         }
     }

@@ -78,7 +78,7 @@ fn erase(plan: &mut Plan, observed: &Observed, pen: Pen) -> Standing {
         return wait(plan, pen, "waiting until Kubernetes has removed what belongs to this object, or let go of it");
     }
     let Some(intent) = &observed.intent else { return without_defaults(plan, observed, pen) };
-    acknowledge_retry(&mut plan.record, &intent.retry);
+    acknowledge_retry(&mut plan.record, intent);
     if let Some(why) = misplaced(intent, &observed.record) {
         plan.record.conditions.set(pen, ConditionType::Reclaimed, Truth::False, why.clone());
         // They are there; but whether anything can still be made in this namespace is told by nothing else.

@@ -199,6 +199,8 @@ pub struct Folded {
     pub through: u32,
     /// How many samples they were to have.
     pub samples: u32,
+    /// How many of these an earlier run has made.
+    pub adopted: u32,
     /// A digest of the policy that all of them were verified by; none where that is not one.
     pub policy: Option<Sha256>,
     /// What they counted together.

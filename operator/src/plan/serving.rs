@@ -7,7 +7,7 @@ use super::{
     Given, Make, Plan, Removable, Removal, ServingWork, Work,
     conditions::{ConditionType, Reason, Standing, Truth, Why},
     record::{Record, StageTime},
-    task::held,
+    task::{held, is_under_way},
 };
 use crate::facts::ServerFacts;
 
@@ -57,7 +57,7 @@ pub(super) fn judge(plan: &mut Plan, given: Given<'_>, work: Option<&ServingWork
 fn awaits(plan: &mut Plan, given: Given<'_>, work: &ServingWork, student: Option<&ServerFacts>) -> Standing {
     let far =
         format!("{} of {} copies of the student answer", student.map_or(0, |student| student.ready), work.replicas);
-    let told = given.observed.holdup.as_ref();
+    let told = given.observed.holdups.student.as_ref();
     let gave_up = student.and_then(|student| student.trouble.as_ref());
     plan.look_again_at_server(given.pen);
     let why = match told.or(gave_up) {
@@ -112,9 +112,11 @@ fn applied(given: Given<'_>) -> Option<&ServerFacts> {
     (!student.deleting && student.generation == Some(given.observed.generation)).then_some(student)
 }
 
-/// Writes down how far it is, and when the student was first served.
+/// Writes down how far it is, and when the student was first served. While it is compared with others that is what goes on.
 fn note(record: &mut Record, now: Timestamp, percent: u32) {
-    record.progress = Some((Stage::Serving, percent));
+    if !is_under_way(record, Stage::Evaluation) {
+        record.progress = Some((Stage::Serving, percent));
+    }
     let time = record.times.entry(Stage::Serving).or_insert(StageTime { began: now, ended: None });
     if percent == 100 {
         time.ended = time.ended.or(Some(now));

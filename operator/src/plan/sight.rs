@@ -88,6 +88,8 @@ pub struct Evidence {
     pub refused_pod: Option<String>,
     /// Whether the namespace is being deleted, asked only where a pod has failed and none has followed.
     pub namespace_is_going: bool,
+    /// A pod that should have ended and has not, asked only where pods are being deleted and none is at work.
+    pub overdue: Option<String>,
 }
 
 /// What has become of an attempt of this team.
@@ -111,9 +113,10 @@ pub fn look(attempt: &Attempt, evidence: &Evidence, team: Team<'_>) -> Sight {
     let pending = evidence.pods.iter().filter(|pod| pod.phase == PodPhase::Pending).count();
     let active = usize::try_from(job.active).unwrap_or(usize::MAX);
     let is_starting = pending > 0 && (team.crew == Crew::Gang || active <= pending);
+    let lacks_some = evidence.refused_pod.is_some() && lacks_pods(evidence, team.crew);
     match (evidence.pods.is_empty(), job.active, job.ready) {
         // Of several pods that each do their part, one that works is enough: what holds the others up is said when nothing else is left to wait for.
-        _ if is_starting => Sight::Starting {
+        _ if is_starting || lacks_some => Sight::Starting {
             since: starting_since(job, &evidence.pods),
             holdup: holdup(evidence, team),
             holds_places: team.crew == Crew::Gang && active > without_a_place(&evidence.pods),
@@ -160,9 +163,9 @@ fn end_of_gang(failure: &JobFailure, pods: &[Arc<PodFacts>], role: PodRole) -> S
     if cause::is_disruption(failure) {
         return Sight::Disrupted("a pod was preempted, evicted, stopped or lost with its node".to_owned());
     }
-    let first = failed().filter(|pod| !was_stopped(pod)).min_by_key(|pod| {
-        (pod.finished.unwrap_or(pod.created), pod.message.as_ref().is_some_and(|said| !said.is_empty()))
-    });
+    let first = failed()
+        .filter(|pod| !was_stopped(pod))
+        .min_by_key(|pod| (pod.finished.unwrap_or(pod.created), said_by(pod).is_some()));
     match first {
         Some(pod) => Sight::Failed(failure_of(pod, role)),
         None if failed().next().is_some() => Sight::Disrupted("its pods were told to stop".to_owned()),
@@ -185,23 +188,39 @@ fn starting_since(job: &JobFacts, pods: &[Arc<PodFacts>]) -> Option<Timestamp> {
     job.started.map(|started| made.map_or(started, |made| made.max(started)))
 }
 
-/// Whether the API server should be asked why no pod shows up: none has for a while, and there is none that could say so itself.
-pub fn is_without_a_pod(evidence: &Evidence, now: Timestamp) -> bool {
+/// Whether the API server should be asked why pods do not show up: they have not for a while, and there is none that could say so itself.
+pub fn is_without_a_pod(evidence: &Evidence, crew: Crew, now: Timestamp) -> bool {
     /// The Job controller makes a pod within a second, or two where it is busy; its first Event comes as soon.
     const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
-    evidence.job.as_ref().is_some_and(|job| {
-        let started = job.started.filter(|_| job.end.is_none() && !job.suspended && !job.deleting);
-        job.active == 0
-            && job.terminating == 0
-            && evidence.pods.is_empty()
-            && started.is_some_and(|since| now.duration_since(since) >= PATIENCE)
-    })
+    let started = evidence.job.as_ref().and_then(|job| job.started);
+    lacks_pods(evidence, crew) && started.is_some_and(|since| now.duration_since(since) >= PATIENCE)
+}
+
+/// Whether pods are not there that should be: any at all, or all of a gang of which none has ended.
+pub fn lacks_pods(evidence: &Evidence, crew: Crew) -> bool {
+    let Some(job) = evidence.job.as_ref().filter(|job| is_open(job)) else { return false };
+    let is_short = match crew {
+        Crew::Gang => job.active < job.completions && job.failed == 0 && job.succeeded == 0,
+        Crew::Single | Crew::Shards => job.active == 0,
+    };
+    job.terminating == 0 && evidence.pods.is_empty() && (job.active == 0 || is_short)
+}
+
+/// Whether all pods of a Job that are there are being deleted, so that it goes on when they have ended.
+pub fn is_ending(evidence: &Evidence) -> bool {
+    let is_so = |job: &Arc<JobFacts>| is_open(job) && job.active == 0 && job.terminating > 0;
+    evidence.job.as_ref().is_some_and(is_so) && evidence.pods.is_empty()
+}
+
+/// Whether a Job is meant to have pods at work.
+fn is_open(job: &JobFacts) -> bool {
+    job.end.is_none() && !job.suspended && !job.deleting
 }
 
 /// Whether a pod of a Job has failed and none is there that works or follows it. In a namespace that is being deleted none ever does, and the Job
 /// controller keeps the last one of each index until then, so that the namespace would never go: Kubernetes deletes pods before Jobs.
 pub fn is_between_pods(evidence: &Evidence) -> bool {
-    let is_waiting = |job: &Arc<JobFacts>| job.active == 0 && job.end.is_none() && !job.suspended && !job.deleting;
+    let is_waiting = |job: &Arc<JobFacts>| job.active == 0 && is_open(job);
     evidence.job.as_ref().is_some_and(is_waiting)
         && evidence.pods.iter().any(|pod| pod.phase == PodPhase::Failed)
         && evidence.pods.iter().all(|pod| pod.phase != PodPhase::Pending)

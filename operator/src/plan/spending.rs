@@ -21,6 +21,7 @@ pub(super) fn next(budget: &BudgetSlice, generation: &Generation, parallel: u32)
     let under_way = u32::try_from(generation.batches.len()).unwrap_or(u32::MAX);
     let parts = parallel.saturating_sub(under_way).max(1);
     let spent = &generation.folded.totals;
+    let attempted = spent.attempted.saturating_sub(generation.folded.adopted.into());
     let reserved = |slice: &Slice| slice.max_tokens.unwrap_or_default();
     let tokens = budget.max_tokens.map(|most| {
         let reserved = generation.batches.iter().map(|batch| reserved(&batch.slice)).fold(0, u64::saturating_add);
@@ -32,9 +33,9 @@ pub(super) fn next(budget: &BudgetSlice, generation: &Generation, parallel: u32)
         left.divided(parts)
     });
     let samples = [
-        tokens.map(|tokens| affordable(tokens, spent.tokens, spent.attempted)),
+        tokens.map(|tokens| affordable(tokens, spent.tokens, attempted)),
         cost.as_ref()
-            .map(|cost| affordable(cost.millionths(), spent.cost.as_ref().map_or(0, Usd::millionths), spent.attempted)),
+            .map(|cost| affordable(cost.millionths(), spent.cost.as_ref().map_or(0, Usd::millionths), attempted)),
     ];
     let samples = samples.into_iter().flatten().min();
     (samples != Some(0)).then_some(Allowance { slice: Slice { max_cost: cost, max_tokens: tokens }, samples })

@@ -24,7 +24,7 @@ pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Why> {
         Hosted::OfRun => "the run's teacher",
     };
     let gave_up = teacher.and_then(|teacher| teacher.trouble.as_ref());
-    let cause = given.observed.holdup.as_ref().or(gave_up).map(|trouble| format!(": {}", trouble.words()));
+    let cause = given.observed.holdups.teacher.as_ref().or(gave_up).map(|trouble| format!(": {}", trouble.words()));
     Some(Why::new(Reason::Waiting, format!("waiting until {whose} answers{}", cause.unwrap_or_default())))
 }
 

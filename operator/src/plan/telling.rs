@@ -63,7 +63,7 @@ pub(super) fn note_progress(record: &mut Record, task: &Task, evidence: &Evidenc
         Some(live) if task.stage == Stage::Evaluation => (live.done.min(live.samples), live.samples),
         _ => (samples_done(task, evidence, heard), task.samples.into()),
     };
-    let percent = (done * 100).checked_div(of).unwrap_or_default();
+    let percent = (u128::from(done.min(of)) * 100).checked_div(of.into()).unwrap_or_default();
     record.progress = Some((task.stage, u32::try_from(percent).unwrap_or(100)));
 }
 

@@ -13,6 +13,13 @@ const MOST_REASONS: usize = 24;
 /// The largest count that the API takes.
 const MOST: u64 = (1 << 53) - 1;
 
+/// Whether `samples` samples may come to this: what a pod says of itself is checked before it is believed.
+pub(super) fn are_possible(counts: &VerificationCounts, samples: u64) -> bool {
+    let VerificationCounts { attempted, accepted_first, accepted_second, recall_histogram, .. } = counts;
+    let measured = recall_histogram.iter().copied().fold(0, u64::saturating_add);
+    *attempted <= samples && [*accepted_first, *accepted_second, measured].iter().all(|count| count <= attempted)
+}
+
 /// What a verification counted, as totals. What was spent is spent: a new verdict on old samples costs nothing, and a new price changes nothing.
 pub(super) fn counted(
     counts: &VerificationCounts,
@@ -118,6 +125,16 @@ pub(super) fn within(count: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_more_samples_than_there_are_would_have_made_is_not_believed() {
+        let counts =
+            VerificationCounts { attempted: 8, accepted_first: 8, accepted_second: 3, ..VerificationCounts::default() };
+        assert!(are_possible(&counts, 8) && !are_possible(&counts, 7));
+        let forged = VerificationCounts { recall_histogram: [u64::MAX; 10], ..counts.clone() };
+        assert!(!are_possible(&forged, 8));
+        assert!(!are_possible(&VerificationCounts { accepted_first: 9, ..counts }, 8));
+    }
+
     use super::*;
 
     fn usd(text: &str) -> Usd {

@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+/// How many batches are named one by one at most.
+const MOST_NAMED: u32 = 16_384;
+
 shared_fields!(RunStatus);
 
 impl Subject for SpecializationRun {
@@ -144,7 +147,9 @@ fn work(spec: &RunSpec, owner: &Owner) -> RunWork {
 fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result<Blueprint, Finding> {
     let EffectiveRun { spec, store, git } = effective;
     let through = record.generation.as_ref().map_or(0, |generation| generation.folded.through);
-    let batches = (1..=through).map(|number| owner.batch_name(number)).collect();
+    // Those of more would not fit into a flag, which then says that all are meant.
+    let named = if through > MOST_NAMED { 0 } else { through };
+    let batches = (1..=named).map(|number| owner.batch_name(number)).collect();
     Ok(Blueprint {
         home: home(store, owner)?,
         store_credentials: super::store_credentials(&spec.output),

@@ -303,12 +303,29 @@ pub(super) fn evaluation_work(spec: &RunSpec) -> Option<EvaluationWork> {
 /// What of an evaluation this release cannot do.
 fn unsupported_evaluation(spec: &RunSpec) -> Option<String> {
     let (engine, base) = (spec.serve.engine, &spec.training.student.uri);
-    (base.scheme() == ModelScheme::Builtin && engine != ServingEngine::Builtin).then(|| {
-        format!(
+    if base.scheme() == ModelScheme::Builtin && engine != ServingEngine::Builtin {
+        return Some(format!(
             "spec.evaluation: the student and its base are served by spec.serve.engine, and {base} comes with the engine builtin alone, not with {engine}: \
              set spec.serve.engine to builtin, or spec.evaluation.enabled to false"
-        )
-    })
+        ));
+    }
+    unread_calls(spec).map(|lacking| format!("{lacking}, or set spec.evaluation.enabled to false"))
+}
+
+/// Why the calls of tools that the student has learnt to write would reach its clients as text: by engine and form.
+fn unread_calls(spec: &RunSpec) -> Option<String> {
+    let (engine, form) = (spec.serve.engine, spec.dataset.tool_call_format);
+    let names_a_parser = spec.serve.args.iter().any(|argument| argument.starts_with("--tool-call-parser"));
+    match (engine, form) {
+        (ServingEngine::Builtin, ToolCallFormat::Xml) => Some(format!(
+            "spec.serve.engine: the engine {engine} reads no calls of tools in the form {form} of spec.dataset.toolCallFormat: choose another engine"
+        )),
+        (ServingEngine::Vllm | ServingEngine::Sglang, ToolCallFormat::Raw) if !names_a_parser => Some(format!(
+            "spec.serve.args: how {engine} reads calls of tools in the form {form} of spec.dataset.toolCallFormat is not known: name its \
+             --tool-call-parser, and with vLLM --enable-auto-tool-choice too"
+        )),
+        _ => None,
+    }
 }
 
 /// What planning needs to know of serving it.
@@ -317,7 +334,7 @@ pub(super) fn serving_work(spec: &RunSpec, owner: &Owner) -> Option<ServingWork>
         url: student_url(owner),
         model: owner.name.clone(),
         replicas: replicas(spec),
-        unsupported: unsupported_serving(&spec.serve),
+        unsupported: unsupported_serving(&spec.serve).or_else(|| unread_calls(spec)),
     })
 }
 

@@ -211,15 +211,15 @@ pub(super) fn api_times(times: &BTreeMap<Stage, StageTime>) -> Vec<run::StageTim
 /// The stage at work, how far it is and when it will be done.
 pub(super) fn api_progress(record: &Record) -> Option<run::Progress> {
     let (stage, percent) = record.progress?;
-    Some(run::Progress { stage, percent, message: None, eta: record.eta.map(Time) })
+    Some(run::Progress { stage, percent, eta: record.eta.map(Time) })
 }
 
 pub(super) fn generation(status: &GenerationStatus) -> Generation {
-    let run::Folded { through, samples, policy, totals } = status.folded.clone().unwrap_or_default();
+    let run::Folded { through, samples, adopted, policy, totals } = status.folded.clone().unwrap_or_default();
     Generation {
         totals: status.totals.clone(),
         max_samples: status.max_samples,
-        folded: Folded { through, samples, policy, totals },
+        folded: Folded { through, samples, adopted, policy, totals },
         batches: status.batches.iter().map(batch).collect(),
         paused: Paused { seconds: status.paused_seconds, since: status.paused_since.as_ref().map(|time| time.0) },
         forecast: status.forecast.as_ref().and_then(|forecast| {
@@ -239,11 +239,11 @@ pub(super) fn generation(status: &GenerationStatus) -> Generation {
 }
 
 pub(super) fn api_generation(generation: &Generation) -> GenerationStatus {
-    let Folded { through, samples, policy, totals } = generation.folded.clone();
+    let Folded { through, samples, adopted, policy, totals } = generation.folded.clone();
     GenerationStatus {
         totals: generation.totals.clone(),
         max_samples: generation.max_samples,
-        folded: (through > 0).then_some(run::Folded { through, samples, policy, totals }),
+        folded: (through > 0).then_some(run::Folded { through, samples, adopted, policy, totals }),
         batches: generation.batches.iter().map(batch_record).collect(),
         paused_seconds: generation.paused.seconds,
         paused_since: generation.paused.since.map(Time),

@@ -10,6 +10,7 @@ use sera_crds::{
     run::{EvaluationStatus, Phase, Score, TrainingStatus},
     values::{Stage, Verdict},
 };
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -68,7 +69,7 @@ fn generation() -> Generation {
     Generation {
         totals: totals(24),
         max_samples: Some(160),
-        folded: Folded { through: 2, samples: 16, policy: Some(digest('2')), totals: totals(16) },
+        folded: Folded { through: 2, samples: 16, adopted: 3, policy: Some(digest('2')), totals: totals(16) },
         batches: vec![Batch {
             number: 3,
             from: 17,
@@ -310,6 +311,33 @@ fn what_is_not_part_of_this_release_is_said_by_its_field() {
         assert!(unsupported.starts_with(field), "{unsupported}");
     }
     assert_eq!(run(&json!({})).wish(&RunDefaults::default(), &Guide::Nobody).intent.unsupported, None);
+}
+
+#[test]
+fn every_example_can_be_done_by_this_release() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut runs = 0;
+    for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        for document in serde_yaml::Deserializer::from_str(&std::fs::read_to_string(&file).unwrap()) {
+            let object = Value::deserialize(document).unwrap();
+            if object["kind"] != "SpecializationRun" {
+                continue;
+            }
+            let mut run: SpecializationRun = serde_json::from_value(object).unwrap();
+            (run.metadata.namespace, run.metadata.uid) = (Some("ml".into()), Some("3f2c9a10-0000".into()));
+            let platform: RunDefaults = serde_json::from_value(json!({"claim": "sera"})).unwrap();
+            let intent = run.wish(&platform, &Guide::Nobody).intent;
+            assert_eq!((intent.unsupported, intent.findings), (None, Vec::new()), "{}", file.display());
+            let Some(Work::Run(work)) = intent.work else { panic!("{} is a run", file.display()) };
+            assert_eq!(work.evaluation.and_then(|work| work.unsupported), None, "{}", file.display());
+            assert_eq!(work.serving.and_then(|work| work.unsupported), None, "{}", file.display());
+            runs += 1;
+        }
+    }
+    assert!(runs >= 8, "{runs} runs");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::facts::ServerRole;
 
 fn metadata() -> serde_json::Value {
     json!({
@@ -196,6 +197,32 @@ fn a_server_that_crashes_is_told_of_in_its_own_last_words() {
         json!({"terminated": {"exitCode": 10, "reason": "Error", "message": "model/config.json: no such file\n"}});
     let said = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
     assert_eq!(holdup(backing_off.clone(), ended), said("CrashLoopBackOff", "model/config.json: no such file"));
-    assert_eq!(holdup(backing_off, json!({})), said("CrashLoopBackOff", "back-off 40s restarting"));
+    assert_eq!(holdup(backing_off.clone(), json!({})), said("CrashLoopBackOff", "back-off 40s restarting"));
     assert_eq!(holdup(json!({"running": {}}), json!({})), None, "it is still being loaded");
+    let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "loading shard 7\n"}});
+    let advice = "the server was killed at its memory limit: raise spec.pods.teacher.resources.limits.memory";
+    assert_eq!(holdup(backing_off, killed), said("OutOfMemory", advice));
+}
+
+#[test]
+fn a_model_beside_the_program_that_crashes_is_told_of_in_its_own_last_words() {
+    let trouble = |reason: &str, words: &str| {
+        let last = json!({"terminated": {"exitCode": 1, "reason": reason, "message": words}});
+        let model = json!({"name": "student", "imageID": "x", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last});
+        let program = json!({"name": "sera", "imageID": "x", "state": {"waiting": {"reason": "PodInitializing"}}});
+        let status = json!({"phase": "Pending", "containerStatuses": [program], "initContainerStatuses": [model]});
+        let mut metadata = metadata();
+        metadata["ownerReferences"] =
+            json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true}]);
+        let pod: WatchedPod = serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap();
+        let trouble = pod.facts().unwrap().trouble.unwrap();
+        (trouble.reason.to_string(), trouble.message.to_string())
+    };
+    let (reason, message) = trouble("Error", "no such tokenizer\n");
+    assert_eq!((reason.as_str(), message.as_str()), ("CrashLoopBackOff", "container student ended: no such tokenizer"));
+    let (reason, message) = trouble("OOMKilled", "");
+    assert_eq!(
+        (reason.as_str(), message.as_str()),
+        ("OutOfMemory", "container student was killed at its memory limit")
+    );
 }

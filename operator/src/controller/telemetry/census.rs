@@ -1,6 +1,7 @@
 //! What is counted when somebody asks: how many objects are in each phase, what holds up those that are stalled, and, where it is not switched off, how
 //! far each run is. The last are the only metrics with names that users chose, and they are bounded in number.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::runtime::reflector::Store;
@@ -36,6 +37,7 @@ pub(in crate::controller) struct Census {
 struct RunGauges {
     info: IntGaugeVec,
     progress: IntGaugeVec,
+    batches: IntGaugeVec,
     attempted: IntGaugeVec,
     accepted: IntGaugeVec,
     cost: GaugeVec,
@@ -53,6 +55,10 @@ impl RunGauges {
         Ok(Self {
             info: IntGaugeVec::new(info, &["namespace", "run", "phase", "stage"])?,
             progress: whole("sera_run_progress_percent", "How much of its present stage a run has done")?,
+            batches: whole(
+                "sera_run_batches_percent",
+                "How much of their present stages the batches at work of a run have done, added up",
+            )?,
             attempted: whole("sera_run_attempted_samples", "How many samples of a run have their verdicts")?,
             accepted: whole("sera_run_accepted_trajectories", "How many trajectories the dataset of a run would have")?,
             cost: real("sera_run_cost_dollars", "What the teacher's tokens of a run have cost")?,
@@ -65,13 +71,14 @@ impl RunGauges {
         })
     }
 
-    fn count(&self, run: &SpecializationRun) {
+    fn count(&self, run: &SpecializationRun, of_batches: &HashMap<String, i64>) {
         let (record, owner) = (run.record(), run.owner());
         let labels = [owner.namespace.as_str(), owner.name.as_str()];
         let phase = record.phase.unwrap_or(Phase::Pending);
         let (stage, percent) = record.progress.map_or(("", 0), |(stage, percent)| (stage.as_str(), percent));
         self.info.with_label_values(&[labels[0], labels[1], phase.as_str(), stage]).set(1);
         self.progress.with_label_values(&labels).set(percent.into());
+        self.batches.with_label_values(&labels).set(of_batches.get(owner.uid.as_str()).copied().unwrap_or_default());
         if let Some(generation) = record.generation {
             self.attempted.with_label_values(&labels).set(whole(generation.totals.attempted));
             self.accepted.with_label_values(&labels).set(whole(generation.totals.accepted));
@@ -90,16 +97,15 @@ impl RunGauges {
     }
 
     fn reset(&self) {
-        for gauge in [&self.info, &self.progress, &self.attempted, &self.accepted, &self.step, &self.pace] {
-            gauge.reset();
-        }
+        let Self { info, progress, batches, attempted, accepted, step, pace, .. } = self;
+        [info, progress, batches, attempted, accepted, step, pace].into_iter().for_each(IntGaugeVec::reset);
         self.cost.reset();
         self.loss.reset();
     }
 
-    fn all(&self) -> [&dyn Collector; 8] {
-        let Self { info, progress, attempted, accepted, cost, step, loss, pace } = self;
-        [info, progress, attempted, accepted, cost, step, loss, pace]
+    fn all(&self) -> [&dyn Collector; 9] {
+        let Self { info, progress, batches, attempted, accepted, cost, step, loss, pace } = self;
+        [info, progress, batches, attempted, accepted, cost, step, loss, pace]
     }
 }
 
@@ -135,6 +141,18 @@ impl Census {
         }
     }
 
+    /// How much the batches at work of each run have done, by the run's uid.
+    fn of_batches(&self) -> HashMap<String, i64> {
+        let mut percents = HashMap::new();
+        for batch in self.stores.iter().flat_map(|(_, batches)| batches.state()) {
+            let (Some(run), record) = (batch.controller(), batch.record()) else { continue };
+            if let Some((_, percent)) = record.progress.filter(|_| !record.phase.is_some_and(Phase::is_terminal)) {
+                *percents.entry(run.as_str().to_owned()).or_default() += i64::from(percent);
+            }
+        }
+        percents
+    }
+
     /// The runs that have gauges of their own, those first that are not over.
     fn runs(&self) -> impl Iterator<Item = Arc<SpecializationRun>> {
         let mut runs: Vec<_> = self.stores.iter().flat_map(|(runs, _)| runs.state()).collect();
@@ -161,7 +179,8 @@ impl Collector for Census {
         families.extend(self.stalled.collect());
         if let Some(gauges) = &self.of_runs {
             gauges.reset();
-            self.runs().for_each(|run| gauges.count(&run));
+            let of_batches = self.of_batches();
+            self.runs().for_each(|run| gauges.count(&run, &of_batches));
             families.extend(gauges.all().into_iter().flat_map(Collector::collect));
         }
         families

@@ -18,7 +18,7 @@ use super::{
     finding,
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
     settle::later,
-    sight::{ASK_AGAIN, Evidence, Sight, is_between_pods, look},
+    sight::{ASK_AGAIN, Evidence, Sight, is_between_pods, is_ending, lacks_pods, look},
     telling::{after_end, note_progress, running, starting_at, words},
 };
 use crate::facts::{JobFacts, Trouble};
@@ -141,6 +141,9 @@ fn follow(
         }
         plan.look_again_at(later(given.pen.now, ASK_AGAIN));
     }
+    if is_ending(evidence) || lacks_pods(evidence, task.crew) {
+        plan.look_again_at(later(given.pen.now, ASK_AGAIN));
+    }
     let is_out_of_date = attempt.inputs != task.inputs;
     let why = match look(&attempt, evidence, task.team()) {
         Sight::Failed(failure) => return Some(end(plan, given, task, attempt, AttemptOutcome::Failed(failure))),
@@ -162,6 +165,10 @@ fn follow(
             Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone")
         }
         Sight::Queued => Why::new(Reason::Queued, "the Job is suspended: it waits for its queue to admit it"),
+        // It waits for what may have been put right by now.
+        Sight::Starting { holdup: Some(_), .. } if attempt.generation != given.pen.generation => {
+            return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn));
+        }
         Sight::Starting { since, holdup, holds_places } => {
             match starting(plan, given, task, &attempt, since, holdup, holds_places) {
                 Start::Awaited(why) => why,
@@ -171,7 +178,16 @@ fn follow(
                 Start::GivenBack(words) => return Some(disrupt(plan, given, task, attempt, &words)),
             }
         }
-        Sight::Between => said_before(&plan.record, task).unwrap_or_else(|| starting_at(task, &attempt)),
+        Sight::Between => match &evidence.overdue {
+            Some(pod) => Why::new(
+                Reason::Waiting,
+                format!(
+                    "pod {pod} should have ended a while ago; if its node is gone, delete the Node, or give it the taint \
+                     node.kubernetes.io/out-of-service"
+                ),
+            ),
+            None => said_before(&plan.record, task).unwrap_or_else(|| starting_at(task, &attempt)),
+        },
         Sight::Running { earlier } => {
             note_progress(&mut plan.record, task, evidence, given.observed.live);
             running(task, &attempt, evidence, given.observed.live, earlier.as_ref())

@@ -63,7 +63,7 @@ fn adopted_rollouts_are_verified_by_this_run_s_policy_before_anything_is_made_or
 #[test]
 fn adopted_rollouts_that_are_enough_become_a_dataset_without_a_teacher() {
     let (mut scene, _) = after(&adoption(Some(AdoptedRollouts { batches: 3, samples: 20 }), None));
-    scene.work(Stage::Verification, &verified(counts(10, 6)));
+    scene.work(Stage::Verification, &verified(VerificationCounts { attempted: 20, ..counts(10, 6) }));
     scene.have_nothing();
     let checked = scene.work(Stage::Generation, &dataset(10, 6, true, true));
     assert_eq!(reason_of(&checked, ConditionType::Generated), Some("Succeeded"));

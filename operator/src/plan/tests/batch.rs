@@ -106,12 +106,13 @@ fn a_teacher_that_does_not_come_up_is_waited_for_in_its_own_words() {
     scene.work(Stage::Snapshot, &success());
     scene.have_nothing();
     scene.observed.teacher = Some(Arc::new(teacher(0)));
-    scene.observed.holdup = Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into() });
+    scene.observed.holdups.teacher =
+        Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into() });
     let plan = scene.pass();
     assert_eq!(message_of(&plan, ConditionType::Reconciling), "waiting until the teacher answers: no such image");
     assert_eq!(plan.look_again, Some(at(30)), "no watch of ours tells when that changes");
     let late = Trouble { reason: "ProgressDeadlineExceeded".into(), message: Box::default() };
-    scene.observed.holdup = None;
+    scene.observed.holdups.teacher = None;
     scene.observed.teacher = Some(Arc::new(ServerFacts { trouble: Some(late), ..teacher(0) }));
     let said = scene.pass();
     assert!(message_of(&said, ConditionType::Reconciling).ends_with(": ProgressDeadlineExceeded"));

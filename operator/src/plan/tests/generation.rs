@@ -201,6 +201,70 @@ fn a_retry_unlocks_what_failed_and_nothing_else() {
 }
 
 #[test]
+fn a_retry_after_a_dry_run_that_failed_leaves_locked_what_batches_are_made_of() {
+    let mut scene = checked();
+    let said = Termination::failed(failure(FailureClass::Configuration));
+    scene.have(ended(job_of(Stage::Generation, 1), Some("PodFailurePolicy")), vec![pod(PodPhase::Failed, Some(&said))]);
+    let failed = scene.pass();
+    assert_eq!(failed.record.attempts[&Stage::Generation].failures, 1);
+    scene.edit(|intent| intent.retry = "again".into());
+    let again = scene.pass();
+    assert_eq!(again.record.attempts[&Stage::Generation].failures, 0);
+    assert!(again.record.locked.contains(&Stage::Generation), "{:?}", again.record.locked);
+}
+
+#[test]
+fn what_batches_are_made_of_can_be_put_right_while_all_of_them_are_stalled_and_none_is_counted() {
+    let mut scene = at_work();
+    let is_locked = |plan: &Plan, stage| plan.record.locked.contains(&stage);
+    let stalled = |number| BatchFacts { stalled: true, ..child(number) };
+    scene.see(stalled(1));
+    assert!(is_locked(&scene.pass(), Stage::Generation), "the second is at work");
+    scene.see(stalled(2));
+    let open = scene.pass();
+    assert!(!is_locked(&open, Stage::Generation), "a teacher that is not there, or an image");
+    assert!(is_locked(&open, Stage::Rollouts), "what samples are drawn by is never what is wrong");
+    scene.see(child(2));
+    assert!(is_locked(&scene.pass(), Stage::Generation));
+    scene.done(1, 6, 4);
+    scene.see(stalled(2));
+    scene.pass();
+    scene.see(stalled(3));
+    assert!(is_locked(&scene.pass(), Stage::Generation), "samples that were counted were made of it");
+}
+
+#[test]
+fn the_last_batches_go_when_the_run_has_been_over_for_as_long_as_its_owner_says() {
+    let mut scene = enough();
+    scene.done(3, 0, 0);
+    scene.pass();
+    scene.observed.record.phase = Some(Phase::Succeeded);
+    let ends = |scene: &Scene| {
+        let ends = scene.observed.record.attempts.values().filter_map(|attempt| attempt.end.as_ref());
+        ends.map(|end| end.at).max().unwrap()
+    };
+    let removed = |plan: Plan| plan.remove.into_iter().filter(|removal| removal.kind == Removable::Batch).count();
+    let day = SignedDuration::from_hours(24);
+    scene.now = ends(&scene) + day - SignedDuration::from_secs(1);
+    assert_eq!(removed(scene.plan()), 1, "but for the last two");
+    scene.now = ends(&scene) + day;
+    assert_eq!(removed(scene.plan()), 3);
+}
+
+#[test]
+fn generation_says_when_it_will_be_done_at_this_pace_and_nothing_of_it_while_it_is_held() {
+    let mut scene = at_work();
+    assert_eq!(scene.pass().record.eta, None, "too early to say");
+    scene.now += SignedDuration::from_mins(10);
+    scene.done(1, 3, 2);
+    let plan = scene.pass();
+    let forecast = plan.record.generation.as_ref().and_then(|generation| generation.forecast.clone()).unwrap();
+    assert!(forecast.finish.is_some() && plan.record.eta == forecast.finish);
+    scene.edit(|intent| intent.suspend = true);
+    assert_eq!(scene.pass().record.eta, None);
+}
+
+#[test]
 fn a_yield_that_cannot_reach_the_target_stalls_before_all_samples_are_paid_for() {
     let mut large = intent();
     let Some(Work::Run(work)) = &mut large.work else { unreachable!() };

@@ -9,7 +9,7 @@ use super::{at, child, digest, ended, intent, job, job_of, owner, pod, success, 
 use crate::{
     facts::{BatchFacts, BatchResult, JobFacts, PodFacts, PodPhase},
     plan::{
-        Intent, Make, Observed, Plan, Reclaim, RunWork, Work, plan,
+        Holdups, Intent, Make, Observed, Plan, Reclaim, RunWork, Work, plan,
         record::Record,
         settle::{Made, settle},
         sight::Evidence,
@@ -43,7 +43,7 @@ impl Scene {
             live: None,
             teacher: None,
             student: None,
-            holdup: None,
+            holdups: Holdups::default(),
             batches: Vec::new(),
             lingering: Vec::new(),
         };

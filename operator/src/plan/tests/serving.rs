@@ -44,7 +44,8 @@ fn a_student_is_made_once_there_is_a_model_and_the_run_is_done_when_it_answers()
         (plan.record.progress, &plan.record.times[&Stage::Serving].ended),
         (Some((Stage::Serving, 100)), &Some(at(0)))
     );
-    assert_eq!((scene.pass().make, scene.pass().look_again), (Vec::new(), None));
+    let day = at(0) + SignedDuration::from_hours(24);
+    assert_eq!((scene.pass().make, scene.pass().look_again), (Vec::new(), Some(day)), "until its batches go");
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_student_that_breaks_afterwards_is_not_ready_and_the_run_has_succeeded_all_t
     let mut scene = trained_run();
     served(&mut scene, student(1));
     let trouble = Trouble { reason: "CrashLoopBackOff".into(), message: "the model's file is gone".into() };
-    scene.observed.holdup = Some(trouble);
+    scene.observed.holdups.student = Some(trouble);
     let plan = served(&mut scene, student(0));
     assert_eq!(
         (plan.record.phase, reason_of(&plan, ConditionType::Ready)),
@@ -71,7 +72,7 @@ fn a_student_that_breaks_afterwards_is_not_ready_and_the_run_has_succeeded_all_t
     scene.observed.student = None;
     let plan = scene.pass();
     assert_eq!((plan.make.as_slice(), plan.record.phase), ([Make::Student].as_slice(), Some(Phase::Succeeded)));
-    scene.observed.holdup = None;
+    scene.observed.holdups.student = None;
     let plan = served(&mut scene, student(1));
     assert!(plan.record.conditions.holds(ConditionType::Ready));
 }
@@ -85,7 +86,8 @@ fn pods_that_never_become_ready_stall_the_run_in_their_own_words() {
         (plan.record.phase, reason_of(&plan, SERVING)),
         (Some(Phase::Stalled), Some("ProgressDeadlineExceeded"))
     );
-    scene.observed.holdup = Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into() });
+    scene.observed.holdups.student =
+        Some(Trouble { reason: "ImagePullBackOff".into(), message: "no such image".into() });
     assert!(
         message_of(&scene.pass(), SERVING).ends_with("answer: no such image"),
         "the cause, rather than its consequence"

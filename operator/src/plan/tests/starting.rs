@@ -70,3 +70,39 @@ fn a_pod_that_the_api_server_refuses_is_named_by_what_refuses_it() {
     scene.now = at(7);
     assert_eq!(reason_of(&scene.pass(), ConditionType::Reconciling), Some("QuotaExceeded"));
 }
+
+#[test]
+fn a_pod_that_cannot_start_is_made_anew_by_a_spec_that_was_put_right() {
+    let mut scene = Scene::with_job_made();
+    scene.now = at(60);
+    scene.have(job(1), vec![pending("Unschedulable", "0/3 nodes are available")]);
+    assert_eq!(attempt_of(&scene.pass()), (1, None));
+    scene.edit(|intent| intent.teacher = None);
+    let plan = scene.pass();
+    assert_eq!(attempt_of(&plan), (1, Some(&AttemptOutcome::Withdrawn)));
+    scene.have_nothing();
+    assert_eq!(attempt_of(&scene.pass()), (2, None));
+}
+
+#[test]
+fn an_edit_leaves_alone_what_is_on_its_ordinary_way() {
+    let mut scene = Scene::with_job_made();
+    scene.now = at(3);
+    scene.have(job(1), vec![pending("ContainerCreating", "")]);
+    scene.edit(|intent| intent.teacher = None);
+    assert_eq!(attempt_of(&scene.pass()), (1, None));
+}
+
+#[test]
+fn a_pod_whose_node_is_gone_is_named_with_what_ends_it() {
+    let mut scene = Scene::with_job_made();
+    scene.now = at(5_000);
+    scene.have(JobFacts { active: 0, ready: 0, terminating: 1, ..job(1) }, Vec::new());
+    let plan = scene.pass();
+    assert_eq!((reason_of(&plan, ConditionType::Reconciling), plan.look_again), (Some("Progressing"), Some(at(5_030))));
+    scene.observed.evidence.get_mut(&Stage::Snapshot).unwrap().overdue = Some("billing-3f2c9-s1-x7x2p".into());
+    let plan = scene.pass();
+    assert_eq!(reason_of(&plan, ConditionType::Reconciling), Some("Waiting"));
+    let said = message_of(&plan, ConditionType::Reconciling);
+    assert!(said.contains("billing-3f2c9-s1-x7x2p") && said.contains("out-of-service"), "{said}");
+}

@@ -2,6 +2,7 @@
 //! fail, and are tried again from the newest checkpoint, so many times and no more.
 
 use super::{generation::enough, *};
+use crate::plan::sight::ASK_AGAIN;
 
 const STAGE: Stage = Stage::Training;
 
@@ -324,6 +325,30 @@ fn as_many_attempts_as_may_fail_end_it_for_good_and_only_a_retry_begins_again() 
     let again = scene.pass();
     assert_eq!((number(&again), again.record.attempts[&STAGE].failures), (5, 0));
     assert!(again.record.locked.contains(&STAGE) && again.record.times[&STAGE].ended.is_none());
+}
+
+#[test]
+fn a_gang_of_which_a_quota_refuses_a_pod_says_so_though_the_others_work() {
+    let mut scene = at_work();
+    scene.have(JobFacts { active: 1, ready: 1, ..gang(1) }, Vec::new());
+    let waiting = scene.pass();
+    assert_eq!(waiting.look_again, Some(scene.now + ASK_AGAIN), "to ask why the other does not come");
+    scene.observed.evidence.get_mut(&STAGE).unwrap().refused_pod =
+        Some("pods \"x\" is forbidden: exceeded quota: small".into());
+    let refused = scene.pass();
+    assert_eq!(reason_of(&refused, ConditionType::Trained), Some("QuotaExceeded"));
+    let said = message_of(&refused, ConditionType::Trained);
+    assert!(said.ends_with("raise the quota, or ask for less in spec.pods.train.resources"), "{said}");
+}
+
+#[test]
+fn a_retry_of_what_was_suspended_unlocks_it_once_it_has_ended() {
+    let mut scene = at_work();
+    scene.edit(|intent| (intent.retry, intent.suspend) = ("again".into(), true));
+    let held = scene.pass();
+    assert!(held.record.locked.contains(&STAGE), "its pods are at work");
+    scene.have_nothing();
+    assert!(!scene.pass().record.locked.contains(&STAGE));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::facts::{BatchFacts, JobFacts, ServerFacts, Uid};
 use crate::plan::{
-    Make, Observed, Removable, plan,
+    Holdups, Make, Observed, Removable, plan,
     record::{AttemptOutcome, Record},
     settle::{Made, settle},
     sight::Evidence,
@@ -58,7 +58,7 @@ impl World {
             live: self.live.filter(|_| self.trains()),
             teacher: children.teacher.clone().map(Arc::new),
             student: children.student.clone().map(Arc::new),
-            holdup: None,
+            holdups: Holdups::default(),
             lingering: lingering.collect(),
             batches: batches.into_values().map(Arc::new).collect(),
         };
@@ -171,8 +171,9 @@ impl World {
             Removable::Batch => {
                 let through = self.object.record.generation.as_ref().map_or(0, |known| known.folded.through);
                 let number = owner().batch_number(name).unwrap();
+                let is_over = self.object.record.phase.is_some_and(Phase::is_terminal);
                 assert!(
-                    self.object.deleting || number + 2 <= through,
+                    self.object.deleting || number + 2 <= through || (is_over && number <= through),
                     "batch {number} is removed, and {through} are folded in"
                 );
                 if let Some(batch) = self.children.batches.get_mut(name).filter(|batch| batch.uid == *uid) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use sera_crds::{
-    contract::Termination,
+    contract::{Termination, VerificationCounts},
     values::{Stage, Verdict},
 };
 
@@ -238,7 +238,9 @@ impl World {
         let folded = self.object.record.generation.as_ref().map_or(0, |known| u64::from(known.folded.through));
         let (first, second) = (FIRST * folded, SECOND * folded);
         Some(match owner().job_of(&job.name)?.0 {
-            Stage::Verification if folded > 0 => verified(counts(first, second)),
+            Stage::Verification if folded > 0 => {
+                verified(VerificationCounts { attempted: SAMPLES * folded, ..counts(first, second) })
+            }
             Stage::Verification => verified(counts(6, 4)),
             Stage::Generation => dataset(first.min(10), second.min(6), first >= 10 && second >= 6, true),
             Stage::Dataset => dataset(10, 6, true, false),

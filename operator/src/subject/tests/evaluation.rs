@@ -48,3 +48,27 @@ fn what_an_engine_cannot_serve_is_said_before_it_is_tried() {
         assert!(said.is_none_or(|said| said.starts_with("spec.evaluation: ") && said.contains("builtin://tiny")));
     }
 }
+
+#[test]
+fn calls_of_tools_that_an_engine_would_leave_as_text_are_refused_before_a_score_is_made_of_them() {
+    for (engine, form, arguments, is_lacking) in [
+        ("builtin", "Hermes", json!([]), false),
+        ("builtin", "XML", json!([]), true),
+        ("vLLM", "XML", json!([]), false),
+        ("vLLM", "Raw", json!([]), true),
+        ("SGLang", "Raw", json!([]), true),
+        ("SGLang", "Raw", json!(["--tool-call-parser=llama3"]), false),
+    ] {
+        let spec = json!({
+            "output": {"store": "pvc://store/runs"}, "training": {"student": {"uri": "pvc://models/a"}},
+            "dataset": {"toolCallFormat": form}, "serve": {"enabled": true, "engine": engine, "args": arguments},
+        });
+        let wish = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody);
+        let Some(Work::Run(work)) = wish.intent.work else { panic!("it is a run") };
+        let said = [work.evaluation.unwrap().unsupported, work.serving.unwrap().unsupported];
+        for said in said {
+            assert_eq!(said.is_some(), is_lacking, "{engine} {form}: {said:?}");
+            assert!(said.is_none_or(|said| said.starts_with("spec.serve.") && said.contains("toolCallFormat")));
+        }
+    }
+}
