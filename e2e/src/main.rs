@@ -6,6 +6,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sera_e2e::cluster;
 
 use cli::Command;
 
@@ -29,7 +30,10 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(cli::run(arguments.command)) {
         Ok(code) => code,
-        Err(error) => fail(&error),
+        Err(error) => {
+            cluster::wait_if_ending();
+            fail(&error)
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 //! afterwards is the tests' and the demo's.
 
 use std::path::Path;
+use std::time::Duration;
+
+use backon::{ConstantBuilder, Retryable};
 
 use crate::cluster::{Cluster, ImageError as LoadError, ToolError};
 use crate::images::{Image, ImageArchive};
@@ -17,6 +20,10 @@ const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests"
 const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts");
 /// Helm waits this long for the Deployment: images are loaded already, so this is many times what it takes on a busy machine.
 const READY_WITHIN: &str = "--timeout=3m";
+/// What helm says where another one is at the release.
+const BUSY: &str = "another operation";
+/// How often it is asked again then, and how many times: for as long as the other one may wait.
+const ASK_AGAIN: (Duration, usize) = (Duration::from_secs(2), 90);
 
 /// Why the operator is not on the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -49,12 +56,21 @@ pub async fn install(
     }
     progress.step("installing the custom resources");
     let chart = |name| Path::new(CHARTS).join(name).display().to_string();
-    cluster.helm(upgrade(CRDS_RELEASE, chart("sera-operator-crds"))).await?;
+    helm(cluster, &upgrade(CRDS_RELEASE, chart("sera-operator-crds"))).await?;
     progress.step("installing the operator");
     let mut arguments = upgrade(RELEASE, chart("sera-operator"));
     arguments.extend(archives.iter().flat_map(image_values));
     arguments.extend(settings.iter().cloned());
-    cluster.helm(arguments).await?;
+    helm(cluster, &arguments).await?;
+    Ok(())
+}
+
+/// Runs helm. A demo that was interrupted may have left one that is still at it, and is waited for.
+async fn helm(cluster: &Cluster, arguments: &[String]) -> Result<(), ToolError> {
+    let (delay, times) = ASK_AGAIN;
+    let often = ConstantBuilder::new().with_delay(delay).with_max_times(times);
+    let is_busy = |error: &ToolError| error.to_string().contains(BUSY);
+    (|| cluster.helm(arguments)).retry(often).when(is_busy).await?;
     Ok(())
 }
 

@@ -4,8 +4,10 @@
 #[path = "support/home.rs"]
 mod home;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +15,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use sera_e2e::cluster::{Cluster, Machine};
+use tempfile::TempDir;
 
 use home::{Home, PATIENCE, signal};
 
@@ -108,6 +112,38 @@ fn an_interrupted_owner_takes_its_cluster_down() -> Result<()> {
     signal(&owner, Signal::SIGINT)?;
     owner.wait()?;
     ensure!(home.clusters() == 0 && home.processes().is_empty(), "{:?}", home.processes());
+    Ok(())
+}
+
+#[test]
+fn a_demo_that_is_stopped_says_how_to_go_on() -> Result<()> {
+    let (home, folder) = (Home::new()?, TempDir::new()?);
+    // In cargo's place: it takes long, and says so when whoever started it listens to signals for certain.
+    let (cargo, begun) = (folder.path().join("cargo"), folder.path().join("begun"));
+    let script = format!("#!/bin/sh\nsleep 0.5\necho $$ >'{}'\nexec sleep 60 >/dev/null 2>&1\n", begun.display());
+    std::fs::write(&cargo, script)?;
+    std::fs::set_permissions(&cargo, Permissions::from_mode(0o755))?;
+    for (told, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let mut demo = home.command(&["demo"]);
+        let demo = demo.env("CARGO", &cargo).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let start = Instant::now();
+        let builder = loop {
+            ensure!(start.elapsed() < PATIENCE, "the demo has built nothing");
+            let said = std::fs::read_to_string(&begun).unwrap_or_default();
+            if let Ok(pid) = said.trim().parse() {
+                break Pid::from_raw(pid);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        signal(&demo, told)?;
+        let output = demo.wait_with_output()?;
+        nix::sys::signal::kill(builder, Signal::SIGKILL)?;
+        std::fs::remove_file(&begun)?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(code), "{told} ended it with {}: {words}", output.status);
+        ensure!(words.contains("`cargo demo` goes on"), "{words}");
+    }
+    ensure!(home.clusters() == 0, "a cluster was booted");
     Ok(())
 }
 

@@ -51,8 +51,7 @@ pub(super) async fn drain(ground: &Ground, samples: u32) -> Result<Drained> {
     let pods = ground.field.pods(&course, &ground.client).await?;
     let mut actors: JoinSet<Result<()>> = JoinSet::new();
     actors.spawn(pods.run());
-    let images = ground.field.images();
-    actors.spawn(Operator::new(0, Arc::clone(&course), &ground.program, images, ground.client.clone()).await?.run());
+    actors.spawn(Operator::new(0, Arc::clone(&course), ground).await?.run());
 
     let api = runs(&ground.client, &course.namespace);
     let began = Instant::now();

@@ -9,6 +9,7 @@ mod drain;
 mod field;
 mod history;
 mod intent;
+mod named;
 mod node;
 mod operator;
 mod oracle;
@@ -38,6 +39,8 @@ use self::real::Stock;
 use self::trial::{Ground, Verdict};
 
 pub use self::drain::Drained;
+pub use self::named::{FOUND, Named};
+pub use self::operator::FLAGS;
 pub use self::script::{Trial, When};
 pub use self::table::Report;
 
@@ -70,7 +73,8 @@ pub async fn run(options: &Options) -> Result<Report> {
     let cluster = boot(options.on_a_node).await?;
     let program = trial::program("sera-operator")?;
     let field = if options.on_a_node { Field::Real(Stock::new(&cluster).await?) } else { Field::Played };
-    let ground = Ground { client: cluster.client(), field, program, folder: options.folder.clone() };
+    let ground =
+        Ground { client: cluster.client(), field, program, folder: options.folder.clone(), mark: cluster.mark() };
     let report = try_all(&ground, &cluster, options).await;
     cluster.down().await?;
     report
@@ -80,7 +84,7 @@ pub async fn run(options: &Options) -> Result<Report> {
 pub async fn drain(samples: u32, folder: PathBuf) -> Result<Drained> {
     let cluster = boot(false).await?;
     let program = trial::program("sera-operator")?;
-    let ground = Ground { client: cluster.client(), field: Field::Played, program, folder };
+    let ground = Ground { client: cluster.client(), field: Field::Played, program, folder, mark: cluster.mark() };
     let drained = drain::drain(&ground, samples).await;
     cluster.down().await?;
     drained

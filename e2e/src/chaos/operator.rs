@@ -8,18 +8,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::{Context, Result};
-use kube::Client;
 use serde_json::json;
 use tokio::process::{Child, Command};
 
 use super::course::Course;
 use super::proxy::Proxy;
 use super::random::Random;
+use super::trial::Ground;
 
 /// The Lease of the operators of one run.
 pub(super) const LEASE: &str = "sera-operator";
-/// The shortest lease that the operator takes with renewals a second apart: what a new leader waits for is what a seed takes.
-const TIMING: [&str; 3] = ["--lease-duration=4s", "--lease-renew-deadline=3s", "--lease-retry-period=1s"];
+/// The flags of every operator of a trial, beside where it works: the shortest lease that it takes with renewals a second apart, since what a new
+/// leader waits for is what a seed takes; and no limit that a run would reach.
+pub const FLAGS: [&str; 6] = [
+    "--lease-duration=4s",
+    "--lease-renew-deadline=3s",
+    "--lease-retry-period=1s",
+    "--qps=500",
+    "--burst=500",
+    "--log-level=info,sera_operator=debug",
+];
 
 /// One operator of a run, and its successors.
 pub(super) struct Operator {
@@ -27,22 +35,19 @@ pub(super) struct Operator {
     course: Arc<Course>,
     program: PathBuf,
     images: Vec<String>,
+    mark: Option<(&'static str, PathBuf)>,
     process: Arc<AtomicI32>,
     proxy: Proxy,
 }
 
 impl Operator {
-    /// Prepares the operator of a seat, whose flags name these images.
-    pub(super) async fn new(
-        number: usize,
-        course: Arc<Course>,
-        program: &Path,
-        images: Vec<String>,
-        upstream: Client,
-    ) -> Result<Self> {
+    /// Prepares the operator of a seat.
+    pub(super) async fn new(number: usize, course: Arc<Course>, ground: &Ground) -> Result<Self> {
+        let Ground { client, field, program, mark, .. } = ground;
         let process = Arc::new(AtomicI32::new(0));
-        let proxy = Proxy::start(number, Arc::clone(&course), upstream, Arc::clone(&process)).await?;
-        Ok(Self { number, course, program: program.to_owned(), images, process, proxy })
+        let proxy = Proxy::start(number, Arc::clone(&course), client.clone(), Arc::clone(&process)).await?;
+        let (program, images, mark) = (program.clone(), field.images(), mark.clone());
+        Ok(Self { number, course, program, images, mark, process, proxy })
     }
 
     /// Runs the operator, again and again, for as long as it is polled.
@@ -69,9 +74,10 @@ impl Operator {
         let log = self.log()?;
         let mut command = Command::new(&self.program);
         command.env("KUBECONFIG", kubeconfig).env("NO_COLOR", "1").stdin(Stdio::null()).kill_on_drop(true);
+        // Where this process ends by a signal, nothing is dropped.
+        command.envs(self.mark.clone());
         command.stdout(log.try_clone()?).stderr(log);
-        command.args(TIMING).arg("--listen=127.0.0.1:0").args(&self.images);
-        command.args(["--qps=500", "--burst=500", "--log-level=info,sera_operator=debug"]);
+        command.args(FLAGS).arg("--listen=127.0.0.1:0").args(&self.images);
         command.arg(format!("--namespaces={}", self.course.namespace));
         command.arg(format!("--lease-namespace={}", self.course.namespace)).arg(format!("--lease-name={LEASE}"));
         command.arg(format!("--pod-name=operator-{}", self.number)).arg(format!("--pod-uid={}-{pod}", self.number));

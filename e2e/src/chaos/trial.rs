@@ -40,6 +40,8 @@ pub(super) struct Ground {
     pub(super) program: PathBuf,
     /// Where logs are kept.
     pub(super) folder: PathBuf,
+    /// The variable by which processes belong to the cluster.
+    pub(super) mark: Option<(&'static str, PathBuf)>,
 }
 
 /// What came of a trial.
@@ -95,8 +97,7 @@ impl Ground {
         let mut actors: JoinSet<Result<()>> = JoinSet::new();
         actors.spawn(pods.clone().run());
         for number in 0..course.script.operators {
-            let (images, client) = (self.field.images(), self.client.clone());
-            let operator = Operator::new(number, Arc::clone(course), &self.program, images, client).await?;
+            let operator = Operator::new(number, Arc::clone(course), self).await?;
             actors.spawn(operator.run());
         }
         if course.script.is_queued {

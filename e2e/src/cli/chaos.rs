@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use sera_e2e::chaos::{self, Options, Trial, When};
+use sera_e2e::chaos::{self, FOUND, Named, Options, Trial, When};
+
+/// How many seeds are tried where nothing else is asked for.
+const RUNS: u64 = 16;
 
 /// What to try.
 #[derive(Debug, Args)]
 pub(crate) struct Chaos {
-    /// The first seed; may be given several times
-    #[arg(long, default_values_t = [1])]
-    seed: Vec<u64>,
-    /// How many seeds from there on
-    #[arg(long, default_value_t = 16)]
-    runs: u64,
+    #[command(flatten)]
+    seeds: Seeds,
     /// Kill the operator at this call alone; may be given several times
     #[arg(long, value_name = "NUMBER")]
     call: Vec<u64>,
@@ -26,9 +25,6 @@ pub(crate) struct Chaos {
     /// Kill the operator at each call that an undisturbed run makes, before and after it: a trial each
     #[arg(long)]
     every_call: bool,
-    /// So many runs besides, from the first seed on, whose Jobs wait for a stand-in of Kueue, which admits them and takes them back
-    #[arg(long, default_value_t = 0, value_name = "COUNT")]
-    queue: u64,
     /// How many trials go on at once
     #[arg(long, default_value_t = 8, value_name = "COUNT")]
     at_once: usize,
@@ -46,12 +42,49 @@ pub(crate) struct Chaos {
     logs: PathBuf,
 }
 
+/// Which seeds.
+#[derive(Debug, Args)]
+struct Seeds {
+    /// The first seed; may be given several times
+    #[arg(long, default_values_t = [1])]
+    seed: Vec<u64>,
+    /// How many seeds from there on [default: 16; with --found: none]
+    #[arg(long, value_name = "COUNT")]
+    runs: Option<u64>,
+    /// Those that have once found something, again: some eight minutes, since two of them wait for long
+    #[arg(long)]
+    found: bool,
+    /// So many runs besides, from the first seed on, whose Jobs wait for a stand-in of Kueue, which admits them and takes them back
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    queue: u64,
+}
+
+impl Seeds {
+    /// Those of them that have a name.
+    fn named(&self) -> &'static [Named] {
+        if self.found { &FOUND } else { &[] }
+    }
+
+    fn trials(&self) -> impl Iterator<Item = Trial> {
+        let runs = self.runs.unwrap_or(if self.found { 0 } else { RUNS });
+        let named = self.named().iter().map(|named| named.trial());
+        named.chain(self.from_each(runs).map(Trial::Seed)).chain(self.from_each(self.queue).map(Trial::Queue))
+    }
+
+    /// So many seeds from each first one on.
+    fn from_each(&self, count: u64) -> impl Iterator<Item = u64> {
+        self.seed.iter().flat_map(move |first| *first..first.saturating_add(count))
+    }
+}
+
 pub(super) async fn run(chaos: Chaos) -> Result<ExitCode> {
     let when = if chaos.after { When::After } else { When::Before };
-    let from_each = |count: u64| chaos.seed.iter().flat_map(move |first| *first..first.saturating_add(count));
-    let seeds = from_each(chaos.runs).map(Trial::Seed).chain(from_each(chaos.queue).map(Trial::Queue));
+    for Named { seed, found } in chaos.seeds.named() {
+        println!("seed-{seed:<13} {found}");
+    }
+    let calls = chaos.call.into_iter().map(|call| Trial::Call(call, when));
     let options = Options {
-        trials: seeds.chain(chaos.call.into_iter().map(|call| Trial::Call(call, when))).collect(),
+        trials: chaos.seeds.trials().chain(calls).collect(),
         every_call: chaos.every_call,
         at_once: chaos.at_once.max(1),
         restart_every: chaos.restart_every.map(Duration::from_secs),

@@ -72,7 +72,8 @@ pub(crate) enum Command {
     },
     /// Boot a cluster, install the operator on it and apply an example: `cargo demo`
     ///
-    /// Where KUBECONFIG is set, that cluster is used. What an earlier demo left is found and gone on from; the cluster stays up.
+    /// Where KUBECONFIG is set, that cluster is used. What an earlier demo left is found and gone on from; the cluster stays up. Ctrl-C leaves it up
+    /// too, and says how to go on.
     Demo,
     /// Break runs in every way that a seed says; each must end as if nothing had happened
     ///

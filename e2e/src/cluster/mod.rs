@@ -54,7 +54,7 @@ pub use self::pki::PkiError;
 pub(crate) use self::process::on_path;
 pub use self::programs::ProgramError;
 pub use self::standing::{State, Summary, down, list};
-pub use self::teardown::TeardownError;
+pub use self::teardown::{TeardownError, last_words, wait_if_ending};
 pub use self::tools::ToolError;
 pub use self::volumes::{Room, VolumeError, volume_of};
 
@@ -146,6 +146,11 @@ impl Cluster {
     /// Its name, if it is ours.
     pub fn name(&self) -> Option<String> {
         self.embedded().ok().map(|cluster| cluster.folder().name())
+    }
+
+    /// The variable by which a process of this machine belongs to the cluster and goes with it, whatever becomes of this process; none of a foreign one.
+    pub fn mark(&self) -> Option<(&'static str, PathBuf)> {
+        self.embedded().ok().map(|cluster| (process::MARK, cluster.folder().root().to_owned()))
     }
 
     /// A client with all rights.

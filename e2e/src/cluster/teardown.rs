@@ -2,8 +2,10 @@
 //! somebody else finds what was left. It needs nothing but the folder.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +25,8 @@ const KILLED_WITHIN: Duration = Duration::from_secs(20);
 const LINK_GONE_WITHIN: Duration = Duration::from_secs(2);
 /// What a shell adds to the number of the signal that ended a program (sh(1)).
 const EXIT_BY_SIGNAL: i32 = 128;
+/// How much sooner than this process a child of it may end by a signal that both get from the terminal.
+const CHILDREN_FIRST: Duration = Duration::from_millis(50);
 
 /// Why something is left of a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -125,14 +129,36 @@ pub(super) fn is_up(folder: &ClusterFolder) -> bool {
 
 /// The clusters to take down when this process is told to end.
 static OWNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// What it says then, when they are down.
+static LAST_WORDS: Mutex<String> = Mutex::new(String::new());
+/// Whether it was told so.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Sees to it that a cluster goes down when this process gets SIGINT or SIGTERM.
 pub(super) fn own(folder: &ClusterFolder) {
+    watch_for_signals();
+    OWNED.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.root().to_owned());
+}
+
+/// Sees to it that this process says so when it gets SIGINT or SIGTERM, in place of what it was to say before.
+pub fn last_words(words: impl Into<String>) {
+    watch_for_signals();
+    *LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner) = words.into();
+}
+
+/// Does not return where this process was told to end: what goes wrong from then on is no news, and the end comes by itself.
+pub fn wait_if_ending() {
+    thread::sleep(CHILDREN_FIRST);
+    while IS_ENDING.load(Ordering::SeqCst) {
+        thread::park();
+    }
+}
+
+fn watch_for_signals() {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
-        thread::spawn(take_down_at_signal);
+        thread::spawn(end_at_signal);
     });
-    OWNED.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.root().to_owned());
 }
 
 /// Leaves a cluster to itself, or to who took it down.
@@ -141,7 +167,7 @@ pub(super) fn disown(folder: &ClusterFolder) {
 }
 
 /// Waits for a signal on a thread and a runtime of its own: those of a test end before the process does.
-fn take_down_at_signal() {
+fn end_at_signal() {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
     let signal = runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
@@ -153,11 +179,17 @@ fn take_down_at_signal() {
         })
     });
     let Some(signal) = signal else { return };
+    IS_ENDING.store(true, Ordering::SeqCst);
     let owned = OWNED.lock().unwrap_or_else(PoisonError::into_inner);
     for root in owned.iter() {
         if let Err(error) = undo(&ClusterFolder::at(root.clone())) {
             eprintln!("{error}");
         }
+    }
+    let words = LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !words.is_empty() {
+        // A terminal's line may be half written. Where there is none any more, nobody reads them.
+        let _ = writeln!(std::io::stderr(), "\n{words}");
     }
     std::process::exit(EXIT_BY_SIGNAL + signal as i32);
 }

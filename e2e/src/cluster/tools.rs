@@ -51,6 +51,8 @@ pub(super) async fn run<S: AsRef<OsStr>>(
     let mut command = Command::new(tool);
     command.args(&arguments).env("KUBECONFIG", kubeconfig);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Ctrl-C is not for them: a helm that is cut off in the middle leaves a release that no other helm will touch.
+    command.process_group(0);
     let mut child = command.spawn().map_err(failed)?;
     let stdin = child.stdin.take();
     let write = async {

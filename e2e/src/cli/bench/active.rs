@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::operator::{manifest, name_of};
-use super::process::{self, Process, build_kind, until};
+use super::process::{self, Process, UNLIMITED, build_kind, unlike_the_chart, until};
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 16;
@@ -65,12 +65,10 @@ pub(super) async fn run(Active { runs, seconds }: Active) -> Result<ExitCode> {
     // The last news of pods is acted upon before anything is counted.
     tokio::time::sleep(Duration::from_secs(10)).await;
 
-    let (before, processor) = (operator.metrics().await?, operator.processor()?);
-    tokio::time::sleep(Duration::from_secs(seconds.into())).await;
-    let (after, used) = (operator.metrics().await?, operator.processor()? - processor);
-    let (resident, peak) = operator.memory()?;
-    let a_second = |count: f64| count / f64::from(seconds);
+    let rest = operator.left_alone(seconds).await?;
+    let (resident, peak) = rest.memory;
     println!("runs                                       {runs}, all at work; {} build", build_kind());
+    println!("flags (what the chart sets)                {}", unlike_the_chart(&UNLIMITED));
     println!("making them took                           {:.1} s", all_made.as_secs_f32());
     println!("until the last had its first Job           {:.1} s", all_have_jobs.as_secs_f32());
     for share in [50, 99] {
@@ -79,9 +77,9 @@ pub(super) async fn run(Active { runs, seconds }: Active) -> Result<ExitCode> {
     }
     println!("memory (peak)                              {resident:.1} MiB ({peak:.1} MiB)");
     println!("in {seconds} s at work:");
-    println!("  of one processor                         {:.1}%", a_second(used) * 100.0);
-    println!("  API requests a second                    {:.2}", a_second(after.requests() - before.requests()));
-    println!("  passes a second                          {:.2}", a_second(after.passes() - before.passes()));
+    println!("  of one processor                         {:.1}%", rest.processor * 100.0);
+    println!("  API requests a second                    {:.2}", rest.requests);
+    println!("  passes a second                          {:.2}", rest.passes);
     watches.shutdown().await;
     operator.end().await?;
     cluster.down().await?;

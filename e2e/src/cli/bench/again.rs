@@ -12,12 +12,16 @@ use sera_e2e::cluster::Cluster;
 use serde_json::json;
 
 use super::metrics::PassTimes;
-use super::process::{Process, until};
+use super::process::{Process, QUIET, until};
+
+/// The flags of that operator. It notices sooner that the Lease is gone, and may ask as often as it likes; its passes are the same.
+pub(super) const FLAGS: [&str; 6] =
+    ["--leader-elect=on", "--lease-namespace=default", "--lease-retry-period=1s", "--qps=2000", "--burst=2000", QUIET];
 
 /// How often everything is looked at.
 const LOOKS: u32 = 5;
 /// The Lease of an operator that is told no other name.
-const LEASE: &str = "sera-operator";
+pub(super) const LEASE: &str = "sera-operator";
 /// By which the Lease is renewed, and nothing else is written. How many of these there are is a matter of time.
 const RENEWAL: &str = "PUT";
 /// How long the operator is left alone before and after, so that what it still had to do is not counted, and what it did is.
@@ -36,10 +40,7 @@ pub(super) struct Again {
 /// Has a new operator look at `runs` runs again and again.
 pub(super) async fn look(program: &Path, cluster: &Cluster, runs: u32) -> Result<Again> {
     let leases: Api<Lease> = Api::namespaced(cluster.client(), "default");
-    // It notices sooner that the Lease is gone; its passes are the same.
-    let flags = ["--leader-elect=on", "--lease-namespace=default", "--lease-retry-period=1s"];
-    let limits = ["--qps=2000", "--burst=2000"];
-    let operator = Process::operator(program, &cluster.kubeconfig_path(), &[&flags[..], &limits].concat()).await?;
+    let operator = Process::operator(program, &cluster.kubeconfig_path(), &FLAGS).await?;
     until("the operator leads", || is_held(&leases)).await?;
     passes_reach(&operator, f64::from(runs)).await?;
     tokio::time::sleep(SETTLE).await;
@@ -72,6 +73,7 @@ async fn take(leases: &Api<Lease>) -> Result<()> {
     Ok(())
 }
 
-async fn is_held(leases: &Api<Lease>) -> Result<bool> {
+/// Whether somebody has the Lease.
+pub(super) async fn is_held(leases: &Api<Lease>) -> Result<bool> {
     Ok(leases.get_opt(LEASE).await?.and_then(|lease| lease.spec?.holder_identity).is_some())
 }

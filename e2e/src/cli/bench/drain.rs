@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use sera_e2e::chaos;
 
-use super::process::build_kind;
+use super::process::{build_kind, unlike_the_chart};
 
 /// How much to measure.
 #[derive(Debug, Args)]
@@ -22,6 +22,7 @@ pub(super) async fn run(Drain { samples }: Drain) -> Result<ExitCode> {
     let (count, seconds) = (drained.samples, drained.took.as_secs_f64());
     let exact = u32::try_from(count).map_or(f64::NAN, f64::from);
     println!("samples with verdicts                      {count}; {} build", build_kind());
+    println!("flags (what the chart sets)                {}", unlike_the_chart(&chaos::FLAGS));
     println!("from the run to the end of its generation  {seconds:.1} s");
     println!("samples a second                           {:.0}", exact / seconds);
     println!("calls that passes made                     {}", drained.calls);

@@ -4,11 +4,13 @@ mod active;
 mod again;
 mod boots;
 mod drain;
+mod idle;
 mod images;
 mod metrics;
 mod operator;
 mod peers;
 mod process;
+mod settled;
 
 use std::process::ExitCode;
 
@@ -22,7 +24,7 @@ pub(crate) enum Bench {
     ///
     /// Other clusters of ours are told apart; what other programs mount or start in namespaces meanwhile counts as left.
     Boots(boots::Boots),
-    /// The operator beside many runs: start, memory, and what a pass costs that has nothing to do
+    /// The operator without a run, and beside many that are through: start, memory, and what a pass costs that has nothing to do
     ///
     /// Boots a control plane, and runs the operator that cargo has built as a process on this machine.
     Operator(operator::Operator),

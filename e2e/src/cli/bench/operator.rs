@@ -1,22 +1,27 @@
-//! `cargo e2e bench operator`: how long the operator takes to be ready, what memory it needs beside many runs, and what a pass costs that finds
-//! nothing to do. The runs are held (`suspend: true`): every one of them is watched and passed over, and none starts a pod.
+//! `cargo e2e bench operator`: what the operator costs without a run, and beside many that are through: how long it takes to be ready, what memory it
+//! needs, and what a pass costs that finds nothing to do. No pod is ever made: the runs are held (`suspend: true`) until it is said of them that they
+//! are through.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use sera_crds::SpecializationRun;
+use sera_crds::run::Phase;
 use serde_json::json;
 
-use super::again;
-use super::process::{self, Process, build_kind, until};
+use super::metrics::PassTimes;
+use super::process::{self, Process, Rest, UNLIMITED, build_kind, unlike_the_chart, until};
+use super::{again, idle, settled};
 
 /// How many requests are under way at once while runs are made and touched.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 /// How long news of a change takes to be acted upon, with much to spare.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -29,56 +34,84 @@ pub(crate) struct Operator {
     /// How many runs
     #[arg(long, default_value_t = 1000)]
     runs: u32,
+    /// For how many seconds it is looked at when it has nothing to do, without a run and beside all of them
+    #[arg(long, default_value_t = 30)]
+    seconds: u32,
 }
 
-pub(super) async fn run(Operator { runs }: Operator) -> Result<ExitCode> {
+pub(super) async fn run(Operator { runs, seconds }: Operator) -> Result<ExitCode> {
     let program = process::program()?;
     let cluster = process::control_plane().await?;
     let api: Api<SpecializationRun> = Api::namespaced(cluster.client(), "default");
+    let jobs: Api<Job> = Api::namespaced(cluster.client(), "default");
 
+    let alone = Box::pin(idle::look(&program, &cluster, seconds)).await?;
     let election = Box::pin(again::look(&program, &cluster, 0)).await?;
     let empty = Process::start(&program, &cluster.kubeconfig_path()).await?;
     let start = Instant::now();
     Box::pin(make_runs(&api, runs)).await?;
-    until("every run has a status", || async { Ok(seen(&api).await? == runs as usize) }).await?;
-    let first_sight = start.elapsed();
+    until("every run is held", || async { Ok(held(&api).await? == runs as usize) }).await?;
+    let all_held = start.elapsed();
     let ready_when_empty = empty.ready_after;
     empty.end().await?;
+    let versions = Box::pin(settled::settle(&api, runs)).await?;
 
     let operator = Process::start(&program, &cluster.kubeconfig_path()).await?;
     // Each run is passed over once at the start, which reads what defaults it was fixed to.
     until("every run was looked at again", || async { Ok(operator.metrics().await?.passes() >= f64::from(runs)) })
         .await?;
     let passed = operator.metrics().await?;
+    tokio::time::sleep(SETTLE).await;
+    let written = Box::pin(settled::written_since(&api, &jobs, &versions)).await?;
+    let rest = operator.left_alone(seconds).await?;
+    let rested = operator.metrics().await?;
     Box::pin(touch_runs(&api, runs)).await?;
     tokio::time::sleep(SETTLE).await;
     let touched = operator.metrics().await?;
-
-    let (resident, peak) = operator.memory()?;
     let ready_beside_all = operator.ready_after;
     operator.end().await?;
     let again = Box::pin(again::look(&program, &cluster, runs)).await?;
-    let passes_requests = again.requests - election.requests;
-    println!("runs                                       {runs}, all suspended; {} build", build_kind());
-    println!("start to ready, no runs                    {:.2} s", ready_when_empty.as_secs_f32());
-    println!("start to ready, all runs there             {:.2} s", ready_beside_all.as_secs_f32());
-    println!("first sight of all runs, their making too  {:.2} s", first_sight.as_secs_f32());
-    println!("memory beside all runs (peak)              {resident:.1} MiB ({peak:.1} MiB)");
-    println!("passes at that start, one over each        {}", passed.passes());
-    let first = passed.pass_times();
-    for (name, share) in SHARES {
-        println!("  {name} took at most                          {}", first.at_most(share));
-    }
-    println!("  API requests until then, all in all      {}", passed.requests());
-    println!("passes after each run got an annotation    {}", touched.passes() - passed.passes());
-    println!("  API requests in that time                {}", touched.requests() - passed.requests());
-    println!("passes with nothing to do                  {}", again.passes);
-    for (name, share) in SHARES {
-        println!("  {name} took at most                          {}", again.times.at_most(share));
-    }
-    println!("  API requests then, beside the election's {passes_requests}");
     cluster.down().await?;
+
+    println!("{runs} runs; {} build; in parentheses what the chart sets\n", build_kind());
+    println!("idle, no runs: {}", unlike_the_chart(&idle::FLAGS));
+    tell_rest(&alone, seconds);
+    println!("held: {}", unlike_the_chart(&UNLIMITED));
+    tell("start to ready, no runs", format!("{:.2} s", ready_when_empty.as_secs_f32()));
+    tell("until it holds all runs, their making too", format!("{:.2} s", all_held.as_secs_f32()));
+    println!("settled, which is Succeeded with all that a finished run's status says: the same");
+    tell("start to ready, all runs there", format!("{:.2} s", ready_beside_all.as_secs_f32()));
+    tell("passes at that start, one over each", passed.passes());
+    tell_times(&passed.pass_times());
+    tell("API requests until then, all in all", passed.requests());
+    tell("statuses written at that start", written);
+    tell_rest(&rest, seconds);
+    tell("passes after each run got an annotation", touched.passes() - rested.passes());
+    tell("API requests in that time", touched.requests() - rested.requests());
+    println!("settled, and looked at again and again: {}", unlike_the_chart(&again::FLAGS));
+    tell("passes with nothing to do", again.passes);
+    tell_times(&again.times);
+    tell("API requests then, beside the election's", again.requests - election.requests);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line of the table.
+fn tell(what: &str, figure: impl Display) {
+    println!("  {what:<42} {figure}");
+}
+
+fn tell_times(times: &PassTimes) {
+    for (name, share) in SHARES {
+        tell(&format!("  {name} took at most"), times.at_most(share));
+    }
+}
+
+fn tell_rest(rest: &Rest, seconds: u32) {
+    let (resident, peak) = rest.memory;
+    tell("memory (peak)", format!("{resident:.1} MiB ({peak:.1} MiB)"));
+    tell(&format!("left alone for {seconds} s: of one processor"), format!("{:.2}%", rest.processor * 100.0));
+    tell("  API requests a second", format!("{:.2}", rest.requests));
+    tell("  passes a second", format!("{:.2}", rest.passes));
 }
 
 /// The name of the run of a number.
@@ -126,11 +159,9 @@ async fn touch_runs(api: &Api<SpecializationRun>, count: u32) -> Result<()> {
         .await
 }
 
-/// How many runs have a status for their newest spec.
-async fn seen(api: &Api<SpecializationRun>) -> Result<usize> {
+/// How many runs say that they are held, for which they need their part of the platform's defaults.
+async fn held(api: &Api<SpecializationRun>) -> Result<usize> {
     let all = Box::pin(api.list(&ListParams::default())).await?;
-    let is_seen = |run: &&SpecializationRun| {
-        run.status.as_ref().is_some_and(|status| status.observed_generation == run.metadata.generation)
-    };
-    Ok(all.items.iter().filter(is_seen).count())
+    let phase = |run: &SpecializationRun| run.status.as_ref().and_then(|status| status.phase);
+    Ok(all.items.iter().filter(|run| phase(run) == Some(Phase::Suspended)).count())
 }

@@ -1,5 +1,6 @@
 //! What the benches of controllers share: a control plane with the project's kinds, a controller as a process, and what it takes.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,6 +21,21 @@ const POLL: Duration = Duration::from_millis(20);
 /// What the kernel counts a process's time in: parts of a second.
 const TICKS: f64 = 100.0;
 
+/// Nothing is written to a log that nobody reads.
+pub(super) const QUIET: &str = "--log-level=error";
+/// The flags of an operator whose own limits, and an election, are not what is measured.
+pub(super) const UNLIMITED: [&str; 4] = ["--leader-elect=off", "--qps=2000", "--burst=2000", QUIET];
+/// What the chart sets of the flags that benches set.
+const OF_THE_CHART: [(&str, &str); 7] = [
+    ("--leader-elect", "on"),
+    ("--qps", "50"),
+    ("--burst", "100"),
+    ("--lease-duration", "15s"),
+    ("--lease-renew-deadline", "10s"),
+    ("--lease-retry-period", "2s"),
+    ("--log-level", "info"),
+];
+
 /// Boots a control plane that knows the project's kinds.
 pub(super) async fn control_plane() -> Result<Cluster> {
     let cluster = Cluster::control_plane().await?;
@@ -37,6 +53,17 @@ pub(super) fn program() -> Result<PathBuf> {
 /// How it was built, in a word.
 pub(super) fn build_kind() -> &'static str {
     if cfg!(debug_assertions) { "dev" } else { "release" }
+}
+
+/// Those of an operator's flags that are others than the chart's, each with the chart's: the conditions of a table.
+pub(super) fn unlike_the_chart<S: AsRef<str>>(flags: &[S]) -> String {
+    let unlike = |flag: &S| {
+        let flag = flag.as_ref();
+        let (name, value) = flag.split_once('=')?;
+        let (_, usual) = OF_THE_CHART.into_iter().find(|(known, _)| *known == name)?;
+        (value != usual).then(|| format!("{flag} ({usual})"))
+    };
+    flags.iter().filter_map(unlike).collect::<Vec<_>>().join(", ")
 }
 
 /// Waits until something is so.
@@ -65,6 +92,18 @@ pub(super) struct Place {
     pub(super) metrics: SocketAddr,
 }
 
+/// What a controller took while it was left alone.
+pub(super) struct Rest {
+    /// Resident memory at its end and at its highest, in MiB.
+    pub(super) memory: (f64, f64),
+    /// The share of one processor.
+    pub(super) processor: f64,
+    /// Requests to the API server a second.
+    pub(super) requests: f64,
+    /// Passes a second.
+    pub(super) passes: f64,
+}
+
 /// A controller as a process of this machine; killed when it is dropped.
 pub(super) struct Process {
     child: Child,
@@ -74,22 +113,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the operator, without an election, and waits until it says that it is ready.
+    /// Starts the operator with [`UNLIMITED`], and waits until it says that it is ready.
     pub(super) async fn start(program: &Path, kubeconfig: &Path) -> Result<Self> {
-        // Its own limits are not what is measured.
-        Self::operator(program, kubeconfig, &["--leader-elect=off", "--qps=2000", "--burst=2000"]).await
+        Self::operator(program, kubeconfig, &UNLIMITED).await
     }
 
     /// The same with other flags.
-    pub(super) async fn operator(program: &Path, kubeconfig: &Path, flags: &[&str]) -> Result<Self> {
+    pub(super) async fn operator<S: AsRef<OsStr>>(program: &Path, kubeconfig: &Path, flags: &[S]) -> Result<Self> {
         let address = free_address().await?;
         let mut command = Command::new(program);
         command.env("KUBECONFIG", kubeconfig);
-        command.args([
-            &format!("--listen={address}"),
-            "--rollout-image=localhost/sera-rollout:bench",
-            "--log-level=error",
-        ]);
+        command.args([&format!("--listen={address}"), "--rollout-image=localhost/sera-rollout:bench"]);
         command.args(flags);
         Self::run(command, Place { controller: "run", health: address, metrics: address }).await
     }
@@ -137,8 +171,54 @@ impl Process {
         time.context("/proc says nothing of its time")
     }
 
+    /// Leaves it alone for so many seconds, and says what it took meanwhile.
+    pub(super) async fn left_alone(&self, seconds: u32) -> Result<Rest> {
+        let (before, processor) = (self.metrics().await?, self.processor()?);
+        tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+        let (after, used) = (self.metrics().await?, self.processor()? - processor);
+        let a_second = |count: f64| count / f64::from(seconds.max(1));
+        Ok(Rest {
+            memory: self.memory()?,
+            processor: a_second(used),
+            requests: a_second(after.requests() - before.requests()),
+            passes: a_second(after.passes() - before.passes()),
+        })
+    }
+
     /// Ends it.
     pub(super) async fn end(mut self) -> Result<()> {
         self.child.kill().await.context("cannot end the controller")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sera-operator");
+
+    #[test]
+    fn what_the_chart_sets_is_what_its_values_say() {
+        let read = |file: &str| std::fs::read_to_string(Path::new(CHART).join(file)).unwrap();
+        let values: serde_json::Value = serde_yaml::from_str(&read("values.yaml")).unwrap();
+        for (flag, value) in [
+            ("--qps", "/controller/qps"),
+            ("--burst", "/controller/burst"),
+            ("--lease-duration", "/leaderElection/leaseDuration"),
+            ("--lease-renew-deadline", "/leaderElection/renewDeadline"),
+            ("--lease-retry-period", "/leaderElection/retryPeriod"),
+            ("--log-level", "/logging/level"),
+        ] {
+            let set = values.pointer(value).unwrap();
+            let set = set.as_str().map_or_else(|| set.to_string(), str::to_owned);
+            assert!(OF_THE_CHART.contains(&(flag, set.as_str())), "the chart has {set} for {flag}");
+        }
+        assert!(read("templates/deployment.yaml").contains("- --leader-elect=on\n"));
+    }
+
+    #[test]
+    fn only_flags_that_differ_are_told_and_with_what_the_chart_has() {
+        let flags = ["--qps=50", "--burst=2000", "--lease-namespace=default", "--leader-elect=off"];
+        assert_eq!(unlike_the_chart(&flags), "--burst=2000 (100), --leader-elect=off (on)");
     }
 }

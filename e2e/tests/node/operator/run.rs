@@ -1,25 +1,30 @@
-//! A run from a repository to a dataset, by the rehearsal teacher; and the same while the operator is killed and pods are deleted at random.
+//! A run from a repository to a dataset, by the rehearsal teacher; and the same while the operator is upgraded, or is killed and pods are deleted at
+//! random.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
-use sera_crds::SpecializationRun;
 use sera_crds::conditions::ConditionType;
 use sera_crds::run::{GenerationTotals, RunStatus};
 use sera_crds::values::Stage;
+use sera_crds::{RolloutBatch, SpecializationRun};
+use sera_e2e::platform::{NAMESPACE, RELEASE};
 use serde_json::{Value, json};
 
 use super::ground::{Ground, is_true, made_for, message, reason, status};
 use super::killed::kill_operators;
-use crate::house::{Company, Space, Test, tests};
+use super::self_test::set;
+use super::training::folder;
+use crate::house::{Company, Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Alone;
     a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches_and_others_adopt_both,
-    whatever_is_killed_the_same_samples_are_accepted,
+    an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_samples_are_accepted,
 ];
 
 /// A run of four-sample batches that wants eight trajectories.
@@ -140,10 +145,14 @@ async fn held_by_policies(ground: &Ground) -> Result<()> {
 /// How long the operator lives between two kills, in milliseconds. The sequence is fixed, so that a failure comes again.
 const LIVES: [u64; 12] = [3_000, 800, 5_000, 200, 2_500, 7_000, 50, 1_500, 4_000, 600, 6_000, 2_000];
 
-async fn whatever_is_killed_the_same_samples_are_accepted(space: Space) -> Result<()> {
+async fn an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_samples_are_accepted(
+    space: Space,
+) -> Result<()> {
     let ground = Ground::lay(space).await?;
     ground.apply_run("quiet", changes()).await?;
-    let quiet = counts(&ground.until("quiet", has_its_dataset).await?)?;
+    let quiet = ground.until("quiet", has_its_dataset).await?;
+    is_upgraded_and_loses_nothing(&ground, &quiet).await?;
+    let quiet = counts(&quiet)?;
     ground.apply_run("shaken", changes()).await?;
     for (round, life) in LIVES.into_iter().enumerate() {
         tokio::time::sleep(Duration::from_millis(life)).await;
@@ -158,6 +167,70 @@ async fn whatever_is_killed_the_same_samples_are_accepted(space: Space) -> Resul
     };
     ensure!(of(&quiet) == of(&shaken), "undisturbed {quiet:?}, and shaken {shaken:?}");
     Ok(())
+}
+
+/// The chart is upgraded while rollouts are at work, and both operators are replaced. The run has what the quiet one has: the same lines from as many
+/// calls, by as many attempts.
+async fn is_upgraded_and_loses_nothing(ground: &Ground, quiet: &SpecializationRun) -> Result<()> {
+    ground.apply_run("upgraded", changes()).await?;
+    until_rollouts_work(ground).await?;
+    let before = leader(ground).await?;
+    set(ground, &["--set-string=podAnnotations.upgraded=in-the-middle", "--wait", "--timeout=3m"]).await?;
+    until_another_leads(ground, before.as_deref()).await?;
+    let run = ground.until("upgraded", has_its_dataset).await?;
+    let (said, expected) = (status(&run)?, status(quiet)?);
+    ensure!(counts(&run)? == counts(quiet)?, "undisturbed {:?}, and upgraded {:?}", counts(quiet)?, counts(&run)?);
+    ensure!(
+        said.attempts == expected.attempts,
+        "undisturbed {:?}, and upgraded {:?}",
+        expected.attempts,
+        said.attempts
+    );
+    ensure!(said.recent_failures.is_empty(), "{:?}", said.recent_failures);
+    for batch in ground.space.api::<RolloutBatch>().list(&ListParams::default()).await?.items {
+        let (name, attempts) = (batch.name_any(), batch.status.unwrap_or_default().attempts);
+        ensure!(attempts.values().all(|number| *number == 1), "batch {name} took {attempts:?}");
+    }
+    // A line is called after its run and batch, and is the same otherwise.
+    let lines = |run: &SpecializationRun| {
+        let (name, folder) = (run.name_any(), folder(ground, run)?);
+        anyhow::Ok(format!(
+            "cat {folder}/dataset/train.jsonl {folder}/dataset/eval.jsonl | sed 's/\"{name}-/\"/' | sha256sum"
+        ))
+    };
+    let seen = ground.in_store("lines", &format!("{}\n{}", lines(quiet)?, lines(&run)?)).await?;
+    let digests: Vec<&str> = seen.lines().collect();
+    ensure!(digests.len() == 2 && digests[0] == digests[1], "undisturbed, and then upgraded:\n{seen}");
+    Ok(())
+}
+
+async fn until_rollouts_work(ground: &Ground) -> Result<()> {
+    let pods = ground.space.api::<Pod>();
+    for _ in 0..600 {
+        let found = pods.list(&made_for(Stage::Rollouts)).await?.items;
+        if found.iter().any(|pod| phase(Some(pod)) == "Running") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!("no rollouts were at work within two minutes")
+}
+
+/// Who holds the Lease.
+async fn leader(ground: &Ground) -> Result<Option<String>> {
+    let leases: Api<Lease> = Api::namespaced(ground.space.client(), NAMESPACE);
+    Ok(leases.get(RELEASE).await?.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty()))
+}
+
+async fn until_another_leads(ground: &Ground, before: Option<&str>) -> Result<()> {
+    for _ in 0..150 {
+        let now = leader(ground).await?;
+        if now.is_some() && now.as_deref() != before {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!("half a minute after the upgrade nobody leads but {before:?}")
 }
 
 /// Deletes a pod that drives rollouts, if there is one, without a warning.

@@ -1,5 +1,7 @@
-//! `helm test`, as somebody runs it after an installation: it passes where everything works, says why where something does not, and leaves nothing.
+//! `helm test`, as somebody runs it after an installation: it passes where everything works, says why where something does not, and leaves nothing. And
+//! `helm uninstall`, of which as little is left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,22 +12,25 @@ use kube::api::{Api, DeleteParams, ListParams, LogParams};
 use kube::core::object::HasStatus;
 use kube::{Resource, ResourceExt};
 use sera_crds::RolloutBatch;
+use sera_e2e::cluster::Cluster;
 use sera_e2e::platform::{NAMESPACE, RELEASE};
 use sera_test_servers::{Conduct, S3Server};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::ground::Ground;
 use crate::house::{Company, Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Alone;
-    helm_test_passes_on_a_fresh_installation_and_leaves_nothing,
+    helm_test_passes_and_leaves_nothing_and_helm_uninstall_next_to_nothing,
     helm_test_says_which_store_refuses_and_what_to_change,
     helm_test_that_is_killed_takes_its_batch_along,
 ];
 
 /// The pod, and what belongs to it.
 const POD: &str = "sera-operator-test";
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sera-operator");
 
 /// What is in the operator's own namespace.
 fn api<K>(ground: &Ground) -> Api<K>
@@ -41,9 +46,8 @@ async fn helm_test(ground: &Ground, timeout: &str) -> Result<String> {
 }
 
 /// Sets values of the release, and leaves all others as they are.
-async fn set(ground: &Ground, settings: &[&str]) -> Result<()> {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sera-operator");
-    let fixed = ["upgrade", RELEASE, chart, "--namespace", NAMESPACE, "--reuse-values"];
+pub(super) async fn set(ground: &Ground, settings: &[&str]) -> Result<()> {
+    let fixed = ["upgrade", RELEASE, CHART, "--namespace", NAMESPACE, "--reuse-values"];
     ground.space.cluster().await?.helm([&fixed, settings].concat()).await?;
     Ok(())
 }
@@ -65,7 +69,7 @@ where
     bail!("of kind {} these are left: {left:?}", K::kind(&()))
 }
 
-async fn helm_test_passes_on_a_fresh_installation_and_leaves_nothing(space: Space) -> Result<()> {
+async fn helm_test_passes_and_leaves_nothing_and_helm_uninstall_next_to_nothing(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?;
     let told = helm_test(&ground, "--timeout=5m").await?;
     for part in
@@ -78,7 +82,59 @@ async fn helm_test_passes_on_a_fresh_installation_and_leaves_nothing(space: Spac
     until_none_is_left::<PersistentVolumeClaim>(&ground).await?;
     ensure!(api::<ServiceAccount>(&ground).get_opt(POD).await?.is_none(), "the test's account stays");
     ensure!(api::<Role>(&ground).get_opt(POD).await?.is_none(), "the test's rights stay");
+    uninstall_and_install_again(&ground).await
+}
+
+/// Once it has passed, what belongs to the test is gone but for its pod, and so this is what docs/install.md says that an uninstalled chart leaves.
+const LEFT: [&str; 2] = ["lease.coordination.k8s.io/sera-operator", "pod/sera-operator-test"];
+
+async fn uninstall_and_install_again(ground: &Ground) -> Result<()> {
+    let cluster = ground.space.cluster().await?;
+    let folder = TempDir::new()?;
+    let values = folder.path().join("values.yaml");
+    let get = ["get", "values", RELEASE, "--namespace", NAMESPACE, "--output=yaml"];
+    tokio::fs::write(&values, cluster.helm(get).await?).await?;
+    cluster.helm(["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=2m"]).await?;
+    let left = left_of_the_chart(ground).await;
+    // The other tests need it, whatever was left.
+    let values = format!("--values={}", values.display());
+    cluster.helm(["install", RELEASE, CHART, "--namespace", NAMESPACE, &values, "--wait", "--timeout=3m"]).await?;
+    let left = left?;
+    ensure!(left == LEFT.map(str::to_owned).into(), "of an uninstalled chart are left: {left:?}");
     Ok(())
+}
+
+/// What carries the chart's labels, wherever it is, and whatever else is in its namespace, when that is what it should be or has had half a minute.
+async fn left_of_the_chart(ground: &Ground) -> Result<BTreeSet<String>> {
+    let cluster = ground.space.cluster().await?;
+    let (all, in_namespaces) = (kinds(cluster, &[]).await?, kinds(cluster, &["--namespaced=true"]).await?);
+    let labelled = format!("--selector=app.kubernetes.io/instance={RELEASE}");
+    let names = ["--output=name", "--ignore-not-found"];
+    let mut left = BTreeSet::new();
+    for _ in 0..10 {
+        let ours = cluster.kubectl([&["get", &all, "--all-namespaces", &labelled][..], &names].concat()).await?;
+        let near = cluster.kubectl([&["get", &in_namespaces, "--namespace", NAMESPACE][..], &names].concat()).await?;
+        let near = near.lines().filter(|name| !is_anybodys(name));
+        left = ours.lines().chain(near).map(str::to_owned).collect();
+        if left == LEFT.map(str::to_owned).into() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    Ok(left)
+}
+
+/// The kinds of objects that can be listed, but for Events, which are no objects of anybody's.
+async fn kinds(cluster: &Cluster, which: &[&str]) -> Result<String> {
+    let listed = cluster.kubectl([&["api-resources", "--verbs=list", "--output=name"][..], which].concat()).await?;
+    let kinds: Vec<&str> = listed.lines().filter(|kind| !kind.starts_with("events")).collect();
+    Ok(kinds.join(","))
+}
+
+/// Whether Kubernetes has put it into every namespace, or helm for the chart of the custom resources.
+fn is_anybodys(name: &str) -> bool {
+    ["configmap/kube-root-ca.crt", "serviceaccount/default"].contains(&name)
+        || name.starts_with("secret/sh.helm.release.v1.sera-operator-crds.")
 }
 
 /// A bucket whose keys are wrong: the store is there, and cannot be written.

@@ -14,7 +14,7 @@ use sera_e2e::cluster::kubeflow_trainer;
 use sera_e2e::progress::Progress;
 
 use self::side::Figures;
-use super::process::{self, build_kind};
+use super::process::{self, build_kind, unlike_the_chart};
 
 /// How much to measure.
 #[derive(Clone, Debug, Args)]
@@ -36,12 +36,14 @@ pub(super) async fn run(peers: Peers) -> Result<ExitCode> {
     let version = peer.version.clone();
     let cluster = process::control_plane().await?;
     let ours = ours::Ours::new(program, peers.qps);
+    let flags = unlike_the_chart(&ours.flags());
     let theirs = theirs::Theirs::prepare(&cluster, peer, peers.qps).await?;
     let ours = Box::pin(side::measure(&cluster, &ours, &peers)).await?;
     let theirs = Box::pin(side::measure(&cluster, &theirs, &peers)).await?;
     cluster.down().await?;
 
     println!("{} objects each, all suspended; {} requests a second at most", peers.objects, peers.qps);
+    println!("the operator's flags (what its chart sets): {flags}");
     println!("{:<44} {:>20} {:>20}", "", format!("sera-operator, {}", build_kind()), format!("Trainer {version}"));
     for ((what, ours), (_, theirs)) in rows(&ours, &peers).into_iter().zip(rows(&theirs, &peers)) {
         println!("{what:<44} {ours:>20} {theirs:>20}");

@@ -8,7 +8,7 @@ use sera_crds::SpecializationRun;
 
 use super::side::Side;
 use crate::cli::bench::operator::manifest;
-use crate::cli::bench::process::Process;
+use crate::cli::bench::process::{Process, QUIET};
 
 /// The operator.
 pub(super) struct Ours {
@@ -19,6 +19,12 @@ pub(super) struct Ours {
 impl Ours {
     pub(super) fn new(program: PathBuf, qps: u32) -> Self {
         Self { program, qps }
+    }
+
+    /// The flags that it is started with.
+    pub(super) fn flags(&self) -> [String; 4] {
+        let (qps, burst) = (format!("--qps={}", self.qps), format!("--burst={}", self.qps));
+        ["--leader-elect=off".to_owned(), qps, burst, QUIET.to_owned()]
     }
 }
 
@@ -43,8 +49,6 @@ impl Side for Ours {
     }
 
     async fn start(&self, kubeconfig: &Path) -> Result<Process> {
-        let limits = [format!("--qps={}", self.qps), format!("--burst={}", self.qps)];
-        let flags = ["--leader-elect=off", &limits[0], &limits[1]];
-        Process::operator(&self.program, kubeconfig, &flags).await
+        Process::operator(&self.program, kubeconfig, &self.flags()).await
     }
 }
