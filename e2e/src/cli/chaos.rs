@@ -68,11 +68,11 @@ impl Seeds {
     fn trials(&self) -> impl Iterator<Item = Trial> {
         let runs = self.runs.unwrap_or(if self.found { 0 } else { RUNS });
         let named = self.named().iter().map(|named| named.trial());
-        named.chain(self.from_each(runs).map(Trial::Seed)).chain(self.from_each(self.queue).map(Trial::Queue))
+        named.chain(self.numbers_of(runs).map(Trial::Seed)).chain(self.numbers_of(self.queue).map(Trial::Queue))
     }
 
     /// So many seeds from each first one on.
-    fn from_each(&self, count: u64) -> impl Iterator<Item = u64> {
+    fn numbers_of(&self, count: u64) -> impl Iterator<Item = u64> {
         self.seed.iter().flat_map(move |first| *first..first.saturating_add(count))
     }
 }

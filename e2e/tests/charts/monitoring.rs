@@ -147,10 +147,16 @@ async fn monitors(house: &House) -> Result<()> {
         monitor["selector"]["matchLabels"] == json!({"app.kubernetes.io/managed-by": "sera-operator"}),
         "{monitor}"
     );
-    ensure!(
-        monitor["selector"]["matchExpressions"] == json!([{"key": "sera.dev/owner", "operator": "Exists"}]),
-        "{monitor}"
+    let (of_runs, of_no_teacher) = (
+        json!({"key": "sera.dev/owner", "operator": "Exists"}),
+        json!({"key": "sera.dev/teacher", "operator": "DoesNotExist"}),
     );
+    // Where their network is closed, teachers answer drivers alone; of a gang rank 0 alone answers.
+    ensure!(monitor["selector"]["matchExpressions"] == json!([of_runs, of_no_teacher]), "{monitor}");
+    ensure!(monitor["podMetricsEndpoints"][0]["relabelings"][0]["action"] == json!("drop"), "{monitor}");
+    let open = json!({"metrics": metrics, "runNetworkPolicy": {"enabled": false}});
+    let open = house.render(Chart::Operator, &open).await?;
+    ensure!(open.one("PodMonitor")?["spec"]["selector"]["matchExpressions"] == json!([of_runs]), "{monitor}");
     ensure!(texts(&monitor["podTargetLabels"]) == ["sera.dev/owner", "sera.dev/kind", "sera.dev/stage"], "{monitor}");
     ensure!(monitor["namespaceSelector"] == json!({"any": true}), "{monitor}");
     // The gauges of runs say the run's namespace, which would otherwise give way to the operator's own.

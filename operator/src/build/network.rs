@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::{Blueprint, HostedTeacher, SnapshotParts, metadata, program::PROGRESS_PORT, server};
 use crate::names::{MANAGED_BY, MANAGER, OWNER_UID, Owner, STAGE, STUDENT, TEACHER};
 
-/// Where names are asked for: what a Service says, and where OpenShift's servers of names listen, since some networks judge a packet by where it ends.
+/// Where names are asked for: what a Service says, and where `OpenShift`'s servers of names listen, since some networks judge a packet by where it ends.
 const DNS_PORTS: [i32; 2] = [53, 5353];
 /// The addresses of a machine's own neighbourhood, where clouds hand out credentials of the node to whoever asks.
 const LINK_LOCAL: &str = "169.254.0.0/16";

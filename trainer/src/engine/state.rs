@@ -123,8 +123,8 @@ mod tests {
     }
 
     /// What rank `rank` of `world` has of these parts.
-    fn share(parts: Vec<UnitState>, rank: usize, world: usize) -> Result<Vec<UnitState>, EngineError> {
-        states(&Share::new(&parts, rank, world)?)
+    fn share(parts: &Vec<UnitState>, rank: usize, world: usize) -> Result<Vec<UnitState>, EngineError> {
+        states(&Share::new(parts, rank, world)?)
     }
 
     fn refusal(parts: &[UnitState]) -> StateError {
@@ -154,10 +154,10 @@ mod tests {
             for (rank, expected) in after.into_iter().enumerate() {
                 let needed = needed(&totals, from, rank, world);
                 let parts: Vec<UnitState> = needed.iter().flat_map(|other| before[*other].clone()).collect();
-                assert_eq!(share(parts, rank, world).unwrap(), expected, "rank {rank} of {world}, from {from}");
+                assert_eq!(share(&parts, rank, world).unwrap(), expected, "rank {rank} of {world}, from {from}");
                 for other in &needed {
                     let others = needed.iter().filter(|kept| *kept != other).flat_map(|kept| before[*kept].clone());
-                    let without = share(others.collect(), rank, world);
+                    let without = share(&others.collect(), rank, world);
                     assert!(needed.len() == 1 || without.is_err(), "part {other} was not needed");
                 }
             }

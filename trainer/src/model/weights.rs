@@ -163,7 +163,7 @@ pub trait Named {
     fn refused(&self, source: WeightsError) -> Self::Error;
 }
 
-impl Named for HashMap<String, Tensor> {
+impl<S: std::hash::BuildHasher> Named for HashMap<String, Tensor, S> {
     type Error = WeightsError;
 
     fn take(&mut self, name: &str) -> Result<Option<Tensor>, WeightsError> {

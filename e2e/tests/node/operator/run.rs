@@ -151,7 +151,7 @@ async fn an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_
     let ground = Ground::lay(space).await?;
     ground.apply_run("quiet", changes()).await?;
     let quiet = ground.until("quiet", has_its_dataset).await?;
-    is_upgraded_and_loses_nothing(&ground, &quiet).await?;
+    Box::pin(is_upgraded_and_loses_nothing(&ground, &quiet)).await?;
     let quiet = counts(&quiet)?;
     ground.apply_run("shaken", changes()).await?;
     for (round, life) in LIVES.into_iter().enumerate() {
