@@ -1,6 +1,6 @@
 """Writes what transformers computes for small models: their weights, one batch of two sequences, its logits, loss and every gradient, and for one model
 the weights after 60 steps of AdamW, and what PEFT makes of adapters beside it in as many. The fixtures can fail: heads are not hidden / heads wide, weights are spread as four times the usual initial ones
-in a model of 256, normalisation weights and biases are off one and zero.
+in a model of 256, normalisation weights and biases are off one and zero. `parity.py` does the same for larger models.
 
     python -m venv venv && venv/bin/pip install torch==2.15.0 transformers==5.24.0 peft==0.21.2 safetensors && venv/bin/python make.py
 """
@@ -21,18 +21,19 @@ HIDDEN = 40
 LENGTHS = (19, 11)
 SHAPE = dict(hidden_size=HIDDEN, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=14,
              vocab_size=257, max_position_embeddings=64, attn_implementation="eager")
-LLAMA3 = dict(rope_type="llama3", rope_theta=10_000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-              original_max_position_embeddings=16)
+LLAMA3 = dict(rope_type="llama3", rope_theta=10_000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)
 CASES = {
-    "qwen3-tied": lambda: transformers.Qwen3Config(
-        **SHAPE, rms_norm_eps=1e-6, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6)),
-    "qwen3-untied": lambda: transformers.Qwen3Config(
-        **SHAPE, rms_norm_eps=1e-6, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=1e6)),
-    "qwen2": lambda: transformers.Qwen2Config(
-        **SHAPE, rms_norm_eps=1e-6, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6)),
-    "llama3": lambda: transformers.LlamaConfig(**SHAPE, rms_norm_eps=1e-5, tie_word_embeddings=False, rope_parameters=LLAMA3),
-    "llama-bias": lambda: transformers.LlamaConfig(
-        **SHAPE, rms_norm_eps=1e-5, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
+    "qwen3-tied": lambda shape: transformers.Qwen3Config(
+        **shape, rms_norm_eps=1e-6, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6)),
+    "qwen3-untied": lambda shape: transformers.Qwen3Config(
+        **shape, rms_norm_eps=1e-6, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=1e6)),
+    "qwen2": lambda shape: transformers.Qwen2Config(
+        **shape, rms_norm_eps=1e-6, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6)),
+    "llama3": lambda shape: transformers.LlamaConfig(
+        **shape, rms_norm_eps=1e-5, tie_word_embeddings=False,
+        rope_parameters=LLAMA3 | dict(original_max_position_embeddings=shape["max_position_embeddings"] // 4)),
+    "llama-bias": lambda shape: transformers.LlamaConfig(
+        **shape, rms_norm_eps=1e-5, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
         rope_parameters=dict(rope_type="default", rope_theta=1e5)),
 }
 STEPPED = "qwen3-tied"
@@ -94,12 +95,17 @@ def walk(model, sequences, groups, rate):
     return {"losses": torch.tensor(losses, dtype=torch.float64), "norms": torch.tensor(norms, dtype=torch.float64)}
 
 
-def steps(model, sequences):
-    """The weights after 60 steps, norms and biases without decay."""
+def groups(model):
+    """What decays and what does not: norms and biases."""
     exempt = lambda name: name.endswith("norm.weight") or name.endswith(".bias")
-    groups = [dict(params=[p for n, p in model.named_parameters() if exempt(n) == left_out], weight_decay=0.0 if left_out else 0.01)
-              for left_out in (False, True)]
-    walked = walk(model, sequences, groups, RATE)
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    return [dict(params=[weight for name, weight in trained if exempt(name) == left_out], weight_decay=0.0 if left_out else 0.01)
+            for left_out in (False, True)]
+
+
+def steps(model, sequences):
+    """The weights after 60 steps."""
+    walked = walk(model, sequences, groups(model), RATE)
     return {f"after/{name}": weight.detach().clone() for name, weight in model.named_parameters()} | {"norms": walked["norms"]}
 
 
@@ -111,22 +117,26 @@ def adapters(model, prefix):
 
 def lora(seed, sequences):
     """Adapters beside the stepped model, before and after 60 steps."""
-    base = build(CASES[STEPPED](), seed)
+    base = build(CASES[STEPPED](SHAPE), seed)
     settings = peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     torch.manual_seed(1)
     model = peft.get_peft_model(base, settings)
     before = adapters(model, "before/")
-    groups = [dict(params=[p for p in model.parameters() if p.requires_grad], weight_decay=0.01)]
-    return before | walk(model, sequences, groups, LORA_RATE) | adapters(model, "after/")
+    return before | walk(model, sequences, groups(model), LORA_RATE) | adapters(model, "after/")
 
 
-def main():
+def prepare():
+    """Lets no other version write the fixtures, and no number of threads decide about them."""
     for name, (pinned, found) in PINNED.items():
         if pinned != found:
             raise SystemExit(f"{name} is {found}, and {pinned} wrote the fixtures")
     torch.set_num_threads(1)
+
+
+def main():
+    prepare()
     for seed, (case, config) in enumerate(CASES.items()):
-        model, sequences = build(config(), seed), batch(100 + seed)
+        model, sequences = build(config(SHAPE), seed), batch(100 + seed)
         loss, logits = backward(model, sequences)
         tensors = {f"weight/{name}": weight.detach().bfloat16() for name, weight in model.named_parameters()}
         tensors |= {f"gradient/{name}": weight.grad.clone() for name, weight in model.named_parameters()}

@@ -222,6 +222,8 @@ struct Monitor {
     path: String,
     honors_labels: bool,
     labels: Vec<String>,
+    /// As Prometheus writes them.
+    relabelings: Vec<Value>,
 }
 
 impl Monitor {
@@ -232,17 +234,20 @@ impl Monitor {
         let labels = spec["selector"]["matchLabels"].as_object().into_iter().flatten();
         let expressions = spec["selector"]["matchExpressions"].as_array().into_iter().flatten();
         let selectors = labels.map(|(key, value)| format!("{key}={}", text(value)));
+        let expression = |expression: &Value| {
+            let not = if expression["operator"] == "DoesNotExist" { "!" } else { "" };
+            format!("{not}{}", text(&expression["key"]))
+        };
+        let relabeling = |rule: &Value| json!({"source_labels": rule["sourceLabels"], "regex": rule["regex"], "action": rule["action"]});
         Self {
             job,
             of_services,
-            selector: selectors
-                .chain(expressions.map(|expression| text(&expression["key"])))
-                .collect::<Vec<_>>()
-                .join(","),
+            selector: selectors.chain(expressions.map(expression)).collect::<Vec<_>>().join(","),
             port: text(&endpoint["port"]),
             path: text(&endpoint["path"]),
             honors_labels: endpoint["honorLabels"].as_bool().unwrap_or(false),
             labels: spec["podTargetLabels"].as_array().into_iter().flatten().map(text).collect(),
+            relabelings: endpoint["relabelings"].as_array().into_iter().flatten().map(relabeling).collect(),
         }
     }
 
@@ -253,7 +258,7 @@ impl Monitor {
     /// Through the API server: it reaches every pod, and Prometheus is a process of this machine, which need not.
     fn scrapes(&self) -> Value {
         json!({
-            "job_name": self.job, "honor_labels": self.honors_labels,
+            "job_name": self.job, "honor_labels": self.honors_labels, "relabel_configs": self.relabelings,
             "scheme": "https", "tls_config": {"ca_file": CA, "cert_file": CERTIFICATE, "key_file": KEY},
             "file_sd_configs": [{"files": [self.file()], "refresh_interval": EVERY}],
         })
@@ -286,6 +291,9 @@ impl Monitor {
         let (namespace, name) = (pod.namespace()?, pod.name_any());
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{}", self.path);
         let mut labels = json!({"__metrics_path__": path, "instance": name, "namespace": namespace, "pod": name});
+        for (key, value) in pod.labels() {
+            labels[format!("__meta_kubernetes_pod_label_{}", key.replace(['.', '/', '-'], "_"))] = json!(value);
+        }
         for key in &self.labels {
             if let Some(value) = pod.labels().get(key) {
                 labels[key.replace(['.', '/', '-'], "_")] = json!(value);

@@ -58,7 +58,7 @@ async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches_an
     let said = status(&run)?;
     let totals = counts(&run)?;
     ensure!((totals.accepted, totals.accepted_first, totals.accepted_second) == (8, 5, 3), "{totals:?}");
-    let locked = [Stage::Snapshot, Stage::Generation, Stage::Dataset, Stage::Training];
+    let locked = [Stage::Snapshot, Stage::Generation, Stage::Rollouts, Stage::Dataset, Stage::Training];
     ensure!(said.locked_stages == locked, "{:?}", said.locked_stages);
     let waits_for = message(said, ConditionType::Trained);
     ensure!(waits_for.contains("nvidia.com/gpu"), "it does not say what it waits for: {waits_for}");
@@ -191,11 +191,11 @@ async fn is_upgraded_and_loses_nothing(ground: &Ground, quiet: &SpecializationRu
         let (name, attempts) = (batch.name_any(), batch.status.unwrap_or_default().attempts);
         ensure!(attempts.values().all(|number| *number == 1), "batch {name} took {attempts:?}");
     }
-    // A line is called after its run and batch, and is the same otherwise.
+    // A line is called after its run and batch, which says where it stands, and is the same otherwise.
     let lines = |run: &SpecializationRun| {
         let (name, folder) = (run.name_any(), folder(ground, run)?);
         anyhow::Ok(format!(
-            "cat {folder}/dataset/train.jsonl {folder}/dataset/eval.jsonl | sed 's/\"{name}-/\"/' | sha256sum"
+            "cat {folder}/dataset/train.jsonl {folder}/dataset/eval.jsonl | sed 's/\"{name}-/\"/' | sort | sha256sum"
         ))
     };
     let seen = ground.in_store("lines", &format!("{}\n{}", lines(quiet)?, lines(&run)?)).await?;

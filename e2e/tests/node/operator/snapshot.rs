@@ -31,7 +31,7 @@ async fn an_applied_run_has_its_snapshot_in_the_store_and_says_so(space: Space) 
     ensure!(snapshot.commit == ground.git(&["rev-parse", "main"]).await?, "the newest commit is {}", snapshot.commit);
     ensure!(snapshot.commits == 2, "{} commits were taken", snapshot.commits);
     ensure!(said.phase == Some(Phase::Stalled) && said.observed_generation == Some(1), "{said:?}");
-    ensure!(said.locked_stages == [Stage::Snapshot, Stage::Generation], "{:?}", said.locked_stages);
+    ensure!(said.locked_stages == [Stage::Snapshot, Stage::Generation, Stage::Rollouts], "{:?}", said.locked_stages);
     ensure!(said.attempts.get(&Stage::Snapshot) == Some(&1), "{:?}", said.attempts);
     ensure!(said.teacher.as_deref() == Some("rehearsal"), "{:?}", said.teacher);
     ensure!(is_true(said, ConditionType::Validated), "{}", message(said, ConditionType::Validated));
