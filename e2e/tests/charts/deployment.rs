@@ -287,8 +287,11 @@ async fn pod_settings(house: &House) -> Result<()> {
         "podLabels": {"team": "platform"},
         "podAnnotations": {"note": "by hand"},
         "commonLabels": {"cost-centre": "ml"},
+        "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/ca/ca.crt"}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "acme-ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": true}],
     });
-    let (template, _) = pod_of(house, &values).await?;
+    let (template, container) = pod_of(house, &values).await?;
     let (pod, metadata) = (&template["spec"], &template["metadata"]);
     for field in ["nodeSelector", "tolerations", "affinity", "priorityClassName", "topologySpreadConstraints"] {
         ensure!(pod[field] == values[field], "{field} is {}", pod[field]);
@@ -296,5 +299,10 @@ async fn pod_settings(house: &House) -> Result<()> {
     ensure!(pod["imagePullSecrets"] == values["global"]["imagePullSecrets"], "{}", pod["imagePullSecrets"]);
     ensure!(metadata["labels"]["team"] == "platform" && metadata["labels"]["cost-centre"] == "ml", "{metadata}");
     ensure!(metadata["annotations"]["note"] == "by hand", "{metadata}");
+    let places = [("extraEnv", &container["env"]), ("extraVolumeMounts", &container["volumeMounts"])];
+    for (extra, place) in places.into_iter().chain([("extraVolumes", &pod["volumes"])]) {
+        let is_there = place.as_array().is_some_and(|all| all.len() > 1 && all.contains(&values[extra][0]));
+        ensure!(is_there, "{extra} is not beside the chart's own: {place}");
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
-"""Writes what transformers and PEFT compute for models of 256 wide, 4 layers, heads of 96 and a vocabulary of 4,097. Those are too large to keep: weights and
-batches are drawn from ChaCha8, which `parity/drawn.rs` draws alike, and of results there are sums alone. A tensor is told by its length and its dot products with
-16 vectors of ±1: the mean square of what those of two tensors differ by is the square of the tensors' distance, whatever direction that has.
+"""Writes what transformers and PEFT compute for models that are 256 wide, of 4 layers, with heads of 96 and a vocabulary of 4,097. Those are too large to
+keep: weights and sequences are drawn from ChaCha8, as `../parity/drawn.rs` draws them, and of results there are sums. A tensor is told by its length and by its
+dot products with 16 vectors of ±1: the mean square of what those of two tensors differ by is the square of the tensors' distance, whichever way that points.
 
     make.py's environment, and venv/bin/python parity.py
 """
@@ -17,19 +17,17 @@ from safetensors.torch import save_file
 
 SHAPE = dict(hidden_size=256, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=96,
              vocab_size=4097, max_position_embeddings=256, attn_implementation="eager")
-LENGTHS = (40, 24)
-TOKENS = sum(LENGTHS)
-BATCHES = 32
+ADAPTED = ("qwen3-tied", "qwen2")
+# Gradients and steps are those of the first two.
+LENGTHS = (40, 24) * 8
 SIGNS = 16
 PLACES = 512
-ADAPTED = ("qwen3-tied", "qwen2")
 SMALL_RATE = 1e-5
-SPREAD = {"lora_A.weight": 0.04, "lora_B.weight": 0.02}
 
 
 def words(what, count):
     """The first numbers of the stream that has the sha256 of `what` for a key, as `rand_chacha` gives them."""
-    blocks = np.arange(-(-count // 16), dtype=np.uint64)
+    blocks = np.arange(-(-count // 16), dtype=np.uint32)
     start = np.zeros((16, len(blocks)), np.uint32)
     start[:4] = np.frombuffer(b"expand 32-byte k", "<u4")[:, None]
     start[4:12] = np.frombuffer(hashlib.sha256(what.encode()).digest(), "<u4")[:, None]
@@ -47,28 +45,26 @@ def words(what, count):
 
 
 def noise(what, count):
-    """Nearly normal, and exact: six numbers of 16 bits added up, less their mean, over their spread."""
+    """Nearly normal, and the same everywhere: six numbers of 16 bits added up, less their mean, over their spread."""
     sums = words(what, 3 * count).view("<u2").reshape(count, 6).sum(1, dtype=np.uint32)
     return (sums.astype(np.float32) - np.float32(196605)) * (np.float32(2**0.5) / np.float32(65536))
 
 
-def draw(case, name, shape):
-    """Values that bf16 can hold: norms off one, everything else, biases too, as four times transformers' initial weights; adapters as nothing begins with, so
-    that both their factors have gradients."""
-    values = noise(f"{case}/{name}", int(np.prod(shape))).reshape(tuple(shape))
+def draw(base, name, shape):
+    """Norms around one, everything else, biases too, as four times transformers' initial weights, and adapters so that both their factors have gradients."""
+    values = noise(f"{base}/{name}", int(np.prod(shape))).reshape(tuple(shape))
     if name.endswith("norm.weight"):
-        values = np.float32(1) + np.float32(0.3) * values
-    else:
-        values = np.float32(next((spread for end, spread in SPREAD.items() if name.endswith(end)), 0.08)) * values
-    return torch.from_numpy(values).bfloat16().float()
+        return torch.from_numpy(np.float32(1) + np.float32(0.3) * values)
+    spread = {"lora_A": 0.04, "lora_B": 0.02}.get(name.split(".")[-2], 0.08)
+    return torch.from_numpy(np.float32(spread) * values)
 
 
-def batches(case):
+def sequences(case):
     """Token ids, and which of them carry loss, a pair a sequence."""
-    every = words(f"{case}/ids", BATCHES * TOKENS).reshape(BATCHES, TOKENS)
-    ids = torch.from_numpy((every % SHAPE["vocab_size"]).astype(np.int64))
-    mask = torch.from_numpy(words(f"{case}/mask", BATCHES * TOKENS).reshape(BATCHES, TOKENS) % 5 < 3)
-    return [list(zip(ids[at].split(LENGTHS), mask[at].split(LENGTHS))) for at in range(BATCHES)]
+    count = sum(LENGTHS)
+    ids = torch.from_numpy((words(f"{case}/ids", count) % SHAPE["vocab_size"]).astype(np.int64))
+    mask = torch.from_numpy(words(f"{case}/mask", count) % 5 < 3)
+    return list(zip(ids.split(LENGTHS), mask.split(LENGTHS)))
 
 
 def plain(name):
@@ -76,24 +72,24 @@ def plain(name):
     return name.removeprefix("base_model.model.").replace(".base_layer", "").replace(".default", "")
 
 
-def build(case, dtype):
-    """A case's model; one that ends with `-lora` is that of the case before it, with adapters."""
+def build(case, dtype=torch.float32, fresh=False):
+    """A case's model, with weights that bf16 can hold; a fresh one has them as they were drawn, and adapters that change nothing yet, as PEFT begins. A case
+    that ends with `-lora` is the case before it, with adapters."""
     base = case.removesuffix("-lora")
-    model = transformers.AutoModelForCausalLM.from_config(CASES[base](SHAPE), dtype=dtype, attn_implementation="eager").eval()
-    config = json.loads(model.config.to_json_string(use_diff=True))
+    model = transformers.AutoModelForCausalLM.from_config(CASES[base](SHAPE), dtype=dtype, attn_implementation="eager")
     if base != case:
         settings = peft.LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-        model = peft.get_peft_model(model, settings, autocast_adapter_dtype=False).eval()
+        model = peft.get_peft_model(model, settings, autocast_adapter_dtype=False)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(draw(base, plain(name), weight.shape))
-    return model, config
+            drawn = draw(base, plain(name), weight.shape)
+            weight.copy_(drawn * (".lora_B." not in name) if fresh else drawn.bfloat16())
+    return model.eval()
 
 
-def digest(model):
-    """Of all weights in f32, by their names."""
-    weights = {plain(name): weight for name, weight in model.named_parameters()}
-    return hashlib.sha256(b"".join(weights[name].detach().numpy().tobytes() for name in sorted(weights))).hexdigest()
+def digest(base, names):
+    """Of all weights as they were drawn."""
+    return hashlib.sha256(b"".join(draw(base, name, shape).numpy().tobytes() for name, shape in sorted(names.items()))).hexdigest()
 
 
 def trained_tensors(model):
@@ -111,56 +107,58 @@ def table(tensors):
     return torch.tensor(np.array([sums(name, tensors[name]) for name in sorted(tensors)]))
 
 
-def gradients(model, sequences):
-    loss, logits = backward(model, sequences)
-    return loss, logits, {name: weight.grad.clone() for name, weight in trained_tensors(model).items()}
+def gradients(model, of):
+    """The loss, the logits and every gradient."""
+    loss, logits = backward(model, of)
+    return loss, logits, {name: weight.grad for name, weight in trained_tensors(model).items()}
 
 
-def stepped(case, rate, sequences):
+def token_losses(model, of):
+    """−ln p of each token that has one before it."""
+    with torch.no_grad():
+        logits = [model(input_ids=ids[None]).logits[0].double() for ids, _ in of]
+    return torch.cat([torch.nn.functional.cross_entropy(each[:-1], ids[1:], reduction="none") for each, (ids, _) in zip(logits, of)])
+
+
+def stepped(case, rate, of, fresh):
     """Losses and norms of 60 steps, and how far these move each tensor."""
-    model, _ = build(case, torch.float32)
+    model = build(case, fresh=fresh)
     before = {name: weight.detach().clone() for name, weight in trained_tensors(model).items()}
-    walked = walk(model, sequences, groups(model), rate)
+    walked = walk(model, of, groups(model), rate)
     return walked, {name: weight.detach() - before[name] for name, weight in trained_tensors(model).items()}
 
 
 def golden(case):
-    every = batches(case)
-    model, config = build(case, torch.float32)
-    half, _ = build(case, torch.bfloat16)
-    loss, logits, exact = gradients(model, every[0])
-    _, _, rounded = gradients(half, every[0])
-    with torch.no_grad():
-        losses, half_losses = ([forward(each, sequences) for sequences in every] for each in (model, half))
+    every = sequences(case)
+    first = every[:2]
+    model, half = build(case), build(case, torch.bfloat16)
+    loss, logits, exact = gradients(model, first)
+    _, _, rounded = gradients(half, first)
+    losses, half_losses = (token_losses(each, every) for each in (model, half))
     places = torch.from_numpy(words(f"{case}/places", PLACES) % logits.numel())
-    walked, moved = stepped(case, LORA_RATE if case.endswith("-lora") else RATE, every[0])
-    _, moved_little = stepped(case, SMALL_RATE, every[0])
-    off = [abs(a - b) for a, b in zip(losses, half_losses)]
+    walked, moved = stepped(case, LORA_RATE if case.endswith("-lora") else RATE, first, fresh=False)
+    _, moved_little = stepped(case, SMALL_RATE, first, fresh=True)
+    learnt = torch.cat([mask[1:] for _, mask in every])
+    off = (half_losses - losses)
     cosines = {name: torch.cosine_similarity(exact[name].flatten(), rounded[name].float().flatten(), dim=0).item() for name in exact}
     lowest = min(cosines, key=cosines.get)
-    print(f"{case}: loss {loss:.6f} over {trained(every[0])} tokens; in bf16 off by up to {max(off):.1e}, root mean square "
-          f"{np.sqrt(np.mean(np.square(off))):.1e}; smallest cosine {cosines[lowest]:.4f} ({lowest})", flush=True)
-    return {"config": config, "sha256": digest(model)}, {
-        "ids": torch.stack([torch.cat([ids for ids, _ in sequences]) for sequences in every]).to(torch.uint32),
-        "mask": torch.stack([torch.cat([mask for _, mask in sequences]) for sequences in every]).to(torch.uint8),
-        "losses": torch.tensor(losses, dtype=torch.float64), "half_losses": torch.tensor(half_losses, dtype=torch.float64),
+    print(f"{case}: loss {loss:.6f} over {trained(first)} tokens, {losses[learnt].mean():.6f} over {learnt.sum()}; in bf16 the latter is off by "
+          f"{abs(off[learnt].mean()):.1e}, a token by {off.square().mean().sqrt():.1e}; smallest cosine {cosines[lowest]:.4f} ({lowest})", flush=True)
+    shapes = {plain(name): weight.shape for name, weight in model.named_parameters()}
+    return digest(case.removesuffix("-lora"), shapes), {
+        "loss": torch.tensor([loss], dtype=torch.float64), "token_losses": losses.float(), "half_token_losses": half_losses.float(),
         "places": places, "logits": logits.flatten()[places.long()], "logit_sums": torch.tensor(sums("logits", logits), dtype=torch.float64),
         "gradients": table(exact), "step_losses": walked["losses"], "step_norms": walked["norms"], "moved": table(moved),
         "moved_little": torch.tensor([moved_little[name].double().norm().item() for name in sorted(moved_little)], dtype=torch.float64)}
-
-
-def forward(model, sequences):
-    """The mean loss over all trained tokens."""
-    parts = (model(input_ids=ids[None], labels=torch.where(mask, ids, torch.tensor(-100))[None], num_items_in_batch=trained(sequences))
-             for ids, mask in sequences)
-    return sum(part.loss.item() for part in parts)
 
 
 def main():
     prepare()
     told, tensors = {}, {}
     for case in [*CASES, *(f"{base}-lora" for base in ADAPTED)]:
-        told[case], results = golden(case)
+        weights, results = golden(case)
+        config = CASES[case.removesuffix("-lora")](SHAPE).to_json_string(use_diff=True)
+        told[case] = {"weights": weights, "config": json.loads(config)}
         tensors |= {f"{case}/{name}": tensor.contiguous() for name, tensor in results.items()}
     save_file(tensors, HERE / "parity.safetensors")
     (HERE / "parity.json").write_text(json.dumps(told, indent=1) + "\n")
