@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::FileDigest;
-use crate::values::{Decimal, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, literal};
+use crate::values::{Decimal, LossAverage, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, literal};
 
 /// How the student is trained: `spec.training`, as it stands there, and `spec.dataset.contextLength`. In pods it is the variable `SERA_TRAINING`, as
 /// JSON; by hand it is a file (YAML or JSON), for which the section can be copied out of a run. Every field has the API's default.
@@ -28,6 +28,12 @@ pub struct TrainingPlan {
     pub weight_decay: Decimal,
     /// The global norm that gradients are clipped to.
     pub clip_norm: Decimal,
+    /// What the losses of a step are averaged over.
+    #[serde(skip_serializing_if = "LossAverage::is_usual")]
+    pub loss_average: LossAverage,
+    /// What the square of the logits' log-sum-exp is weighed with in each trained token's loss.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub z_loss: Decimal,
     /// What the order of lines, dropout and fresh weights are drawn from.
     pub seed: u64,
     /// Whether short lines share a sequence.
@@ -161,6 +167,11 @@ impl TrainingPlan {
     }
 }
 
+/// Whether a number is left out: a plan without it has the digest that it had before there was one.
+fn is_nothing(number: &Decimal) -> bool {
+    number.as_str() == "0"
+}
+
 impl Default for TrainingPlan {
     /// The paper's recipe with `LoRA`.
     fn default() -> Self {
@@ -173,6 +184,8 @@ impl Default for TrainingPlan {
             schedule: Schedule::Cosine,
             weight_decay: literal("0.01"),
             clip_norm: literal("1.0"),
+            loss_average: LossAverage::PerToken,
+            z_loss: literal("0"),
             seed: 42,
             packing: false,
             offload: false,

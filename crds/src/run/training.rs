@@ -8,7 +8,7 @@ use super::ModelSource;
 use crate::common::rule::number;
 use crate::contract::{LoraPlan, MethodPlan, TrainingPlan};
 use crate::values::{
-    Decimal, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, ToolCallFormat, literal,
+    Decimal, LossAverage, ModuleName, Precision, Rate, Ratio, Schedule, Sharding, Timeout, ToolCallFormat, literal,
 };
 
 /// How accepted trajectories become training lines.
@@ -45,6 +45,7 @@ pub struct Dataset {
         .field_path(".ranksPerNode"),
     Rule::new(number("clipNorm", "> 0.0")).message("clipNorm must be above \"0\"").field_path(".clipNorm"),
     Rule::new(number("weightDecay", "<= 1.0")).message("weightDecay must be between \"0\" and \"1\"").field_path(".weightDecay"),
+    Rule::new(number("zLoss", "<= 1.0")).message("zLoss must be between \"0\" and \"1\"").field_path(".zLoss"),
 ]))]
 pub struct Training {
     /// The model that is specialised. Its tokenizer counts the tokens from Generation on, so it is locked with that
@@ -80,6 +81,14 @@ pub struct Training {
     /// The global norm that gradients are clipped to, a decimal string above "0" and at most "1000". Default: "1.0".
     #[serde(default = "clip_norm")]
     pub clip_norm: Decimal,
+    /// What the losses of a step are averaged over: PerToken (every trained token counts the same) or PerLine (every line
+    /// does). Default: PerToken.
+    #[serde(default = "loss_average")]
+    pub loss_average: LossAverage,
+    /// A penalty on large logits (z-loss, arXiv 2204.02311): so much times the square of the logarithm of their summed
+    /// exponentials is added to each trained token's loss, a decimal string from "0" (nothing) to "1". Default: "0".
+    #[serde(default = "z_loss")]
+    pub z_loss: Decimal,
     /// What the order of lines and fresh weights are drawn from, 0 to 9007199254740991. Default: 42.
     #[serde(default = "seed")]
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
@@ -199,6 +208,8 @@ impl Training {
             schedule: self.schedule,
             weight_decay: self.weight_decay.clone(),
             clip_norm: self.clip_norm.clone(),
+            loss_average: self.loss_average,
+            z_loss: self.z_loss.clone(),
             seed: self.seed,
             packing: self.packing,
             offload: self.offload,
@@ -262,6 +273,14 @@ fn clip_norm() -> Decimal {
     literal("1.0")
 }
 
+fn loss_average() -> LossAverage {
+    LossAverage::PerToken
+}
+
+fn z_loss() -> Decimal {
+    literal("0")
+}
+
 fn seed() -> u64 {
     42
 }
@@ -310,7 +329,7 @@ mod tests {
     fn the_section_as_it_is_written_and_the_plan_made_of_it_are_one() {
         let section = json!({"student": {"uri": "builtin://tiny"}, "epochs": 2, "learningRate": "2e-4", "warmupSteps": 3, "globalBatch": 5,
             "method": {"lora": {"rank": 4, "alpha": 9, "dropout": "0.1", "targetModules": ["q_proj"]}}, "schedule": "Linear", "weightDecay": "0.2",
-            "clipNorm": "0.7", "seed": 11, "packing": true, "offload": true, "nodes": 6, "gpusPerNode": 0, "ranksPerNode": 8, "precision": "bf16",
+            "clipNorm": "0.7", "lossAverage": "PerLine", "zLoss": "0.001", "seed": 11, "packing": true, "offload": true, "nodes": 6, "gpusPerNode": 0, "ranksPerNode": 8, "precision": "bf16",
             "sharding": "ZeRO3", "checkpointEvery": "13m", "maxAttempts": 12, "startDeadline": "14m"});
         let mut read = TrainingPlan::from_section(section.clone()).unwrap();
         read.context_length = 77;

@@ -25,8 +25,8 @@ pub use language::Language;
 pub use name::{ContainerPath, EnvName, Glob, ImageRef, LabelValue, ModuleName, QueueName, ResourceName, Sha256};
 pub use stage::{AdoptableStage, Stage};
 pub use technique::{
-    LandlockMode, Measure, NetworkMode, Precision, ReclaimPolicy, Schedule, ServingApi, ServingEngine, Sharding,
-    ToolCallFormat, Verdict,
+    LandlockMode, LossAverage, Measure, NetworkMode, Precision, ReclaimPolicy, Schedule, ServingApi, ServingEngine,
+    Sharding, ToolCallFormat, Verdict,
 };
 pub(crate) use text::literal;
 pub use text::{TextRule, TextValue, ValueError};

@@ -91,6 +91,23 @@ choice! {
 }
 
 choice! {
+    /// What the losses of a step's trained tokens are averaged over.
+    LossAverage: "a way to average losses" {
+        /// Over all of them, so that each counts the same.
+        PerToken = "PerToken",
+        /// Over those of their line, and then over lines, so that each line counts the same.
+        PerLine = "PerLine",
+    }
+}
+
+impl LossAverage {
+    /// Whether nothing else was asked for.
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == Self::PerToken
+    }
+}
+
+choice! {
     /// The program that serves a model.
     ServingEngine: "a serving engine" {
         /// vLLM.

@@ -268,6 +268,8 @@ fn training() -> Json {
         maybe("warmupSteps", number(0, 1_000_000)),
         maybe("schedule", choice(v::Schedule::ALL)),
         maybe("clipNorm", text::<v::Decimal>()),
+        maybe("lossAverage", choice(v::LossAverage::ALL)),
+        maybe("zLoss", text::<v::Decimal>()),
         maybe("packing", any::<bool>().json()),
         maybe("gpusPerNode", number(0, 16)),
         maybe("ranksPerNode", number(1, 64)),

@@ -290,7 +290,7 @@ impl Engine {
                 Normalise::PerToken => 1.0 / census.trained,
                 Normalise::MeanOfMeans => 1.0 / (number(pack.trained()) * census.lines),
             };
-            let (batch, lines) = (self.batch(pack)?, pack.lines());
+            let (batch, lines) = (self.batch(pack)?.penalise(self.settings.z_loss), pack.lines());
             let (keep, seed, method) = (self.settings.keep, self.settings.seed, self.settings.method.clone());
             let dropping = match &method {
                 Method::Lora(of) if of.dropout > 0.0 => Some(Dropping { of, seed, step, lines: &lines }),

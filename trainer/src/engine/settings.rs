@@ -70,6 +70,8 @@ pub struct Settings {
     pub decay: DecayRule,
     /// The global norm that gradients are clipped to; infinite: they are not.
     pub clip_norm: f64,
+    /// What z-loss is weighed with: see [`Batch::penalise`](crate::model::Batch::penalise). Losses of steps have it, those of evaluations have not.
+    pub z_loss: f64,
     /// What the model computes in: f32 or bf16. Master weights and moments are f32.
     pub compute: DType,
     /// What losses are divided by.
@@ -96,6 +98,7 @@ impl Settings {
             optimizer: AdamW::default(),
             decay: DecayRule::default(),
             clip_norm: 1.0,
+            z_loss: 0.0,
             compute: DType::F32,
             normalise: Normalise::PerToken,
             seed: 0,

@@ -87,6 +87,14 @@ impl Batch {
         })
     }
 
+    /// Adds z-loss (arXiv 2204.02311) to what each trained token loses: `z` times the square of the logarithm of its logits' summed exponentials, which
+    /// keeps these from drifting off together.
+    #[must_use]
+    pub fn penalise(mut self, z: f64) -> Self {
+        self.head = self.head.penalise(z);
+        self
+    }
+
     /// How many tokens are predicted: what the summed loss is divided by.
     pub fn trained(&self) -> usize {
         self.head.trained()

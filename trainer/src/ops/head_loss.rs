@@ -19,12 +19,14 @@ pub struct HeadLoss {
     /// What each of them predicts.
     targets: Vec<u32>,
     logits: usize,
+    /// The weight of z-loss.
+    z: f64,
 }
 
 /// The summed loss, and its gradients.
 #[derive(Debug)]
 pub struct HeadGradients {
-    /// Σ −log p(target) over trained tokens, not multiplied with anything.
+    /// Σ −log p(target) over trained tokens, with their z-loss, not multiplied with anything.
     pub loss: f64,
     /// By the hidden states, (T, n), in their type: zero where nothing is trained.
     pub hidden: Tensor,
@@ -38,7 +40,12 @@ impl HeadLoss {
     pub fn new(targets: &[Option<u32>]) -> Self {
         let trained = targets.iter().enumerate().filter_map(|(at, target)| target.map(|target| (at as u32, target)));
         let (positions, targets) = trained.unzip();
-        Self { positions, targets, logits: LOGITS }
+        Self { positions, targets, logits: LOGITS, z: 0.0 }
+    }
+
+    /// Adds z-loss with this weight.
+    pub fn penalise(self, z: f64) -> Self {
+        Self { z, ..self }
     }
 
     /// How many tokens carry loss.
@@ -53,15 +60,15 @@ impl HeadLoss {
     }
 }
 
-/// Σ −log softmax(h Wᵀ)[target] over the trained rows of `hidden` (T, n), with `weight` (vocabulary, n).
+/// Σ −log softmax(h Wᵀ)[target] + z · (log Σ exp h Wᵀ)² over the trained rows of `hidden` (T, n), with `weight` (vocabulary, n).
 pub fn head_loss_fwd(hidden: &Tensor, weight: &Tensor, of: &HeadLoss) -> Result<f64> {
     let mut loss = 0.0;
     for (positions, targets) in of.chunks(weight.dim(0)?) {
         loss += if fused::serves(&[hidden, weight]) {
             let logits = hidden.index_select(&index(hidden, positions)?, 0)?.matmul(&weight.t()?)?;
-            fused::head_loss::exponentiate(&logits, targets)?.1
+            fused::head_loss::exponentiate(&logits, targets, of.z)?.1
         } else {
-            Chunk::new(hidden, weight, positions, targets)?.loss
+            Chunk::new(hidden, weight, positions, targets, of.z)?.loss
         };
     }
     Ok(loss)
@@ -83,11 +90,11 @@ pub fn head_loss_bwd(
         let (chunk_loss, hidden, g_logits) = if fused::serves(&[hidden, weight]) {
             let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
             let logits = hidden.matmul(&weight.t()?)?;
-            let (sums, loss) = fused::head_loss::exponentiate(&logits, targets)?;
-            fused::head_loss::gradient(&logits, &sums, targets, scale)?;
+            let (shares, loss) = fused::head_loss::exponentiate(&logits, targets, of.z)?;
+            fused::head_loss::gradient(&logits, &shares, targets, scale)?;
             (loss, hidden, logits)
         } else {
-            let chunk = Chunk::new(hidden, weight, positions, targets)?;
+            let chunk = Chunk::new(hidden, weight, positions, targets, of.z)?;
             let g_logits = chunk.gradient(scale)?.to_dtype(hidden.dtype())?;
             (chunk.loss, chunk.hidden, g_logits)
         };
@@ -109,28 +116,36 @@ struct Chunk {
     hidden: Tensor,
     targets: Tensor,
     exponentials: Tensor,
-    sums: Tensor,
+    /// One over the sum of each row, and what z-loss adds to it: what makes its exponentials the gradient.
+    shares: Tensor,
     loss: f64,
 }
 
 impl Chunk {
-    fn new(hidden: &Tensor, weight: &Tensor, positions: &[u32], targets: &[u32]) -> Result<Self> {
+    fn new(hidden: &Tensor, weight: &Tensor, positions: &[u32], targets: &[u32], z: f64) -> Result<Self> {
         let targets = index(hidden, targets)?.unsqueeze(1)?;
         let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
         // Assigned, not bound again: a buffer is let go as soon as the next one is there.
         let mut exponentials = hidden.matmul(&weight.t()?)?;
         exponentials = exponentials.to_dtype(wide(hidden.dtype()))?;
-        exponentials = exponentials.broadcast_sub(&exponentials.max_keepdim(D::Minus1)?)?;
+        let largest = exponentials.max_keepdim(D::Minus1)?;
+        exponentials = exponentials.broadcast_sub(&largest)?;
         let predicted = exponentials.gather(&targets, 1)?;
         exponentials = exponentials.exp()?;
         let sums = exponentials.sum_keepdim(D::Minus1)?;
-        let loss = (sums.log()? - predicted)?.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
-        Ok(Self { hidden, targets, exponentials, sums, loss })
+        let (mut losses, mut shares) = ((sums.log()? - predicted)?, sums.recip()?);
+        if z > 0.0 {
+            let log = (sums.log()? + largest)?;
+            losses = (losses + (log.sqr()? * z)?)?;
+            shares = (shares * log.affine(2.0 * z, 1.0)?)?;
+        }
+        let loss = losses.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
+        Ok(Self { hidden, targets, exponentials, shares, loss })
     }
 
-    /// `scale · (softmax − one at the target)`, by the logits, wide.
+    /// `scale · (softmax · (1 + 2 z log Σ exp) − one at the target)`, by the logits, wide.
     fn gradient(&self, scale: f64) -> Result<Tensor> {
-        let gradient = self.exponentials.broadcast_mul(&(self.sums.recip()? * scale)?)?;
+        let gradient = self.exponentials.broadcast_mul(&(&self.shares * scale)?)?;
         let minus = (self.targets.ones_like()?.to_dtype(gradient.dtype())? * -scale)?;
         gradient.scatter_add_set(&self.targets, &minus, 1)?;
         Ok(gradient)
@@ -175,8 +190,8 @@ mod tests {
 
     #[test]
     fn the_gradients_of_hidden_states_and_weight_are_right() {
-        for logits in [1, 21, 1000] {
-            let of = chunked(&TARGETS, logits);
+        for (logits, z) in [(1, 0.0), (21, 0.0), (1000, 0.0), (21, 0.3)] {
+            let of = chunked(&TARGETS, logits).penalise(z);
             let forward = |inputs: &[Tensor]| {
                 Tensor::new(&[head_loss_fwd(&inputs[0], &inputs[1], &of)?], inputs[0].device())?
                     .to_dtype(inputs[0].dtype())
@@ -204,6 +219,17 @@ mod tests {
         assert_eq!(of.trained(), 4);
         assert!((head_loss_fwd(&hidden, &weight, &of).unwrap() - expected).abs() < 1e-13);
         assert!((head_loss_bwd(&hidden, &weight, &of, 9.0, false).unwrap().loss - expected).abs() < 1e-13);
+    }
+
+    #[test]
+    fn z_loss_is_the_square_of_the_logarithm_of_the_summed_exponentials_of_trained_tokens() {
+        let (hidden, weight) = (noise(&[6, 4], 3), noise(&[7, 4], 4));
+        let logits: Vec<Vec<f64>> = hidden.matmul(&weight.t().unwrap()).unwrap().to_vec2().unwrap();
+        let trained = logits.iter().zip(TARGETS).filter(|(_, target)| target.is_some());
+        let log = |row: &[f64]| row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+        let expected: f64 = trained.map(|(row, _)| 0.2 * log(row).powi(2)).sum();
+        let of = |z| head_loss_fwd(&hidden, &weight, &chunked(&TARGETS, 14).penalise(z)).unwrap();
+        assert!((of(0.2) - of(0.0) - expected).abs() < 1e-13 && expected > 0.1);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device};
 use sera_crds::contract::{MethodPlan, TrainingPlan};
-use sera_crds::values::{self, Precision, Sharding};
+use sera_crds::values::{self, LossAverage, Precision, Sharding};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Method, Residence, Settings};
+use crate::engine::{Method, Normalise, Residence, Settings};
 use crate::model::{Keep, LoraSettings};
 use crate::optim::{AdamW, Decline, Schedule};
 
@@ -49,6 +49,11 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
         sharding: plan.sharding,
         optimizer: AdamW { weight_decay, ..AdamW::default() },
         clip_norm: above_zero("clipNorm", plan.clip_norm.as_str())?,
+        normalise: match plan.loss_average {
+            LossAverage::PerToken => Normalise::PerToken,
+            LossAverage::PerLine => Normalise::MeanOfMeans,
+        },
+        z_loss: number("zLoss", plan.z_loss.as_str())?,
         compute: compute(plan, device),
         seed: plan.seed,
         keep: Keep { blocks: 0, offload: plan.offload },
@@ -123,6 +128,7 @@ mod tests {
             json!({"learningRate": "5e-5"}),
             json!({"precision": "fp32"}),
             json!({"maxAttempts": 9}),
+            json!({"lossAverage": "PerToken", "zLoss": "0"}),
         ] {
             assert_eq!(of(same.clone()), usual, "{same}");
         }
@@ -135,6 +141,8 @@ mod tests {
             json!({"method": {"lora": {"rank": 8}}}),
             json!({"method": {"full": {}}}),
             json!({"contextLength": 4096}),
+            json!({"lossAverage": "PerLine"}),
+            json!({"zLoss": "0.0001"}),
         ] {
             assert_ne!(of(other.clone()), usual, "{other}");
         }
@@ -152,6 +160,9 @@ mod tests {
         assert_eq!((settings.optimizer.weight_decay, settings.clip_norm, settings.seed), (0.02, 0.5, 7));
         assert_eq!((settings.compute, settings.sharding), (DType::F32, Sharding::Zero2));
         assert_eq!((settings.packing, settings.residence), (None, Residence::Host));
+        assert_eq!((settings.normalise, settings.z_loss), (Normalise::PerToken, 0.0));
+        let other = super::settings(&plan(json!({"lossAverage": "PerLine", "zLoss": "0.001"})), &Device::Cpu).unwrap();
+        assert_eq!((other.normalise, other.z_loss), (Normalise::MeanOfMeans, 0.001));
         let packed = super::settings(&plan(json!({"packing": true, "contextLength": 4096})), &Device::Cpu).unwrap();
         assert_eq!(packed.packing, Some(4096));
     }

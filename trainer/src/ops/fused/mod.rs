@@ -163,9 +163,11 @@ mod tests {
             });
         }
         let loss = HeadLoss::new(&(0..150).map(|at| (at % 3 > 0).then_some(at % 90)).collect::<Vec<_>>());
-        assert_agrees(&[noise(&[150, 20], 9), (noise(&[90, 20], 10) * 4.0).unwrap()], |of| {
-            let gradients = head_loss_bwd(&of[0], &of[1], &loss, 0.01, true).unwrap();
-            vec![gradients.hidden, gradients.weight.unwrap()]
-        });
+        for loss in [loss.clone(), loss.penalise(0.02)] {
+            assert_agrees(&[noise(&[150, 20], 9), (noise(&[90, 20], 10) * 4.0).unwrap()], |of| {
+                let gradients = head_loss_bwd(&of[0], &of[1], &loss, 0.01, true).unwrap();
+                vec![gradients.hidden, gradients.weight.unwrap()]
+            });
+        }
     }
 }
