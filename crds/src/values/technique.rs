@@ -102,6 +102,7 @@ choice! {
 
 impl LossAverage {
     /// Whether nothing else was asked for.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     pub(crate) fn is_usual(&self) -> bool {
         *self == Self::PerToken
     }

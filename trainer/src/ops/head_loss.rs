@@ -44,6 +44,7 @@ impl HeadLoss {
     }
 
     /// Adds z-loss with this weight.
+    #[must_use]
     pub fn penalise(self, z: f64) -> Self {
         Self { z, ..self }
     }

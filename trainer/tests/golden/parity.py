@@ -1,6 +1,7 @@
-"""Writes what transformers and PEFT compute for models that are 256 wide, of 4 layers, with heads of 96 and a vocabulary of 4,097. Those are too large to
-keep: weights and sequences are drawn from ChaCha8, as `../parity/drawn.rs` draws them, and of results there are sums. A tensor is told by its length and by its
-dot products with 16 vectors of ±1: the mean square of what those of two tensors differ by is the square of the tensors' distance, whichever way that points.
+"""Writes what transformers and PEFT compute for models that are 256 wide, of 4 layers, with heads of 96 and a vocabulary of 4,097. Those are too large
+to keep: weights and sequences are drawn from ChaCha8, as `../parity/drawn.rs` draws them, and of results there are sums. A tensor is told by its length
+and by its dot products with 16 vectors of ±1: the mean square of what those of two tensors differ by is the square of the tensors' distance, whichever
+way that points.
 
     make.py's environment, and venv/bin/python parity.py
 """
@@ -51,7 +52,7 @@ def noise(what, count):
 
 
 def draw(base, name, shape):
-    """Norms around one, everything else, biases too, as four times transformers' initial weights, and adapters so that both their factors have gradients."""
+    """Norms around one, all else, biases too, as four times transformers' initial weights, and adapters so that both factors have gradients."""
     values = noise(f"{base}/{name}", int(np.prod(shape))).reshape(tuple(shape))
     if name.endswith("norm.weight"):
         return torch.from_numpy(np.float32(1) + np.float32(0.3) * values)
@@ -73,8 +74,8 @@ def plain(name):
 
 
 def build(case, dtype=torch.float32, fresh=False):
-    """A case's model, with weights that bf16 can hold; a fresh one has them as they were drawn, and adapters that change nothing yet, as PEFT begins. A case
-    that ends with `-lora` is the case before it, with adapters."""
+    """A case's model, with weights that bf16 can hold; a fresh one has them as they were drawn, and adapters that change nothing yet, as PEFT begins. A
+    case that ends with `-lora` is the case that it begins with, with adapters."""
     base = case.removesuffix("-lora")
     model = transformers.AutoModelForCausalLM.from_config(CASES[base](SHAPE), dtype=dtype, attn_implementation="eager")
     if base != case:
@@ -139,7 +140,7 @@ def golden(case):
     walked, moved = stepped(case, LORA_RATE if case.endswith("-lora") else RATE, first, fresh=False)
     _, moved_little = stepped(case, SMALL_RATE, first, fresh=True)
     learnt = torch.cat([mask[1:] for _, mask in every])
-    off = (half_losses - losses)
+    off = half_losses - losses
     cosines = {name: torch.cosine_similarity(exact[name].flatten(), rounded[name].float().flatten(), dim=0).item() for name in exact}
     lowest = min(cosines, key=cosines.get)
     print(f"{case}: loss {loss:.6f} over {trained(first)} tokens, {losses[learnt].mean():.6f} over {learnt.sum()}; in bf16 the latter is off by "
