@@ -109,6 +109,9 @@ pub async fn watch_children<W: WatchedChild>(
     }
 }
 
+/// How many runs or batches are listed at once.
+const OWNERS_A_PAGE: u32 = 50;
+
 /// Keeps a store of objects as the API server has them, for ever. An object that does not parse is said so and left out, instead of hiding all
 /// others; `seen` sees every event, and `gone` learns of the uids of those that are deleted.
 pub async fn watch_owners<S: Subject>(
@@ -119,7 +122,8 @@ pub async fn watch_owners<S: Subject>(
     gone: impl Fn(&Uid),
     synced: oneshot::Sender<()>,
 ) {
-    let events = without_expiry(watcher(api, watcher::Config::default())).default_backoff();
+    // A page is in memory several times over while it is parsed, and what was taken for it once is not given back.
+    let events = without_expiry(watcher(api, watcher::Config::default().page_size(OWNERS_A_PAGE))).default_backoff();
     pin_mut!(events);
     let reader = store.as_reader();
     let mut synced = Some(synced);
