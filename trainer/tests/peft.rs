@@ -3,14 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod adapters;
 mod device;
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use adapters::{begin_from, tensors};
 use candle_core::{DType, Device, Tensor};
 use device::device;
-use sera_trainer::engine::{Engine, EngineError, Line, Method, Residence, Settings};
+use sera_trainer::engine::{Engine, Line, Method, Residence, Settings};
 use sera_trainer::model::{Config, LoraSettings, Model};
 use sera_trainer::optim::{Decline, Schedule};
 use sera_trainer::ranks::Alone;
@@ -58,29 +60,6 @@ fn engine(golden: &Tensors, residence: Residence) -> Engine {
     Engine::new(model, settings, Box::new(Alone)).unwrap()
 }
 
-fn tensors(engine: &mut Engine) -> Vec<(String, Tensor)> {
-    let mut tensors = Vec::new();
-    let mut take = |name: &str, tensor: Tensor| {
-        tensors.push((name.to_owned(), tensor));
-        Ok::<_, EngineError>(())
-    };
-    engine.trained_tensors(&mut take).unwrap();
-    tensors
-}
-
-/// Puts adapters in the place of those that the engine has drawn: the trained tensors of a unit lie one after the other in its state.
-fn begin_from(engine: &mut Engine, adapters: &Tensors) {
-    let names: Vec<_> = tensors(engine).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), adapters.len());
-    let mut state = engine.state().unwrap();
-    for unit in &mut state {
-        let of_unit = names.iter().filter(|name| name.starts_with(&format!("{}.", unit.unit)));
-        let flat = of_unit.flat_map(|name| adapters[name].flatten_all().unwrap().to_vec1::<f32>().unwrap());
-        unit.weights = flat.collect();
-    }
-    engine.restore(&state).unwrap();
-}
-
 #[test]
 fn sixty_steps_of_adapters_lead_to_where_they_lead_peft() {
     for residence in [Residence::Host, Residence::Device] {
@@ -92,7 +71,7 @@ fn sixty_steps(residence: Residence) {
     let (golden, lora) = (read("qwen3-tied.safetensors"), read("lora.safetensors"));
     let (before, after) = (under(&lora, "before/"), under(&lora, "after/"));
     let (mut engine, lines) = (engine(&golden, residence), lines(&golden));
-    begin_from(&mut engine, &before);
+    begin_from(&mut engine, before.len(), |name| &before[name]);
     let schedule = Schedule { peak: 1e-3, warm_up: 6, steps: 60, decline: Decline::Cosine };
     let expected = values(&lora["losses"]).into_iter().zip(values(&lora["norms"]));
     for (step, (loss, norm)) in (1..).zip(expected) {

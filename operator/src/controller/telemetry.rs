@@ -145,19 +145,16 @@ impl Telemetry {
                 AttemptOutcome::Disrupted => "Disrupted",
             };
             self.attempts.with_label_values(&[labels[0], labels[1], outcome]).inc();
-            // What a run calls Generation ends with no attempt of its own: those are dry runs.
-            let is_the_stage = kind == Kind::Batch || *stage != Stage::Generation;
-            if let (true, AttemptOutcome::Succeeded, Some(time)) = (is_the_stage, &end.outcome, after.times.get(stage))
-            {
-                self.stage_seconds.with_label_values(&labels).observe(seconds(time.began, end.at));
-            }
         }
-        let ended = |record: &Record| record.times.get(&Stage::Generation).and_then(|time| time.ended);
-        if let (Kind::Run, None, Some(ended), Some(time)) =
-            (kind, ended(before), ended(after), after.times.get(&Stage::Generation))
-        {
-            let labels = [kind.as_str(), Stage::Generation.as_str()];
-            self.stage_seconds.with_label_values(&labels).observe(seconds(time.began, ended));
+        // By their own ends, and not by those of attempts: those of a run's generation are dry runs.
+        for (stage, time) in after.times.iter().filter(|(stage, _)| after.attempts.contains_key(*stage)) {
+            let had_ended = before.times.get(stage).is_some_and(|known| known.ended.is_some());
+            let is_done = after.conditions.holds((*stage).into());
+            if let Some(ended) = time.ended.filter(|_| is_done && !had_ended) {
+                self.stage_seconds
+                    .with_label_values(&[kind.as_str(), stage.as_str()])
+                    .observe(seconds(time.began, ended));
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use sera_crds::{run::Phase, values::Stage};
 
 use super::{
     conditions::{ConditionType, Reason},
-    record::{Attempt, AttemptOutcome, DryRun, Record},
+    record::{Attempt, AttemptOutcome, Record},
     task::noun,
 };
 
@@ -147,9 +147,7 @@ fn ended(stage: Stage, attempt: &Attempt, known: Option<&Attempt>, after: &Recor
 fn said_of(stage: Stage, after: &Record) -> String {
     let found = after.generation.as_ref().and_then(|generation| generation.dry_run.as_ref());
     match (stage, found) {
-        (Stage::Generation, Some(DryRun { accepted_first, accepted_second, .. })) => {
-            format!("the dataset would have {accepted_first} first and {accepted_second} second trajectories")
-        }
+        (Stage::Generation, Some(found)) => found.words(),
         _ => after.conditions.get(stage.into()).map(|condition| condition.message.clone()).unwrap_or_default(),
     }
 }

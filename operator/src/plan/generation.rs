@@ -277,8 +277,8 @@ fn dry_run(plan: &mut Plan, given: Given<'_>, work: &RunWork) -> Option<Standing
         let StageResult::Dataset { accepted_first, accepted_second, complete, .. } = result? else { return None };
         let generation = record.generation.as_mut()?;
         let (inputs, through) = (work.dataset.clone(), generation.folded.through);
-        generation.dry_run = Some(DryRun { inputs, through, accepted_first, accepted_second, complete });
-        Some(format!("the dataset would have {accepted_first} first and {accepted_second} second trajectories"))
+        let found = DryRun { inputs, through, accepted_first, accepted_second, complete };
+        Some(generation.dry_run.insert(found).words())
     })
 }
 

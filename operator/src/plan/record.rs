@@ -246,6 +246,14 @@ pub struct DryRun {
     pub complete: bool,
 }
 
+impl DryRun {
+    /// What it has found, in words.
+    pub fn words(&self) -> String {
+        let Self { accepted_first, accepted_second, .. } = self;
+        format!("the dataset would have {accepted_first} first and {accepted_second} second trajectories")
+    }
+}
+
 /// A verification that was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {

@@ -199,10 +199,7 @@ pub fn is_without_a_pod(evidence: &Evidence, crew: Crew, now: Timestamp) -> bool
 /// Whether pods are not there that should be: any at all, or all of a gang of which none has ended.
 pub fn lacks_pods(evidence: &Evidence, crew: Crew) -> bool {
     let Some(job) = evidence.job.as_ref().filter(|job| is_open(job)) else { return false };
-    let is_short = match crew {
-        Crew::Gang => job.active < job.completions && job.failed == 0 && job.succeeded == 0,
-        Crew::Single | Crew::Shards => job.active == 0,
-    };
+    let is_short = crew == Crew::Gang && job.active < job.completions && job.failed == 0 && job.succeeded == 0;
     job.terminating == 0 && evidence.pods.is_empty() && (job.active == 0 || is_short)
 }
 

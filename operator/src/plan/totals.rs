@@ -15,8 +15,8 @@ const MOST: u64 = (1 << 53) - 1;
 
 /// Whether `samples` samples may come to this: what a pod says of itself is checked before it is believed.
 pub(super) fn are_possible(counts: &VerificationCounts, samples: u64) -> bool {
-    let VerificationCounts { attempted, accepted_first, accepted_second, recall_histogram, .. } = counts;
-    let measured = recall_histogram.iter().copied().fold(0, u64::saturating_add);
+    let VerificationCounts { attempted, accepted_first, accepted_second, .. } = counts;
+    let measured = counts.recalls().measured;
     *attempted <= samples && [*accepted_first, *accepted_second, measured].iter().all(|count| count <= attempted)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn counted(
 /// The part of the totals that a policy decides.
 fn judged(counts: &VerificationCounts) -> GenerationTotals {
     let (first, second) = (within(counts.accepted_first), within(counts.accepted_second));
-    let measured: u64 = counts.recall_histogram.iter().copied().fold(0, u64::saturating_add);
+    let measured = counts.recalls().measured;
     GenerationTotals {
         accepted: within(first + second),
         accepted_first: first,

@@ -95,7 +95,9 @@ impl Engine {
             match &settings.method {
                 Method::Full => layer.set_trained(true),
                 Method::Lora(lora) => {
-                    lora.check(layer.clone()).map_err(EngineError::from)?;
+                    if index == 0 {
+                        lora.check(layer.clone()).map_err(EngineError::from)?;
+                    }
                     lora.adapt(&mut layer, index).map_err(EngineError::from)?;
                 }
             }

@@ -100,14 +100,12 @@ impl ModelDir {
 
     /// The whole model, all of it trained or all of it frozen. Tensors are converted one at a time: beside the model there is never more than one.
     pub fn model(&self, dtype: DType, device: &Device, trained: bool) -> Result<Model, FilesError> {
-        let read = |name: &String| Ok((name.clone(), self.read_as(name, dtype, device)?));
-        let tensors = self.names.iter().map(read).collect::<Result<_, FilesError>>()?;
-        Model::from_tensors(self.config.clone(), tensors, trained).map_err(|source| self.foreign(source))
+        Unread::new(self.config.clone(), Stored { of: self, dtype, device: device.clone() }, trained).whole()
     }
 
     /// The model in its stored type, to be read a unit at a time.
     pub fn unread(&self, device: &Device) -> Unread<Stored<'_>> {
-        Unread::new(self.config.clone(), Stored { of: self, device: device.clone() }, false)
+        Unread::new(self.config.clone(), Stored { of: self, dtype: self.dtype, device: device.clone() }, false)
     }
 
     /// Name, size and sha256 of every file of the model that is there to be read, in the order of their names.
@@ -157,6 +155,7 @@ impl ModelDir {
 #[derive(Debug)]
 pub struct Stored<'a> {
     of: &'a ModelDir,
+    dtype: DType,
     device: Device,
 }
 
@@ -164,7 +163,7 @@ impl Named for Stored<'_> {
     type Error = FilesError;
 
     fn take(&mut self, name: &str) -> Result<Option<Tensor>, FilesError> {
-        self.of.read_as(name, self.of.dtype, &self.device).map(Some)
+        self.of.read_as(name, self.dtype, &self.device).map(Some)
     }
 
     fn refused(&self, source: WeightsError) -> FilesError {

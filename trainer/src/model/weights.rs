@@ -93,16 +93,11 @@ pub struct Model {
 impl Model {
     /// A model of `config` from its tensors by name, all of them trained or all frozen.
     pub fn from_tensors(config: Config, tensors: HashMap<String, Tensor>, trained: bool) -> Result<Self, WeightsError> {
-        let (tied, layers) = (config.tied, config.layers);
+        let tied = config.tied;
         let mut unread = Unread::new(config, tensors, trained);
-        let embedding = unread.embedding()?;
-        let layers = (0..layers).map(|index| unread.layer(index)).collect::<Result<_, _>>()?;
-        let (norm, lm_head) = unread.tail()?;
+        let model = unread.whole()?;
         let unknown = unread.tensors.into_keys().filter(|name| !is_passed_over(name, tied)).min();
-        match unknown {
-            Some(name) => Err(WeightsError::Unknown(name)),
-            None => Ok(Self { config: unread.config, embedding, layers, norm, lm_head }),
-        }
+        unknown.map_or(Ok(model), |name| Err(WeightsError::Unknown(name)))
     }
 
     /// The weight of the output projection, (vocabulary, hidden).
@@ -189,6 +184,14 @@ impl<T: Named> Unread<T> {
     /// The model of `config`, all of it trained or all of it frozen.
     pub fn new(config: Config, tensors: T, trained: bool) -> Self {
         Self { config, tensors, dtype: None, trained }
+    }
+
+    /// All of it.
+    pub fn whole(&mut self) -> Result<Model, T::Error> {
+        let embedding = self.embedding()?;
+        let layers = (0..self.config.layers).map(|index| self.layer(index)).collect::<Result<_, _>>()?;
+        let (norm, lm_head) = self.tail()?;
+        Ok(Model { config: self.config.clone(), embedding, layers, norm, lm_head })
     }
 
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Weight, T::Error> {

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
 #![allow(clippy::cast_precision_loss, reason = "counts are small")]
 
+#[path = "../adapters/mod.rs"]
+mod adapters;
 #[path = "../device/mod.rs"]
 mod device;
 mod drawn;

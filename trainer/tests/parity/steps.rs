@@ -1,11 +1,12 @@
 //! Sixty steps of the engine, along one batch.
 
 use candle_core::{DType, Device, Tensor};
-use sera_trainer::engine::{Engine, EngineError, Settings};
+use sera_trainer::engine::{Engine, Settings};
 use sera_trainer::model::Model;
 use sera_trainer::optim::{DecayRule, Decline, Schedule};
 use sera_trainer::ranks::Alone;
 
+use crate::adapters::{begin_from, tensors};
 use crate::golden::{CASES, Golden, Tensors, divided};
 use crate::sums::{Gaps, length, values};
 
@@ -29,7 +30,7 @@ fn walk(golden: &Golden, peak: f64, fresh: bool, settings: Settings) -> Walk {
     let model = Model::from_tensors(golden.config(), weights.clone().into_iter().collect(), true).unwrap();
     let mut engine = Engine::new(model, settings, Box::new(Alone)).unwrap();
     let start = if golden.adapted {
-        begin_from(&mut engine, &adapters);
+        begin_from(&mut engine, adapters.len(), |name| &adapters[name]);
         adapters
     } else {
         weights
@@ -48,30 +49,6 @@ fn walk(golden: &Golden, peak: f64, fresh: bool, settings: Settings) -> Walk {
     };
     let moved = tensors(&mut engine).into_iter().map(moved).collect();
     Walk { losses, norms, moved }
-}
-
-/// What is trained, a unit after the other.
-fn tensors(engine: &mut Engine) -> Vec<(String, Tensor)> {
-    let mut tensors = Vec::new();
-    let mut take = |name: &str, tensor: Tensor| {
-        tensors.push((name.to_owned(), tensor));
-        Ok::<_, EngineError>(())
-    };
-    engine.trained_tensors(&mut take).unwrap();
-    tensors
-}
-
-/// Puts adapters in the place of those that the engine has drawn: the trained tensors of a unit lie one after the other in its state.
-fn begin_from(engine: &mut Engine, adapters: &Tensors) {
-    let names: Vec<_> = tensors(engine).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), adapters.len());
-    let mut state = engine.state().unwrap();
-    for unit in &mut state {
-        let of_unit = names.iter().filter(|name| name.starts_with(&format!("{}.", unit.unit)));
-        let flat = of_unit.flat_map(|name| adapters[name].flatten_all().unwrap().to_vec1::<f32>().unwrap());
-        unit.weights = flat.collect();
-    }
-    engine.restore(&state).unwrap();
 }
 
 /// Whether the weights are where torch has them: to within 1e-3 of how far they move, and 2e-3 each tensor. Those of torch in f64 are up to 2.3e-5

@@ -145,9 +145,10 @@ impl Census {
     fn of_batches(&self) -> HashMap<String, i64> {
         let mut percents = HashMap::new();
         for batch in self.stores.iter().flat_map(|(_, batches)| batches.state()) {
-            let (Some(run), record) = (batch.controller(), batch.record()) else { continue };
-            if let Some((_, percent)) = record.progress.filter(|_| !record.phase.is_some_and(Phase::is_terminal)) {
-                *percents.entry(run.as_str().to_owned()).or_default() += i64::from(percent);
+            let at_work = batch.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_terminal));
+            let progress = at_work.and_then(|status| status.progress.as_ref());
+            if let (Some(run), Some(progress)) = (batch.controller(), progress) {
+                *percents.entry(run.as_str().to_owned()).or_default() += i64::from(progress.percent);
             }
         }
         percents
