@@ -29,7 +29,8 @@ Options of serve:
                           above, where the kernel gives namespaces
 
 Options of copy, which go together:
-  --passwd FILE           write the image's list of users there, for slots to have as /etc/passwd ...
+  --accounts DIR          write the image's lists of users and groups there, for slots to have as /etc/passwd and
+                          /etc/group ...
   --users FIRST-LAST      ... with these numbers added, all of them called sera ...
   --home DIR              ... and at home in DIR
 ";
@@ -108,20 +109,20 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
 
 fn copy(mut arguments: Arguments) -> Result<Action, UsageError> {
     let (from, to) = (arguments.path("copy", "FROM")?, arguments.path("copy", "TO")?);
-    let (mut passwd, mut numbers, mut home) = (None, None, None);
+    let (mut accounts, mut numbers, mut home) = (None, None, None);
     while let Some((flag, value)) = arguments.flag() {
         let mut path = || value.clone().map_or_else(|| arguments.path(&flag, "a path"), Ok);
         match flag.as_str() {
-            "--passwd" => passwd = Some(path()?),
+            "--accounts" => accounts = Some(path()?),
             "--users" => numbers = Some(range(&flag, &path()?.to_string_lossy())?),
             "--home" => home = Some(absolute(&flag, path()?)?),
             _ => return Err(UsageError(format!("copy takes no {flag}"))),
         }
     }
-    let users = match (passwd, numbers, home) {
+    let users = match (accounts, numbers, home) {
         (None, None, None) => None,
         (Some(to), Some(numbers), Some(home)) => Some(Users { to, numbers, home }),
-        _ => return Err(UsageError("copy takes all of --passwd, --users and --home, or none".to_owned())),
+        _ => return Err(UsageError("copy takes all of --accounts, --users and --home, or none".to_owned())),
     };
     Ok(Action::Copy { from, to, users })
 }
@@ -239,8 +240,8 @@ mod tests {
             ("install", "install needs DEST"),
             ("copy /a", "copy needs TO"),
             ("copy /a /b /c", "copy takes no /c"),
-            ("copy /a /b --users=1-2", "all of --passwd, --users and --home"),
-            ("copy /a /b --passwd /p --home /h --users=some", "two numbers, such as 65600-65607, not some"),
+            ("copy /a /b --users=1-2", "all of --accounts, --users and --home"),
+            ("copy /a /b --accounts /p --home /h --users=some", "two numbers, such as 65600-65607, not some"),
             ("check it", "it is one argument too many"),
         ];
         for (line, why) in cases {
@@ -253,7 +254,7 @@ mod tests {
     fn a_copy_may_add_users() {
         let users = Users { to: "/p".into(), numbers: 65_600..=65_601, home: "/h".into() };
         let [from, to] = ["/a", "/b"].map(PathBuf::from);
-        let line = "copy /a /b --passwd=/p --users 65600-65601 --home /h";
+        let line = "copy /a /b --accounts=/p --users 65600-65601 --home /h";
         assert_eq!(parsed(line), Ok(Action::Copy { from: from.clone(), to: to.clone(), users: Some(users) }));
         assert_eq!(parsed("copy /a /b"), Ok(Action::Copy { from, to, users: None }));
     }

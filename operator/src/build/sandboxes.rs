@@ -18,11 +18,10 @@ const PROGRAM_MOUNT: &str = "/run/sera/bin";
 const PROGRAM: &str = "/run/sera/bin/sera-sandbox";
 /// Where a copy of what the image has at `workingDir` lies: the slot's own directory is mounted over it.
 const IMAGE_MOUNT: &str = "/run/sera/image";
-/// Where the list of users lies: the image's, and those of slots.
+/// Where the lists of users and of groups lie: the image's, and those of slots.
 const USERS_MOUNT: &str = "/run/sera/users";
-/// The file in it, and where programs look for it.
-const USERS: &str = "passwd";
-const USERS_OF_A_SLOT: &str = "/etc/passwd";
+/// The files in it, and where programs look for them.
+const USERS: [(&str, &str); 2] = [("passwd", "/etc/passwd"), ("group", "/etc/group")];
 /// The directory that a slot shares with the driver.
 const SHARED_MOUNT: &str = "/run/sera/slot";
 /// The home of whoever works in a slot.
@@ -90,11 +89,11 @@ fn copier(name: &str, slot: i64, from: &str, to: VolumeMount, samples: &SamplePa
     }
 }
 
-/// Has the image's list of users copied as well, with the users of slots added: a program that asks who it is gets an answer then.
+/// Has the image's lists of users and groups copied as well, with those of slots added: a program that asks who it is gets an answer then.
 fn added_users(samples: &SampleParts) -> [String; 3] {
     let user = |slot: i64| user(slot, samples);
     let last = i64::from(samples.slots.saturating_sub(1));
-    [format!("--passwd={USERS_MOUNT}/{USERS}"), format!("--users={}-{}", user(0), user(last)), format!("--home={HOME}")]
+    [format!("--accounts={USERS_MOUNT}"), format!("--users={}-{}", user(0), user(last)), format!("--home={HOME}")]
 }
 
 /// The user of a slot.
@@ -132,12 +131,14 @@ fn sandbox(name: &str, slot: i64, samples: &SampleParts, images: &Images) -> Con
     let mut mounts = vec![
         mount("program", PROGRAM_MOUNT, true),
         mount("image", IMAGE_MOUNT, true),
-        VolumeMount { sub_path: Some(USERS.to_owned()), ..mount("users", USERS_OF_A_SLOT, true) },
         part(name, "shared", SHARED_MOUNT),
         part(name, "workspace", working_dir),
         part(name, "tmp", TMP),
         part(name, "home", HOME),
     ];
+    mounts.extend(
+        USERS.map(|(file, path)| VolumeMount { sub_path: Some(file.to_owned()), ..mount("users", path, true) }),
+    );
     for (number, path) in environment.writable_paths.iter().enumerate() {
         mounts.push(part(name, &writable(number), path.as_str()));
     }

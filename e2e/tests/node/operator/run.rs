@@ -191,16 +191,29 @@ async fn is_upgraded_and_loses_nothing(ground: &Ground, quiet: &SpecializationRu
         let (name, attempts) = (batch.name_any(), batch.status.unwrap_or_default().attempts);
         ensure!(attempts.values().all(|number| *number == 1), "batch {name} took {attempts:?}");
     }
-    // A line is called after its run and batch, which says where it stands, and is the same otherwise.
+    has_the_lines_of(ground, &run, quiet).await
+}
+
+/// A line is called after its run and batch, which says where it stands, and is the same otherwise. What differs is shown message by message.
+async fn has_the_lines_of(ground: &Ground, run: &SpecializationRun, quiet: &SpecializationRun) -> Result<()> {
     let lines = |run: &SpecializationRun| {
         let (name, folder) = (run.name_any(), folder(ground, run)?);
         anyhow::Ok(format!(
-            "cat {folder}/dataset/train.jsonl {folder}/dataset/eval.jsonl | sed 's/\"{name}-/\"/' | sort | sha256sum"
+            "cat {folder}/dataset/train.jsonl {folder}/dataset/eval.jsonl | sed 's/\"{name}-/\"/' | sort | sed 's/}},/}},\\n/g'"
         ))
     };
-    let seen = ground.in_store("lines", &format!("{}\n{}", lines(quiet)?, lines(&run)?)).await?;
-    let digests: Vec<&str> = seen.lines().collect();
-    ensure!(digests.len() == 2 && digests[0] == digests[1], "undisturbed, and then upgraded:\n{seen}");
+    let script = format!(
+        "{} > /tmp/undisturbed
+         {} > /tmp/upgraded
+         wc -l < /tmp/undisturbed
+         diff /tmp/undisturbed /tmp/upgraded || true",
+        lines(quiet)?,
+        lines(run)?
+    );
+    let seen = ground.in_store("lines", &script).await?;
+    let (messages, differences) = seen.split_once('\n').unwrap_or((&seen, ""));
+    ensure!(messages.trim().parse::<u32>()? > 8, "there are hardly any messages: {seen}");
+    ensure!(differences.trim().is_empty(), "undisturbed, and then upgraded:\n{differences}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat};
 use nix::sys::statfs::{self, FsType, fstatfs};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Gid, UnlinkatFlags, getegid, unlinkat};
 
 /// How deep directories are followed on disk with all of them open. The limit of open files is in the thousands everywhere.
 const DEEPEST: usize = 200;
@@ -27,6 +27,13 @@ pub(crate) fn names(dir: impl AsFd) -> Result<Vec<OsString>, Errno> {
 /// What the kernel says of a name, which is not followed.
 pub(crate) fn stat(dir: impl AsFd, name: &OsStr) -> Result<FileStat, Errno> {
     fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// The group of what is written here. In a directory whose group is handed on, as that of a volume may be, files would be of that group the first time, and
+/// of another once they were restored; and one that a command has given away would stay so.
+pub(crate) fn our_group(stat: &FileStat) -> Option<Gid> {
+    let ours = getegid();
+    (stat.st_gid != ours.as_raw()).then_some(ours)
 }
 
 /// What kind of file it is.

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::readlinkat;
+use nix::fcntl::{AtFlags, readlinkat};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::symlinkat;
+use nix::unistd::{fchownat, symlinkat};
 
 use super::TreeError;
 use super::disk;
@@ -19,6 +19,9 @@ use crate::kernel;
 
 /// How deep a tree may be: as deep as `unpack` takes one.
 pub(crate) const DEEPEST: usize = 512;
+
+/// When every link was modified: the same on every machine, as everything else is.
+const LINKS_DATE: (i64, i64) = (0, 0);
 
 /// Makes a directory hold this tree and nothing else, and remembers how its files are seen then. Answers how many files were written or removed.
 ///
@@ -135,7 +138,10 @@ impl<'tree> Restore<'_, '_, 'tree> {
         match disk::stat(dir, name) {
             Ok(stat) if link.seen == Some(Identity::from(&stat)) => return Ok(()),
             Ok(stat)
-                if disk::kind(&stat) == SFlag::S_IFLNK && readlinkat(dir, name).is_ok_and(|now| now == link.target) =>
+                if disk::kind(&stat) == SFlag::S_IFLNK
+                    && (stat.st_mtime, stat.st_mtime_nsec) == LINKS_DATE
+                    && disk::our_group(&stat).is_none()
+                    && readlinkat(dir, name).is_ok_and(|now| now == link.target) =>
             {
                 link.seen = Some(Identity::from(&stat));
                 return Ok(());
@@ -146,8 +152,13 @@ impl<'tree> Restore<'_, '_, 'tree> {
         }
         self.count += 1;
         symlinkat(link.target.as_os_str(), dir, name).map_err(TreeError::disk("make", path))?;
-        // The same on every machine, as everything else is.
-        link.seen = Some(date(dir, name, (0, 0)).map_err(TreeError::disk("date", path))?);
+        if let Some(group) =
+            disk::stat(dir, name).map_err(TreeError::disk("look at", path)).map(|stat| disk::our_group(&stat))?
+        {
+            let given = fchownat(dir, name, None, Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
+            given.map_err(TreeError::disk("set the group of", path))?;
+        }
+        link.seen = Some(date(dir, name, LINKS_DATE).map_err(TreeError::disk("date", path))?);
         Ok(())
     }
 }

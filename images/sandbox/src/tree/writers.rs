@@ -14,8 +14,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens};
 use nix::sys::time::TimeSpec;
+use nix::unistd::fchown;
 
 use super::TreeError;
+use super::disk;
 use super::node::{File, Identity, PERMISSIONS};
 use super::pack::Pack;
 
@@ -120,15 +122,17 @@ impl Batch<'_> {
     }
 }
 
-/// Sets the permissions of a directory, and when it was modified, where they are others. A volume's root is often root's, and then keeps its time.
+/// Sets the permissions and the group of a directory, and when it was modified, where they are others. A volume's root is often root's, and then keeps
+/// its time and its group.
 pub(crate) fn finish(dir: impl AsFd, mode: u32, modified: (i64, i64)) -> Result<(), Errno> {
     let stat = fstat(&dir)?;
+    let unless_roots = |done| if done == Err(Errno::EPERM) { Ok(()) } else { done };
     if (stat.st_mtime, stat.st_mtime_nsec) != modified {
         let modified = TimeSpec::new(modified.0, modified.1);
-        match futimens(&dir, &modified, &modified) {
-            Err(Errno::EPERM) => {}
-            other => other?,
-        }
+        unless_roots(futimens(&dir, &modified, &modified))?;
+    }
+    if let Some(group) = disk::our_group(&stat) {
+        unless_roots(fchown(&dir, None, Some(group)))?;
     }
     if stat.st_mode & ALL_BITS == mode { Ok(()) } else { fchmod(dir, Mode::from_bits_truncate(mode)) }
 }
@@ -143,13 +147,17 @@ fn write(dir: &OwnedFd, name: &OsStr, file: &File, pack: &Pack) -> Result<Identi
     pack.copy(&file.content, &mut opened).map_err(|error| errno(&error))?;
     let modified = TimeSpec::new(file.modified.0, file.modified.1);
     futimens(&opened, &modified, &modified)?;
-    let mut stat: FileStat = fstat(&opened)?;
-    // The umask took a bit away.
-    if stat.st_mode & ALL_BITS != mode {
-        fchmod(&opened, Mode::from_bits_truncate(mode))?;
-        stat = fstat(&opened)?;
+    let stat: FileStat = fstat(&opened)?;
+    let group = disk::our_group(&stat);
+    if group.is_some() {
+        fchown(&opened, None, group)?;
     }
-    Ok(Identity::from(&stat))
+    // The umask took a bit away.
+    let is_permitted = stat.st_mode & ALL_BITS == mode;
+    if !is_permitted {
+        fchmod(&opened, Mode::from_bits_truncate(mode))?;
+    }
+    Ok(Identity::from(&if is_permitted && group.is_none() { stat } else { fstat(&opened)? }))
 }
 
 /// What the kernel said, where it said something.

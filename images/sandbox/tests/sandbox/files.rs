@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use sera_sandbox::wire::{Answer, Fault, Policy, Request};
 
@@ -39,6 +39,45 @@ fn directories_are_dated_as_what_is_in_them_so_that_listings_are_the_same_in_eve
     sandbox.run("touch src/deep/new; rm src/b.go; mkdir other; touch -d @1800000000 src/deep");
     sandbox.wipe();
     assert_eq!(sandbox.run(look), dated);
+}
+
+/// As the kubelet makes a volume's directories: of a group of its own, which is handed on to what is made in them.
+#[test]
+fn files_are_of_the_slots_own_group_whoever_had_them_before() {
+    let Some(other) = another_group() else { return };
+    let mut sandbox = Sandbox::start(&policy(), |folder, _| {
+        let workspace = folder.join("workspace");
+        fs::create_dir(&workspace).unwrap();
+        chown(&workspace, None, Some(other)).unwrap();
+        fs::set_permissions(&workspace, fs::Permissions::from_mode(0o2775)).unwrap();
+    });
+    sandbox.put("t1", &Tree::of(&[("src/a", "1"), ("src/b", "2"), ("gone/c", "3")]).link("link", "src/a"));
+    let groups = "[ \"$(stat -c %g . src src/* gone gone/* link | sort -u)\" = \"$(id -g)\" ] && stat -c %a src gone";
+    let listed = sandbox.run("ls -lR");
+    assert_eq!(sandbox.run(groups), "775\n775\n", "{listed}");
+    assert_eq!(sandbox.changed(), BTreeMap::new());
+    sandbox.run(&format!("echo x >src/a; rm -r gone link; chgrp {other} src src/b || true; ln -s src/a link"));
+    sandbox.wipe();
+    assert_eq!(sandbox.run("ls -lR"), listed, "what nobody may tell from a slot that is new");
+}
+
+/// A group that a file may be given to and that is not this process's own; none where there is none, which CI does not put up with.
+fn another_group() -> Option<u32> {
+    let own = nix::unistd::getegid().as_raw();
+    let others = if nix::unistd::geteuid().is_root() { vec![own + 1] } else { supplementary_groups() };
+    let other = others.into_iter().find(|group| *group != own);
+    if other.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "this user is of one group alone");
+        eprintln!("left out: this user is of one group alone");
+    }
+    other
+}
+
+/// The groups that this process is of beside its own.
+fn supplementary_groups() -> Vec<u32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|group| group.parse().ok()).collect()
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn slots_are_sidecars_of_which_each_has_a_user_and_files_of_its_own() {
         panic!("{pod}")
     };
     assert_eq!((&install["image"], install.get("restartPolicy")), (&json!("registry.example/sandbox:1"), None));
-    let users = ["--passwd=/run/sera/users/passwd", "--users=65600-65601", "--home=/run/sera/home"];
+    let users = ["--accounts=/run/sera/users", "--users=65600-65601", "--home=/run/sera/home"];
     let arguments = [&["copy", "/src", "/run/sera/image"][..], &users].concat();
     assert_eq!(copy["args"], json!(arguments), "before something is mounted over it");
     for (slot, container) in [venv, other_venv].into_iter().enumerate() {
@@ -107,8 +107,10 @@ fn slots_are_sidecars_of_which_each_has_a_user_and_files_of_its_own() {
             .map(|mount| mount["mountPath"].as_str().unwrap())
             .collect();
         assert_eq!(own, ["/run/sera/slot", "/src", "/tmp", "/run/sera/home", "/opt/venv"]);
-        let users = json!({"name": "users", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": true});
-        assert!(mounts.contains(&users), "{mounts:?}");
+        for (path, file) in [("/etc/passwd", "passwd"), ("/etc/group", "group")] {
+            let users = json!({"name": "users", "mountPath": path, "subPath": file, "readOnly": true});
+            assert!(mounts.contains(&users), "{mounts:?}");
+        }
         let foreign = mounts.iter().filter(|mount| mount["name"] != format!("slot-{slot}"));
         assert!(foreign.into_iter().all(|mount| mount["readOnly"] == json!(true)), "{mounts:?}");
     }
