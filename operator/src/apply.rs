@@ -8,7 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{core::v1::Service, networking::v1::NetworkPolicy};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
@@ -23,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    build::{self, Blueprint, Images, NetworkRules},
+    build::{self, Blueprint, Images, NetworkRules, TeacherServer},
     defaults::{self, FixedDefaults},
     names::{MANAGER, Owner, RECLAIM, is_controlled_by},
     plan::{Make, Plan, settle::Made},
@@ -202,16 +202,21 @@ impl Applier {
         }))
     }
 
-    /// Applies the Deployment of a teacher, and its Service, unless somebody else has one of those by its name.
+    /// Applies what makes the pods of a teacher, and its Service, unless somebody else has one of those by its name.
     async fn make_teacher<S: Subject>(&self, site: &Site<'_, S>) -> Result<Option<Made>, Error> {
         let Site { owner, blueprint, .. } = *site;
         let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.teacher.as_ref()?)));
         let Some((blueprint, teacher)) = parts else { return Ok(None) };
         let generation = site.subject.meta().generation.unwrap_or_default();
-        let deployment = build::teacher(owner, generation, teacher, blueprint, &self.images);
         let policy = |rules: &NetworkRules| build::teacher_policy(owner, teacher, rules);
         let service = build::teacher_service(owner, teacher);
-        Ok(Some(self.make_server(site, policy, &service, &deployment).await?))
+        if let Some(refused) = self.before_server(site, policy, &service).await? {
+            return Ok(Some(refused));
+        }
+        Ok(Some(match build::teacher(owner, generation, teacher, blueprint, &self.images) {
+            TeacherServer::Deployment(deployment) => self.apply_child(owner, &*deployment, "Deployment").await?,
+            TeacherServer::LeaderWorkerSet(groups) => self.apply_child(owner, &*groups, "LeaderWorkerSet").await?,
+        }))
     }
 
     /// Applies the Deployment of the student, and its Service.
@@ -222,7 +227,10 @@ impl Applier {
         let generation = site.subject.meta().generation.unwrap_or_default();
         let deployment = build::student(owner, generation, parts, blueprint, &self.images);
         let policy = |rules: &NetworkRules| build::student_policy(owner, blueprint, rules);
-        Ok(Some(self.make_server(site, policy, &build::student_service(owner), &deployment).await?))
+        Ok(Some(match self.before_server(site, policy, &build::student_service(owner)).await? {
+            Some(refused) => refused,
+            None => self.apply_child(owner, &deployment, "Deployment").await?,
+        }))
     }
 
     /// Applies the policy that holds pods before there are any; says what came of it only where it does not stand.
@@ -236,22 +244,19 @@ impl Applier {
         Ok((made != Made::Applied).then_some(made))
     }
 
-    async fn make_server<S: Subject>(
+    /// Applies what has to stand before a server's pods are made; says what came of it only where something does not.
+    async fn before_server<S: Subject>(
         &self,
         site: &Site<'_, S>,
         policy: impl FnOnce(&NetworkRules) -> NetworkPolicy,
         service: &Service,
-        deployment: &Deployment,
-    ) -> Result<Made, Error> {
+    ) -> Result<Option<Made>, Error> {
         self.preflight(site.subject, site.owner).await?;
         if let Some(refused) = self.fence(site.owner, policy).await? {
-            return Ok(refused);
+            return Ok(Some(refused));
         }
         let service = self.apply_child(site.owner, service, "Service").await?;
-        if service != Made::Applied {
-            return Ok(service);
-        }
-        self.apply_child(site.owner, deployment, "Deployment").await
+        Ok((service != Made::Applied).then_some(service))
     }
 
     /// Applies a child server-side, unless somebody else has one by its name.

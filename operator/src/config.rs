@@ -123,7 +123,7 @@ pub struct Images {
     #[arg(long, env = "SERA_TRAINER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-trainer:", env!("CARGO_PKG_VERSION")))]
     pub trainer_image: ImageRef,
     /// The image of vLLM, for models that are served by it.
-    #[arg(long, env = "SERA_VLLM_IMAGE", value_name = "IMAGE", default_value = "docker.io/vllm/vllm-openai:v0.11.2")]
+    #[arg(long, env = "SERA_VLLM_IMAGE", value_name = "IMAGE", default_value = "docker.io/vllm/vllm-openai:v0.12.0")]
     pub vllm_image: ImageRef,
     /// The image of SGLang, for models that are served by it.
     #[arg(long, env = "SERA_SGLANG_IMAGE", value_name = "IMAGE", default_value = "docker.io/lmsysorg/sglang:v0.5.5")]

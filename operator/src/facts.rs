@@ -182,9 +182,11 @@ pub enum PodPhase {
     Unknown,
 }
 
-/// A Deployment that we made: it serves a model, or what stands in for one.
+/// What we made that serves a model, or what stands in for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
+    /// What it is.
+    pub form: ServerForm,
     /// Its name.
     pub name: Box<str>,
     /// Its own uid.
@@ -197,7 +199,7 @@ pub struct ServerFacts {
     pub deleting: bool,
     /// The generation of its owner's spec that it was applied from.
     pub generation: Option<i64>,
-    /// How many pods answer.
+    /// How many copies answer.
     pub ready: u32,
     /// Whether every pod is of the newest template, answers, and is one that is wanted.
     pub complete: bool,
@@ -205,7 +207,16 @@ pub struct ServerFacts {
     pub trouble: Option<Trouble>,
 }
 
-/// What a Deployment of ours serves.
+/// What makes a server's pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerForm {
+    /// Copies of one pod each.
+    Deployment,
+    /// Copies that are spread over nodes.
+    LeaderWorkerSet,
+}
+
+/// What a server of ours serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerRole {
     /// The teacher of rollouts.

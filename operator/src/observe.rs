@@ -23,7 +23,7 @@ use self::asked::Asked;
 use crate::{
     apply::is_going,
     build::Blueprint,
-    cache::{Children, Family, WatchedJob, WatchedPod},
+    cache::{Children, Family, Offer, WatchedJob, WatchedPod},
     collector::Board,
     defaults::{self, FixedDefaults},
     facts::{BatchFacts, JobFacts, PodFacts, ServerFacts, ServerRole, Trouble, Uid},
@@ -32,6 +32,7 @@ use crate::{
         Holdups, Observed, Reclaim, crew,
         record::{Attempt, Record},
         sight::{self, Evidence},
+        unhostable,
     },
     runtime::advice,
     subject::{Guide, Subject, batch_facts},
@@ -76,6 +77,10 @@ pub struct Caches {
     pub pods: Children<PodFacts>,
     /// What serves teachers and students.
     pub servers: Children<ServerFacts>,
+    /// What serves teachers whose copies are spread over nodes.
+    pub groups: Children<ServerFacts>,
+    /// Whether the cluster has the kind of those.
+    pub offer: Offer,
     /// The batches of runs.
     pub batches: Children<BatchFacts>,
 }
@@ -112,7 +117,10 @@ impl Observer {
             Err(error @ defaults::Error::Malformed { .. }) => (None, Some(advice::chain(&error))),
             Err(error) => return Err(error.into()),
         };
-        let (intent, blueprint) = wish.map_or((None, None), |wish| (Some(wish.intent), wish.blueprint));
+        let (mut intent, blueprint) = wish.map_or((None, None), |wish| (Some(wish.intent), wish.blueprint));
+        if let Some(intent) = &mut intent {
+            unhostable(intent, &record, self.caches.offer.is_there());
+        }
         let jobs = self.caches.jobs.of(&owner.uid);
         let mut evidence = BTreeMap::new();
         for (stage, attempt) in record.attempts.iter().filter(|(_, attempt)| attempt.end.is_none()) {
@@ -228,7 +236,8 @@ impl Observer {
     }
 
     fn server(&self, owner: &Uid, role: ServerRole) -> Option<Arc<ServerFacts>> {
-        self.caches.servers.of(owner).into_iter().find(|server| server.role == role)
+        let (pods, groups) = (self.caches.servers.of(owner), self.caches.groups.of(owner));
+        pods.into_iter().chain(groups).find(|server| server.role == role)
     }
 
     /// What keeps a server's pod from answering, in the words of the first that says so; asked at most every so often, and only where one does not.

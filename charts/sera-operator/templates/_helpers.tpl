@@ -160,6 +160,10 @@ outside: {{- toYaml .Values.runNetworkPolicy.outside | nindent 2 }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [create, get, list, watch, patch, delete]
+# A teacher whose copies are spread over nodes, in clusters that have this kind.
+- apiGroups: [leaderworkerset.x-k8s.io]
+  resources: [leaderworkersets]
+  verbs: [create, get, list, watch, patch, delete]
 - apiGroups: [""]
   resources: [services]
   verbs: [create, get, patch, delete]

@@ -113,8 +113,8 @@ pub struct TeacherService {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 128))]
     pub gpus_per_replica: Option<u32>,
-    /// How many nodes one copy is spread over, 1 to 16. This release serves copies of one node; a run that asks for more
-    /// is `Stalled`, and a teacher of several nodes is named in `endpoint`. Default: 1.
+    /// How many nodes one copy is spread over, 1 to 16, with the same number of GPUs on each. More than one needs vLLM or
+    /// SGLang, and LeaderWorkerSet (<https://lws.sigs.k8s.io>) in the cluster: without it the run is `Stalled`. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
     pub nodes_per_replica: u32,

@@ -85,7 +85,7 @@ pub(crate) type Question = (&'static str, &'static str, &'static str, &'static s
 
 async fn the_operator(house: &House) -> Result<()> {
     let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
-    let allowed: [Question; 26] = [
+    let allowed: [Question; 29] = [
         ("watch", "sera.dev", "specializationruns", ""),
         ("watch", "sera.dev", "rolloutbatches", ""),
         ("patch", "sera.dev", "specializationruns/status", "billing"),
@@ -98,6 +98,9 @@ async fn the_operator(house: &House) -> Result<()> {
         ("watch", "apps", "deployments", ""),
         ("patch", "apps", "deployments", "billing"),
         ("delete", "apps", "deployments", "billing"),
+        ("watch", "leaderworkerset.x-k8s.io", "leaderworkersets", ""),
+        ("patch", "leaderworkerset.x-k8s.io", "leaderworkersets", "billing"),
+        ("delete", "leaderworkerset.x-k8s.io", "leaderworkersets", "billing"),
         ("get", "", "services", "billing"),
         ("patch", "", "services", "billing"),
         ("delete", "", "services", "billing"),
@@ -120,7 +123,7 @@ async fn the_operator(house: &House) -> Result<()> {
         may(&operator, NAMESPACE, ("update", "coordination.k8s.io", "leases", RELEASE)).await?,
         "the Lease is not its own"
     );
-    let refused: [Question; 18] = [
+    let refused: [Question; 19] = [
         ("get", "", "secrets", "billing"),
         ("list", "", "secrets", ""),
         ("create", "rbac.authorization.k8s.io", "roles", ""),
@@ -130,6 +133,7 @@ async fn the_operator(house: &House) -> Result<()> {
         ("update", "sera.dev", "rolloutbatches", "billing-1"),
         ("list", "", "services", ""),
         ("update", "apps", "deployments/scale", "billing"),
+        ("update", "leaderworkerset.x-k8s.io", "leaderworkersets", "billing"),
         ("patch", "batch", "jobs", "billing"),
         ("create", "", "pods", ""),
         ("delete", "", "pods", "billing"),

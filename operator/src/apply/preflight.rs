@@ -1,11 +1,13 @@
 //! What is asked of the API server itself before a child is made that cannot be unmade: caches may be behind.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
 use sera_crds::RolloutBatch;
+use serde::de::DeserializeOwned;
 
 use super::{Applier, Error};
 use crate::{
+    build::LeaderWorkerSet,
     cache::WatchedJob,
     names::{Kind, OWNER_UID, Owner, is_controlled_by},
     subject::Subject,
@@ -61,13 +63,20 @@ impl Applier {
 
     /// Whether the teacher is gone, whose place a training may need.
     pub(super) async fn preflight_teacher(&self, owner: &Owner) -> Result<(), Error> {
-        let name = owner.teacher_name();
-        let api = Api::<Deployment>::namespaced(self.client.clone(), &owner.namespace);
+        let is_there = self.has::<Deployment>(owner, owner.teacher_name(), "Deployment").await?
+            // A cluster that does not have the kind has none of them.
+            || self.has::<LeaderWorkerSet>(owner, owner.teacher_groups_name(), "LeaderWorkerSet").await?;
+        if is_there { Err(Error::OutOfDate { why: "the teacher is still there" }) } else { Ok(()) }
+    }
+
+    /// Whether a child of this name is there.
+    async fn has<K>(&self, owner: &Owner, name: String, what: &'static str) -> Result<bool, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &owner.namespace);
         let there = api.get_metadata_opt(&name).await;
-        let there = there.map_err(|source| Error::Request { verb: "read", what: "Deployment", name, source })?;
-        if there.is_some_and(|there| is_controlled_by(&there.metadata, &owner.uid)) {
-            return Err(Error::OutOfDate { why: "the teacher is still there" });
-        }
-        Ok(())
+        let there = there.map_err(|source| Error::Request { verb: "read", what, name, source })?;
+        Ok(there.is_some_and(|there| is_controlled_by(&there.metadata, &owner.uid)))
     }
 }

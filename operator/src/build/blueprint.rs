@@ -120,6 +120,13 @@ pub enum HostedTeacher {
     Model(ServedModel),
 }
 
+impl HostedTeacher {
+    /// Whether a copy is spread over more than one node.
+    pub fn is_over_nodes(&self) -> bool {
+        matches!(self, Self::Model(model) if model.nodes > 1)
+    }
+}
+
 /// A rehearsal teacher.
 #[derive(Debug, Clone)]
 pub struct RehearsalParts {
@@ -235,6 +242,8 @@ pub struct ServedModel {
     pub replicas: u32,
     /// How many GPUs each of them is spread over.
     pub gpus: u32,
+    /// How many nodes these GPUs are on.
+    pub nodes: u32,
     /// What its owner adds to the engine's command line.
     pub arguments: Vec<String>,
     /// What its owner adds to the engine's variables.

@@ -5,7 +5,7 @@ use sera_crds::{run::PodRole, values::Stage};
 
 use super::{
     Blueprint, Images, ServedModel,
-    engine::Engine,
+    engine::{Engine, Part},
     gpus,
     pod::{self, Companion},
     program::{in_pod, model_in_pod},
@@ -57,8 +57,8 @@ fn companion(contender: Contender, model: &ServedModel, blueprint: &Blueprint, i
         Some(at) => (model_in_pod(at, pod::MODEL_MOUNT), at.claim().map(|(claim, _)| claim)),
         None => (format!("{}/{MODEL}", in_pod(home, pod::MODEL_MOUNT).trim_start_matches("file://")), home.claim()),
     };
-    let engine = Engine::of(model, &place, images, contender.port());
-    let program = engine.program(model, claim, images, contender.port());
+    let engine = Engine::of(model, Part::Leader, &place, images, contender.port());
+    let program = engine.program(model, claim, images, Some(contender.port()));
     let settings = gpus::settings(blueprint.settings(PodRole::Serve), model.gpus);
     let mut companion = program.beside(contender.word(), &settings);
     companion.take(model.gpus);

@@ -6,6 +6,7 @@ use sera_crds::values::{ImageRef, ServingEngine, ToolCallFormat};
 
 use super::{
     Images, ServedModel,
+    groups::variable,
     pod::{self, DefaultResources, Fetch, Mounts, Program, Readiness},
     program::Told,
 };
@@ -16,8 +17,10 @@ struct Dialect {
     command: &'static [&'static str],
     model: &'static str,
     context: &'static str,
-    /// How it is told over how many GPUs a copy is spread.
+    /// How it is told over how many GPUs of a node a copy is spread.
     gpus: &'static str,
+    /// How it is told of the other nodes of a copy.
+    nodes: Nodes,
     /// What it is told in any case: that it counts the tokens which its cache held, since they cost less and are the sign of its health.
     always: &'static [&'static str],
     /// What it needs to be told beside a parser, to find calls of tools at all.
@@ -26,11 +29,41 @@ struct Dialect {
     parsers: [&'static str; 2],
 }
 
+/// How an engine is told that a copy is spread over nodes.
+struct Nodes {
+    /// Over how many.
+    count: &'static str,
+    /// Which of them this is.
+    rank: &'static str,
+    /// Where they meet, and the port that is named with it.
+    leader: (&'static str, &'static str),
+    /// How layers are divided among nodes, where GPUs of one node alone share a layer; the engine's own way where that is not said.
+    layers: Option<&'static str>,
+    /// What keeps those from answering that have no clients.
+    worker: Option<&'static str>,
+}
+
+/// Which pod of a copy it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The one that answers.
+    Leader,
+    /// One that it computes with, on another node.
+    Worker,
+}
+
 const VLLM: Dialect = Dialect {
     command: &["vllm", "serve"],
     model: "--model",
     context: "--max-model-len",
     gpus: "--tensor-parallel-size",
+    nodes: Nodes {
+        count: "--nnodes",
+        rank: "--node-rank",
+        leader: ("--master-addr", ""),
+        layers: Some("--pipeline-parallel-size"),
+        worker: Some("--headless"),
+    },
     always: &["--enable-prompt-tokens-details"],
     calls: &["--enable-auto-tool-choice"],
     parsers: ["hermes", "qwen3_coder"],
@@ -41,6 +74,13 @@ const SGLANG: Dialect = Dialect {
     model: "--model-path",
     context: "--context-length",
     gpus: "--tp-size",
+    nodes: Nodes {
+        count: "--nnodes",
+        rank: "--node-rank",
+        leader: ("--dist-init-addr", ":20000"),
+        layers: None,
+        worker: None,
+    },
     always: &["--enable-cache-report", "--enable-metrics"],
     calls: &[],
     parsers: ["qwen25", "qwen3_coder"],
@@ -59,7 +99,7 @@ pub(super) struct Engine {
 
 impl Engine {
     /// The engine that the model's owner has chosen, listening at `port`.
-    pub(super) fn of(model: &ServedModel, place: &str, images: &Images, port: u16) -> Self {
+    pub(super) fn of(model: &ServedModel, part: Part, place: &str, images: &Images, port: u16) -> Self {
         let (image, dialect) = match model.engine {
             ServingEngine::Builtin => (&images.teacher, None),
             ServingEngine::Vllm => (&images.vllm, Some(VLLM)),
@@ -76,9 +116,13 @@ impl Engine {
         Self {
             image,
             command: Some(dialect.command.iter().map(|word| (*word).to_owned()).collect()),
-            told: dialect.tell(model, place, port),
+            told: dialect.tell(model, part, place, port),
             resources: pod::ENGINE_RESOURCES,
-            readiness: Readiness::LoadsLong,
+            readiness: match part {
+                Part::Leader => Readiness::LoadsLong,
+                // Its leader is not ready without it, and is made anew with it.
+                Part::Worker => Readiness::Unasked,
+            },
             fetch,
         }
     }
@@ -91,7 +135,7 @@ impl Engine {
         model: &'a ServedModel,
         claim: Option<&'a str>,
         images: &'a Images,
-        port: u16,
+        port: Option<u16>,
     ) -> Program<'a> {
         let credentials = model.credentials.as_deref();
         let fetch = self.fetch.as_ref().map(|told| Fetch {
@@ -106,8 +150,9 @@ impl Engine {
             image: self.image.as_str(),
             command: self.command.clone(),
             arguments: self.told.arguments.clone(),
+            references: self.told.references.clone(),
             variables: self.told.variables.clone(),
-            port: Some(port),
+            port,
             readiness: self.readiness,
             fetch,
             ..Program::new(mounts, self.resources)
@@ -147,13 +192,16 @@ fn builtin(model: &ServedModel, place: &str, port: u16) -> Told {
 
 impl Dialect {
     /// The owner's own arguments come last, and a flag among them is not said twice.
-    fn tell(&self, model: &ServedModel, place: &str, port: u16) -> Told {
+    fn tell(&self, model: &ServedModel, part: Part, place: &str, port: u16) -> Told {
         let mut told = Told::default();
-        let mut say = |flag: &str, value: &str| {
-            let is_said = |argument: &String| {
+        let is_said = |flag: &str| {
+            let is_it = |argument: &String| {
                 argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
             };
-            if !model.arguments.iter().any(is_said) {
+            model.arguments.iter().any(is_it)
+        };
+        let mut say = |flag: &str, value: &str| {
+            if !is_said(flag) {
                 told.say(if value.is_empty() { flag.to_owned() } else { format!("{flag}={value}") });
             }
         };
@@ -165,8 +213,14 @@ impl Dialect {
             let (flag, value) = flag.split_once('=').unwrap_or((flag, ""));
             say(flag, value);
         }
-        if model.gpus > 1 {
-            say(self.gpus, &model.gpus.to_string());
+        let sharing = if self.nodes.layers.is_some() { model.gpus / model.nodes.max(1) } else { model.gpus };
+        if sharing > 1 {
+            say(self.gpus, &sharing.to_string());
+        }
+        if model.nodes > 1 {
+            say(self.nodes.count, &model.nodes.to_string());
+            self.nodes.layers.iter().for_each(|flag| say(flag, &model.nodes.to_string()));
+            self.nodes.worker.iter().filter(|_| part == Part::Worker).for_each(|flag| say(flag, ""));
         }
         if let Some(context) = model.context {
             say(self.context, &context.to_string());
@@ -182,6 +236,15 @@ impl Dialect {
             say("--tool-call-parser", parser);
         }
         model.arguments.iter().for_each(|argument| told.say(argument.clone()));
+        if model.nodes > 1 {
+            let (leader, port) = self.nodes.leader;
+            let known = [
+                (self.nodes.rank, variable::WORKER_INDEX.to_owned()),
+                (leader, format!("{}{port}", variable::LEADER_ADDRESS)),
+            ];
+            let unsaid = known.into_iter().filter(|(flag, _)| !is_said(flag));
+            told.references = unsaid.map(|(flag, value)| format!("{flag}={value}")).collect();
+        }
         told.variables = surroundings();
         told.variables.extend(model.variables.clone());
         told

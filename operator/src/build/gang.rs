@@ -21,7 +21,7 @@ const GRACE_SECONDS: i64 = 600;
 pub(super) fn job(owner: &Owner, attempt: u32, blueprint: &Blueprint, images: &Images) -> Option<Job> {
     let parts = blueprint.training.as_ref()?;
     let name = owner.job_name(Stage::Training, attempt);
-    let Told { arguments, variables } = training(owner, attempt, parts, blueprint);
+    let Told { arguments, variables, .. } = training(owner, attempt, parts, blueprint);
     let settings = gpus::settings(blueprint.settings(PodRole::Train), parts.gpus_per_node);
     let mut labels = owner.job_labels(Stage::Training, attempt);
     let program = Program {

@@ -35,7 +35,7 @@ pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, ima
     if stage == Stage::Training {
         return gang::job(owner, attempt, blueprint, images);
     }
-    let Told { arguments, variables } = told(owner, stage, blueprint)?;
+    let Told { arguments, variables, .. } = told(owner, stage, blueprint)?;
     let settings = blueprint.settings(role(stage));
     let mut labels = owner.job_labels(stage, attempt);
     let samples = blueprint.rollouts(stage);

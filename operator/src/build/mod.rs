@@ -7,6 +7,7 @@ mod defaults;
 mod engine;
 mod gang;
 mod gpus;
+mod groups;
 mod job;
 mod network;
 mod pod;
@@ -27,12 +28,13 @@ pub use blueprint::{
     SampleParts, SecretField, ServedModel, SnapshotParts, TeacherParts, TrainingParts,
 };
 pub use defaults::{DEFAULTS_KEY, defaults_config_map};
+pub use groups::LeaderWorkerSet;
 pub use job::job;
 pub use network::{NetworkRules, stage_policy, student_policy, teacher_policy};
 pub use program::PROGRESS_PORT;
 pub use service::service_of;
 pub use student::{student, student_service, student_url};
-pub use teacher::{MODEL as REHEARSAL_MODEL, teacher, teacher_service, teacher_url};
+pub use teacher::{MODEL as REHEARSAL_MODEL, TeacherServer, teacher, teacher_service, teacher_url};
 
 use crate::names::Owner;
 

@@ -72,7 +72,17 @@ pub fn teacher_policy(owner: &Owner, teacher: &HostedTeacher, rules: &NetworkRul
         HostedTeacher::Rehearsal(_) => None,
         HostedTeacher::Model(model) => model.at.as_ref().and_then(|at| of_model(at, model.credentials.is_some())),
     };
-    server_policy(owner, TEACHER, asked, weights, rules)
+    let mut policy = server_policy(owner, TEACHER, asked, weights, rules);
+    if let Some(spec) = policy.spec.as_mut().filter(|_| teacher.is_over_nodes()) {
+        // The pods of a copy compute together, on whatever ports they agree upon, and find each other by name.
+        let each_other = || vec![peer(spec.pod_selector.clone().unwrap_or_default())];
+        let (ins, mut outs) = (ingress(each_other(), None), vec![egress(each_other(), None)]);
+        let is_named = spec.egress.as_ref().is_some_and(|outs| outs.contains(&to_dns()));
+        outs.extend((!is_named).then(to_dns));
+        spec.ingress.get_or_insert_default().push(ins);
+        spec.egress.get_or_insert_default().extend(outs);
+    }
+    policy
 }
 
 /// The policy of the student's pods: whoever reaches the cluster's network may ask it, and it asks nobody but the store that it lies in.

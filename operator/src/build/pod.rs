@@ -54,6 +54,8 @@ pub(super) struct Program<'a> {
     pub command: Option<Vec<String>>,
     /// Its arguments, without secrets.
     pub arguments: Vec<String>,
+    /// Further arguments, in which Kubernetes replaces `$(NAME)` by a variable of the pod.
+    pub references: Vec<String>,
     /// Its variables, without secrets.
     pub variables: Vec<EnvVar>,
     /// What it reads and writes.
@@ -115,6 +117,7 @@ impl<'a> Program<'a> {
             image: "",
             command: None,
             arguments: Vec::new(),
+            references: Vec::new(),
             variables: Vec::new(),
             mounts,
             resources,
@@ -176,7 +179,7 @@ fn spec(program: &Program<'_>, settings: &PodSettings) -> PodSpec {
         affinity: settings.affinity.clone(),
         image_pull_secrets: (!settings.image_pull_secrets.is_empty()).then(|| pull_secrets.collect()),
         init_containers: (!before.is_empty()).then_some(before),
-        containers: vec![literal(container(program, settings, mounts))],
+        containers: vec![with_references(literal(container(program, settings, mounts)), program)],
         volumes: Some(volumes),
         ..PodSpec::default()
     }
@@ -214,6 +217,12 @@ fn container(program: &Program<'_>, settings: &PodSettings, mounts: Vec<VolumeMo
         volume_mounts: Some(mounts),
         ..Container::default()
     }
+}
+
+/// The container with what only the cluster knows of its pod.
+fn with_references(mut container: Container, program: &Program<'_>) -> Container {
+    container.args.get_or_insert_default().extend(program.references.iter().cloned());
+    container
 }
 
 /// Asked every so many seconds, and believed after so many failures in a row.

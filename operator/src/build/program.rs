@@ -23,6 +23,8 @@ const RENDEZVOUS_PORT: u16 = 29_500;
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub arguments: Vec<String>,
+    /// Arguments in which Kubernetes is to replace `$(NAME)` by a variable of the pod.
+    pub references: Vec<String>,
     pub variables: Vec<EnvVar>,
 }
 
@@ -81,7 +83,7 @@ pub(super) fn training(owner: &Owner, attempt: u32, parts: &TrainingParts, bluep
 
 impl Told {
     pub(super) fn of(command: &str) -> Self {
-        Self { arguments: vec![command.to_owned()], variables: Vec::new() }
+        Self { arguments: vec![command.to_owned()], ..Self::default() }
     }
 
     pub(super) fn say(&mut self, argument: String) {

@@ -1,12 +1,12 @@
-//! What the teachers and the students that the operator serves have in common: a Deployment whose pods answer at one port, and the Service that finds
-//! them.
+//! What the teachers and the students that the operator serves have in common: a Deployment whose pods answer at one port, or groups of pods of which
+//! one does, and the Service that finds them.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
-        core::v1::{Service, ServicePort, ServiceSpec},
+        core::v1::{PodTemplateSpec, Service, ServicePort, ServiceSpec},
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
@@ -14,8 +14,10 @@ use sera_crds::run::PodSettings;
 
 use super::{
     Images, ServedModel,
-    engine::Engine,
-    gpus, metadata,
+    engine::{Engine, Part},
+    gpus,
+    groups::{LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerTemplate, RestartPolicy, StartupPolicy, WORKER_INDEX},
+    metadata,
     pod::{self, Program, Readiness},
 };
 use crate::names::{GENERATION, OWNER_UID, Owner};
@@ -38,30 +40,63 @@ pub(super) struct Server<'a> {
     pub label: (&'static str, &'static str),
 }
 
+/// A model's files as pods see them, and by what settings the pods are made.
+pub(super) struct Serving<'a> {
+    /// What is served, and by which engine.
+    pub model: &'a ServedModel,
+    /// Where pods find it: on a claim, where that is mounted, or in a bucket.
+    pub place: &'a str,
+    /// The claim.
+    pub claim: Option<&'a str>,
+    /// What is said of the pods.
+    pub settings: PodSettings,
+    /// The images of engines.
+    pub images: &'a Images,
+    /// The generation of the owner's spec.
+    pub generation: i64,
+}
+
+impl Serving<'_> {
+    /// The pods that are this part of a copy, with these labels, and how it is known when they answer.
+    fn pods(&self, part: Part, labels: &BTreeMap<String, String>) -> (PodTemplateSpec, Readiness) {
+        let engine = Engine::of(self.model, part, self.place, self.images, PORT);
+        let program = engine.program(self.model, self.claim, self.images, (part == Part::Leader).then_some(PORT));
+        let gpus = self.model.gpus / self.model.nodes.max(1);
+        let mut template = always(pod::template(&program, &gpus::settings(self.settings.clone(), gpus), labels));
+        if let Some(pod) = &mut template.spec {
+            gpus::give(pod, gpus);
+        }
+        (template, engine.readiness)
+    }
+}
+
 impl Server<'_> {
-    /// The Deployment of a model's copies, whose pods find it at `place`: on a `claim`, where it is mounted, or in a bucket.
-    pub(super) fn of_model(
-        &self,
-        model: &ServedModel,
-        place: &str,
-        claim: Option<&str>,
-        settings: PodSettings,
-        images: &Images,
-        generation: i64,
-    ) -> Deployment {
-        let engine = Engine::of(model, place, images, PORT);
-        let readiness = engine.readiness;
-        let program = engine.program(model, claim, images, PORT);
-        let settings = gpus::settings(settings, model.gpus);
-        let mut deployment = self.deployment(&program, &settings, model.replicas, generation);
+    /// The Deployment of a model's copies, each of which is a pod.
+    pub(super) fn of_model(&self, serving: &Serving<'_>) -> Deployment {
+        let (template, readiness) = serving.pods(Part::Leader, &self.labels());
+        let mut deployment = self.of_pods(template, serving.model.replicas, serving.generation);
         if let Some(spec) = &mut deployment.spec {
-            if let Some(pod) = &mut spec.template.spec {
-                gpus::give(pod, model.gpus);
-            }
             spec.progress_deadline_seconds = (readiness == Readiness::LoadsLong).then_some(LONG_DEADLINE_SECONDS);
-            spec.strategy = (model.gpus > 0).then(in_its_own_place);
+            spec.strategy = (serving.model.gpus > 0).then(in_its_own_place);
         }
         deployment
+    }
+
+    /// The groups of a model's copies, each of which has a pod on every one of its nodes, by this name: its controller makes a Service of that name too.
+    pub(super) fn in_groups(&self, name: String, serving: &Serving<'_>) -> LeaderWorkerSet {
+        let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+        let labels = self.labels();
+        let spec = LeaderWorkerSetSpec {
+            replicas: number(serving.model.replicas),
+            leader_worker_template: LeaderWorkerTemplate {
+                size: number(serving.model.nodes),
+                restart_policy: RestartPolicy::RecreateGroupOnPodRestart,
+                leader_template: serving.pods(Part::Leader, &labels).0,
+                worker_template: serving.pods(Part::Worker, &labels).0,
+            },
+            startup_policy: StartupPolicy::LeaderCreated,
+        };
+        LeaderWorkerSet { metadata: metadata(self.owner, name, self.of_generation(serving.generation)), spec }
     }
 
     /// The Deployment of so many pods that run `program`, as this generation of the owner's spec asks for it.
@@ -72,14 +107,12 @@ impl Server<'_> {
         replicas: u32,
         generation: i64,
     ) -> Deployment {
-        let mut template = pod::template(program, settings, &self.labels());
-        if let Some(spec) = &mut template.spec {
-            spec.restart_policy = Some("Always".to_owned());
-        }
-        let mut labels = self.labels();
-        labels.insert(GENERATION.to_owned(), generation.to_string());
+        self.of_pods(always(pod::template(program, settings, &self.labels())), replicas, generation)
+    }
+
+    fn of_pods(&self, template: PodTemplateSpec, replicas: u32, generation: i64) -> Deployment {
         Deployment {
-            metadata: metadata(self.owner, self.name.clone(), labels),
+            metadata: metadata(self.owner, self.name.clone(), self.of_generation(generation)),
             spec: Some(DeploymentSpec {
                 replicas: i32::try_from(replicas).ok(),
                 selector: LabelSelector { match_labels: Some(self.selector()), ..LabelSelector::default() },
@@ -88,6 +121,14 @@ impl Server<'_> {
             }),
             status: None,
         }
+    }
+
+    /// The Service of those pods of groups that answer.
+    pub(super) fn leaders(&self) -> Service {
+        let mut service = self.service(true);
+        let selector = service.spec.as_mut().and_then(|spec| spec.selector.as_mut());
+        selector.into_iter().for_each(|selector| drop(selector.insert(WORKER_INDEX.to_owned(), "0".to_owned())));
+        service
     }
 
     /// The Service; headless for clients that choose a pod and stay with it.
@@ -116,12 +157,26 @@ impl Server<'_> {
         labels
     }
 
+    fn of_generation(&self, generation: i64) -> BTreeMap<String, String> {
+        let mut labels = self.labels();
+        labels.insert(GENERATION.to_owned(), generation.to_string());
+        labels
+    }
+
     /// What its pods are found by; a Deployment's selector can never be changed.
     fn selector(&self) -> BTreeMap<String, String> {
         let (key, value) = self.label;
         let uid = self.owner.uid.as_str();
         [(OWNER_UID, uid), (key, value)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
     }
+}
+
+/// Pods that begin again when they end.
+fn always(mut template: PodTemplateSpec) -> PodTemplateSpec {
+    if let Some(spec) = &mut template.spec {
+        spec.restart_policy = Some("Always".to_owned());
+    }
+    template
 }
 
 /// Where a copy holds GPUs, the next one may find no others: the old one goes first.

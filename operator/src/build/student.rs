@@ -7,7 +7,7 @@ use super::{
     Blueprint, Images, ServedModel,
     pod::MODEL_MOUNT,
     program::in_pod,
-    server::{self, Server},
+    server::{self, Server, Serving},
 };
 use crate::names::{Owner, STUDENT};
 
@@ -29,7 +29,8 @@ pub fn student(
 ) -> Deployment {
     let home = &blueprint.home;
     let place = format!("{}/{MODEL}", in_pod(home, MODEL_MOUNT).trim_start_matches("file://"));
-    server(owner).of_model(model, &place, home.claim(), blueprint.settings(PodRole::Serve), images, generation)
+    let (claim, settings) = (home.claim(), blueprint.settings(PodRole::Serve));
+    server(owner).of_model(&Serving { model, place: &place, claim, settings, images, generation })
 }
 
 /// The Service: one address, behind which any copy answers.

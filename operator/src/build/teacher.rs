@@ -1,13 +1,14 @@
-//! The teacher that the operator runs for an object: a model or a rehearsal, as a Deployment, and the Service by whose name drivers find it.
+//! The teacher that the operator runs for an object: a model or a rehearsal, as a Deployment or in groups of pods, and the Service by whose name drivers
+//! find it.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use sera_crds::run::PodRole;
 
 use super::{
-    Blueprint, HostedTeacher, Images, RehearsalParts,
+    Blueprint, HostedTeacher, Images, LeaderWorkerSet, RehearsalParts,
     pod::{self, MODEL_MOUNT, Mounts, Program, Readiness},
     program::model_in_pod,
-    server::{self, PORT, Server},
+    server::{self, PORT, Server, Serving},
 };
 use crate::names::{Owner, TEACHER};
 
@@ -19,31 +20,47 @@ pub fn teacher_url(owner: &Owner) -> String {
     server::url(&owner.teacher_name(), owner)
 }
 
-/// The Deployment, as this generation of the spec asks for it.
+/// What the pods of a teacher are made by.
+#[derive(Debug, Clone)]
+pub enum TeacherServer {
+    /// Copies of a pod each.
+    Deployment(Box<Deployment>),
+    /// Copies that are spread over nodes.
+    LeaderWorkerSet(Box<LeaderWorkerSet>),
+}
+
+/// What makes the pods, as this generation of the spec asks for it.
 pub fn teacher(
     owner: &Owner,
     generation: i64,
     teacher: &HostedTeacher,
     blueprint: &Blueprint,
     images: &Images,
-) -> Deployment {
-    let settings = blueprint.settings(PodRole::Teacher);
+) -> TeacherServer {
+    let (server, settings) = (server(owner, teacher), blueprint.settings(PodRole::Teacher));
     match teacher {
         HostedTeacher::Rehearsal(parts) => {
-            server(owner, teacher).deployment(&rehearsal(parts, images), &settings, 1, generation)
+            let deployment = server.deployment(&rehearsal(parts, images), &settings, 1, generation);
+            TeacherServer::Deployment(Box::new(deployment))
         }
         HostedTeacher::Model(model) => {
             let at = model.at.as_ref();
             let place = at.map(|at| model_in_pod(at, MODEL_MOUNT)).unwrap_or_default();
             let claim = at.and_then(|at| at.claim()).map(|(claim, _)| claim);
-            server(owner, teacher).of_model(model, &place, claim, settings, images, generation)
+            let serving = Serving { model, place: &place, claim, settings, images, generation };
+            if teacher.is_over_nodes() {
+                TeacherServer::LeaderWorkerSet(Box::new(server.in_groups(owner.teacher_groups_name(), &serving)))
+            } else {
+                TeacherServer::Deployment(Box::new(server.of_model(&serving)))
+            }
         }
     }
 }
 
 /// The Service: headless, so that a driver sees every replica and stays with one.
 pub fn teacher_service(owner: &Owner, teacher: &HostedTeacher) -> Service {
-    server(owner, teacher).service(true)
+    let server = server(owner, teacher);
+    if teacher.is_over_nodes() { server.leaders() } else { server.service(true) }
 }
 
 fn server<'a>(owner: &'a Owner, teacher: &HostedTeacher) -> Server<'a> {

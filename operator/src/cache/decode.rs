@@ -2,6 +2,7 @@
 //! parsed and never allocated.
 
 mod containers;
+mod groups;
 mod server;
 
 use jiff::Timestamp;
@@ -13,10 +14,11 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 use self::containers::PodSpec;
+pub use self::groups::WatchedGroups;
 pub use self::server::WatchedServer;
 use crate::{
     facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, Trouble, Uid},
-    names::{PROGRAM_CONTAINER, STUDENT},
+    names::{GENERATION, PROGRAM_CONTAINER, STUDENT},
 };
 
 /// Our word for what Kubernetes calls `OOMKilled`.
@@ -188,6 +190,11 @@ fn light_metadata<'de, D: Deserializer<'de>>(input: D) -> Result<ObjectMeta, D::
         owner_references: light.owner_references,
         ..ObjectMeta::default()
     })
+}
+
+/// The generation of its owner's spec that a server was applied from.
+fn generation(metadata: &ObjectMeta) -> Option<i64> {
+    metadata.labels.as_ref()?.get(GENERATION)?.parse().ok()
 }
 
 impl WatchedJob {

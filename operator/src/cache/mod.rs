@@ -3,8 +3,10 @@
 
 mod children;
 mod decode;
+mod offer;
 mod watch;
 
 pub use children::{Children, Family, Sighting};
-pub use decode::{WatchedJob, WatchedPod, WatchedServer};
+pub use decode::{WatchedGroups, WatchedJob, WatchedPod, WatchedServer};
+pub use offer::{Offer, watch_offered};
 pub use watch::{Wake, WatchedChild, watch_children, watch_owners};

@@ -14,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::{Children, Sighting, WatchedJob, WatchedPod, WatchedServer};
+use super::{Children, Sighting, WatchedGroups, WatchedJob, WatchedPod, WatchedServer};
 use crate::{
     facts::{JobFacts, PodFacts, ServerFacts, Uid},
     names::{self, KIND, Kind, OWNER},
@@ -71,6 +71,15 @@ impl WatchedChild for WatchedPod {
 }
 
 impl WatchedChild for WatchedServer {
+    type Facts = ServerFacts;
+
+    fn sighting(self) -> Option<Sighting<ServerFacts>> {
+        let child = self.facts();
+        Some(Sighting { uid: child.uid.clone(), controller: child.controller.clone()?, child })
+    }
+}
+
+impl WatchedChild for WatchedGroups {
     type Facts = ServerFacts;
 
     fn sighting(self) -> Option<Sighting<ServerFacts>> {
@@ -262,7 +271,7 @@ fn tell(synced: &mut Option<oneshot::Sender<()>>) {
 
 #[cfg(test)]
 mod tests {
-    use futures::{StreamExt, executor::block_on, stream};
+    use futures::{StreamExt, stream};
     use kube::{
         core::Status,
         runtime::watcher::{self, Event},
@@ -274,16 +283,16 @@ mod tests {
         Err(watcher::Error::WatchError(Status { code, ..Status::default() }.boxed()))
     }
 
-    fn kept(events: Vec<watcher::Result<Event<()>>>) -> String {
-        let kept = block_on(without_expiry(stream::iter(events)).collect::<Vec<_>>());
+    async fn kept(events: Vec<watcher::Result<Event<()>>>) -> String {
+        let kept = without_expiry(stream::iter(events)).collect::<Vec<_>>().await;
         kept.iter().map(|event| if event.is_ok() { '+' } else { '!' }).collect()
     }
 
-    #[test]
-    fn a_watch_whose_version_is_too_old_lists_anew_without_a_wait_unless_it_has_just_listed() {
+    #[tokio::test]
+    async fn a_watch_whose_version_is_too_old_lists_anew_without_a_wait_unless_it_has_just_listed() {
         let (init, listed, news) = (|| Ok(Event::Init), || Ok(Event::InitDone), || Ok(Event::Apply(())));
-        assert_eq!(kept(vec![refused(503), refused(GONE), init(), listed(), news()]), "!+++");
-        assert_eq!(kept(vec![listed(), news(), refused(GONE), init()]), "+++");
-        assert_eq!(kept(vec![init(), listed(), refused(GONE), init(), listed(), refused(GONE)]), "++!++!");
+        assert_eq!(kept(vec![refused(503), refused(GONE), init(), listed(), news()]).await, "!+++");
+        assert_eq!(kept(vec![listed(), news(), refused(GONE), init()]).await, "+++");
+        assert_eq!(kept(vec![init(), listed(), refused(GONE), init(), listed(), refused(GONE)]).await, "++!++!");
     }
 }

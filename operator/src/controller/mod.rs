@@ -28,7 +28,10 @@ use self::{
 use crate::{
     apply::Applier,
     build::{Images, NetworkRules},
-    cache::{Sighting, Wake, WatchedJob, WatchedPod, WatchedServer, watch_children, watch_owners},
+    cache::{
+        Sighting, Wake, WatchedGroups, WatchedJob, WatchedPod, WatchedServer, watch_children, watch_offered,
+        watch_owners,
+    },
     collector::Board,
     defaults::FixedDefaults,
     facts::{BatchFacts, Uid},
@@ -222,6 +225,14 @@ impl Scope {
             api(client, namespace),
             None,
             caches.servers.clone(),
+            wake_followers(),
+            signal(),
+        ));
+        watches.spawn(watch_offered::<WatchedGroups>(
+            client.clone(),
+            api(client, namespace),
+            caches.offer.clone(),
+            caches.groups.clone(),
             wake_followers(),
             signal(),
         ));

@@ -25,6 +25,8 @@ pub struct Intent {
     pub teacher: Option<String>,
     /// Who has to see to it that the teacher runs, where it is one that the operator runs.
     pub hosted: Option<Hosted>,
+    /// Whether each copy of that teacher is spread over nodes.
+    pub over_nodes: bool,
     /// How long a pod that drives rollouts may take to start.
     pub start_deadline: SignedDuration,
     /// How long the Job of a stage that is done is kept.

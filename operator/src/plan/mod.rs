@@ -41,13 +41,14 @@ pub use self::intent::{
 pub use self::reclaim::Reclaim;
 pub use self::spending::last_moment;
 pub use self::task::{crew, role};
+pub use self::teacher::unhostable;
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},
     record::{AttemptOutcome, Record, is_the_owners},
     sight::Evidence,
 };
 use crate::{
-    facts::{BatchFacts, JobFacts, Live, ServerFacts, Trouble, Uid},
+    facts::{BatchFacts, JobFacts, Live, ServerFacts, ServerForm, ServerRole, Trouble, Uid},
     names::Owner,
 };
 
@@ -153,6 +154,18 @@ pub struct Removal {
     pub uid: Uid,
 }
 
+impl Removal {
+    /// A teacher's or a student's, with its Service.
+    fn of_server(server: &ServerFacts) -> Self {
+        let kind = match (server.role, server.form) {
+            (ServerRole::Student, _) => Removable::Student,
+            (ServerRole::Teacher, ServerForm::Deployment) => Removable::Teacher,
+            (ServerRole::Teacher, ServerForm::LeaderWorkerSet) => Removable::TeacherGroups,
+        };
+        Self { kind, name: server.name.clone(), uid: server.uid.clone() }
+    }
+}
+
 /// What is deleted while its owner stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removable {
@@ -162,6 +175,8 @@ pub enum Removable {
     Batch,
     /// A teacher's Deployment, and its Service.
     Teacher,
+    /// A teacher's `LeaderWorkerSet`, and its Service.
+    TeacherGroups,
     /// A student's Deployment, and its Service.
     Student,
 }

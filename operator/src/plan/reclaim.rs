@@ -12,6 +12,7 @@ use super::{
     settle::later,
     task::{self, Task},
 };
+use crate::facts::Uid;
 
 /// How soon it is looked again at an object that waits for its owner: its namespace may be going too.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -132,18 +133,17 @@ fn misplaced(intent: &Intent, record: &Record) -> Option<Why> {
 fn stop(plan: &mut Plan, observed: &Observed, pen: Pen) -> bool {
     let is_ours = |name: &str| matches!(observed.owner.job_of(name), Some((Stage::Reclaim, _)));
     let jobs = observed.jobs.iter().filter(|job| job.end.is_none() && !is_ours(&job.name));
-    let jobs = jobs.map(|job| (Removable::Job, &job.name, &job.uid, job.deleting));
-    let batches = observed.batches.iter().map(|batch| (Removable::Batch, &batch.name, &batch.uid, batch.deleting));
-    let servers = [(Removable::Teacher, &observed.teacher), (Removable::Student, &observed.student)];
-    let servers = servers.into_iter().filter_map(|(kind, server)| Some((kind, server.as_deref()?)));
-    let servers = servers.map(|(kind, server)| (kind, &server.name, &server.uid, server.deleting));
+    let of = |kind, name: &str, uid: &Uid| Removal { kind, name: name.into(), uid: uid.clone() };
+    let jobs = jobs.map(|job| (of(Removable::Job, &job.name, &job.uid), job.deleting));
+    let batches = observed.batches.iter();
+    let batches = batches.map(|batch| (of(Removable::Batch, &batch.name, &batch.uid), batch.deleting));
+    let servers = [&observed.teacher, &observed.student].into_iter().filter_map(|server| server.as_deref());
+    let servers = servers.map(|server| (Removal::of_server(server), server.deleting));
     let mut is_left = !observed.lingering.is_empty();
     plan.look_again_at_lingering(observed, pen);
-    for (kind, name, uid, is_going) in jobs.chain(batches).chain(servers) {
+    for (removal, is_going) in jobs.chain(batches).chain(servers) {
         is_left = true;
-        if !is_going {
-            plan.remove.push(Removal { kind, name: name.clone(), uid: uid.clone() });
-        }
+        plan.remove.extend((!is_going).then_some(removal));
     }
     is_left
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sera_crds::{run::ServingStatus, values::Stage};
 
 use super::{
-    Given, Make, Plan, Removable, Removal, ServingWork, Work,
+    Given, Make, Plan, Removal, ServingWork, Work,
     conditions::{ConditionType, Reason, Standing, Truth, Why},
     record::{Record, StageTime},
     task::{held, is_under_way},
@@ -83,13 +83,7 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
     match (student, is_wanted(given)) {
         (None, true) if !given.intent.suspend => plan.make.push(Make::Student),
         (Some(_), true) if applied(given).is_none() => plan.make.push(Make::Student),
-        (Some(student), false) if !student.deleting => {
-            plan.remove.push(Removal {
-                kind: Removable::Student,
-                name: student.name.clone(),
-                uid: student.uid.clone(),
-            });
-        }
+        (Some(student), false) if !student.deleting => plan.remove.push(Removal::of_server(student)),
         _ => {}
     }
 }

@@ -3,19 +3,38 @@
 use sera_crds::values::Stage;
 
 use super::{
-    Given, Hosted, Make, Plan, Removable, Removal, Work,
+    Given, Hosted, Intent, Make, Plan, Removal, Work,
     conditions::{ConditionType, Reason, Why},
     evaluation,
     record::Record,
     task::{held, is_under_way},
 };
-use crate::facts::ServerFacts;
+use crate::facts::{ServerFacts, ServerForm};
+
+/// Adds to what this release cannot do what this cluster cannot: it has to have `LeaderWorkerSet` where rollouts are still to ask a teacher whose copies
+/// are spread over nodes.
+pub fn unhostable(intent: &mut Intent, record: &Record, has_groups: bool) {
+    let is_over =
+        [ConditionType::Generated, ConditionType::RolledOut].into_iter().any(|done| record.conditions.holds(done));
+    if intent.over_nodes && intent.hosted == Some(Hosted::Own) && !has_groups && !is_over {
+        intent.unsupported.get_or_insert_with(|| {
+            "spec.teacher.serve.nodesPerReplica: this cluster has no LeaderWorkerSet, by which copies are spread over nodes: install it \
+             (https://lws.sigs.k8s.io), or serve the teacher yourself and name it in spec.teacher.endpoint"
+                .to_owned()
+        });
+    }
+}
+
+/// What the spec wants the teacher's pods to be made by.
+fn form(intent: &Intent) -> ServerForm {
+    if intent.over_nodes { ServerForm::LeaderWorkerSet } else { ServerForm::Deployment }
+}
 
 /// What rollouts wait for before their Job is made: a driver without a teacher would spend its samples on errors.
 pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Why> {
     let hosted = given.intent.hosted?;
     let teacher = given.observed.teacher.as_ref();
-    if teacher.is_some_and(|teacher| !teacher.deleting && teacher.ready > 0) {
+    if teacher.is_some_and(|teacher| !teacher.deleting && teacher.ready > 0 && teacher.form == form(given.intent)) {
         return None;
     }
     plan.look_again_at_server(given.pen);
@@ -45,14 +64,12 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
     }
     match (given.observed.teacher.as_deref(), is_needed(&given.observed.record, given)) {
         (None, true) => plan.make.push(Make::Teacher),
-        (Some(teacher), true) if is_out_of_date(teacher, given) => plan.make.push(Make::Teacher),
-        (Some(teacher), false) if !teacher.deleting => {
-            plan.remove.push(Removal {
-                kind: Removable::Teacher,
-                name: teacher.name.clone(),
-                uid: teacher.uid.clone(),
-            });
+        // The one is no change of the other: both would hold GPUs.
+        (Some(teacher), true) if teacher.form != form(given.intent) => {
+            plan.remove.extend((!teacher.deleting).then(|| Removal::of_server(teacher)));
         }
+        (Some(teacher), true) if is_out_of_date(teacher, given) => plan.make.push(Make::Teacher),
+        (Some(teacher), false) if !teacher.deleting => plan.remove.push(Removal::of_server(teacher)),
         _ => {}
     }
 }

@@ -133,6 +133,7 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             snapshot: snapshot.unwrap_or(SnapshotIntent::Take),
             teacher: teacher.map(|teacher| teacher.display_name().to_owned()),
             hosted: teacher.filter(|teacher| settings::is_hosted(teacher)).map(|_| Hosted::Own),
+            over_nodes: teacher.is_some_and(settings::is_over_nodes),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
             work: blueprint
                 .as_ref()
@@ -205,6 +206,7 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     intent.teacher = Some(teacher.display_name().to_owned());
     let whose = if is_the_runs { Hosted::OfRun } else { Hosted::Own };
     intent.hosted = settings::is_hosted(teacher).then_some(whose);
+    intent.over_nodes = settings::is_over_nodes(teacher);
     intent.start_deadline = start_deadline(&effective.spec.generation.rollouts);
     let blueprint = match joined(batch, run, &effective, is_the_runs) {
         Ok(blueprint) => blueprint,
@@ -313,6 +315,7 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         snapshot: SnapshotIntent::Take,
         teacher: None,
         hosted: None,
+        over_nodes: false,
         start_deadline: SignedDuration::ZERO,
         keep_succeeded: KEEP_SUCCEEDED,
         keep_failed: KEEP_FAILED,

@@ -202,10 +202,16 @@ pub(super) fn hosted_teacher(teacher: &Teacher, settings: &RolloutSettings) -> O
             tool_calls: ToolCallFormat::Hermes,
             replicas: service.replicas,
             gpus: service.effective_gpus(),
+            nodes: service.nodes_per_replica,
             arguments: service.args.clone(),
             variables: service.env.iter().map(variable).collect(),
         })),
     }
+}
+
+/// Whether a copy of the teacher is spread over more than one node.
+pub(super) fn is_over_nodes(teacher: &Teacher) -> bool {
+    matches!(&teacher.backend, TeacherBackend::Serve(service) if service.nodes_per_replica > 1)
 }
 
 /// Whether the operator runs the teacher.
@@ -248,6 +254,7 @@ pub(super) fn served_student(spec: &RunSpec, owner: &Owner) -> Option<ServedMode
         tool_calls: spec.dataset.tool_call_format,
         replicas: replicas(spec),
         gpus: spec.serve.effective_gpus(),
+        nodes: 1,
         arguments: args.clone(),
         variables: Vec::new(),
     })
@@ -268,6 +275,7 @@ pub(super) fn evaluation_parts(spec: &RunSpec, owner: &Owner) -> Option<Evaluati
         tool_calls: spec.dataset.tool_call_format,
         replicas: 1,
         gpus: spec.serve.effective_gpus(),
+        nodes: 1,
         arguments: spec.serve.args.clone(),
         variables: Vec::new(),
     };
@@ -353,10 +361,9 @@ fn unsupported_serving(serve: &Serve) -> Option<String> {
 /// What of a teacher that the operator serves it cannot do.
 pub(super) fn unsupported_teacher(teacher: &Teacher) -> Option<String> {
     let TeacherBackend::Serve(service) = &teacher.backend else { return None };
-    if service.nodes_per_replica > 1 {
+    if service.nodes_per_replica > 1 && service.engine == ServingEngine::Builtin {
         return Some(
-            "spec.teacher.serve.nodesPerReplica: a copy over several nodes is not part of this release; serve it yourself and name it in \
-             spec.teacher.endpoint"
+            "spec.teacher.serve.nodesPerReplica: the engine builtin computes on one node; choose vLLM or SGLang"
                 .to_owned(),
         );
     }

@@ -243,9 +243,17 @@ fn a_teacher_that_the_operator_serves_is_asked_by_its_service_and_the_models_nam
         (parts.url.as_str(), parts.model.as_str(), parts.is_rehearsal),
         ("http://billing-3f2c9-teacher.ml.svc:8000/v1", "GLM-4.5-Air", false)
     );
-    let over_nodes = json!({"engine": "vLLM", "model": {"uri": "pvc://models/GLM"}, "nodesPerReplica": 2});
-    let wish = run(&json!({"teacher": {"serve": over_nodes}})).wish(&RunDefaults::default(), &Guide::Nobody);
-    assert!(wish.intent.unsupported.unwrap().starts_with("spec.teacher.serve.nodesPerReplica: "));
+    assert!(!wish.intent.over_nodes);
+    let over_nodes = |engine: &str| {
+        let serve = json!({"engine": engine, "model": {"uri": "pvc://models/GLM"}, "nodesPerReplica": 2});
+        run(&json!({"teacher": {"serve": serve}})).wish(&RunDefaults::default(), &Guide::Nobody)
+    };
+    let wish = over_nodes("SGLang");
+    assert_eq!((wish.intent.unsupported, wish.intent.over_nodes), (None, true));
+    let Some(HostedTeacher::Model(model)) = wish.blueprint.unwrap().teacher else { panic!("it is a model") };
+    assert_eq!((model.nodes, model.gpus), (2, 2), "a GPU of each node, where nobody says how many");
+    let unsupported = over_nodes("builtin").intent.unsupported.unwrap();
+    assert!(unsupported.starts_with("spec.teacher.serve.nodesPerReplica: the engine builtin"), "{unsupported}");
 }
 
 #[test]

@@ -45,8 +45,7 @@ fn the_rehearsal_teacher_is_found_by_the_name_that_drivers_are_told() {
         (&json!("billing-3f2c9-teacher"), &json!("None"))
     );
     assert_eq!(service["spec"]["ports"][0]["port"], json!(8000));
-    let deployment = teacher(&owner(), 7, rehearsal, &blueprint, &images());
-    let deployment = serde_json::to_value(deployment).unwrap();
+    let deployment = written(teacher(&owner(), 7, rehearsal, &blueprint, &images()));
     assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]);
     let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
     for (key, value) in service["spec"]["selector"].as_object().unwrap() {

@@ -14,6 +14,7 @@ fn served(engine: ServingEngine) -> ServedModel {
         tool_calls: ToolCallFormat::Hermes,
         replicas: 2,
         gpus: 8,
+        nodes: 1,
         arguments: Vec::new(),
         variables: Vec::new(),
     }
@@ -21,8 +22,7 @@ fn served(engine: ServingEngine) -> ServedModel {
 
 fn deployed(model: ServedModel) -> Value {
     let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    let deployment = teacher(&owner(), 7, &HostedTeacher::Model(model), &blueprint, &images());
-    serde_json::to_value(deployment).unwrap()
+    written(teacher(&owner(), 7, &HostedTeacher::Model(model), &blueprint, &images()))
 }
 
 fn container(deployment: &Value) -> &Value {
@@ -201,4 +201,73 @@ fn an_engine_may_have_an_image_of_its_owner_s() {
     let image = Some("registry.acme/vllm-of-ours:3".parse().unwrap());
     let deployment = deployed(ServedModel { image, ..served(ServingEngine::Vllm) });
     assert_eq!(container(&deployment)["image"], "registry.acme/vllm-of-ours:3");
+}
+
+/// A teacher whose copies are spread over two nodes with eight GPUs each.
+fn over_nodes(engine: ServingEngine, arguments: &[&str]) -> Value {
+    let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    deployed(ServedModel { gpus: 16, nodes: 2, arguments, ..served(engine) })
+}
+
+/// The arguments of a leader and of a worker.
+fn of_parts(groups: &Value) -> [Vec<&str>; 2] {
+    ["leaderTemplate", "workerTemplate"].map(|part| {
+        let container = &groups["spec"]["leaderWorkerTemplate"][part]["spec"]["containers"][0];
+        container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_copy_over_nodes_is_a_group_of_which_the_leader_answers() {
+    let groups = over_nodes(ServingEngine::Vllm, &[]);
+    assert_eq!(
+        (&groups["apiVersion"], &groups["kind"], &groups["metadata"]["name"]),
+        (&json!("leaderworkerset.x-k8s.io/v1"), &json!("LeaderWorkerSet"), &json!("billing-3f2c9-t")),
+        "its controller makes a Service of this name: it is not the teacher's own"
+    );
+    let (spec, template) = (&groups["spec"], &groups["spec"]["leaderWorkerTemplate"]);
+    assert_eq!((&spec["replicas"], &template["size"]), (&json!(2), &json!(2)));
+    assert_eq!(template["restartPolicy"], "RecreateGroupOnPodRestart");
+    assert_eq!(groups["metadata"]["labels"]["sera.dev/generation"], "7");
+    for part in ["leaderTemplate", "workerTemplate"] {
+        let pod = &template[part]["spec"];
+        let container = &pod["containers"][0];
+        assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], "8", "of each node: {container}");
+        assert_eq!((&pod["restartPolicy"], &pod["automountServiceAccountToken"]), (&json!("Always"), &json!(false)));
+        assert!(pod["volumes"].to_string().contains("16Gi"), "NCCL's shared memory: {pod}");
+        assert_eq!(container.get("readinessProbe").is_some(), part == "leaderTemplate", "{container}");
+        assert_eq!(container.get("ports").is_some(), part == "leaderTemplate", "{container}");
+    }
+    let model = HostedTeacher::Model(ServedModel { gpus: 16, nodes: 2, ..served(ServingEngine::Vllm) });
+    let service = serde_json::to_value(teacher_service(&owner(), &model)).unwrap();
+    let selector = service["spec"]["selector"].as_object().unwrap();
+    assert_eq!(selector["leaderworkerset.sigs.k8s.io/worker-index"], "0", "{selector:?}");
+    let labels = &template["leaderTemplate"]["metadata"]["labels"];
+    assert!(selector.iter().all(|(key, value)| key.contains("leaderworkerset") || labels[key] == *value), "{labels}");
+}
+
+#[test]
+fn engines_are_told_of_the_other_nodes_and_an_owners_word_goes_before() {
+    let vllm = over_nodes(ServingEngine::Vllm, &[]);
+    let [leader, worker] = of_parts(&vllm);
+    let meeting = ["--node-rank=$(LWS_WORKER_INDEX)", "--master-addr=$(LWS_LEADER_ADDRESS)"];
+    for said in ["--tensor-parallel-size=8", "--pipeline-parallel-size=2", "--nnodes=2"] {
+        assert!(leader.contains(&said) && worker.contains(&said), "{said}: {leader:?} {worker:?}");
+    }
+    assert!(leader.ends_with(&meeting) && worker.ends_with(&meeting), "{leader:?} {worker:?}");
+    assert!(worker.contains(&"--headless") && !leader.contains(&"--headless"), "{leader:?} {worker:?}");
+
+    let sglang = over_nodes(ServingEngine::Sglang, &[]);
+    let [leader, worker] = of_parts(&sglang);
+    let meeting = ["--node-rank=$(LWS_WORKER_INDEX)", "--dist-init-addr=$(LWS_LEADER_ADDRESS):20000"];
+    assert!(leader.contains(&"--tp-size=16") && leader.contains(&"--nnodes=2"), "{leader:?}");
+    assert!(leader.ends_with(&meeting), "{leader:?}");
+    assert_eq!(leader, worker, "its workers know by their rank that they answer nobody");
+
+    let own =
+        over_nodes(ServingEngine::Vllm, &["--tensor-parallel-size=16", "--pipeline-parallel-size=1", "--x=$(HOME)"]);
+    let [leader, _] = of_parts(&own);
+    let sizes: Vec<_> = leader.iter().filter(|argument| argument.contains("parallel-size")).collect();
+    assert_eq!(sizes, [&"--tensor-parallel-size=16", &"--pipeline-parallel-size=1"]);
+    assert!(leader.contains(&"--x=$$(HOME)"), "what an owner writes means what it says: {leader:?}");
 }

@@ -116,6 +116,7 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             tool_calls: ToolCallFormat::Hermes,
             replicas: 3,
             gpus: 0,
+            nodes: 1,
             arguments: vec!["--max-batch=4".into()],
             variables: Vec::new(),
         }),
@@ -134,6 +135,7 @@ fn contender(name: &str, at: Option<&str>, credentials: Option<&str>) -> ServedM
         tool_calls: ToolCallFormat::Hermes,
         replicas: 1,
         gpus: 2,
+        nodes: 1,
         arguments: Vec::new(),
         variables: Vec::new(),
     }
@@ -200,7 +202,16 @@ fn every_pod() -> Vec<(Stage, Value)> {
 fn teacher_pod() -> Value {
     let blueprint = blueprint("s3://acme/sera", PodSettings::default());
     let deployment = teacher(&owner(), 7, blueprint.teacher.as_ref().unwrap(), &blueprint, &images());
-    serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"].clone()
+    written(deployment)["spec"]["template"]["spec"].clone()
+}
+
+/// As it is applied.
+fn written(server: TeacherServer) -> Value {
+    let written = match server {
+        TeacherServer::Deployment(deployment) => serde_json::to_value(deployment),
+        TeacherServer::LeaderWorkerSet(groups) => serde_json::to_value(groups),
+    };
+    written.unwrap()
 }
 
 fn student_pod() -> Value {

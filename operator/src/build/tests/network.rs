@@ -170,6 +170,18 @@ fn who_has_nothing_to_tell_is_asked_by_nobody() {
 }
 
 #[test]
+fn the_nodes_of_a_teachers_copy_reach_each_other_and_names_and_nobody_else() {
+    let at = Some("pvc://models/GLM".parse().unwrap());
+    let teacher = HostedTeacher::Model(ServedModel { nodes: 2, at, ..of_claim().serving.unwrap() });
+    let policy = serde_json::to_value(teacher_policy(&owner(), &teacher, &rules())).unwrap();
+    let each_other = json!([{"podSelector": policy["spec"]["podSelector"]}]);
+    assert_eq!(policy["spec"]["ingress"][1], json!({"from": each_other}));
+    assert_eq!(policy["spec"]["egress"].as_array().unwrap().len(), 2, "{policy}");
+    assert_eq!(with(&policy, "egress", "53").len(), 1);
+    assert!(policy["spec"]["egress"].as_array().unwrap().contains(&json!({"to": each_other})), "{policy}");
+}
+
+#[test]
 fn a_teacher_answers_drivers_alone_and_a_student_everybody() {
     let blueprint = of_claim();
     let teacher =
@@ -179,7 +191,7 @@ fn a_teacher_answers_drivers_alone_and_a_student_everybody() {
     let asking = json!([{"key": "sera.dev/stage", "operator": "In", "values": ["Rollouts", "Evaluation"]}]);
     assert_eq!(asked["from"][0]["podSelector"]["matchExpressions"], asking);
     let deployment = super::teacher(&owner(), 1, blueprint.teacher.as_ref().unwrap(), &blueprint, &images());
-    let labels = serde_json::to_value(deployment).unwrap()["spec"]["template"]["metadata"]["labels"].clone();
+    let labels = written(deployment)["spec"]["template"]["metadata"]["labels"].clone();
     let selector = &teacher["spec"]["podSelector"];
     assert_eq!(labels["sera.dev/owner-uid"], selector["matchLabels"]["sera.dev/owner-uid"]);
     assert!(labels.get(selector["matchExpressions"][0]["key"].as_str().unwrap()).is_some(), "{labels} {selector}");

@@ -4,10 +4,10 @@ use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::
 use kube::Resource;
 use serde::Deserialize;
 
-use super::{JobCondition, controller, cut, light_metadata};
+use super::{JobCondition, controller, cut, generation, light_metadata};
 use crate::{
-    facts::{ServerFacts, ServerRole, Trouble},
-    names::{GENERATION, STUDENT},
+    facts::{ServerFacts, ServerForm, ServerRole, Trouble},
+    names::STUDENT,
 };
 
 /// The Deployment of a teacher or a student, as far as we read it.
@@ -47,13 +47,14 @@ impl WatchedServer {
         let is_complete = status.observed_generation >= metadata.generation.unwrap_or_default()
             && [status.replicas, status.updated_replicas, status.available_replicas] == [spec.replicas; 3];
         ServerFacts {
+            form: ServerForm::Deployment,
             controller: controller(&metadata),
             role: match labels.and_then(|labels| labels.get(STUDENT)) {
                 Some(_) => ServerRole::Student,
                 None => ServerRole::Teacher,
             },
             deleting: metadata.deletion_timestamp.is_some(),
-            generation: labels.and_then(|labels| labels.get(GENERATION)).and_then(|number| number.parse().ok()),
+            generation: generation(&metadata),
             ready: status.ready_replicas,
             complete: is_complete,
             trouble: status.trouble(),

@@ -100,6 +100,54 @@ fn rollouts_wait_for_the_teacher_which_goes_only_when_their_end_was_read_back() 
 }
 
 #[test]
+fn a_teacher_whose_copies_are_to_be_spread_over_nodes_takes_the_place_of_one_whose_are_not() {
+    let mut scene = Scene::of(batch_intent());
+    scene.pass();
+    scene.work(Stage::Snapshot, &success());
+    scene.have_nothing();
+    scene.observed.teacher = Some(Arc::new(teacher(1)));
+    scene.intent().over_nodes = true;
+    let plan = scene.pass();
+    assert_eq!(plan.make, [], "both would hold GPUs, and what answers is not what is asked for");
+    assert_eq!(plan.remove.iter().map(|removal| removal.kind).collect::<Vec<_>>(), [Removable::Teacher]);
+    scene.observed.teacher = Some(Arc::new(ServerFacts { deleting: true, ..teacher(1) }));
+    let plan = scene.pass();
+    assert!(plan.make.is_empty() && plan.remove.is_empty(), "{plan:?}");
+    scene.observed.teacher = None;
+    assert_eq!(scene.pass().make, [Make::Teacher]);
+    scene.observed.teacher = Some(Arc::new(ServerFacts { form: ServerForm::LeaderWorkerSet, ..teacher(1) }));
+    scene.work(Stage::Rollouts, &success());
+    let removed = scene.pass().remove;
+    assert_eq!(removed.iter().map(|removal| removal.kind).collect::<Vec<_>>(), [Removable::TeacherGroups]);
+}
+
+#[test]
+fn a_cluster_that_cannot_spread_a_teacher_over_nodes_is_told_of_while_rollouts_are_to_come() {
+    let mut scene = Scene::of(batch_intent());
+    scene.intent().over_nodes = true;
+    let unsupported = |scene: &mut Scene, has_groups: bool| {
+        let record = scene.observed.record.clone();
+        let mut intent = scene.intent().clone();
+        super::super::unhostable(&mut intent, &record, has_groups);
+        intent.unsupported
+    };
+    assert_eq!(unsupported(&mut scene, true), None);
+    let said = unsupported(&mut scene, false).unwrap();
+    assert!(said.starts_with("spec.teacher.serve.nodesPerReplica: this cluster has no LeaderWorkerSet"), "{said}");
+    scene.intent().hosted = Some(Hosted::OfRun);
+    assert_eq!(unsupported(&mut scene, false), None, "the run says so");
+    scene.intent().hosted = Some(Hosted::Own);
+    scene.pass();
+    scene.work(Stage::Snapshot, &success());
+    scene.have_nothing();
+    scene.observed.teacher = Some(Arc::new(ServerFacts { form: ServerForm::LeaderWorkerSet, ..teacher(1) }));
+    let done = scene.work(Stage::Rollouts, &success());
+    assert!(done.record.conditions.holds(ConditionType::RolledOut));
+    scene.pass();
+    assert_eq!(unsupported(&mut scene, false), None, "nobody asks it any more");
+}
+
+#[test]
 fn a_teacher_that_does_not_come_up_is_waited_for_in_its_own_words() {
     let mut scene = Scene::of(batch_intent());
     scene.pass();

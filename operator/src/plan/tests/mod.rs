@@ -37,7 +37,7 @@ use super::{
 use crate::{
     facts::{
         BatchFacts, JobEnd, JobFacts, JobFailure, Live, LiveRollouts, LiveTraining, PodFacts, PodPhase, ServerFacts,
-        ServerRole, Trouble, Uid,
+        ServerForm, ServerRole, Trouble, Uid,
     },
     names::{Kind, Owner},
 };
@@ -58,6 +58,7 @@ pub(super) fn intent() -> Intent {
         snapshot: SnapshotIntent::Take,
         teacher: Some("rehearsal".into()),
         hosted: Some(Hosted::Own),
+        over_nodes: false,
         start_deadline: SignedDuration::from_mins(15),
         keep_succeeded: SignedDuration::from_hours(24),
         keep_failed: SignedDuration::from_hours(168),
@@ -204,6 +205,7 @@ pub(super) fn student(ready: u32) -> ServerFacts {
 /// A server of one copy, as the first generation of its owner's spec asks for it.
 fn server(name: String, role: ServerRole, ready: u32) -> ServerFacts {
     ServerFacts {
+        form: ServerForm::Deployment,
         uid: format!("{role:?}-1").to_lowercase().into(),
         name: name.into(),
         controller: Some(owner().uid),

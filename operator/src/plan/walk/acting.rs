@@ -185,7 +185,7 @@ impl World {
                     student.deleting = true;
                 }
             }
-            Removable::Teacher => {
+            Removable::Teacher | Removable::TeacherGroups => {
                 if let Some(teacher) = self.children.teacher.as_mut().filter(|teacher| teacher.uid == *uid) {
                     teacher.deleting = true;
                 }
