@@ -49,7 +49,7 @@ pub use self::foreign::ForeignError;
 pub use self::load::ImageError;
 pub use self::machine::{Leftovers, Machine};
 pub use self::node::{BUSYBOX_IMAGE, STORAGE_CLASS};
-pub use self::peers::{Peer, PeerError, kubeflow_trainer};
+pub use self::peers::{Peer, PeerError, kubeflow_trainer, leader_worker_set};
 pub use self::pki::PkiError;
 pub(crate) use self::process::on_path;
 pub use self::programs::ProgramError;

@@ -1,5 +1,5 @@
-//! Controllers of others, which benches put beside ours: built from the modules pinned in `e2e/peers` when a bench asks for
-//! them, and by nothing else. How they are run is the bench's business.
+//! Controllers of others, which benches put beside ours, and those that ours relies on: built from the modules pinned in
+//! `e2e/peers` when a bench or a test asks for them, and by nothing else. How they are run is whose business that is.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -21,6 +21,15 @@ const TRAINER: (&str, [&str; 3]) = (
 );
 /// The module of the kind that it makes of each of its own.
 const JOB_SET: (&str, [&str; 1]) = ("sigs.k8s.io/jobset", ["config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml"]);
+
+/// The module of LeaderWorkerSet; its controller does not start without the second of its kinds.
+const LEADER_WORKER_SET: (&str, [&str; 2]) = (
+    "sigs.k8s.io/lws",
+    [
+        "config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml",
+        "config/crd/bases/disaggregatedset.x-k8s.io_disaggregatedsets.yaml",
+    ],
+);
 
 /// Why a controller of others cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +79,20 @@ pub async fn kubeflow_trainer(progress: &Progress) -> Result<Peer, PeerError> {
         program: programs.get(Program::Trainer).unwrap_or(Path::new(Program::Trainer.name())).to_owned(),
         version: trainer.version.clone(),
         definitions: [trainer.files(&TRAINER.1), job_set.files(&JOB_SET.1)].concat(),
+    })
+}
+
+/// The controller of LeaderWorkerSet; built where it is not kept yet, which takes minutes.
+pub async fn leader_worker_set(progress: &Progress) -> Result<Peer, PeerError> {
+    let programs = programs::ensure(&[Program::LeaderWorkerSet], progress).await?;
+    let (name, files) = LEADER_WORKER_SET;
+    let modules = download(&Module::LeaderWorkerSet.folder(), &[name]).await?;
+    let module = modules.first().ok_or(PeerError::Missing(name))?;
+    let fallback = Path::new(Program::LeaderWorkerSet.name());
+    Ok(Peer {
+        program: programs.get(Program::LeaderWorkerSet).unwrap_or(fallback).to_owned(),
+        version: module.version.clone(),
+        definitions: module.files(&files),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The programs of Kubernetes, etcd, CoreDNS and helm: built from the Go modules pinned in `e2e/cluster`, and kept in a
-//! cache under the digest of everything that decides what comes out; so are those that benches compare us with, from
-//! `e2e/peers`. It does not run them.
+//! cache under the digest of everything that decides what comes out; so are those of others that benches and tests put
+//! beside the operator, from `e2e/peers`. It does not run them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -69,7 +69,7 @@ pub enum ProgramError {
     },
 }
 
-/// A program that the embedded cluster runs, or a bench beside it.
+/// A program that the embedded cluster runs, or a bench or a test beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Program {
     /// The DNS server.
@@ -92,6 +92,8 @@ pub(super) enum Program {
     Scheduler,
     /// The controller of Kubeflow Trainer.
     Trainer,
+    /// The controller of LeaderWorkerSet.
+    LeaderWorkerSet,
 }
 
 impl Program {
@@ -113,6 +115,7 @@ impl Program {
             Self::Proxy => "kube-proxy",
             Self::Scheduler => "kube-scheduler",
             Self::Trainer => "trainer-controller-manager",
+            Self::LeaderWorkerSet => "lws-manager",
         }
     }
 
@@ -122,6 +125,7 @@ impl Program {
             Self::Etcd => Module::Etcd,
             Self::Helm => Module::Helm,
             Self::Trainer => Module::KubeflowTrainer,
+            Self::LeaderWorkerSet => Module::LeaderWorkerSet,
             _ => Module::Kubernetes,
         }
     }
@@ -132,6 +136,7 @@ impl Program {
             Module::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
             Module::Helm => "helm.sh/helm/v4/cmd/helm".to_owned(),
             Module::KubeflowTrainer => format!("github.com/kubeflow/trainer/v2/cmd/{}", self.name()),
+            Module::LeaderWorkerSet => "sigs.k8s.io/lws/cmd".to_owned(),
             Module::Kubernetes => format!("k8s.io/kubernetes/cmd/{}", self.name()),
         }
     }
@@ -145,6 +150,7 @@ pub(super) enum Module {
     Helm,
     KubeflowTrainer,
     Kubernetes,
+    LeaderWorkerSet,
 }
 
 impl Module {
@@ -155,12 +161,14 @@ impl Module {
             Self::Helm => "helm",
             Self::KubeflowTrainer => "kubeflow-trainer",
             Self::Kubernetes => "kubernetes",
+            Self::LeaderWorkerSet => "leader-worker-set",
         }
     }
 
     /// The folder of its go.mod.
     pub(super) fn folder(self) -> PathBuf {
-        Path::new(if self == Self::KubeflowTrainer { PEERS } else { SOURCES }).join(self.name())
+        let is_of_others = matches!(self, Self::KubeflowTrainer | Self::LeaderWorkerSet);
+        Path::new(if is_of_others { PEERS } else { SOURCES }).join(self.name())
     }
 
     /// The linker's flags: no symbol tables, and for Kubernetes the version that its programs report.
@@ -382,7 +390,7 @@ mod tests {
 
     #[test]
     fn every_pinned_module_says_its_linker_flags() -> Result<(), ProgramError> {
-        for module in [Module::CoreDns, Module::Etcd, Module::Helm, Module::KubeflowTrainer] {
+        for module in [Module::CoreDns, Module::Etcd, Module::Helm, Module::KubeflowTrainer, Module::LeaderWorkerSet] {
             assert_eq!(module.linker_flags()?, "-s -w");
         }
         assert!(Module::Kubernetes.linker_flags()?.contains("version.gitVersion=v1."));

@@ -34,6 +34,8 @@ pub(crate) enum Company {
     AtHome,
     /// Alone, because it breaks what others stand on. Only a cluster of ours is there to be broken.
     Alone,
+    /// Alone, and only with `--ignored`: what it stands on takes minutes to build.
+    Asked,
 }
 
 /// A test: its name, whether it runs alone, and what it does.
@@ -136,14 +138,17 @@ fn trial(test: Test, house: &Arc<House>, runtime: &Arc<Runtime>) -> Trial {
             Err(lost) => std::panic::resume_unwind(lost.into_panic()),
         }
     })
+    .with_ignored_flag(test.company == Company::Asked)
 }
 
 async fn run(test: Test, name: &'static str, house: &Arc<House>) -> Result<Completion> {
     let is_ours = house.cluster().await?.is_ours();
     match test.company {
         Company::AtHome if !is_ours => Ok(Completion::ignored_with("it reaches into the node of KUBECONFIG's cluster")),
-        Company::Alone if !is_ours => Ok(Completion::ignored_with("it would break the cluster of KUBECONFIG")),
-        Company::Alone => {
+        Company::Alone | Company::Asked if !is_ours => {
+            Ok(Completion::ignored_with("it would break the cluster of KUBECONFIG"))
+        }
+        Company::Alone | Company::Asked => {
             let _alone = house.company.write().await;
             in_a_space(test, name, house).await
         }

@@ -64,7 +64,6 @@ impl Applier {
     /// Whether the teacher is gone, whose place a training may need.
     pub(super) async fn preflight_teacher(&self, owner: &Owner) -> Result<(), Error> {
         let is_there = self.has::<Deployment>(owner, owner.teacher_name(), "Deployment").await?
-            // A cluster that does not have the kind has none of them.
             || self.has::<LeaderWorkerSet>(owner, owner.teacher_groups_name(), "LeaderWorkerSet").await?;
         if is_there { Err(Error::OutOfDate { why: "the teacher is still there" }) } else { Ok(()) }
     }
@@ -75,8 +74,11 @@ impl Applier {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
     {
         let api = Api::<K>::namespaced(self.client.clone(), &owner.namespace);
-        let there = api.get_metadata_opt(&name).await;
-        let there = there.map_err(|source| Error::Request { verb: "read", what, name, source })?;
-        Ok(there.is_some_and(|there| is_controlled_by(&there.metadata, &owner.uid)))
+        match api.get_metadata(&name).await {
+            Ok(there) => Ok(is_controlled_by(&there.metadata, &owner.uid)),
+            // Of a kind that the cluster does not have it is said in plain text, without a reason.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(source) => Err(Error::Request { verb: "read", what, name, source }),
+        }
     }
 }

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 use super::{Children, Wake, WatchedChild, watch_children};
 use crate::runtime::advice;
 
+/// What the API server answers where there is nothing.
+const NOT_FOUND: u16 = 404;
 /// How often a kind that was not there is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How soon, where nobody knows whether it is there.
@@ -71,7 +73,8 @@ pub async fn watch_offered<W: WatchedChild>(
 async fn has<W: Resource<DynamicType = ()>>(client: &Client) -> Result<bool, kube::Error> {
     match client.list_api_group_resources(&W::api_version(&())).await {
         Ok(found) => Ok(found.resources.iter().any(|resource| resource.kind == W::kind(&()))),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        // Of a group that is not there the API server says so in plain text, without a reason.
+        Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(false),
         Err(error) => Err(error),
     }
 }

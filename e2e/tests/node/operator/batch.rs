@@ -28,7 +28,7 @@ pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
 ];
 
 /// A batch of six samples in two shards.
-fn manifest(ground: &Ground, name: &str) -> Value {
+pub(super) fn manifest(ground: &Ground, name: &str) -> Value {
     json!({
         "apiVersion": "sera.dev/v1alpha1", "kind": "RolloutBatch", "metadata": {"name": name},
         "spec": {
@@ -48,7 +48,7 @@ fn manifest(ground: &Ground, name: &str) -> Value {
     })
 }
 
-fn is_done(status: &BatchStatus) -> bool {
+pub(super) fn is_done(status: &BatchStatus) -> bool {
     status.phase == Some(Phase::Succeeded) && conditions::is_true(&status.conditions, ConditionType::Verified)
 }
 

@@ -20,7 +20,7 @@ use sera_crds::run::RunStatus;
 use sera_crds::values::Stage;
 use sera_crds::{RolloutBatch, SpecializationRun};
 use sera_e2e::git_server::{GitServer, GitServerConfig};
-use sera_e2e::images::{self, Image};
+use sera_e2e::images::{self, Image, ImageArchive};
 use sera_e2e::platform;
 use sera_e2e::progress::Progress;
 use serde::Serialize;
@@ -51,7 +51,7 @@ pub(super) struct Ground {
 impl Ground {
     /// Installs the operator, if this is the first test that needs it, and prepares the namespace.
     pub(super) async fn lay(space: Space) -> Result<Self> {
-        rollout_image(&space).await?;
+        image_of(&space, Image::Rollout).await?;
         restrict(&space).await?;
         space.apply(CLAIM).await?;
         let folder = TempDir::new()?;
@@ -66,6 +66,11 @@ impl Ground {
     /// The same, with another patience.
     pub(super) fn patient(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// An image of ours, by the name that it has on the node.
+    pub(super) async fn image(&self, image: Image) -> Result<&'static str> {
+        image_of(&self.space, image).await
     }
 
     /// The repository's URL.
@@ -231,7 +236,7 @@ impl Ground {
 
     /// What a shell script prints in a pod that has the store mounted at /mnt/store, and git.
     pub(super) async fn in_store(&self, pod: &str, script: &str) -> Result<String> {
-        let image = rollout_image(&self.space).await?;
+        let image = self.image(Image::Rollout).await?;
         let manifest = json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -288,22 +293,20 @@ spec:
   resources: {requests: {storage: 1Gi}}
 ";
 
-/// The image of the stages, once the operator is installed.
-async fn rollout_image(space: &Space) -> Result<&'static str> {
-    static IMAGE: OnceCell<String> = OnceCell::const_new();
+/// An image of ours, by the name that it has on the node, once the operator is installed.
+async fn image_of(space: &Space, image: Image) -> Result<&'static str> {
+    static ARCHIVES: OnceCell<Vec<ImageArchive>> = OnceCell::const_new();
     let install = || async {
         let progress = Progress::console();
         let archives = images::build(&Image::ALL, &progress).await?;
         // The machines of tests may have no Landlock.
         let settings = ["--set=replicas=2", "--set=test.landlock=BestEffort"].map(str::to_owned);
         platform::install(space.cluster().await?, &archives, &settings, &progress).await?;
-        let rollout = archives
-            .iter()
-            .find(|archive| archive.image == Image::Rollout)
-            .context("no image of the stages was built")?;
-        anyhow::Ok(rollout.reference.clone())
+        anyhow::Ok(archives)
     };
-    Ok(IMAGE.get_or_try_init(install).await?.as_str())
+    let archives = ARCHIVES.get_or_try_init(install).await?;
+    let archive = archives.iter().find(|archive| archive.image == image);
+    Ok(archive.with_context(|| format!("no image {} was built", image.name()))?.reference.as_str())
 }
 
 /// Has the namespace refuse every pod that is not restricted, as a careful platform team does.

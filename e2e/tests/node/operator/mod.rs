@@ -5,6 +5,7 @@ mod broken;
 mod bucket;
 mod evaluation;
 mod ground;
+mod groups;
 mod identity;
 mod killed;
 mod monitoring;
@@ -34,6 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
         evaluation::TESTS,
         bucket::TESTS,
         self_test::TESTS,
+        groups::TESTS,
     ]
     .concat()
 }
