@@ -29,9 +29,9 @@ pub struct LocalRef {
 pub struct EnvVar {
     /// The variable's name: letters, digits and `_`.
     pub name: EnvName,
-    /// The variable's value, at most 4096 characters. Nothing in it is expanded. Default: empty.
+    /// The variable's value, at most 3072 characters. Nothing in it is expanded. Default: empty.
     #[serde(default)]
-    #[schemars(length(max = 4_096))]
+    #[schemars(length(max = 3_072))]
     pub value: String,
 }
 

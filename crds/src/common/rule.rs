@@ -30,7 +30,7 @@ pub(crate) fn not_above(shorter: &str, longer: &str) -> String {
 
 /// The most characters that the names and values of one list of variables have together: each may be long, not all of them, so that the largest object
 /// is still admitted quickly.
-const MAX_VARIABLE_CHARS: u32 = 8_192;
+const MAX_VARIABLE_CHARS: u32 = 4_096;
 /// The most characters that one list of arguments has together, for the same reason.
 const MAX_ARGUMENT_CHARS: u32 = 4_096;
 

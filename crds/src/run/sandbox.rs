@@ -61,15 +61,15 @@ pub struct Environment {
     /// Where the repository lies in every sandbox; what the image has there (built extensions, installed modules) is
     /// kept beside it. Default: "/testbed".
     pub working_dir: ContainerPath,
-    /// Environment variables of every command; at most 32, names and values at most 8192 characters together. Default:
+    /// Environment variables of every command; at most 32, names and values at most 4096 characters together. Default:
     /// none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
     /// A shell script that is run once in each fresh sandbox, in `workingDir`, under the same limits as the model's
-    /// commands; at most 8,192 characters. Absent: nothing.
+    /// commands; at most 4,096 characters. Absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8_192))]
+    #[schemars(length(min = 1, max = 4_096))]
     pub setup: Option<String>,
     /// Who commands run as. Absent: an unprivileged user of the operator's choice, another one in each slot.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -123,7 +123,7 @@ pub struct TeacherService {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 1_024)), extend("x-kubernetes-list-type" = "atomic"))]
     pub args: Vec<String>,
-    /// Environment variables of the engine; at most 32, names and values at most 8192 characters together. Default: none.
+    /// Environment variables of the engine; at most 32, names and values at most 4096 characters together. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,

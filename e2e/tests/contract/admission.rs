@@ -1,6 +1,8 @@
 //! How long the server takes to admit and store the worst legal run, and changes of it; beside them the same object as a kind
-//! without a schema and without a rule, which is what the machine and the server take for its size alone. As a test this only
-//! asks whether they are admitted; `-- --bench` measures and prints a table.
+//! without a schema and without a rule, which is what the machine and the server take for its size alone. Beside what the
+//! client waits for, with its own reading and writing of JSON, there is the mean by the server's own account
+//! (`apiserver_request_duration_seconds`). As a test this only asks whether they are admitted; `-- --bench` measures and
+//! prints a table.
 
 use std::{
     fmt, fs,
@@ -31,7 +33,7 @@ pub(crate) fn trial(asker: &Asker) -> Trial {
         if test_mode {
             return Ok(None);
         }
-        println!("\n{:<36}{:>8}{:>10}{:>10}", "request", "KiB", "p50 ms", "p99 ms");
+        println!("\n{:<36}{:>8}{:>10}{:>10}{:>16}", "request", "KiB", "p50 ms", "p99 ms", "server, mean ms");
         for row in &rows {
             println!("{row}");
         }
@@ -44,6 +46,8 @@ struct Row {
     request: &'static str,
     bytes: usize,
     took: Vec<Duration>,
+    /// The mean by the server's own account, where it tells these requests from others.
+    server: Option<Duration>,
 }
 
 const KIND: Kind = Kind::SpecializationRun;
@@ -62,14 +66,14 @@ async fn measure(server: &Server, requests: usize) -> Result<Vec<Row>> {
         run = server.replace(KIND, &run, Effect::Stored).await?.admitted()?;
         Ok(start.elapsed())
     };
-    let update = Row::of("update it, all stages locked", bytes, requests, update).await?;
+    let update = Row::of("update it, all stages locked", bytes, requests, update, server).await?;
     let report = async |number: usize| {
         run["status"]["observedGeneration"] = json!(number);
         let start = Instant::now();
         run = server.replace_status(KIND, &run, Effect::Stored).await?.admitted()?;
         Ok(start.elapsed())
     };
-    let report = Row::of("update its status", bytes, requests, report).await?;
+    let report = Row::of("update its status", bytes, requests, report, server).await?;
     server.delete(KIND, &run).await?;
 
     let dry = async |number: usize| {
@@ -79,7 +83,7 @@ async fn measure(server: &Server, requests: usize) -> Result<Vec<Row>> {
         Ok(start.elapsed())
     };
     Ok(vec![
-        Row::of("admit the worst run, store nothing", size(&worst)?, requests, dry).await?,
+        Row::of("admit the worst run, store nothing", size(&worst)?, requests, dry, server).await?,
         creation(server, "create the worst run", &worst, requests).await?,
         plain_creation(server, &worst, requests).await?,
         update,
@@ -116,7 +120,7 @@ async fn plain_creation(server: &Server, object: &Value, requests: usize) -> Res
         server.delete_at(&format!("{collection}/{name}")).await?;
         Ok(took)
     };
-    let row = Row::of("the same without schema and rules", size(&plain)?, requests, create).await;
+    let row = Row::of("the same without schema and rules", size(&plain)?, requests, create, server).await;
     server.delete_at(&definition).await?;
     row
 }
@@ -130,7 +134,7 @@ async fn creation(server: &Server, request: &'static str, object: &Value, reques
         server.delete(KIND, &stored).await?;
         Ok(took)
     };
-    Row::of(request, size(object)?, requests, create).await
+    Row::of(request, size(object)?, requests, create, server).await
 }
 
 fn named(object: &Value, name: &str) -> Value {
@@ -150,14 +154,19 @@ impl Row {
         bytes: usize,
         requests: usize,
         mut send: impl AsyncFnMut(usize) -> Result<Duration>,
+        server: &Server,
     ) -> Result<Self> {
-        let mut took = Vec::with_capacity(WARM_UP + requests);
-        for number in 0..WARM_UP + requests {
+        for number in 0..WARM_UP {
+            send(number).await?;
+        }
+        let before = server.writes().await?;
+        let mut took = Vec::with_capacity(requests);
+        for number in WARM_UP..WARM_UP + requests {
             took.push(send(number).await?);
         }
-        let mut took = took.split_off(WARM_UP);
+        let server = before.mean_until(&server.writes().await?);
         took.sort_unstable();
-        Ok(Self { request, bytes, took })
+        Ok(Self { request, bytes, took, server })
     }
 
     fn percentile(&self, percent: usize) -> Duration {
@@ -173,6 +182,8 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = |percent| self.percentile(percent).as_secs_f64() * 1e3;
-        write!(out, "{:<36}{:>8}{:>10.1}{:>10.1}", self.request, self.bytes / 1024, millis(50), millis(99))
+        let server = self.server.map_or_else(|| "-".to_owned(), |mean| format!("{:.1}", mean.as_secs_f64() * 1e3));
+        let (size, half, most) = (self.bytes / 1024, millis(50), millis(99));
+        write!(out, "{:<36}{size:>8}{half:>10.1}{most:>10.1}{server:>16}", self.request)
     }
 }

@@ -2,6 +2,7 @@
 //! as raw JSON, since what is sent is meant to be wrong.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use http::{Method, Request, header};
@@ -108,6 +109,30 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What the server says of the requests that wrote custom objects.
+pub(crate) struct Writes {
+    seconds: f64,
+    count: f64,
+}
+
+impl Writes {
+    /// How long one of them took on average until later; none if there was none.
+    pub(crate) fn mean_until(&self, later: &Self) -> Option<Duration> {
+        let count = later.count - self.count;
+        (count > 0.0).then(|| Duration::from_secs_f64((later.seconds - self.seconds).max(0.0) / count))
+    }
+}
+
+/// The sum of the series of requests that wrote objects of groups like ours.
+fn written(told: &str, what: &str) -> f64 {
+    let name = format!("apiserver_request_duration_seconds_{what}{{");
+    let series = told.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit_once("} "));
+    let is_ours = |labels: &str| {
+        labels.contains("sera.dev\"") && ["POST", "PUT"].iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")))
+    };
+    series.filter(|(labels, _)| is_ours(labels)).filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+}
+
 /// Whether a request is to leave anything behind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -192,6 +217,12 @@ impl Server {
     /// Reads any path of the API server.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.send(Method::GET, path, None).await?.admitted()
+    }
+
+    /// How many objects of custom kinds were made and replaced until now, and how long that took, by the server's own account.
+    pub(crate) async fn writes(&self) -> Result<Writes> {
+        let told = self.client.request_text(Request::get("/metrics").body(Vec::new())?).await?;
+        Ok(Writes { seconds: written(&told, "sum"), count: written(&told, "count") })
     }
 
     /// Reads the table that `kubectl get` prints of all objects of a kind.
