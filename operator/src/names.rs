@@ -113,7 +113,7 @@ impl Owner {
         format!("{}-{}-teacher", self.name, self.uid.short())
     }
 
-    /// The name of the `LeaderWorkerSet` of a teacher whose copies are spread over nodes. Its controller makes a Service of that name, and a StatefulSet
+    /// The name of the `LeaderWorkerSet` of a teacher whose copies are spread over nodes. Its controller makes a Service of that name, and a `StatefulSet`
     /// `<name>-<copy>` for each copy, whose revision has to fit a label of 63 characters: 52 of them, and up to 256 copies.
     pub fn teacher_groups_name(&self) -> String {
         const LONGEST: usize = 40;

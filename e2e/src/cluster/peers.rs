@@ -22,7 +22,7 @@ const TRAINER: (&str, [&str; 3]) = (
 /// The module of the kind that it makes of each of its own.
 const JOB_SET: (&str, [&str; 1]) = ("sigs.k8s.io/jobset", ["config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml"]);
 
-/// The module of LeaderWorkerSet; its controller does not start without the second of its kinds.
+/// The module of `LeaderWorkerSet`; its controller does not start without the second of its kinds.
 const LEADER_WORKER_SET: (&str, [&str; 2]) = (
     "sigs.k8s.io/lws",
     [
@@ -82,7 +82,7 @@ pub async fn kubeflow_trainer(progress: &Progress) -> Result<Peer, PeerError> {
     })
 }
 
-/// The controller of LeaderWorkerSet; built where it is not kept yet, which takes minutes.
+/// The controller of `LeaderWorkerSet`; built where it is not kept yet, which takes minutes.
 pub async fn leader_worker_set(progress: &Progress) -> Result<Peer, PeerError> {
     let programs = programs::ensure(&[Program::LeaderWorkerSet], progress).await?;
     let (name, files) = LEADER_WORKER_SET;

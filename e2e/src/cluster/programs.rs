@@ -92,7 +92,7 @@ pub(super) enum Program {
     Scheduler,
     /// The controller of Kubeflow Trainer.
     Trainer,
-    /// The controller of LeaderWorkerSet.
+    /// The controller of `LeaderWorkerSet`.
     LeaderWorkerSet,
 }
 

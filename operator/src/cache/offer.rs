@@ -17,7 +17,7 @@ use crate::runtime::advice;
 /// What the API server answers where there is nothing.
 const NOT_FOUND: u16 = 404;
 /// How often a kind that was not there is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// How soon, where nobody knows whether it is there.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 

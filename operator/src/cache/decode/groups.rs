@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    fn facts(status: Value) -> ServerFacts {
+    fn facts(status: &Value) -> ServerFacts {
         let set = json!({
             "metadata": {
                 "name": "billing-3f2c9-t", "uid": "u1", "generation": 3, "labels": {"sera.dev/generation": "7"},
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn groups_are_complete_when_all_of_them_are_of_the_newest_template_and_answer() {
-        let told = facts(json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 1}));
+        let told = facts(&json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 1}));
         assert_eq!((told.ready, told.complete, told.generation), (1, false, Some(7)));
         assert_eq!((told.controller, told.form), (Some("r1".into()), ServerForm::LeaderWorkerSet));
-        assert!(facts(json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})).complete, "an older release");
+        assert!(facts(&json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})).complete, "an older release");
         let seen = |generation: i64| json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "observedGeneration": generation});
-        assert!(facts(seen(3)).complete && !facts(seen(2)).complete);
-        assert!(!facts(json!({})).complete);
+        assert!(facts(&seen(3)).complete && !facts(&seen(2)).complete);
+        assert!(!facts(&json!({})).complete);
     }
 }

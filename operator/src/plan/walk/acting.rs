@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use sera_crds::{run::Phase, values::Stage};
 
 use super::{
+    children::Children,
     invariants::assert_history,
+    recreation::Taken,
     world::{Leader, World},
 };
 use crate::facts::{BatchFacts, JobFacts, ServerFacts, Uid};
@@ -23,11 +25,15 @@ const MAX_ATTEMPTS: u32 = 3;
 impl World {
     /// As `observe` gathers: from the cache, and from the API server where a child that was made is missing there, or its last words are.
     pub(super) fn plans(&mut self, leader: usize) {
-        let Leader { object, children, .. } = &self.leaders[leader];
+        let Leader { object, children, children_of, .. } = &self.leaders[leader];
+        // What a cache has of another object by this name is found under that one's uid.
+        let (nothing, is_another) = (Children::default(), object.incarnation != self.object.incarnation);
+        let children = if *children_of == object.incarnation { children } else { &nothing };
+        let there = if is_another { &nothing } else { &self.children };
         let mut evidence = BTreeMap::new();
         for (stage, attempt) in object.record.attempts.iter().filter(|(_, attempt)| attempt.end.is_none()) {
             let name = owner().job_name(*stage, attempt.number);
-            let live = || self.children.jobs.get(&*name).filter(|_| attempt.job.is_some());
+            let live = || there.jobs.get(&*name).filter(|_| attempt.job.is_some());
             if let Some((job, pods)) = children.jobs.get(&*name).or_else(live) {
                 let job = Some(Arc::clone(job));
                 evidence.insert(*stage, Evidence { job, pods: pods.clone(), ..Evidence::default() });
@@ -36,8 +42,7 @@ impl World {
         let mut batches = children.batches.clone();
         for known in object.record.generation.iter().flat_map(|known| &known.batches) {
             let name = owner().batch_name(known.number);
-            if let (Some(_), false, Some(live)) =
-                (&known.uid, batches.contains_key(&*name), self.children.batches.get(&*name))
+            if let (Some(_), false, Some(live)) = (&known.uid, batches.contains_key(&*name), there.batches.get(&*name))
             {
                 batches.insert(name.into(), live.clone());
             }
@@ -103,7 +108,9 @@ impl World {
                 }
                 Make::Job { stage, attempt } => {
                     let name: Box<str> = owner().job_name(stage, attempt).into();
-                    if self.children.at_work().any(|job| job.name != name) {
+                    let is_at_work = self.children.at_work().any(|job| job.name != name);
+                    // What works by the same name may work at the same samples.
+                    if is_at_work || self.left.at_work().next().is_some() {
                         return;
                     }
                     if stage == Stage::Reclaim && (self.children.teacher.is_some() || !self.children.batches.is_empty())
@@ -125,7 +132,11 @@ impl World {
                     }
                     Made::Job { stage, uid: self.makes_job(name, stage, attempt) }
                 }
-                Make::Batch { number, .. } => Made::Batch { number, uid: self.makes_batch(number) },
+                Make::Batch { number, .. } => match self.name_is_taken(number) {
+                    None => Made::Batch { number, uid: self.makes_batch(number) },
+                    Some(Taken::Named(made)) => made,
+                    Some(Taken::Leaving) => return,
+                },
             });
         }
         let settled = settle(planned, made, &observed, at(self.now));
@@ -198,7 +209,7 @@ impl World {
         if !self.children.jobs.contains_key(&name) {
             let times = self.made.entry(name.clone()).or_default();
             *times += 1;
-            let uid = Uid::from(format!("{name}-{times}"));
+            let uid = Uid::from(format!("{name}-{}-{times}", self.object.incarnation));
             let pods = if stage == Stage::Training { 2 } else { 1 };
             let (created, started) = (at(self.now), Some(at(self.now)));
             let size = JobFacts { active: pods, ready: pods, completions: pods, ..job_of(stage, attempt) };
@@ -215,7 +226,7 @@ impl World {
         if !self.children.batches.contains_key(&name) {
             let times = self.made.entry(name.clone()).or_default();
             *times += 1;
-            let uid = Uid::from(format!("{name}-{times}"));
+            let uid = Uid::from(format!("{name}-{}-{times}", self.object.incarnation));
             self.children.batches.insert(name.clone(), BatchFacts { uid, ..child(number) });
         }
         self.children.batches[&name].uid.clone()

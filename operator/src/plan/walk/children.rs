@@ -77,6 +77,14 @@ impl Children {
         }
     }
 
+    /// All of them are deleted.
+    pub(super) fn go(&mut self) {
+        let names: Vec<Box<str>> = self.jobs.keys().cloned().collect();
+        names.iter().for_each(|name| self.delete_job(name));
+        self.batches.values_mut().for_each(|batch| batch.deleting = true);
+        [&mut self.teacher, &mut self.student].into_iter().flatten().for_each(|server| server.deleting = true);
+    }
+
     pub(super) fn vanish(&mut self) {
         self.jobs.retain(|_, (job, _)| !job.deleting);
         let gone = self.batches.extract_if(.., |_, batch| batch.deleting);

@@ -37,7 +37,7 @@ impl World {
             self.edit(|_| {});
         }
         if collected {
-            self.all_children_go();
+            self.children.go();
         }
         self.may_be_over();
     }
@@ -53,7 +53,7 @@ impl World {
             return;
         }
         if is_left {
-            self.all_children_go();
+            self.children.go();
             return;
         }
         self.object.reclaim.collected = false;
@@ -64,15 +64,7 @@ impl World {
     pub(super) fn namespace_goes(&mut self) {
         self.deletion.namespace_is_going = true;
         self.is_to_go(false);
-        self.all_children_go();
-    }
-
-    fn all_children_go(&mut self) {
-        let names: Vec<Box<str>> = self.children.jobs.keys().cloned().collect();
-        names.iter().for_each(|name| self.children.delete_job(name));
-        self.children.batches.values_mut().for_each(|batch| batch.deleting = true);
-        let servers = [&mut self.children.teacher, &mut self.children.student];
-        servers.into_iter().flatten().for_each(|server| server.deleting = true);
+        self.children.go();
     }
 
     /// As `hold` does it: over the version that was planned by, or not at all.

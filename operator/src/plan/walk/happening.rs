@@ -66,6 +66,10 @@ pub(super) enum Happening {
     IsCollected,
     /// Somebody deletes the namespace, and with it all that is in it.
     NamespaceGoes,
+    /// Somebody makes an object of the name of one that is gone.
+    IsRecreated,
+    /// Kubernetes has found what is left of the one that is gone.
+    WhatIsLeftGoes,
     /// Time passes.
     Waits(i64),
 }

@@ -8,6 +8,7 @@ mod deletion;
 mod happening;
 mod invariants;
 mod quiet;
+mod recreation;
 mod world;
 
 use proptest::prelude::*;

@@ -70,6 +70,7 @@ impl World {
                 self.happens(Happening::TogglesQueue);
             }
             for happening in [
+                Happening::WhatIsLeftGoes,
                 Happening::Vanishes,
                 Happening::IsCollected,
                 Happening::TeacherAnswers,

@@ -27,6 +27,8 @@ pub(super) const SAMPLES: u64 = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) version: u64,
+    /// How many objects of its name there were before.
+    pub(super) incarnation: u32,
     pub(super) generation: i64,
     pub(super) intent: Intent,
     pub(super) record: Record,
@@ -38,6 +40,8 @@ pub(super) struct Object {
 pub(super) struct Leader {
     pub(super) object: Object,
     pub(super) children: Children,
+    /// Whose those are: caches find them by their owner's uid.
+    pub(super) children_of: u32,
     pub(super) planned: Option<(u64, Observed, Plan)>,
 }
 
@@ -46,6 +50,8 @@ pub(super) struct World {
     pub(super) now: i64,
     pub(super) object: Object,
     pub(super) children: Children,
+    /// What is left of objects of its name that are gone.
+    pub(super) left: Children,
     pub(super) leaders: [Leader; 2],
     /// How often a child of each name was made.
     pub(super) made: BTreeMap<Box<str>, u32>,
@@ -64,11 +70,12 @@ pub(super) struct World {
 impl World {
     pub(super) fn of(intent: Intent) -> Self {
         let (record, reclaim) = (Record::default(), Reclaim::default());
-        let object = Object { version: 1, generation: 1, intent, record, deleting: false, reclaim };
-        let leader = Leader { object: object.clone(), children: Children::default(), planned: None };
+        let object = Object { version: 1, incarnation: 0, generation: 1, intent, record, deleting: false, reclaim };
+        let leader = Leader { object: object.clone(), children: Children::default(), children_of: 0, planned: None };
         Self {
             now: 0,
             children: Children::default(),
+            left: Children::default(),
             leaders: [leader.clone(), leader],
             made: BTreeMap::new(),
             deleted_by_hand: 0,
@@ -82,12 +89,15 @@ impl World {
     }
 
     pub(super) fn happens(&mut self, happening: Happening) {
-        if self.deletion.is_over {
+        if self.deletion.is_over && !matches!(happening, Happening::IsRecreated) {
             return;
         }
         match happening {
             Happening::SeesObject(leader) => self.leaders[leader].object = self.object.clone(),
-            Happening::SeesChildren(leader) => self.leaders[leader].children = self.children.clone(),
+            Happening::SeesChildren(leader) => {
+                let leader = &mut self.leaders[leader];
+                (leader.children, leader.children_of) = (self.children.clone(), self.object.incarnation);
+            }
             Happening::Plans(leader) => self.plans(leader),
             Happening::Acts(leader) => self.acts(leader, true),
             Happening::Dies(leader) => self.acts(leader, false),
@@ -126,7 +136,10 @@ impl World {
                     self.deleted_by_hand += 1;
                 }
             }
-            Happening::Vanishes => self.children.vanish(),
+            Happening::Vanishes => {
+                self.children.vanish();
+                self.left.vanish();
+            }
             Happening::PodsAreGone => self.children.lingering.clear(),
             Happening::TeacherAnswers => {
                 if let Some(teacher) = &mut self.children.teacher {
@@ -170,6 +183,8 @@ impl World {
             Happening::IsToGo { collected } => self.is_to_go(collected),
             Happening::IsCollected => self.is_collected(),
             Happening::NamespaceGoes => self.namespace_goes(),
+            Happening::IsRecreated => self.is_recreated(),
+            Happening::WhatIsLeftGoes => self.left.go(),
         }
     }
 
