@@ -162,7 +162,7 @@ impl Applier {
         self.preflight(site.subject, owner).await?;
         self.preflight_jobs(owner, &job.name_any()).await?;
         if matches!(stage, Stage::Training | Stage::Reclaim) {
-            self.preflight_teacher(owner).await?;
+            self.preflight_teacher(owner, blueprint.teacher.as_ref()).await?;
         }
         if stage == Stage::Reclaim {
             self.preflight_batches(owner).await?;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Applier, Error};
 use crate::{
-    build::LeaderWorkerSet,
+    build::{HostedTeacher, LeaderWorkerSet},
     cache::WatchedJob,
     names::{Kind, OWNER_UID, Owner, is_controlled_by},
     subject::Subject,
@@ -62,9 +62,12 @@ impl Applier {
     }
 
     /// Whether the teacher is gone, whose place a training may need.
-    pub(super) async fn preflight_teacher(&self, owner: &Owner) -> Result<(), Error> {
-        let is_there = self.has::<Deployment>(owner, owner.teacher_name(), "Deployment").await?
-            || self.has::<LeaderWorkerSet>(owner, owner.teacher_groups_name(), "LeaderWorkerSet").await?;
+    pub(super) async fn preflight_teacher(&self, owner: &Owner, teacher: Option<&HostedTeacher>) -> Result<(), Error> {
+        let is_there = if teacher.is_some_and(HostedTeacher::is_over_nodes) {
+            self.has::<LeaderWorkerSet>(owner, owner.teacher_groups_name(), "LeaderWorkerSet").await?
+        } else {
+            self.has::<Deployment>(owner, owner.teacher_name(), "Deployment").await?
+        };
         if is_there { Err(Error::OutOfDate { why: "the teacher is still there" }) } else { Ok(()) }
     }
 
