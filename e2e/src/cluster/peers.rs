@@ -8,28 +8,32 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 use super::programs::{self, Module, Program, ProgramError};
+use super::{Cluster, ToolError};
 use crate::progress::Progress;
 
-/// Kubeflow Trainer's module, and the definitions of its kinds in there.
-const TRAINER: (&str, [&str; 3]) = (
-    "github.com/kubeflow/trainer/v2",
-    [
-        "manifests/base/crds/trainer.kubeflow.org_clustertrainingruntimes.yaml",
-        "manifests/base/crds/trainer.kubeflow.org_trainingruntimes.yaml",
-        "manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml",
-    ],
-);
-/// The module of the kind that it makes of each of its own.
-const JOB_SET: (&str, [&str; 1]) = ("sigs.k8s.io/jobset", ["config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml"]);
+/// A module, and the files in there that define kinds.
+type Definitions = (&'static str, &'static [&'static str]);
 
+/// Kubeflow Trainer's module, and that of the kind which it makes of each of its own.
+const TRAINER: [Definitions; 2] = [
+    (
+        "github.com/kubeflow/trainer/v2",
+        &[
+            "manifests/base/crds/trainer.kubeflow.org_clustertrainingruntimes.yaml",
+            "manifests/base/crds/trainer.kubeflow.org_trainingruntimes.yaml",
+            "manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml",
+        ],
+    ),
+    ("sigs.k8s.io/jobset", &["config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml"]),
+];
 /// The module of `LeaderWorkerSet`; its controller does not start without the second of its kinds.
-const LEADER_WORKER_SET: (&str, [&str; 2]) = (
+const LEADER_WORKER_SET: [Definitions; 1] = [(
     "sigs.k8s.io/lws",
-    [
+    &[
         "config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml",
         "config/crd/bases/disaggregatedset.x-k8s.io_disaggregatedsets.yaml",
     ],
-);
+)];
 
 /// Why a controller of others cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -69,30 +73,47 @@ pub struct Peer {
     pub definitions: Vec<PathBuf>,
 }
 
+impl Peer {
+    /// Has a cluster know the kinds.
+    pub async fn define_kinds(&self, cluster: &Cluster) -> Result<(), ToolError> {
+        for command in [&["apply", "--server-side"][..], &["wait", "--for=condition=Established"]] {
+            let files = self.definitions.iter().map(|file| format!("--filename={}", file.display()));
+            cluster.kubectl(command.iter().map(ToString::to_string).chain(files)).await?;
+        }
+        Ok(())
+    }
+}
+
 /// The controller of Kubeflow Trainer; built where it is not kept yet, which takes minutes.
 pub async fn kubeflow_trainer(progress: &Progress) -> Result<Peer, PeerError> {
-    let programs = programs::ensure(&[Program::Trainer], progress).await?;
-    let modules = download(&Module::KubeflowTrainer.folder(), &[TRAINER.0, JOB_SET.0]).await?;
-    let find = |name| modules.iter().find(|module| module.path == name).ok_or(PeerError::Missing(name));
-    let (trainer, job_set) = (find(TRAINER.0)?, find(JOB_SET.0)?);
-    Ok(Peer {
-        program: programs.get(Program::Trainer).unwrap_or(Path::new(Program::Trainer.name())).to_owned(),
-        version: trainer.version.clone(),
-        definitions: [trainer.files(&TRAINER.1), job_set.files(&JOB_SET.1)].concat(),
-    })
+    peer(Program::Trainer, Module::KubeflowTrainer, &TRAINER, progress).await
 }
 
 /// The controller of `LeaderWorkerSet`; built where it is not kept yet, which takes minutes.
 pub async fn leader_worker_set(progress: &Progress) -> Result<Peer, PeerError> {
-    let programs = programs::ensure(&[Program::LeaderWorkerSet], progress).await?;
-    let (name, files) = LEADER_WORKER_SET;
-    let modules = download(&Module::LeaderWorkerSet.folder(), &[name]).await?;
-    let module = modules.first().ok_or(PeerError::Missing(name))?;
-    let fallback = Path::new(Program::LeaderWorkerSet.name());
+    peer(Program::LeaderWorkerSet, Module::LeaderWorkerSet, &LEADER_WORKER_SET, progress).await
+}
+
+/// A program of a pinned module, whose version is that of the first of these, and the kinds that all of them define.
+async fn peer(
+    program: Program,
+    pinned: Module,
+    defined: &[Definitions],
+    progress: &Progress,
+) -> Result<Peer, PeerError> {
+    let programs = programs::ensure(&[program], progress).await?;
+    let names: Vec<&str> = defined.iter().map(|(name, _)| *name).collect();
+    let modules = download(&pinned.folder(), &names).await?;
+    let (mut versions, mut definitions) = (Vec::new(), Vec::new());
+    for (name, files) in defined {
+        let module = modules.iter().find(|module| module.path == *name).ok_or(PeerError::Missing(name))?;
+        versions.push(module.version.clone());
+        definitions.extend(module.files(files));
+    }
     Ok(Peer {
-        program: programs.get(Program::LeaderWorkerSet).unwrap_or(fallback).to_owned(),
-        version: module.version.clone(),
-        definitions: module.files(&files),
+        program: programs.get(program).unwrap_or(Path::new(program.name())).to_owned(),
+        version: versions.into_iter().next().unwrap_or_default(),
+        definitions,
     })
 }
 

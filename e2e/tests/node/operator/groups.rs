@@ -96,10 +96,7 @@ impl Controller {
     async fn start(ground: &Ground) -> Result<Self> {
         let (cluster, folder) = (ground.space.cluster().await?, TempDir::new()?);
         let peer = leader_worker_set(&Progress::console()).await?;
-        for command in [&["apply", "--server-side"][..], &["wait", "--for=condition=Established"]] {
-            let files = peer.definitions.iter().map(|file| format!("--filename={}", file.display()));
-            cluster.kubectl(command.iter().map(ToString::to_string).chain(files)).await?;
-        }
+        peer.define_kinds(cluster).await?;
         let host = cluster.host_ip().context("the API server cannot reach this machine")?.to_string();
         let certificate = rcgen::generate_simple_self_signed([host.clone()])?;
         std::fs::write(folder.path().join("tls.crt"), certificate.cert.pem())?;

@@ -206,7 +206,7 @@ async fn has_the_lines_of(ground: &Ground, run: &SpecializationRun, quiet: &Spec
         "{} > /tmp/undisturbed
          {} > /tmp/upgraded
          wc -l < /tmp/undisturbed
-         diff /tmp/undisturbed /tmp/upgraded || true",
+         diff /tmp/undisturbed /tmp/upgraded || [ $? -eq 1 ]",
         lines(quiet)?,
         lines(run)?
     );

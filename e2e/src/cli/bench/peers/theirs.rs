@@ -31,10 +31,7 @@ pub(super) struct Theirs {
 impl Theirs {
     /// Has the cluster know its kinds, and gives it a certificate of its own, without which it does not start.
     pub(super) async fn prepare(cluster: &Cluster, peer: Peer, qps: u32) -> Result<Self> {
-        for command in [&["apply", "--server-side"][..], &["wait", "--for=condition=Established"]] {
-            let files = peer.definitions.iter().map(|file| format!("--filename={}", file.display()));
-            cluster.kubectl(command.iter().map(ToString::to_string).chain(files)).await?;
-        }
+        peer.define_kinds(cluster).await?;
         let folder = tempfile::tempdir()?;
         let certificates = folder.path().join(CERTIFICATES);
         fs::create_dir_all(&certificates)?;
