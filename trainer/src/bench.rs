@@ -1,5 +1,5 @@
-//! How fast a training is on this machine, and how much memory it takes: models of known sizes with drawn weights, in f32, no files.
-//! `examples/bench.py` does the same with `PyTorch`.
+//! How fast a training is on this machine, and how much memory it takes: models of known sizes with drawn weights, in f32 on processors and bf16 on a
+//! GPU, no files. `examples/bench.py` does the same with `PyTorch` on processors.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -9,8 +9,9 @@ use sera_crds::values::Sharding;
 use serde_json::json;
 
 use crate::draw;
-use crate::engine::{Engine, EngineError, Line, Method, Settings};
+use crate::engine::{Engine, EngineError, Line, Method, Residence, Settings};
 use crate::model::{Config, ConfigError, Keep, LoraSettings, Model, WeightsError};
+use crate::ops::AttentionBy;
 use crate::ranks::Collective;
 use crate::training::operations_of_line;
 
@@ -56,6 +57,8 @@ pub struct How {
     pub sharding: Sharding,
     /// Whether divided units are gathered while others are computed with.
     pub ahead: bool,
+    /// How attention is computed.
+    pub attention: AttentionBy,
 }
 
 /// What was measured.
@@ -111,9 +114,15 @@ impl Subject {
         }
     }
 
-    /// Trains for a step to warm up, and then for `steps`. Every rank calls it; each has lines of its own.
-    pub fn measure(self, steps: u32, how: How, ranks: Box<dyn Collective>) -> Result<Measured, BenchError> {
-        let How { blocks, sharding, ahead } = how;
+    /// Trains on `device` for a step to warm up, and then for `steps`. Every rank calls it; each has lines of its own.
+    pub fn measure(
+        self,
+        steps: u32,
+        how: How,
+        device: &Device,
+        ranks: Box<dyn Collective>,
+    ) -> Result<Measured, BenchError> {
+        let How { blocks, sharding, ahead, attention } = how;
         let world = u32::try_from(ranks.world()).unwrap_or(u32::MAX);
         let config = self.config()?;
         let (count, length) = self.lines();
@@ -126,8 +135,11 @@ impl Subject {
         // Lines in one sequence are what a batch is elsewhere.
         let packing = Some((count * length) as usize);
         let keep = Keep { blocks, ..Keep::default() };
-        let settings = Settings { sharding, keep, packing, ahead, ..Settings::of(method) };
-        let mut engine = Engine::new(model(config)?, settings, ranks)?;
+        let (compute, residence) =
+            if device.is_cpu() { (DType::F32, Residence::Host) } else { (DType::BF16, Residence::Device) };
+        let settings =
+            Settings { sharding, compute, attention, keep, residence, packing, ahead, ..Settings::of(method) };
+        let mut engine = Engine::of::<_, EngineError>(model(config)?, settings, device, ranks)?;
         let first = engine.step(&lines, 1, RATE)?.loss;
         let mut last = first;
         let mut seconds = Vec::new();
@@ -192,8 +204,8 @@ mod tests {
 
     #[test]
     fn what_is_measured_is_a_training() {
-        let how = How { blocks: 4, sharding: Sharding::None, ahead: true };
-        let measured = Subject::Small.measure(2, how, Box::new(Alone)).unwrap();
+        let how = How { blocks: 4, sharding: Sharding::None, ahead: true, attention: AttentionBy::default() };
+        let measured = Subject::Small.measure(2, how, &Device::Cpu, Box::new(Alone)).unwrap();
         assert!(measured.tokens_per_second > 0.0 && measured.losses.1 < measured.losses.0, "{measured:?}");
     }
 }

@@ -37,6 +37,7 @@ fn a_training_takes_the_memory_that_is_planned_within_a_fifth() {
             offload: false,
             on_cpu: true,
             kept,
+            flash: None,
         };
         let (planned, measured) = (need.bytes().total() >> 20, peak(row));
         assert!(planned.abs_diff(measured) * 5 <= planned, "{row}: {planned} MiB are planned, {measured} were taken");

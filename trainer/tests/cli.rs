@@ -183,6 +183,19 @@ fn a_gpu_that_this_program_is_not_built_for_is_refused_and_the_processors_are_ta
     assert_eq!(fixture.succeeds(&format!("{generate} auto")), fixture.succeeds(&format!("{generate} cpu")));
 }
 
+#[cfg(not(feature = "flash-attention"))]
+#[test]
+fn attention_that_this_program_is_not_built_for_is_refused_before_anything_is_read() {
+    let fixture = Fixture::new();
+    for line in
+        ["check --student nowhere --out out --device cpu --attention flash", "bench --row small-kept --attention flash"]
+    {
+        let (code, said) = fixture.fails(line);
+        assert_eq!(code, 10);
+        assert!(said.contains("built without FlashAttention") && said.contains("--attention chunked"), "{said}");
+    }
+}
+
 /// What of the image for GPUs can be held against what it is made of, where none can be built.
 #[test]
 fn the_image_for_gpus_is_made_of_what_there_is() {
@@ -225,13 +238,17 @@ fn the_image_for_gpus_is_made_of_what_there_is() {
     for named in ["images/trainer/cuda.sh", "images/trainer/chat_template.jinja"] {
         assert!(file.contains(named) && root.join(named).is_file(), "{named}");
     }
-    for variable in ["SERA_CUDA_FOLDER", "SERA_CUDA_CAPABILITY"] {
+    for variable in ["SERA_CUDA_FOLDER", "SERA_CUDA_CAPABILITY", "SERA_CUDA_FEATURES"] {
         assert!(file.contains(variable) && script.contains(variable), "{variable}");
     }
     assert!(
         script.contains("--output-file \"$folder/sera-trainer\"") && file.contains("--from=source /cuda/sera-trainer")
     );
-    // Features that the crate has.
-    let features = script.split("--features ").nth(2).and_then(|rest| rest.split([')', ' ', '\n']).next()).unwrap();
-    assert!(read("trainer/Cargo.toml").contains(&format!("\n{features} = [")), "there is no feature {features}");
+    // Features that the crate has: those that are built unless asked otherwise, the same here and there, and all that are looked through.
+    let of_image = after("ARG FEATURES=").next().unwrap();
+    assert!(script.contains(&format!("${{SERA_CUDA_FEATURES:-{of_image}}}")), "the script builds something else");
+    let looked_through = script.split("for feature in ").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+    for feature in of_image.split(',').chain(looked_through.split(' ')) {
+        assert!(read("trainer/Cargo.toml").contains(&format!("\n{feature} = [")), "there is no feature {feature}");
+    }
 }

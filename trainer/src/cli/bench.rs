@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
-use candle_core::Device;
-
 use clap::{Args, ValueEnum};
 use sera_crds::values::Sharding;
 
 use super::failure::{Failure, print};
-use super::request::ranks;
+use super::request::{place, ranks};
 use crate::bench::{BenchError, How, Subject};
+use crate::device::{self, Choice};
+use crate::ops::AttentionBy;
 use crate::training::peak_memory;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -26,11 +26,15 @@ pub(super) const EXAMPLES: &str = "Examples:
     sera-trainer launch --nproc-per-node 2 -- bench --row small-again --sharding zero3
     sera-trainer launch --nproc-per-node 2 -- bench --row small-again --sharding zero3 --late
 
-Drawn weights in f32: `small` is full training of a Qwen3 of 5.25M parameters at 4 lines of 512 tokens a step, `smol` of a model of
+  A row on a GPU, with and without FlashAttention-2 (docs/gpu.md; no GPU has run it yet):
+    sera-trainer bench --row small-again --device cuda
+    sera-trainer bench --row small-again --device cuda --attention flash
+
+Drawn weights, in f32 on processors and bf16 on a GPU: `small` is full training of a Qwen3 of 5.25M parameters at 4 lines of 512 tokens a step, `smol` of a model of
 SmolLM2-135M's shape at one line of 2,048; `long`, measured by its name alone, trains adapters of two layers of Qwen3-0.6B with its
 vocabulary of 151,936, at one line of 32,768. `kept` keeps what each block computes for the backward pass; `again` computes it again
 from the block's input. Each row is measured in a process of its own; its peak is the most that was resident, and what was before the
-model is given beside it. trainer/examples/bench.py prints the same rows for PyTorch, but for `long`.";
+model is given beside it, both of the host's memory alone. trainer/examples/bench.py prints the same rows for PyTorch, but for `long`.";
 
 /// The head of the table.
 const HEAD: &str = "| | tokens/s | GFLOP/s | peak, MiB | before, MiB |\n|---|---|---|---|---|\n";
@@ -49,6 +53,12 @@ pub(super) struct BenchArgs {
     /// Gather units that are divided when they are needed, not while others are computed with
     #[arg(long, requires = "row")]
     late: bool,
+    /// What is computed on; not taken from the environment, so that the table is what its name says
+    #[arg(long, value_enum, default_value_t = Choice::Cpu, requires = "row")]
+    device: Choice,
+    /// How attention is computed on a GPU
+    #[arg(long, value_enum, default_value_t, requires = "row")]
+    attention: AttentionBy,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -119,10 +129,16 @@ fn line(row: Row, arguments: &BenchArgs) -> Result<(), Failure> {
     };
     let layers = subject.config().map_err(|error| failed(error.into()))?.layers;
     let before = mebibytes(peak_memory());
-    let (place, ranks) = ranks(&Device::Cpu)?;
-    let how =
-        How { blocks: if keeps { layers } else { 0 }, sharding: arguments.sharding.into(), ahead: !arguments.late };
-    let measured = subject.measure(arguments.steps, how, ranks).map_err(failed)?;
+    let device = device::open(arguments.device, place()?.local_rank).map_err(Failure::from)?;
+    arguments.attention.check_device(&device).map_err(Failure::from)?;
+    let (place, ranks) = ranks(&device)?;
+    let how = How {
+        blocks: if keeps { layers } else { 0 },
+        sharding: arguments.sharding.into(),
+        ahead: !arguments.late,
+        attention: arguments.attention,
+    };
+    let measured = subject.measure(arguments.steps, how, &device, ranks).map_err(failed)?;
     if place.rank != 0 {
         return Ok(());
     }

@@ -2,14 +2,14 @@
 
 use std::io::IsTerminal;
 
-use candle_core::Device;
 use clap::Args;
 
 use super::context::Context;
 use super::failure::{Failure, print};
 use super::request::{TrainingArgs, ranks};
 use crate::device;
-use crate::training::{Bytes, Report, check, readable};
+use crate::ops::AttentionBy;
+use crate::training::{Bytes, Report, Request, check, readable};
 
 pub(super) const EXAMPLES: &str = "Examples:
   Before the training itself, with the same flags:
@@ -38,20 +38,30 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<(), Failur
     let (place, ranks) = ranks(&request.device)?;
     let failed =
         |error: crate::training::TrainingError| Failure { code: error.exit_code(), message: error.to_string() };
-    let report = check(&request.sources, &request.plan, &request.device, ranks, request.memory).map_err(failed)?;
+    let report = check(&request.sources, &request.plan, &request.device, request.attention, ranks, request.memory)
+        .map_err(failed)?;
     if place.rank != 0 {
         return Ok(());
     }
     let marks = if std::io::stdout().is_terminal() { COLOUR } else { BRACKETS };
     let sample: String = report.sample().map_err(failed)?.iter().map(|piece| marked(piece, marks)).collect();
-    print(&format!("{}\n{sample}\n", summary(&report, &request.device, place.world)))
+    print(&format!("{}\n{sample}\n", summary(&report, &computes(&request), place.world)))
 }
 
 fn marked((text, trained): &(String, bool), [before, after]: [&str; 2]) -> String {
     if *trained { format!("{before}{text}{after}") } else { text.clone() }
 }
 
-fn summary(report: &Report, device: &Device, world: usize) -> String {
+/// What a rank computes on, and by what in the place of the usual.
+fn computes(request: &Request) -> String {
+    let name = device::name(&request.device);
+    match request.attention {
+        AttentionBy::Chunked => name,
+        AttentionBy::Flash => format!("{name}, attention by FlashAttention-2"),
+    }
+}
+
+fn summary(report: &Report, device: &str, world: usize) -> String {
     let Bytes { weights, gradients, optimizer, activations, logits, checkpoint } = report.bytes;
     let parts = [
         ("weights", weights),
@@ -77,7 +87,7 @@ fn summary(report: &Report, device: &Device, world: usize) -> String {
          memory     {} a rank of {world}: {} ({available})\n\
          gradients  {tensors} tensors are trained, {values} values; every one of them moved\n\
          loss       {before:.6} → {after:.6} in two steps on `{}`\n\
-         device     {}; no release of this program has run on a GPU yet: unverified there",
+         device     {device}; no release of this program has run on a GPU yet: unverified there",
         inputs.train.lines.len(),
         inputs.too_long(),
         inputs.train.trained_tokens(),
@@ -85,6 +95,5 @@ fn summary(report: &Report, device: &Device, world: usize) -> String {
         readable(report.bytes.total()),
         parts.join(", "),
         report.tried,
-        device::name(device),
     )
 }

@@ -64,6 +64,7 @@ pub(super) fn run(arguments: &MemoryArgs) -> Result<(), Failure> {
         offload: plan.offload,
         on_cpu: false,
         kept: 0,
+        flash: None,
     };
     if arguments.table {
         return print(&table(&need, &methods(&plan)));
@@ -161,6 +162,7 @@ mod tests {
                 offload: false,
                 on_cpu: false,
                 kept: 0,
+                flash: None,
             };
             let command = format!("sera-trainer memory --model trainer/examples/configs/{name} --table -->");
             let printed = table(&need, &methods(&plan));

@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::places::PlaceArgs;
 use crate::bucket::{BucketError, Opener};
 use crate::device::{self, Choice};
+use crate::ops::AttentionBy;
 use crate::ranks::{Collective, Options, Place, RankError, join_on};
 use crate::training::{Out, Request, Source, Sources, available_memory};
 
@@ -61,6 +62,9 @@ pub(super) struct TrainingArgs {
     /// What is computed on: a GPU for each rank, or the processors
     #[arg(long, env = "SERA_DEVICE", value_enum, default_value_t)]
     device: Choice,
+    /// How attention is computed on a GPU; the weights that come of it differ in their last bits
+    #[arg(long, env = "SERA_CUDA_ATTENTION", value_enum, default_value_t)]
+    attention: AttentionBy,
     /// What a rank may use of the memory, such as 80Gi [default: what its GPU has free; on processors the machine's or its container's, divided among
     /// the ranks there]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -103,6 +107,7 @@ impl TrainingArgs {
         let local_rank = place()?.local_rank;
         let sources = Sources { student, dataset: source(&dataset, of_store)?, cache, scratch, local_rank };
         let device = device::open(self.device, local_rank).map_err(Failure::from)?;
+        self.attention.check_device(&device).map_err(Failure::from)?;
         Ok(Request {
             sources,
             out,
@@ -113,6 +118,7 @@ impl TrainingArgs {
             skipped: self.max_skipped,
             memory: self.memory.or_else(|| device::memory(&device)).or_else(|| available_memory(sharing())),
             device,
+            attention: self.attention,
             peak: self.peak_tflops.map(|peak| peak * 1e12),
         })
     }
@@ -187,7 +193,7 @@ fn lookup(name: &str) -> Option<String> {
 }
 
 /// Which rank this is, as the environment says.
-fn place() -> Result<Place, Failure> {
+pub(super) fn place() -> Result<Place, Failure> {
     Place::from_env(lookup, None).map_err(|error| Failure::given(error.to_string()))
 }
 

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUresult};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError};
 use candle_core::{DType, Device, Error, Tensor};
 
@@ -71,6 +71,12 @@ fn needed() -> u32 {
 pub(super) fn memory(device: &CudaDevice) -> Option<u64> {
     let (free, _) = device.cuda_stream().context().mem_get_info().ok()?;
     u64::try_from(free).ok()
+}
+
+/// How many multiprocessors it has.
+pub(super) fn multiprocessors(device: &CudaDevice) -> Option<u64> {
+    let asked = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    device.cuda_stream().context().attribute(asked).ok().and_then(|count| u64::try_from(count).ok())
 }
 
 /// Its number and its name.

@@ -121,6 +121,15 @@ pub fn memory(device: &Device) -> Option<u64> {
     }
 }
 
+/// How many multiprocessors a GPU has; none for the processors.
+pub(crate) fn multiprocessors(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::multiprocessors(device),
+        _ => None,
+    }
+}
+
 /// What a person calls it.
 pub fn name(device: &Device) -> String {
     match device {

@@ -73,6 +73,8 @@ impl Engine {
         if !matches!(settings.compute, DType::F32 | DType::BF16) {
             return Err(EngineError::Compute(settings.compute).into());
         }
+        settings.attention.check_device(device).map_err(EngineError::from)?;
+        settings.attention.check_heads(settings.compute, model.config().head_dim).map_err(EngineError::from)?;
         let shared = Shared {
             home: match settings.residence {
                 Residence::Host => Home::Host,
@@ -276,6 +278,7 @@ impl Engine {
         let segments =
             Segments::new(&pack.lengths()).map_err(|source| EngineError::Sequence { id: pack.names(), source })?;
         Batch::new(&self.config, &pack.ids(), &pack.loss(), segments, self.settings.compute, &self.shared.device)
+            .and_then(|batch| batch.attend(self.settings.attention))
             .map_err(|source| EngineError::Line { id: pack.names(), source })
     }
 

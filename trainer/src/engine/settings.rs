@@ -8,7 +8,7 @@ use sera_crds::values::Sharding;
 use super::StateError;
 use crate::device::DeviceError;
 use crate::model::{BatchError, Keep, LoraError, LoraSettings};
-use crate::ops::SegmentsError;
+use crate::ops::{AttentionBy, AttentionError, SegmentsError};
 use crate::optim::{AdamW, DecayRule, ShardError};
 use crate::ranks::RankError;
 
@@ -74,6 +74,8 @@ pub struct Settings {
     pub z_loss: f64,
     /// What the model computes in: f32 or bf16. Master weights and moments are f32.
     pub compute: DType,
+    /// How attention is computed.
+    pub attention: AttentionBy,
     /// What losses are divided by.
     pub normalise: Normalise,
     /// What dropout is drawn from.
@@ -100,6 +102,7 @@ impl Settings {
             clip_norm: 1.0,
             z_loss: 0.0,
             compute: DType::F32,
+            attention: AttentionBy::default(),
             normalise: Normalise::PerToken,
             seed: 0,
             keep: Keep::default(),
@@ -178,6 +181,9 @@ pub enum EngineError {
     /// What the device cannot hold.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// Attention that cannot be computed as asked for.
+    #[error(transparent)]
+    Attention(#[from] AttentionError),
     /// State that is not this engine's.
     #[error(transparent)]
     State(#[from] StateError),

@@ -6,9 +6,9 @@ use candle_core::{DType, Device, Error, Result, Tensor};
 use super::Config;
 use super::weights::Layer;
 use crate::ops::{
-    self, Attention, Linear, LinearGradients, RopeTable, Segments, Weight, added, attention_bwd, attention_fwd,
-    inverse_frequencies, linear_bwd, linear_fwd, rms_norm_bwd, rms_norm_fwd, rope_bwd, rope_fwd, swiglu_bwd,
-    swiglu_fwd,
+    self, Attention, AttentionBy, Linear, LinearGradients, RopeTable, Segments, Weight, added, attention_bwd,
+    attention_fwd, inverse_frequencies, linear_bwd, linear_fwd, rms_norm_bwd, rms_norm_fwd, rope_bwd, rope_fwd,
+    swiglu_bwd, swiglu_fwd,
 };
 
 /// What every block has to know of a batch: its sequences, and their rotations.
@@ -39,6 +39,12 @@ impl Tokens {
             head_dim: config.head_dim,
             rms_eps: config.rms_eps,
         })
+    }
+
+    /// The same with attention computed as asked for.
+    pub fn attend(mut self, by: AttentionBy, device: &Device) -> Result<Self> {
+        self.attention = self.attention.by(by, &self.segments, device)?;
+        Ok(self)
     }
 
     fn split(&self, x: &Tensor, heads: usize) -> Result<Tensor> {

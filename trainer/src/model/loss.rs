@@ -7,8 +7,8 @@ use super::block::{BlockGradients, BlockValues, Tokens, block_bwd, block_fwd};
 use super::source::{Head, Source, Unit};
 use super::{Config, Layer, Model};
 use crate::ops::{
-    HeadLoss, Segments, Weight, embedding_bwd, embedding_fwd, head_loss_bwd, head_loss_fwd, rms_norm_bwd, rms_norm_fwd,
-    wide,
+    AttentionBy, HeadLoss, Segments, Weight, embedding_bwd, embedding_fwd, head_loss_bwd, head_loss_fwd, rms_norm_bwd,
+    rms_norm_fwd, wide,
 };
 
 /// A batch that a model cannot take.
@@ -93,6 +93,12 @@ impl Batch {
     pub fn penalise(mut self, z: f64) -> Self {
         self.head = self.head.penalise(z);
         self
+    }
+
+    /// The same with attention computed as asked for.
+    pub fn attend(mut self, by: AttentionBy) -> Result<Self, BatchError> {
+        self.tokens = self.tokens.attend(by, self.ids.device())?;
+        Ok(self)
     }
 
     /// How many tokens are predicted: what the summed loss is divided by.

@@ -2,7 +2,8 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::{Segments, fused, wide};
+use super::flash::Flash;
+use super::{AttentionBy, Segments, fused, wide};
 
 /// How many scores are held at once, unless asked otherwise: 64 MiB of f32 a buffer, a handful of which live at a time.
 const SCORES: usize = 1 << 24;
@@ -19,19 +20,30 @@ pub struct Attention {
     pub scores: usize,
     /// Upper bound of queries in one chunk.
     pub queries: usize,
+    /// What computes it in the place of chunks, where that was asked for.
+    flash: Option<Flash>,
 }
 
 impl Attention {
     /// Attention as all supported models scale it.
     #[allow(clippy::cast_precision_loss, reason = "a head's size is small")]
     pub fn of_head(head_dim: usize) -> Self {
-        Self { scale: 1.0 / (head_dim as f64).sqrt(), scores: SCORES, queries: usize::MAX }
+        Self { scale: 1.0 / (head_dim as f64).sqrt(), scores: SCORES, queries: usize::MAX, flash: None }
     }
 
     /// The same in chunks that suit where it is computed.
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
         if device.is_cpu() { Self { queries: QUERIES, ..self } } else { self }
+    }
+
+    /// The same of these sequences, computed as asked for. `device` is that of the tensors.
+    pub fn by(self, by: AttentionBy, segments: &Segments, device: &Device) -> Result<Self> {
+        let flash = match by {
+            AttentionBy::Chunked => None,
+            AttentionBy::Flash => Some(Flash::new(segments, device)?),
+        };
+        Ok(Self { flash, ..self })
     }
 
     /// What the operation for f32 on a CPU is given.
@@ -70,13 +82,17 @@ impl Attention {
 pub struct Attended {
     /// (T, heads, d).
     pub output: Tensor,
-    /// The logarithm of each query's sum of exponentials, (T, heads), where the backward has a use for it.
+    /// The logarithm of each query's sum of exponentials, where the backward has a use for it: (T, heads), and of `FlashAttention` (heads, T).
     logs: Option<Tensor>,
 }
 
 /// Attention of `q` (T, heads, d) over `k` and `v` (T, kv heads, d), each token over its own sequence up to itself.
 /// Query head h reads key and value head h · kv heads / heads, as transformers' `repeat_kv` lays them out.
 pub fn attention_fwd(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, how: &Attention) -> Result<Attended> {
+    if let Some(flash) = &how.flash {
+        let (output, logs) = flash.forward([q, k, v], how.scale)?;
+        return Ok(Attended { output, logs: Some(logs) });
+    }
     if fused::serves(&[q, k, v]) {
         let (output, logs) = fused::attention::forward(&how.fused([q, k, v], segments))?;
         return Ok(Attended { output, logs: Some(logs) });
@@ -102,6 +118,9 @@ pub fn attention_bwd(
     segments: &Segments,
     how: &Attention,
 ) -> Result<(Tensor, Tensor, Tensor)> {
+    if let (Some(flash), Some(logs)) = (&how.flash, &attended.logs) {
+        return flash.backward([q, k, v], [&attended.output, logs, gy], how.scale);
+    }
     if let Some(logs) = attended.logs.as_ref().filter(|_| fused::serves(&[q, k, v, gy])) {
         return fused::attention::backward(&how.fused([q, k, v], segments), gy, (&attended.output, logs));
     }
@@ -217,7 +236,7 @@ mod tests {
 
     /// Small enough that sequences of a few tokens take several chunks, the last one smaller.
     fn chunked(scores: usize) -> Attention {
-        Attention { scale: 0.7, scores, queries: usize::MAX }
+        Attention { scale: 0.7, scores, ..Attention::of_head(SIZE) }
     }
 
     /// Token by token and head by head, from the definition.

@@ -9,6 +9,7 @@ mod dropout;
 mod embedding;
 #[cfg(test)]
 pub(crate) mod finite_differences;
+mod flash;
 mod fused;
 mod head_loss;
 mod linear;
@@ -20,6 +21,7 @@ mod swiglu;
 pub use attention::{Attended, Attention, attention_bwd, attention_fwd};
 pub use dropout::Dropout;
 pub use embedding::{embedding_bwd, embedding_fwd};
+pub use flash::{AttentionBy, AttentionError, Room};
 pub(crate) use head_loss::LOGITS;
 pub use head_loss::{HeadGradients, HeadLoss, head_loss_bwd, head_loss_fwd};
 pub use linear::{Linear, LinearGradients, Lora, Weight, linear_bwd, linear_fwd};

@@ -13,7 +13,8 @@ use super::memory::Bytes;
 use super::sources::Sources;
 use super::{fit, plan as plans};
 use crate::data::{Order, Renderer};
-use crate::engine::{Engine, EngineError, Evaluation, Line};
+use crate::engine::{Engine, EngineError, Evaluation, Line, Settings};
+use crate::ops::AttentionBy;
 use crate::ranks::Collective;
 
 /// How many steps are tried: after the first, only one matrix of an adapter has moved, since the other one's gradient is zero as long as it is.
@@ -46,15 +47,17 @@ struct Learnt {
     losses: (f64, f64),
 }
 
-/// Checks a training on this rank's device; every rank calls it. `available` is what this rank may use of the memory, in bytes.
+/// Checks a training on this rank's device, with attention computed as asked for; every rank calls it. `available` is what this rank may use of the
+/// memory, in bytes.
 pub fn check(
     sources: &Sources,
     plan: &TrainingPlan,
     device: &Device,
+    attention: AttentionBy,
     mut ranks: Box<dyn Collective>,
     available: Option<u64>,
 ) -> Result<Report, TrainingError> {
-    let mut settings = plans::settings(plan, device)?;
+    let mut settings = Settings { attention, ..plans::settings(plan, device)? };
     let places = sources.bring(ranks.as_mut())?;
     let inputs = Inputs::read(&places, plan, device)?;
     let order = Order::new(inputs.train.lines.len(), plan.global_batch, plan.epochs, plan.seed)?;

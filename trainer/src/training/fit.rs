@@ -5,9 +5,10 @@ use sera_crds::contract::TrainingPlan;
 
 use super::error::TrainingError;
 use super::inputs::Inputs;
-use super::memory::{Bytes, Need, readable};
+use super::memory::{Bytes, Flashed, Need, readable};
 use crate::device;
 use crate::engine::{EngineError, Line, Settings};
+use crate::ops::AttentionBy;
 
 /// What is kept of blocks so that it need not be computed again has to leave the training within the memory that there is, divided by this: the rest
 /// is for whatever else runs there, and for files that the system keeps at hand.
@@ -25,7 +26,8 @@ pub(super) fn into_memory(
 ) -> Result<Bytes, TrainingError> {
     // Lines that are only watched go through the model too, and may be longer.
     let watched = inputs.eval.as_ref().map(|eval| eval.lines.as_slice()).unwrap_or_default();
-    let tokens = longest_sequence([&inputs.train.lines, watched], settings.packing);
+    let sets = [inputs.train.lines.as_slice(), watched];
+    let tokens = longest_sequence(sets, settings.packing);
     let held = device::hold_sequence(device, inputs.student.config(), usize::try_from(tokens).unwrap_or(usize::MAX));
     held.map_err(EngineError::from)?;
     let need = Need {
@@ -38,6 +40,9 @@ pub(super) fn into_memory(
         offload: plan.offload && !device.is_cpu(),
         on_cpu: device.is_cpu(),
         kept: 0,
+        flash: device::multiprocessors(device)
+            .filter(|_| settings.attention == AttentionBy::Flash)
+            .map(|multiprocessors| Flashed { sequences: most_sequences(sets, settings.packing), multiprocessors }),
     };
     // Unverified on GPUs: there everything is computed again.
     let kept = available.filter(|_| device.is_cpu()).map_or(0, |available| need.blocks_that_fit(available / KEEPING));
@@ -65,6 +70,21 @@ fn longest_sequence(sets: [&[Line]; 2], packing: Option<usize>) -> u64 {
     sets.map(of).into_iter().max().unwrap_or_default()
 }
 
+/// The most lines that share what goes through the model at once: the shortest of a set, as many as there is room for.
+fn most_sequences(sets: [&[Line]; 2], packing: Option<usize>) -> u64 {
+    let Some(most) = packing else { return 1 };
+    let of = |lines: &[Line]| {
+        let mut lengths: Vec<usize> = lines.iter().map(|line| line.ids.len()).collect();
+        lengths.sort_unstable();
+        let ends = lengths.iter().scan(0_usize, |end, length| {
+            *end = end.saturating_add(*length);
+            Some(*end)
+        });
+        ends.take_while(|end| *end <= most).count().max(1) as u64
+    };
+    sets.map(of).into_iter().max().unwrap_or(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +98,15 @@ mod tests {
         let lines = [line(10), line(30), line(20)];
         let tokens = [None, Some(16), Some(40), Some(100)].map(|packing| longest_sequence([&lines, &[]], packing));
         assert_eq!(tokens, [30, 30, 40, 60], "a line that is too long for it has a sequence to itself");
+    }
+
+    #[test]
+    fn as_many_lines_share_a_sequence_as_the_shortest_leave_room_for() {
+        let (lines, watched) = ([line(10), line(30), line(20)], [line(5), line(5), line(5), line(50)]);
+        let counts =
+            [None, Some(16), Some(29), Some(30), Some(100)].map(|packing| most_sequences([&lines, &[]], packing));
+        assert_eq!(counts, [1, 1, 1, 2, 3]);
+        assert_eq!(most_sequences([&lines, &watched], Some(30)), 3);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use error::TrainingError;
 pub use inputs::{Inputs, Places};
 pub use losses::{Format, Losses, Point};
 pub use machine::{available_memory, peak_memory};
-pub use memory::{Bytes, DEVICES, Need, Sum, Sums, readable, table};
+pub use memory::{Bytes, DEVICES, Flashed, Need, Sum, Sums, readable, table};
 pub use meter::{Meter, Standing};
 pub use out::Out;
 pub use plan::PlanError;

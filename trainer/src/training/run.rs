@@ -22,7 +22,8 @@ use crate::checkpoint::{Kept, Moment, Sums};
 use crate::data::{Order, share};
 use crate::device;
 use crate::durable;
-use crate::engine::{Engine, Line, StepReport};
+use crate::engine::{Engine, Line, Settings, StepReport};
+use crate::ops::AttentionBy;
 use crate::optim::Schedule;
 use crate::ranks::Collective;
 
@@ -46,6 +47,8 @@ pub struct Request {
     pub plan: TrainingPlan,
     /// What this rank computes on.
     pub device: Device,
+    /// How it computes attention.
+    pub attention: AttentionBy,
     /// The number of this attempt.
     pub attempt: u32,
     /// Every how many steps the loss over the lines set aside is looked at; none: twenty times in all.
@@ -99,7 +102,7 @@ struct Run<'a> {
 pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
     let device = &request.device;
     let published = publish::find(&request.out, &request.plan, device)?;
-    let mut settings = plans::settings(&request.plan, device)?;
+    let mut settings = Settings { attention: request.attention, ..plans::settings(&request.plan, device)? };
     let places = request.sources.bring(ranks.as_mut())?;
     let inputs = Inputs::read(&places, &request.plan, device)?;
     if let Some(published) = published {
@@ -118,6 +121,7 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
         steps,
         world = ranks.world(),
         device = device::name(device),
+        attention = ?request.attention,
         "begins"
     );
     let mut engine = Engine::of::<_, TrainingError>(inputs.student.unread(device), settings, device, ranks)?;

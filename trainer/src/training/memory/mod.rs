@@ -9,7 +9,7 @@ use sera_crds::contract::{LoraPlan, MethodPlan};
 use sera_crds::values::Sharding;
 
 use crate::model::Config;
-use crate::ops::{Attention, LOGITS};
+use crate::ops::{Attention, LOGITS, Room};
 use counts::counts;
 
 pub use sum::Sum;
@@ -53,6 +53,17 @@ pub struct Need<'a> {
     pub on_cpu: bool,
     /// Of how many blocks the values are kept for the backward pass.
     pub kept: u64,
+    /// What `FlashAttention` computes attention with, where it does; none: it is computed in chunks.
+    pub flash: Option<Flashed>,
+}
+
+/// What the room that `FlashAttention` needs depends on, beside the model and its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flashed {
+    /// How many sequences the tokens are divided into at most.
+    pub sequences: u64,
+    /// How many multiprocessors the GPU has.
+    pub multiprocessors: u64,
 }
 
 /// What one rank needs, in bytes.
@@ -82,7 +93,8 @@ pub struct Sums {
     pub gradients: Sum,
     /// What is trained × 3 × 4.
     pub optimizer: Sum,
-    /// Tokens × what of each block's input stays, × what lies between a block's input and its result, × what its gradients take; buffers of scores.
+    /// Tokens × what of each block's input stays, × what lies between a block's input and its result, × what its gradients take; buffers of scores, or
+    /// what `FlashAttention` has in their place.
     pub activations: Sum,
     /// Values of a chunk × buffers × 4.
     pub logits: Sum,
@@ -185,7 +197,22 @@ impl Need<'_> {
         Sum::of(self.tokens, &[ENDS + inputs, hidden, self.width])
             .and(Sum::of(self.tokens, &[values, kept.max(1), self.width]))
             .and(Sum::of(self.tokens, &[back, F32]))
-            .and(Sum::of(if self.fused() { 0 } else { scores }, &[SCORE_BUFFERS, F32]))
+            .and(match self.flash {
+                Some(flash) => self.beside_flash(flash, kept),
+                None if self.fused() => Sum::default(),
+                None => Sum::of(scores, &[SCORE_BUFFERS, F32]),
+            })
+    }
+
+    /// What `FlashAttention` keeps and takes: logarithms of each block; in the backward sums, parts of the queries' gradient, and the gradients of keys
+    /// and values for every head of queries, one of them in f32 while it is summed over the heads that share keys.
+    fn beside_flash(&self, flash: Flashed, kept: u64) -> Sum {
+        let [heads, size] = [self.config.heads, self.config.head_dim].map(|value| value as u64);
+        let room = Room::most(self.tokens, flash.sequences, heads, size, flash.multiprocessors);
+        Sum::of(self.tokens, &[heads, kept.max(1), F32])
+            .and(Sum::of(room.sums, &[F32]))
+            .and(Sum::of(room.parts, &[F32]))
+            .and(Sum::of(self.tokens, &[heads * size, 2 * self.width + F32]))
     }
 
     /// Of how many blocks values can be kept with all of a step in `available` bytes; at a checkpoint they are gone.
@@ -255,8 +282,12 @@ mod tests {
             offload: false,
             on_cpu: false,
             kept: 0,
+            flash: None,
         }
     }
+
+    /// A pack of up to three lines on an H100.
+    const FLASH: Option<Flashed> = Some(Flashed { sequences: 3, multiprocessors: 132 });
 
     #[test]
     fn what_is_told_of_a_sum_comes_to_what_is_planned() {
@@ -265,8 +296,10 @@ mod tests {
             for (sharding, world) in
                 [(Sharding::None, 1), (Sharding::Zero1, 4), (Sharding::Zero2, 7), (Sharding::Zero3, 16)]
             {
-                for (width, on_cpu, kept, offload) in [(2, false, 0, true), (4, true, 3, false)] {
-                    let need = Need { sharding, world, width, offload, on_cpu, kept, ..need(&config, &method) };
+                for (width, on_cpu, kept, offload, flash) in
+                    [(2, false, 0, true, None), (4, true, 3, false, None), (2, false, 2, false, FLASH)]
+                {
+                    let need = Need { sharding, world, width, offload, on_cpu, kept, flash, ..need(&config, &method) };
                     let Sums { weights, gradients, optimizer, activations, logits, .. } = need.sums();
                     let told: u64 = [weights, gradients, optimizer, activations, logits]
                         .map(|sum| sum::tests::calculated(&sum.to_string()))
@@ -315,6 +348,17 @@ mod tests {
         assert_eq!((one.optimizer * 8, one.gradients, one.weights), (none.optimizer, none.gradients, none.weights));
         assert!(two.gradients < one.gradients / 3 && two.weights == one.weights && two.optimizer == one.optimizer);
         assert!(three.weights < two.weights / 3 && three.gradients == two.gradients);
+    }
+
+    #[test]
+    fn flash_attention_has_room_of_its_own_and_no_scores() {
+        let (config, method) = (qwen3_8b(), MethodPlan::Full {});
+        let [chunked, flash] = [None, FLASH].map(|flash| Need { flash, ..need(&config, &method) }.bytes().activations);
+        let (scores, tokens) = (4 * 4 * (1 << 24), 32_768);
+        // 32 heads of 128: five copies of one sequence are more than two of three.
+        let (sums, parts) = (32 * (tokens + 3 * 128), 5 * 32 * 128 * (tokens + 128));
+        let expanded = tokens * 32 * 128 * (2 + 2 + 4);
+        assert_eq!(flash - (chunked - scores), 4 * tokens * 32 + 4 * sums + 4 * parts + expanded);
     }
 
     #[test]
