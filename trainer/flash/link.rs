@@ -17,6 +17,7 @@ pub(crate) fn link() {
     println!("cargo::rerun-if-changed={folder}/libsera_flash.a");
     println!("cargo::rustc-link-search=native={folder}");
     println!("cargo::rustc-link-lib=static=sera_flash");
-    // CUDA's runtime comes from where candle's kernels have it.
+    // CUDA's runtime comes from where candle's kernels have it; the kernels' host code wants the library of C++.
     println!("cargo::rustc-link-lib=dylib=cudart");
+    println!("cargo::rustc-link-lib=dylib=stdc++");
 }
