@@ -242,6 +242,19 @@ impl Server {
         Ok(())
     }
 
+    /// Applies an object server-side as one of several managers; none where another one holds a field of it, with the server's words.
+    pub(crate) async fn apply_as(&self, manager: &str, kind: Kind, object: &Value) -> Result<Result<Value, String>> {
+        let path = format!("{}?fieldManager={manager}&{STRICT}", self.item(kind, object)?);
+        let request = Request::patch(path)
+            .header(header::CONTENT_TYPE, "application/apply-patch+yaml")
+            .body(serde_json::to_vec(object)?)?;
+        match self.client.request(request).await {
+            Ok(object) => Ok(Ok(object)),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Err(status.message)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Sends a request, and tells a refusal of its content from every other failure.
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
         let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
