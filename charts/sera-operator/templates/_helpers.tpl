@@ -170,9 +170,10 @@ outside: {{- toYaml .Values.runNetworkPolicy.outside | nindent 2 }}
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, get, list, watch, delete]
+# Deleted: the pods of a suspended run's Job, which would otherwise have as long as a large checkpoint takes.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete]
 # Whom the pods of a run may reach, and who may reach them: applied.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]

@@ -85,7 +85,7 @@ pub(crate) type Question = (&'static str, &'static str, &'static str, &'static s
 
 async fn the_operator(house: &House) -> Result<()> {
     let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
-    let allowed: [Question; 29] = [
+    let allowed: [Question; 30] = [
         ("watch", "sera.dev", "specializationruns", ""),
         ("watch", "sera.dev", "rolloutbatches", ""),
         ("patch", "sera.dev", "specializationruns/status", "billing"),
@@ -108,6 +108,7 @@ async fn the_operator(house: &House) -> Result<()> {
         ("watch", "batch", "jobs", ""),
         ("delete", "batch", "jobs", "billing"),
         ("watch", "", "pods", ""),
+        ("delete", "", "pods", "billing"),
         ("patch", "networking.k8s.io", "networkpolicies", "billing"),
         ("create", "", "configmaps", ""),
         ("get", "", "configmaps", "billing"),
@@ -136,7 +137,7 @@ async fn the_operator(house: &House) -> Result<()> {
         ("update", "leaderworkerset.x-k8s.io", "leaderworkersets", "billing"),
         ("patch", "batch", "jobs", "billing"),
         ("create", "", "pods", ""),
-        ("delete", "", "pods", "billing"),
+        ("deletecollection", "", "pods", ""),
         ("create", "", "pods/exec", "billing"),
         ("list", "", "configmaps", ""),
         ("patch", "", "configmaps", "billing"),

@@ -10,12 +10,14 @@ mod identity;
 mod killed;
 mod monitoring;
 mod reclaim;
+mod refused;
 mod repair;
 mod run;
 mod self_test;
 mod serving;
 mod snapshot;
 mod student;
+mod suspending;
 mod training;
 
 use crate::house::Test;
@@ -24,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
     [
         snapshot::TESTS,
         repair::TESTS,
+        refused::TESTS,
         broken::TESTS,
         broken::AT_HOME,
         reclaim::TESTS,
@@ -33,6 +36,7 @@ pub(crate) fn tests() -> Vec<Test> {
         run::TESTS,
         training::TESTS,
         evaluation::TESTS,
+        suspending::TESTS,
         bucket::TESTS,
         self_test::TESTS,
         groups::TESTS,

@@ -191,6 +191,10 @@ impl World {
                     batch.deleting = true;
                 }
             }
+            // They end as they would, only sooner.
+            Removable::PodsOfJob => {
+                assert!(self.children.jobs.get(name).is_none_or(|(job, _)| job.uid != *uid || job.deleting));
+            }
             Removable::Student => {
                 if let Some(student) = self.children.student.as_mut().filter(|student| student.uid == *uid) {
                     student.deleting = true;
