@@ -78,11 +78,12 @@ pub struct Pods {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSettings {
-    /// Labels that a node must have, as in a pod; at most 16. Absent: any node.
+    /// Labels that a node must have, as in a pod; at most 16. The platform's `runDefaults.nodeSelector` is added. Absent:
+    /// those alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::common::schema::node_selector")]
     pub node_selector: BTreeMap<String, LabelValue>,
-    /// Taints that the pods put up with, as in a pod; at most 8. Absent: none.
+    /// Taints that the pods put up with, as in a pod; at most 8. Absent: the platform's `runDefaults.tolerations`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::tolerations")]
     pub tolerations: Vec<Toleration>,
@@ -90,10 +91,12 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::common::schema::affinity")]
     pub affinity: Option<Affinity>,
-    /// The PriorityClass of the pods. Absent: the cluster's default.
+    /// The PriorityClass of the pods. Absent: the platform's `runDefaults.priorityClassName`; without that the cluster's
+    /// default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<ResourceName>,
-    /// The RuntimeClass of the pods, such as `gvisor`. Absent: the node's default runtime.
+    /// The RuntimeClass of the pods, such as `gvisor`. Absent: the platform's `runDefaults.runtimeClassName`; without that
+    /// the node's default runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<ResourceName>,
     /// Secrets (kubernetes.io/dockerconfigjson) with which images are pulled; at most 4. Absent: the platform's

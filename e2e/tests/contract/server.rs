@@ -182,6 +182,12 @@ impl Server {
         self.send(Method::POST, &path, Some(object)).await
     }
 
+    /// Creates what is none of ours, of the API's core, by the plural of its kind.
+    pub(crate) async fn create_beside(&self, plural: &str, object: &Value, effect: Effect) -> Result<Answer> {
+        let path = format!("/api/v1/namespaces/{}/{plural}?{}", self.namespace, effect.query());
+        self.send(Method::POST, &path, Some(object)).await
+    }
+
     /// Creates what must be admitted, and returns it as it was stored.
     pub(crate) async fn store(&self, kind: Kind, object: &Value) -> Result<Value> {
         self.create(kind, object, Effect::Stored).await?.admitted()

@@ -7,6 +7,7 @@ mod evaluation;
 mod ground;
 mod groups;
 mod identity;
+mod images;
 mod killed;
 mod monitoring;
 mod reclaim;
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
         broken::AT_HOME,
         reclaim::TESTS,
         identity::TESTS,
+        images::TESTS,
         killed::TESTS,
         batch::TESTS,
         run::TESTS,
