@@ -12,5 +12,6 @@ mod editor;
 mod escapes;
 mod files;
 mod git;
+mod program;
 mod session;
 mod support;

@@ -1,11 +1,11 @@
-//! The program around a session: sockets, signals, greetings, what it says to who uses it wrongly.
+//! The program around a session: sockets, signals, greetings, what it says to a driver that it cannot serve.
 
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -13,13 +13,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use sera_sandbox::frame;
 use sera_sandbox::wire::{Answer, CommandEnd, Fault, PROTOCOL, Policy, Request};
 
-use crate::support::{Sandbox, Tree, policy};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-sandbox");
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
+use crate::support::{PROGRAM, Sandbox, Tree, policy};
 
 fn wait_for(mut what: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
@@ -27,54 +21,6 @@ fn wait_for(mut what: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "it does not come");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-#[test]
-fn the_program_is_static() {
-    let program = fs::read(PROGRAM).unwrap();
-    let elf = &program[..program.len().min(4096)];
-    assert!(
-        !elf.windows(10).any(|window| window == b"ld-linux-x" || window == b"/lib64/ld-"),
-        "it asks for an interpreter"
-    );
-}
-
-#[test]
-fn a_wrong_command_line_is_answered_in_one_line() {
-    let output = run(&["serve", "--speed"]);
-    assert_eq!(output.status.code(), Some(64));
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.lines().count() == 1 && error.contains("--speed"), "{error}");
-    assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("--image-workspace"));
-}
-
-#[test]
-fn it_installs_itself_and_copies_directories() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    for _ in 0..2 {
-        let output = run(&["install", path("sera-sandbox").to_str().unwrap()]);
-        assert!(output.status.success());
-    }
-    assert_eq!(fs::read(path("sera-sandbox")).unwrap(), fs::read(PROGRAM).unwrap());
-    assert_eq!(fs::metadata(path("sera-sandbox")).unwrap().permissions().mode() & 0o777, 0o755);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-    fs::create_dir_all(path("from/d")).unwrap();
-    fs::write(path("from/d/f"), "text").unwrap();
-    fs::set_permissions(path("from/d/f"), fs::Permissions::from_mode(0o711)).unwrap();
-    fs::create_dir(path("to")).unwrap();
-    let output = run(&["copy", path("from").to_str().unwrap(), path("to").to_str().unwrap()]);
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(fs::read(path("to/d/f")).unwrap(), b"text");
-    assert_eq!(fs::metadata(path("to/d/f")).unwrap().permissions().mode() & 0o777, 0o711);
-    assert!(run(&["copy", path("none").to_str().unwrap(), path("to").to_str().unwrap()]).status.success());
-}
-
-#[test]
-fn check_says_what_the_kernel_gives() {
-    let output = run(&["check"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("seccomp") && text.contains("landlock") && text.contains("kernel"), "{text}");
 }
 
 #[test]

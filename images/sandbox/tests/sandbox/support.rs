@@ -9,6 +9,9 @@ use sera_sandbox::frame::{self, DataReader, DataWriter};
 use sera_sandbox::wire::{Answer, ChangedFile, CommandEnd, EditOperation, FileNow, PROTOCOL, Policy, Request};
 use tempfile::TempDir;
 
+/// The program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-sandbox");
+
 /// Where programs are: the system's before others, which may be scripts that look for a version first.
 pub(crate) fn search_path() -> String {
     format!("/usr/bin:/bin:{}", std::env::var("PATH").unwrap_or_default())
@@ -71,7 +74,7 @@ impl Sandbox {
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir(path("driver")).unwrap();
         std::fs::write(path("driver/key"), "the-drivers-key").unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-sandbox"));
+        let mut command = Command::new(PROGRAM);
         command.args(["serve", "--stdio"]);
         for name in ["workspace", "tmp", "home"] {
             command.arg(format!("--{name}")).arg(path(name));
@@ -99,7 +102,7 @@ impl Sandbox {
 
     pub(crate) fn local_with(policy: &Policy, options: &[&str]) -> Option<Self> {
         let mut sandbox = Self::start(policy, |folder, command| {
-            *command = Command::new(env!("CARGO_BIN_EXE_sera-sandbox"));
+            *command = Command::new(PROGRAM);
             command.args(["serve", "--stdio", "--local"]).arg(folder.join("slot"));
             command
                 .arg("--hide")
