@@ -12,6 +12,7 @@ mod editor;
 mod escapes;
 mod files;
 mod git;
+mod installs;
 mod program;
 mod session;
 mod support;

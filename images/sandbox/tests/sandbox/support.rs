@@ -12,6 +12,12 @@ use tempfile::TempDir;
 /// The program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-sandbox");
 
+/// Says what a test leaves out because it cannot be had here, which CI does not put up with.
+pub(crate) fn left_out(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    eprintln!("left out: {why}");
+}
+
 /// Where programs are: the system's before others, which may be scripts that look for a version first.
 pub(crate) fn search_path() -> String {
     format!("/usr/bin:/bin:{}", std::env::var("PATH").unwrap_or_default())
@@ -112,8 +118,7 @@ impl Sandbox {
                 .env("PATH", search_path());
         });
         if !sandbox.protections.iter().any(|kept| kept == "pid-namespace") {
-            assert!(std::env::var_os("CI").is_none(), "this kernel gives no namespaces");
-            eprintln!("left out: this kernel gives no namespaces");
+            left_out("this kernel gives no namespaces");
             return None;
         }
         sandbox.put("empty", &Tree::new());
@@ -235,6 +240,28 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.child.wait();
+    }
+}
+
+/// The processes that descend from one, by their parents.
+pub(crate) fn descendants(of: u32) -> Vec<u32> {
+    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let parent = |pid: u32| stat(pid)?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok();
+    let all: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    let mut found = vec![of];
+    loop {
+        let more: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|parent| found.contains(&parent)))
+            .collect();
+        if more.is_empty() {
+            return found.split_off(1);
+        }
+        found.extend(more);
     }
 }
 
