@@ -13,6 +13,7 @@ mod escapes;
 mod files;
 mod git;
 mod installs;
+mod neighbours;
 mod program;
 mod session;
 mod support;
