@@ -14,5 +14,6 @@ mod endpoint;
 mod evaluation;
 mod interruption;
 mod limits;
+mod rehearsal;
 mod support;
 mod surroundings;

@@ -105,7 +105,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    fn store_uri(&self) -> String {
+    pub(crate) fn store_uri(&self) -> String {
         format!("file://{}", self.path("store").display())
     }
 
