@@ -49,6 +49,12 @@ impl Call {
         self.method != Method::GET
     }
 
+    /// Whether it reads objects as they are at this moment.
+    pub(super) fn is_read(&self) -> bool {
+        // What the API server says of itself, its groups for one, has no past.
+        !self.is_write() && !self.is_watch && !self.resource.starts_with('/')
+    }
+
     /// Whether it makes an object of this kind.
     pub(super) fn makes(&self, resource: &str) -> bool {
         self.method == Method::POST && self.resource == resource && self.name.is_none()
