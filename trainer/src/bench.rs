@@ -1,6 +1,8 @@
 //! How fast a training is on this machine, and how much memory it takes: models of known sizes with drawn weights, in f32, no files.
 //! `examples/bench.py` does the same with `PyTorch`.
 
+pub mod kernels;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -11,6 +13,7 @@ use serde_json::json;
 use crate::draw;
 use crate::engine::{Engine, EngineError, Line, Method, Settings};
 use crate::model::{Config, ConfigError, Keep, LoraSettings, Model, WeightsError};
+use crate::ops::kernels::KernelsError;
 use crate::ranks::Collective;
 use crate::training::operations_of_line;
 
@@ -31,6 +34,9 @@ pub enum BenchError {
     /// A tensor that could not be made.
     #[error("the weights do not fit into memory: {0}")]
     Tensor(#[from] candle_core::Error),
+    /// Kernels where there are none.
+    #[error(transparent)]
+    Kernels(#[from] KernelsError),
     /// A step that could not be taken.
     #[error(transparent)]
     Engine(#[from] EngineError),

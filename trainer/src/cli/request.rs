@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::places::PlaceArgs;
 use crate::bucket::{BucketError, Opener};
 use crate::device::{self, Choice};
+use crate::ops::kernels::{Kernels, switch};
 use crate::ranks::{Collective, Options, Place, RankError, join_on};
 use crate::training::{Out, Request, Source, Sources, available_memory};
 
@@ -61,6 +62,10 @@ pub(super) struct TrainingArgs {
     /// What is computed on: a GPU for each rank, or the processors
     #[arg(long, env = "SERA_DEVICE", value_enum, default_value_t)]
     device: Choice,
+    /// Which kernels of ours a GPU computes with, none of which has run on one: names with commas between (rms-norm, rope, swiglu, cross-entropy, adamw,
+    /// casts), all or none
+    #[arg(long, env = "SERA_CUDA_KERNELS", value_name = "LIST", default_value_t)]
+    kernels: Kernels,
     /// What a rank may use of the memory, such as 80Gi [default: what its GPU has free; on processors the machine's or its container's, divided among
     /// the ranks there]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -103,6 +108,10 @@ impl TrainingArgs {
         let local_rank = place()?.local_rank;
         let sources = Sources { student, dataset: source(&dataset, of_store)?, cache, scratch, local_rank };
         let device = device::open(self.device, local_rank).map_err(Failure::from)?;
+        switch(self.kernels, &device).map_err(Failure::from)?;
+        if self.kernels != Kernels::NONE {
+            tracing::warn!("kernels of ours are on: {}; none of them has run on a GPU before", self.kernels);
+        }
         Ok(Request {
             sources,
             out,

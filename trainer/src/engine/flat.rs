@@ -6,6 +6,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Error, Tensor};
 
 use super::layout::{self, with_values};
+use crate::ops::cast;
 use crate::optim::{sum_of_squares, tensor_sum_of_squares};
 use crate::ranks::{Collective, RankError};
 
@@ -104,7 +105,7 @@ impl Flat {
         match self {
             Self::Host(values) => with_values(tensor, |part| values[begin..begin + part.len()].copy_from_slice(part)),
             Self::Device(values) => {
-                let part = tensor.to_device(values.device())?.to_dtype(values.dtype())?.flatten_all()?;
+                let part = cast(&tensor.to_device(values.device())?, values.dtype())?.flatten_all()?;
                 values.slice_set(&part.contiguous()?, 0, begin)
             }
         }
@@ -131,7 +132,7 @@ impl Flat {
                 Ok(Finite::from(finite))
             }
             Self::Device(values) => {
-                let added = tensor.to_device(values.device())?.to_dtype(DType::F32)?.flatten_all()?;
+                let added = cast(&tensor.to_device(values.device())?, DType::F32)?.flatten_all()?;
                 values.slice_set(&(narrow(values, &range)? + &added)?, 0, range.start)?;
                 // Infinity times zero is no number either.
                 Ok(Finite { known: true, computed: Some((added * 0.0)?.sum_all()?) })
@@ -172,7 +173,7 @@ impl Flat {
     ) -> Result<Tensor, Error> {
         match self {
             Self::Host(values) => Tensor::from_slice(&values[range.clone()], shape, device)?.to_dtype(dtype),
-            Self::Device(values) => narrow(values, range)?.reshape(shape)?.to_dtype(dtype),
+            Self::Device(values) => cast(&narrow(values, range)?.reshape(shape)?, dtype),
         }
     }
 
