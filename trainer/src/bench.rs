@@ -11,7 +11,7 @@ use sera_crds::values::Sharding;
 use serde_json::json;
 
 use crate::draw;
-use crate::engine::{Engine, EngineError, Line, Method, Settings};
+use crate::engine::{Engine, EngineError, Line, Method, Residence, Settings};
 use crate::model::{Config, ConfigError, Keep, LoraSettings, Model, WeightsError};
 use crate::ops::kernels::KernelsError;
 use crate::ranks::Collective;
@@ -62,6 +62,8 @@ pub struct How {
     pub sharding: Sharding,
     /// Whether divided units are gathered while others are computed with.
     pub ahead: bool,
+    /// Where what is stepped lives.
+    pub residence: Residence,
 }
 
 /// What was measured.
@@ -119,7 +121,7 @@ impl Subject {
 
     /// Trains for a step to warm up, and then for `steps`. Every rank calls it; each has lines of its own.
     pub fn measure(self, steps: u32, how: How, ranks: Box<dyn Collective>) -> Result<Measured, BenchError> {
-        let How { blocks, sharding, ahead } = how;
+        let How { blocks, sharding, ahead, residence } = how;
         let world = u32::try_from(ranks.world()).unwrap_or(u32::MAX);
         let config = self.config()?;
         let (count, length) = self.lines();
@@ -132,7 +134,7 @@ impl Subject {
         // Lines in one sequence are what a batch is elsewhere.
         let packing = Some((count * length) as usize);
         let keep = Keep { blocks, ..Keep::default() };
-        let settings = Settings { sharding, keep, packing, ahead, ..Settings::of(method) };
+        let settings = Settings { sharding, keep, packing, ahead, residence, ..Settings::of(method) };
         let mut engine = Engine::new(model(config)?, settings, ranks)?;
         let first = engine.step(&lines, 1, RATE)?.loss;
         let mut last = first;
@@ -198,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_measured_is_a_training() {
-        let how = How { blocks: 4, sharding: Sharding::None, ahead: true };
+        let how = How { blocks: 4, sharding: Sharding::None, ahead: true, residence: Residence::Host };
         let measured = Subject::Small.measure(2, how, Box::new(Alone)).unwrap();
         assert!(measured.tokens_per_second > 0.0 && measured.losses.1 < measured.losses.0, "{measured:?}");
     }

@@ -12,6 +12,7 @@ use super::request::ranks;
 use crate::bench::kernels::{Compared, Shapes, compare};
 use crate::bench::{BenchError, How, Subject};
 use crate::device::{self, Choice, DeviceError};
+use crate::engine::Residence;
 use crate::ops::kernels::{Kernels, KernelsError};
 use crate::training::peak_memory;
 
@@ -63,6 +64,9 @@ pub(super) struct BenchArgs {
     /// Gather units that are divided when they are needed, not while others are computed with
     #[arg(long, requires = "row")]
     late: bool,
+    /// Where master weights, moments and gradients live
+    #[arg(long, value_enum, default_value_t = Residence::Host, requires = "row")]
+    residence: Residence,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -153,8 +157,8 @@ fn line(row: Row, arguments: &BenchArgs) -> Result<(), Failure> {
     let layers = subject.config().map_err(|error| failed(error.into()))?.layers;
     let before = mebibytes(peak_memory());
     let (place, ranks) = ranks(&Device::Cpu)?;
-    let how =
-        How { blocks: if keeps { layers } else { 0 }, sharding: arguments.sharding.into(), ahead: !arguments.late };
+    let (blocks, sharding) = (if keeps { layers } else { 0 }, arguments.sharding.into());
+    let how = How { blocks, sharding, ahead: !arguments.late, residence: arguments.residence };
     let measured = subject.measure(arguments.steps, how, ranks).map_err(failed)?;
     if place.rank != 0 {
         return Ok(());

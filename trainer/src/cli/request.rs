@@ -120,6 +120,7 @@ impl TrainingArgs {
             eval_every: self.eval_every,
             checkpoint_steps: self.checkpoint_steps,
             skipped: self.max_skipped,
+            ahead: true,
             memory: self.memory.or_else(|| device::memory(&device)).or_else(|| available_memory(sharing())),
             device,
             peak: self.peak_tflops.map(|peak| peak * 1e12),

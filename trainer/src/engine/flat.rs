@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Error, Tensor};
 use super::layout::{self, with_values};
 use crate::ops::cast;
 use crate::optim::{sum_of_squares, tensor_sum_of_squares};
-use crate::ranks::{Collective, RankError};
+use crate::ranks::{Collective, Point, RankError};
 
 /// Where flat values live.
 #[derive(Debug, Clone)]
@@ -66,6 +66,14 @@ impl Flat {
         match self {
             Self::Host(values) => values.len(),
             Self::Device(values) => values.elem_count(),
+        }
+    }
+
+    /// How much memory they take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Host(values) => std::mem::size_of_val(values.as_slice()),
+            Self::Device(values) => values.elem_count() * values.dtype().size_in_bytes(),
         }
     }
 
@@ -211,6 +219,19 @@ impl Flat {
         match self {
             Self::Host(values) => ranks.all_gather(values, bounds),
             Self::Device(values) => ranks.all_gather_tensor(values, bounds),
+        }
+    }
+
+    /// The same by another thread than the one that computes; a device has the values at `point`.
+    pub(super) fn all_gather_from(
+        &mut self,
+        point: &Point,
+        bounds: &[usize],
+        ranks: &mut dyn Collective,
+    ) -> Result<(), RankError> {
+        match self {
+            Self::Host(values) => ranks.all_gather(values, bounds),
+            Self::Device(values) => ranks.all_gather_tensor_from(point, values, bounds),
         }
     }
 }
