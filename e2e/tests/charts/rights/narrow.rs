@@ -120,12 +120,12 @@ async fn works(house: &House, narrow: &Narrow) -> Result<()> {
     }
     for namespace in [one, two] {
         let jobs = Api::<Job>::namespaced(house.client(), namespace);
-        let count = async || Ok(jobs.list(&ListParams::default()).await?.items.len());
-        until("no Job was made", async || anyhow::Ok(count().await? == 1)).await?;
+        let count = async || anyhow::Ok(jobs.list(&ListParams::default()).await?.items.len());
+        until("no Job was made", async || Ok(count().await? == 1)).await?;
         let batches = Api::<RolloutBatch>::namespaced(house.client(), namespace);
         let suspended = Patch::Merge(json!({"spec": {"suspend": true}}));
         batches.patch(BATCH, &PatchParams::default(), &suspended).await?;
-        until("the Job of a batch that is suspended stays", async || anyhow::Ok(count().await? == 0)).await?;
+        until("the Job of a batch that is suspended stays", async || Ok(count().await? == 0)).await?;
     }
     let untouched = Api::<RolloutBatch>::namespaced(house.client(), &narrow.other).get(BATCH).await?;
     ensure!(untouched.status().is_none(), "a batch is worked on where it serves nobody: {:?}", untouched.status());
