@@ -1,4 +1,5 @@
-//! `sera-rollout rollout` and `evaluate`, run as its users run it: the real program, real sandboxes, the real git, and a scripted teacher over HTTP.
+//! `sera-rollout rollout` and `evaluate`, and what comes after rollouts, run as users run it: the real program, real sandboxes, the real git, and a
+//! scripted teacher over HTTP.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,5 +15,6 @@ mod endpoint;
 mod evaluation;
 mod interruption;
 mod limits;
+mod stores;
 mod support;
 mod surroundings;
