@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod bytes;
 mod course;
 #[allow(dead_code, reason = "unit tests and the bench use the rest of it")]
 #[path = "../support/endpoint.rs"]
