@@ -19,3 +19,4 @@ mod limits;
 mod stores;
 mod support;
 mod surroundings;
+mod text;
