@@ -14,6 +14,7 @@ mod course;
 #[path = "../support/endpoint.rs"]
 mod endpoint;
 mod evaluation;
+mod faults;
 mod interruption;
 mod limits;
 mod stores;
