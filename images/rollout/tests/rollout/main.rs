@@ -10,6 +10,7 @@
 
 mod bytes;
 mod course;
+mod display;
 #[allow(dead_code, reason = "unit tests and the bench use the rest of it")]
 #[path = "../support/endpoint.rs"]
 mod endpoint;
