@@ -8,6 +8,7 @@ mod ground;
 mod groups;
 mod identity;
 mod killed;
+mod lineage;
 mod monitoring;
 mod reclaim;
 mod repair;
@@ -16,6 +17,7 @@ mod self_test;
 mod serving;
 mod snapshot;
 mod student;
+mod teacher;
 mod training;
 
 use crate::house::Test;
