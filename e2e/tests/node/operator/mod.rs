@@ -9,6 +9,7 @@ mod groups;
 mod identity;
 mod images;
 mod killed;
+mod lineage;
 mod monitoring;
 mod reclaim;
 mod refused;
@@ -19,6 +20,7 @@ mod serving;
 mod snapshot;
 mod student;
 mod suspending;
+mod teacher;
 mod training;
 
 use crate::house::Test;

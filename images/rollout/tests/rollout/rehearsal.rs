@@ -52,9 +52,9 @@ async fn all_stages(place: &Place, program: &Path, teacher: &Endpoint, more: &[&
 
     let student = concat!(env!("CARGO_MANIFEST_DIR"), "/../../trainer/chat/tests/tiny");
     let lines = json!({"toolCallFormat": "Hermes", "contextLength": 100_000, "minKeptRatio": "0.88"});
-    for stage in [&["verify", "--batch=b1", "--first=0", "--count=1"][..], &["dataset", "--fewer"]] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
-        command.args(stage).args(["--store", &place.store_uri(), "--student", student]);
+    for (stage, more) in [("verify", &["--batch=b1", "--first=0", "--count=1"][..]), ("dataset", &["--fewer"])] {
+        let mut command = place.stage(stage);
+        command.args(more).args(["--student", student]);
         command.arg("--termination-message").arg(place.path("termination"));
         command.env("SERA_VERIFICATION", json!({"maxMeanToolTokens": 100_000, "student": lines}).to_string());
         let plan = json!({"acceptedTrajectories": 2, "firstRolloutShare": "0.5", "evalFraction": "0"});
