@@ -9,7 +9,6 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::endpoint::{Endpoint, Reply, Then, answer};
 use crate::support::{Place, about, good_message, sandbox_program, teacher};
