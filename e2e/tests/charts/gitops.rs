@@ -125,7 +125,7 @@ async fn phases(_: &House) -> Result<()> {
 async fn stages(_: &House) -> Result<()> {
     let recorded = recorded()?;
     let of_a_batch = [Stage::Snapshot, Stage::Rollouts, Stage::Verification];
-    for (kind, stages) in [("SpecializationRun", &Stage::OF_A_RUN[..]), ("RolloutBatch", &of_a_batch)] {
+    for (kind, stages) in [("SpecializationRun", &Stage::OF_A_RUN[..]), ("RolloutBatch", &of_a_batch[..])] {
         let of_kind = recorded.iter().filter(|recorded| recorded.kind == kind);
         let seen: BTreeSet<&str> = of_kind.filter_map(|recorded| recorded.it.rsplit(", ").next()).collect();
         let unseen: Vec<_> =

@@ -54,7 +54,7 @@ async fn admits(server: &Server, manifest: &str) -> Result<()> {
         let answer = match (group, kind.as_str().context("no kind")?) {
             (Some("sera.dev"), _) => {
                 ours += 1;
-                server.create(serde_json::from_value::<Kind>(kind)?, &object, Effect::DryRun).await?
+                server.create(Kind::deserialize(&kind)?, &object, Effect::DryRun).await?
             }
             (None, "Secret") => server.create_beside("secrets", &object, Effect::DryRun).await?,
             (None, "PersistentVolumeClaim") => {

@@ -102,7 +102,7 @@ async fn allowed(account: &Client, asks: &[Ask], namespace: Option<&str>) -> Res
         let is_unclear =
             [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS].contains(&code) || code.is_server_error();
         ensure!(!is_unclear, "{:?} is answered by {code}", ask.right);
-        Ok((code != StatusCode::FORBIDDEN).then(|| ask.right.clone()))
+        anyhow::Ok((code != StatusCode::FORBIDDEN).then(|| ask.right.clone()))
     };
     let answers: Vec<Option<Right>> = stream::iter(asks).map(answer).buffer_unordered(AT_ONCE).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())

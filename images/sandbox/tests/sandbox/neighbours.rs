@@ -1,7 +1,8 @@
 //! Ways from one slot into another that lies beside it in the same folder, as `sera-rollout rollout --sandbox local` lays them; each tried by its name,
 //! and first outside, where it has to get through.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::escapes::{Try, harmless, try_with_neighbour};
 use crate::support::{Changed, Sandbox, Tree, policy};
@@ -52,10 +53,10 @@ fn inhabit(neighbour: &mut Sandbox) {
     neighbour.run("SERA_CANARY=the-neighbours-variable sleep 1000 7<canary &");
 }
 
-fn try_all(sandbox: &mut Sandbox, neighbour: &mut Sandbox, folder: PathBuf) {
+fn try_all(sandbox: &mut Sandbox, neighbour: &mut Sandbox, folder: &Path) {
     assert_eq!(std::fs::read_to_string(folder.join("tmp/canary")).unwrap(), CANARY);
-    try_with_neighbour(WAYS, sandbox, true, &folder);
-    assert_eq!(neighbour.changed(), std::collections::BTreeMap::<String, Changed>::new());
+    try_with_neighbour(WAYS, sandbox, true, folder);
+    assert_eq!(neighbour.changed(), BTreeMap::<String, Changed>::new());
     assert_eq!(neighbour.run("cat canary; jobs -r | wc -l"), format!("{CANARY}1\n"));
 }
 
@@ -71,7 +72,7 @@ fn nothing_leads_from_one_slot_into_another() {
         command.arg("--hide").arg(&ground);
     });
     sandbox.put("t1", &Tree::of(&[("a", "1")]));
-    try_all(&mut sandbox, &mut neighbour, ground);
+    try_all(&mut sandbox, &mut neighbour, &ground);
 }
 
 #[test]
@@ -82,5 +83,5 @@ fn nothing_leads_from_one_slot_with_namespaces_into_another() {
     let options = [format!("--local={ground}/other"), format!("--hide={ground}")];
     let mut sandbox = Sandbox::local_with(&policy(), &options.each_ref().map(String::as_str)).unwrap();
     let folder = neighbour.path("slot");
-    try_all(&mut sandbox, &mut neighbour, folder);
+    try_all(&mut sandbox, &mut neighbour, &folder);
 }
