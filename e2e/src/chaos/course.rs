@@ -76,7 +76,8 @@ impl Course {
             self.deliberate.fetch_add(1, Ordering::Relaxed);
         }
         *lock(&self.by_kind).entry(call.to_string()).or_default() += 1;
-        let fault = self.script.faults.get(&number).copied().filter(|fault| fault.can_befall(call));
+        let fault = self.script.faults.get(&number).copied();
+        let fault = fault.filter(|fault| fault.can_befall(call, self.script.stale_looks));
         if fault.is_some() {
             *lock(&self.befallen) = Some(Instant::now());
         }

@@ -155,6 +155,7 @@ impl Script {
     }
 
     fn stale_reads(&mut self, random: &mut Random) {
+        self.stale_looks = random.percent(50);
         // An operator that has just started reads everything, and from the past it takes it all for the present.
         for _ in 0..random.between(0, 3) {
             let kill = Fault::Kill(random.one_of(When::Before, &[When::After]));

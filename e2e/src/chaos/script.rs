@@ -50,9 +50,9 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether it can befall this call.
-    pub(super) fn can_befall(self, call: &Call) -> bool {
-        !matches!(self, Self::Stale(_)) || call.is_read()
+    /// Whether it can befall this call, where looks may be stale or not.
+    pub(super) fn can_befall(self, call: &Call, stale_looks: bool) -> bool {
+        !matches!(self, Self::Stale(_)) || (call.is_read() && (call.is_paged || stale_looks))
     }
 }
 
@@ -111,6 +111,8 @@ pub(super) struct Script {
     pub(super) operators: usize,
     /// Whether Jobs wait for a queue.
     pub(super) is_queued: bool,
+    /// Whether stale reads are not only the lists that watches go on from, but also what an operator looks at before it acts.
+    pub(super) stale_looks: bool,
 }
 
 impl Trial {
@@ -213,16 +215,18 @@ mod tests {
     fn only_a_read_of_the_operators_work_can_be_stale() {
         let call = |method: &Method, path: &str| Call::of(method, &path.parse().unwrap());
         let stale = Fault::Stale(Duration::from_secs(1));
-        for read in ["/apis/batch/v1/namespaces/ml/jobs?labelSelector=a", "/apis/batch/v1/namespaces/ml/jobs/a"] {
-            assert!(stale.can_befall(&call(&Method::GET, read)), "{read}");
+        for look in ["/apis/batch/v1/namespaces/ml/jobs?labelSelector=a", "/apis/batch/v1/namespaces/ml/jobs/a"] {
+            let look = call(&Method::GET, look);
+            assert!(stale.can_befall(&look, true) && !stale.can_befall(&look, false), "{look}");
         }
+        assert!(stale.can_befall(&call(&Method::GET, "/apis/batch/v1/namespaces/ml/jobs?limit=500"), false));
         for (method, path) in [
             (Method::POST, "/apis/batch/v1/namespaces/ml/jobs"),
             (Method::GET, "/apis/batch/v1/namespaces/ml/jobs?watch=true"),
             (Method::GET, "/apis/leaderworkerset.x-k8s.io/v1"),
         ] {
-            assert!(!stale.can_befall(&call(&method, path)), "{path}");
-            assert!(Fault::Restart(When::Before).can_befall(&call(&method, path)));
+            assert!(!stale.can_befall(&call(&method, path), true), "{path}");
+            assert!(Fault::Restart(When::Before).can_befall(&call(&method, path), false));
         }
     }
 

@@ -1,7 +1,10 @@
 //! When programs are asked, and who is woken by what they say. Each piece of news is a status that is written, so that the pause between two rounds is
 //! the shortest time between two of them about one Job.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -50,7 +53,7 @@ impl Rounds {
         now: Timestamp,
     ) -> impl Iterator<Item = Wake> + use<> {
         self.jobs = round.len();
-        let news = self.board.note(heard, now);
+        let news: HashSet<Uid> = self.board.note(heard, now).into_iter().collect();
         round.into_iter().filter(move |target| news.contains(&target.job)).map(|target| target.wake)
     }
 }
@@ -76,12 +79,12 @@ mod tests {
         }
     }
 
-    /// When the owner of the first of so many Jobs is woken within ten minutes, in seconds, where all of them have news whenever they are asked.
+    /// When the owner of the first of so many Jobs is woken within five minutes, in seconds, where all of them have news whenever they are asked.
     fn woken(jobs: usize) -> Vec<u64> {
         let (mut rounds, mut now, mut woken) = (Rounds::of(Board::default()), Duration::ZERO, Vec::new());
         for done in 1.. {
             now += rounds.pause();
-            if now > Duration::from_mins(10) {
+            if now > Duration::from_mins(5) {
                 break;
             }
             let round: Vec<Target> = (0..jobs).map(target).collect();
@@ -99,7 +102,7 @@ mod tests {
         for (jobs, pause) in [(1, 5), (100, 5), (400, 20), (1_000, 30)] {
             let woken = woken(jobs);
             assert!(woken.windows(2).all(|pair| pair[1] - pair[0] == pause), "{jobs} Jobs: {woken:?}");
-            assert!(woken.len() as u64 >= 600 / pause - 1, "{jobs} Jobs: {woken:?}");
+            assert!(woken.len() as u64 >= 300 / pause - 1, "{jobs} Jobs: {woken:?}");
         }
     }
 

@@ -107,12 +107,12 @@ struct Seen {
 
 /// Looks at it for so many seconds.
 async fn look(operator: &Process, client: &Client, seconds: u32) -> Result<Seen> {
-    let (passes, patches) = (operator.metrics_of("batch").await?.passes(), patches(client).await?);
+    let before = (operator.metrics_of("batch").await?.passes(), patches(client).await?);
     let rest = operator.left_alone(seconds).await?;
-    let (passes_after, after) = (operator.metrics_of("batch").await?.passes(), self::patches(client).await?);
+    let after = (operator.metrics_of("batch").await?.passes(), patches(client).await?);
     let a_second = |count: f64| count / f64::from(seconds.max(1));
-    let patches = std::array::from_fn(|kind| a_second(after[kind] - patches[kind]));
-    Ok(Seen { rest, batch_passes: a_second(passes_after - passes), patches })
+    let patches = std::array::from_fn(|kind| a_second(after.1[kind] - before.1[kind]));
+    Ok(Seen { rest, batch_passes: a_second(after.0 - before.0), patches })
 }
 
 /// How many statuses of each of [`KINDS`] the API server has patched.

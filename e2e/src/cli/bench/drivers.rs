@@ -1,7 +1,7 @@
 //! The drivers of rollouts in a bench: none of them is there, and one server answers for all. Whenever it is asked how far a driver is, there is news.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -62,8 +62,8 @@ impl Directory {
     /// Makes the driver of a pod known.
     pub(super) fn add(&mut self, pod: &Pod) -> Result<()> {
         let spec = pod.spec.as_ref();
-        let host = spec.and_then(|spec| spec.hostname.as_ref()?.into()).context("a driver without a host name")?;
-        let service = spec.and_then(|spec| spec.subdomain.as_ref()?.into()).context("a driver without a Service")?;
+        let host = spec.and_then(|spec| spec.hostname.as_deref()).context("a driver without a host name")?;
+        let service = spec.and_then(|spec| spec.subdomain.as_deref()).context("a driver without a Service")?;
         let namespace = pod.namespace().unwrap_or_default();
         // In one piece, so that nobody reads half of it.
         let line = format!("{} {host}.{service}.{namespace}.svc\n", ADDRESS.0);
@@ -76,29 +76,26 @@ async fn answer(listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
         if let Ok((connection, _)) = listener.accept().await {
-            connections.spawn(async move {
-                // Whoever asked is gone.
-                let _ = serve(connection, since).await;
-            });
+            connections.spawn(serve(connection, since));
         }
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// Answers one question. Whoever asks may go away in the middle of it.
-async fn serve(mut connection: TcpStream, since: Instant) -> Option<()> {
+/// Answers one question. That whoever asks goes away in the middle of it is nobody's failure.
+async fn serve(mut connection: TcpStream, since: Instant) -> io::Result<()> {
     let mut question = Vec::new();
     while !question.ends_with(b"\r\n\r\n") && question.len() < LONGEST {
-        if connection.read_buf(&mut question).await.ok()? == 0 {
-            return None;
+        if connection.read_buf(&mut question).await? == 0 {
+            return Ok(());
         }
     }
-    let said = serde_json::to_string(&progress(since)).ok()?;
+    let said = serde_json::to_string(&progress(since))?;
     let length = said.len();
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    connection.write_all((head + &said).as_bytes()).await.ok()
+    connection.write_all((head + &said).as_bytes()).await
 }
 
 /// What each of them says: the teacher is asked all the time, and no sample is done yet.

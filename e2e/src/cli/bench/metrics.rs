@@ -124,9 +124,10 @@ apiserver_request_total{code="409",resource="rolloutbatches",scope="resource",su
 apiserver_request_total{code="200",resource="rolloutbatches",scope="resource",subresource="",verb="PATCH"} 11
 apiserver_request_total{code="200",resource="pods",scope="resource",subresource="status",verb="PATCH"} 13
 apiserver_request_total{code="200",resource="rolloutbatches",scope="resource",subresource="status",verb="GET"} 17
+apiserver_request_total{code="200",resource="specializationruns",scope="resource",subresource="status",verb="PATCH"} 3
 "#;
         assert_eq!(status_patches(text, "rolloutbatches").to_string(), "7");
-        assert_eq!(status_patches(text, "specializationruns").to_string(), "0");
+        assert_eq!(status_patches(text, "specializationruns").to_string(), "3");
     }
 
     #[test]
