@@ -121,11 +121,7 @@ async fn works(house: &House, narrow: &Narrow) -> Result<()> {
     for namespace in [one, two] {
         let jobs = Api::<Job>::namespaced(house.client(), namespace);
         let count = async || anyhow::Ok(jobs.list(&ListParams::default()).await?.items.len());
-<<<<<<< ours
         until("no Job was made", async || Ok(count().await? == 1)).await?;
-=======
-        until("no Job was made", async || anyhow::Ok(count().await? == 1)).await?;
->>>>>>> theirs
         let batches = Api::<RolloutBatch>::namespaced(house.client(), namespace);
         let suspended = Patch::Merge(json!({"spec": {"suspend": true}}));
         batches.patch(BATCH, &PatchParams::default(), &suspended).await?;
