@@ -1,18 +1,21 @@
 //! The platform's defaults (`runDefaults` in Helm's values) and their merge with a spec. Pure: the same two always make
 //! the same effective spec.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Toleration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     batch::BatchSpec,
     common::{LocalRef, SecretRef},
     run::{GitSource, Output, PodSettings, Pods, Proxy, RunSpec, Source},
-    values::{GitUrl, QueueName, ResourceName, StoreUri},
+    values::{GitUrl, LabelValue, QueueName, ResourceName, StoreUri},
 };
 
 /// What a platform team says once for all runs. A field has a default here or in the schema, never both; what a run
 /// says itself goes before.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RunDefaults {
     /// The store of runs that name none: `spec.output.store`. Not together with `claim`.
@@ -38,6 +41,19 @@ pub struct RunDefaults {
     /// The Kueue queue: `spec.pods.default.queueName`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_name: Option<QueueName>,
+    /// Labels that the nodes of all pods must have: `spec.pods.default.nodeSelector`. A run's own are added, and go before
+    /// by key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, LabelValue>,
+    /// Taints that all pods put up with: `spec.pods.default.tolerations`. A run that says some has those alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// The PriorityClass of all pods: `spec.pods.default.priorityClassName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<ResourceName>,
+    /// The RuntimeClass of all pods: `spec.pods.default.runtimeClassName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<ResourceName>,
 }
 
 /// Why a spec and the defaults make no effective spec.
@@ -131,6 +147,10 @@ fn merge_pods(pods: Option<Pods>, defaults: &RunDefaults) -> Pods {
         ca_secret_ref: defaults.ca_secret_ref.clone(),
         image_pull_secrets: defaults.image_pull_secrets.clone(),
         queue_name: defaults.queue_name.clone(),
+        node_selector: defaults.node_selector.clone(),
+        tolerations: defaults.tolerations.clone(),
+        priority_class_name: defaults.priority_class_name.clone(),
+        runtime_class_name: defaults.runtime_class_name.clone(),
         ..PodSettings::default()
     };
     let mut pods = pods.unwrap_or_default();
@@ -177,6 +197,7 @@ mod tests {
         let defaults = platform(json!({
             "store": "s3://acme/sera", "storeCredentialsSecretRef": {"name": "s3"}, "proxy": {"https": "http://proxy:3128"},
             "caSecretRef": {"name": "ca"}, "imagePullSecrets": [{"name": "pull"}], "queueName": "gpu",
+            "nodeSelector": {"pool": "ml"}, "tolerations": [{"key": "spot"}], "priorityClassName": "batch", "runtimeClassName": "kata",
         }));
         let run = effective_run(run(json!({})), &defaults).unwrap();
         assert_eq!(run.store.as_str(), "s3://acme/sera");
@@ -188,6 +209,7 @@ mod tests {
             serde_json::to_value(&run.spec.pods).unwrap(),
             json!({"default": {
                 "proxy": {"https": "http://proxy:3128"}, "caSecretRef": {"name": "ca"}, "imagePullSecrets": [{"name": "pull"}], "queueName": "gpu",
+                "nodeSelector": {"pool": "ml"}, "tolerations": [{"key": "spot"}], "priorityClassName": "batch", "runtimeClassName": "kata",
             }})
         );
     }
@@ -204,6 +226,34 @@ mod tests {
         assert_eq!(
             (queue(crate::run::PodRole::Verify), queue(crate::run::PodRole::Train)),
             ("mine".into(), "large".into())
+        );
+    }
+
+    #[test]
+    fn what_a_run_says_of_its_nodes_is_added_to_the_platforms_labels_and_stands_instead_of_all_else() {
+        let defaults = platform(json!({
+            "claim": "sera", "nodeSelector": {"pool": "ml", "zone": "a"}, "tolerations": [{"key": "spot"}],
+            "priorityClassName": "batch", "runtimeClassName": "kata",
+        }));
+        let own = json!({"pods": {
+            "default": {"nodeSelector": {"pool": "mine"}, "priorityClassName": "urgent"},
+            "rollout": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "gpu"}], "runtimeClassName": "gvisor"},
+        }});
+        let pods = effective_run(run(own), &defaults).unwrap().spec.pods.unwrap();
+        let settings = |role| serde_json::to_value(pods.settings(role)).unwrap();
+        assert_eq!(
+            settings(crate::run::PodRole::Rollout),
+            json!({
+                "nodeSelector": {"pool": "mine", "zone": "a", "disk": "ssd"}, "tolerations": [{"key": "gpu"}],
+                "priorityClassName": "urgent", "runtimeClassName": "gvisor",
+            })
+        );
+        assert_eq!(
+            settings(crate::run::PodRole::Train),
+            json!({
+                "nodeSelector": {"pool": "mine", "zone": "a"}, "tolerations": [{"key": "spot"}],
+                "priorityClassName": "urgent", "runtimeClassName": "kata",
+            })
         );
     }
 

@@ -80,8 +80,12 @@ pub async fn ensure(packages: &[Package], progress: &Progress) -> Result<(), Pac
     apt_get(&[&install[..], &missing].concat()).await
 }
 
+/// Waits for up to five minutes for whoever else is installing something: another of our programs, or a machine's upgrades of itself.
+const LOCK: &str = "--option=DPkg::Lock::Timeout=300";
+
 async fn apt_get(arguments: &[&str]) -> Result<(), PackageError> {
-    let output = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").output().await;
+    let output =
+        Command::new("apt-get").arg(LOCK).args(arguments).env("DEBIAN_FRONTEND", "noninteractive").output().await;
     let output = output.map_err(PackageError::Run)?;
     if output.status.success() {
         return Ok(());

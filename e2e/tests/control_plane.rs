@@ -198,6 +198,40 @@ fn the_command_line_boots_shows_uses_and_removes_a_cluster() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_the_command_line_does_not_take_is_named_and_every_command_has_its_help() -> Result<()> {
+    let home = Home::new()?;
+    for command in ["up", "down", "status", "logs", "kubeconfig", "load-image", "shell", "demo", "chaos", "bench"] {
+        let help = home.run(&[command, "--help"])?;
+        ensure!(text(&help).contains(&format!("Usage: cargo e2e {command}")), "{command}: {}", text(&help));
+        if command != "shell" {
+            let refused = home.command(&[command, "--no-such-flag"]).output()?;
+            let words = String::from_utf8_lossy(&refused.stderr);
+            let first = words.lines().next().unwrap_or_default();
+            ensure!(refused.status.code() == Some(2) && first.contains("--no-such-flag"), "{command}: {words}");
+            ensure!(words.contains("--help"), "{command} leads nowhere: {words}");
+        }
+    }
+    for (line, word) in [
+        (&["up", "--name", "Not_A_Name"][..], "Not_A_Name"),
+        (&["load-image"], "<ARCHIVE>"),
+        (&["logs", "--follow"], "<COMPONENT>"),
+        (&["chaos", "--seed", "many"], "--seed"),
+    ] {
+        let refused = home.command(line).output()?;
+        let words = String::from_utf8_lossy(&refused.stderr);
+        ensure!(refused.status.code() == Some(2) && words.contains(word), "{line:?}: {words}");
+    }
+    for line in [&["load-image", "/no/such/archive"][..], &["logs", "etcd"], &["shell", "true"]] {
+        let failed = home.command(line).output()?;
+        let words = String::from_utf8_lossy(&failed.stderr);
+        ensure!(failed.status.code() == Some(1) && words.trim().lines().count() == 1, "{line:?}: {words}");
+        ensure!(words.contains("cargo e2e up"), "{line:?} does not say what to do: {words}");
+    }
+    ensure!(home.clusters() == 0, "a cluster was booted");
+    Ok(())
+}
+
 /// Whether a cluster of our own may be booted: one that is there is used instead, and not broken.
 fn may_boot() -> bool {
     let may = std::env::var_os("KUBECONFIG").is_none();

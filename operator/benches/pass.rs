@@ -1,7 +1,7 @@
 //! How long a pass takes that finds nothing to do: gathering from the caches, planning, and comparing the outcome with status. Its client answers
 //! every request with an error, so that a pass which asked the API server for anything would fail the benchmark instead of slowing it down.
 //!
-//! `cargo bench --bench pass`; what the README's table says comes from here.
+//! `cargo bench --bench pass`; beside it `cargo e2e bench operator` measures passes in the program as it is deployed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{hint::black_box, sync::Arc};

@@ -273,7 +273,7 @@ impl Observer {
             return Ok(answer);
         }
         let api = Api::<Pod>::namespaced(self.client.clone(), &owner.namespace);
-        let pods = api.list_metadata(&of_job(job)).await;
+        let pods = api.list_metadata(&of_job(&job.uid)).await;
         let pods = pods.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
         // The time of a deletion is that by which the pod was to be gone.
         let is_overdue = |pod: &PartialObjectMeta<Pod>| {
@@ -292,7 +292,8 @@ impl Observer {
 
     async fn live_pods(&self, owner: &Owner, job: &JobFacts) -> Result<Vec<Arc<PodFacts>>, Error> {
         let api = Api::<WatchedPod>::namespaced(self.client.clone(), &owner.namespace);
-        let pods = api.list(&of_job(job)).await.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
+        let pods =
+            api.list(&of_job(&job.uid)).await.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
         Ok(pods.items.into_iter().filter_map(WatchedPod::facts).map(Arc::new).collect())
     }
 
@@ -327,9 +328,9 @@ impl Observer {
     }
 }
 
-/// What the pods of a Job are found by.
-fn of_job(job: &JobFacts) -> ListParams {
-    ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={}", job.uid))
+/// What the pods of the Job with this uid are found by.
+pub(crate) fn of_job(job: &Uid) -> ListParams {
+    ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={job}"))
 }
 
 /// What becomes of the subject's data, as its spec and its finalizers say.

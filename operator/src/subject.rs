@@ -96,7 +96,7 @@ pub enum Guide {
 }
 
 /// What an owner wants: what is planned by, and what is built from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Wish {
     /// For the plan.
     pub intent: Intent,

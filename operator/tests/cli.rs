@@ -148,6 +148,34 @@ fn flags_that_contradict_each_other_are_told_in_one_line() {
 }
 
 #[test]
+fn the_self_test_has_a_help_of_its_own_names_what_it_refuses_and_ends_with_the_cause() {
+    let (helped, _) = output(&["self-test", "--help"]);
+    let help = String::from_utf8(helped.stdout).unwrap();
+    assert!(helped.status.success());
+    for word in ["helm test", "--store", "--own-claim", "--landlock", "[default: 4m]", "[env: SERA_TEST_TIMEOUT="] {
+        assert!(help.contains(word), "{word} is not in\n{help}");
+    }
+    assert!(!help.contains("--rollout-image"), "what the controller needs is not asked of a test:\n{help}");
+    for (flag, words) in [
+        ("--timeout=soon", &["--timeout", "soon"][..]),
+        ("--store=ftp://acme", &["--store", "s3://bucket/prefix"]),
+        ("--storage-class=fast", &["--own-claim"]),
+        ("--stor=s3://acme/sera", &["--stor", "--store"]),
+    ] {
+        let (output, told) = output(&["self-test", flag]);
+        assert_eq!(output.status.code(), Some(2), "{flag}: {told}");
+        for word in words {
+            assert!(told.contains(word), "{flag}: {word} is not in {told}");
+        }
+    }
+    let (ended, _) = output(&["self-test"]);
+    let told = String::from_utf8(ended.stdout).unwrap();
+    let last = told.lines().last().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(last.starts_with("failed: ") && last.contains("KUBECONFIG"), "{told}");
+}
+
+#[test]
 fn a_collector_that_nobody_vouches_for_is_told_in_one_line() {
     let output = operator(&[IMAGE, "--otlp-endpoint=https://127.0.0.1:4318", "--log-format=text"])
         .env("SSL_CERT_FILE", "/no/such/file")

@@ -1,6 +1,8 @@
 //! How fast a training is on this machine, and how much memory it takes: models of known sizes with drawn weights, in f32 on processors and bf16 on a
 //! GPU, no files. `examples/bench.py` does the same with `PyTorch` on processors.
 
+pub mod kernels;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -12,6 +14,7 @@ use crate::draw;
 use crate::engine::{Engine, EngineError, Line, Method, Residence, Settings};
 use crate::model::{Config, ConfigError, Keep, LoraSettings, Model, WeightsError};
 use crate::ops::AttentionBy;
+use crate::ops::kernels::KernelsError;
 use crate::ranks::Collective;
 use crate::training::operations_of_line;
 
@@ -32,6 +35,9 @@ pub enum BenchError {
     /// A tensor that could not be made.
     #[error("the weights do not fit into memory: {0}")]
     Tensor(#[from] candle_core::Error),
+    /// Kernels where there are none.
+    #[error(transparent)]
+    Kernels(#[from] KernelsError),
     /// A step that could not be taken.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -57,6 +63,8 @@ pub struct How {
     pub sharding: Sharding,
     /// Whether divided units are gathered while others are computed with.
     pub ahead: bool,
+    /// Where what is stepped lives.
+    pub residence: Residence,
     /// How attention is computed.
     pub attention: AttentionBy,
 }
@@ -122,7 +130,7 @@ impl Subject {
         device: &Device,
         ranks: Box<dyn Collective>,
     ) -> Result<Measured, BenchError> {
-        let How { blocks, sharding, ahead, attention } = how;
+        let How { blocks, sharding, ahead, residence, attention } = how;
         let world = u32::try_from(ranks.world()).unwrap_or(u32::MAX);
         let config = self.config()?;
         let (count, length) = self.lines();
@@ -136,7 +144,7 @@ impl Subject {
         let packing = Some((count * length) as usize);
         let keep = Keep { blocks, ..Keep::default() };
         let (compute, residence) =
-            if device.is_cpu() { (DType::F32, Residence::Host) } else { (DType::BF16, Residence::Device) };
+            if device.is_cpu() { (DType::F32, residence) } else { (DType::BF16, Residence::Device) };
         let settings =
             Settings { sharding, compute, attention, keep, residence, packing, ahead, ..Settings::of(method) };
         let mut engine = Engine::of::<_, EngineError>(model(config)?, settings, device, ranks)?;
@@ -204,7 +212,13 @@ mod tests {
 
     #[test]
     fn what_is_measured_is_a_training() {
-        let how = How { blocks: 4, sharding: Sharding::None, ahead: true, attention: AttentionBy::default() };
+        let how = How {
+            blocks: 4,
+            sharding: Sharding::None,
+            ahead: true,
+            residence: Residence::Host,
+            attention: AttentionBy::default(),
+        };
         let measured = Subject::Small.measure(2, how, &Device::Cpu, Box::new(Alone)).unwrap();
         assert!(measured.tokens_per_second > 0.0 && measured.losses.1 < measured.losses.0, "{measured:?}");
     }

@@ -94,6 +94,11 @@ helm.sh/hook-weight: "-1"
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
+{{/* The test's pod stays for its log, until the next test; where helm reads the log before it deletes, it goes when it has passed. */}}
+{{- define "sera-operator.testPodPolicy" -}}
+before-hook-creation{{ if semverCompare ">=4.1.0-0" .Capabilities.HelmVersion.Version }},hook-succeeded{{ end }}
+{{- end -}}
+
 {{/* Whom a pod asks that speaks with the API server alone. */}}
 {{- define "sera-operator.dnsAndApiServer" -}}
 # DNS: in the cluster, and on the node for those that run a cache there; 5353 is where OpenShift's servers listen behind their Service.
@@ -143,7 +148,7 @@ outside: {{- toYaml .Values.runNetworkPolicy.outside | nindent 2 }}
   verbs: [get, list, watch]
 - apiGroups: [sera.dev]
   resources: [specializationruns/status, rolloutbatches/status]
-  verbs: [get, patch, update]
+  verbs: [patch]
 # Clusters with OwnerReferencesPermissionEnforcement (OpenShift) ask for this before a child may block its owner's deletion.
 - apiGroups: [sera.dev]
   resources: [specializationruns/finalizers, rolloutbatches/finalizers]
@@ -170,9 +175,10 @@ outside: {{- toYaml .Values.runNetworkPolicy.outside | nindent 2 }}
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, get, list, watch, delete]
+# Deleted: the pods of a suspended run's Job, which would otherwise have as long as a large checkpoint takes.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch, delete]
 # Whom the pods of a run may reach, and who may reach them: applied.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]

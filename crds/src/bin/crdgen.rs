@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            eprintln!("{USAGE}");
+            eprintln!("error: crdgen takes --check, --help or nothing, and not '{}'", arguments.join(" "));
             return ExitCode::from(2);
         }
     };

@@ -26,6 +26,7 @@ pub struct LocalRef {
 /// An environment variable with a literal value. Secrets have no place here: what executes a model's commands sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct EnvVar {
     /// The variable's name: letters, digits and `_`.
     pub name: EnvName,

@@ -36,17 +36,17 @@ const MAX_ARGUMENT_CHARS: u32 = 4_096;
 
 /// That the variables in `field` are not too long together.
 pub(crate) fn short_variables(field: &str) -> Rule {
-    let sizes = format!("self.{field}.map(v, size(v.name) + size(v.value))");
-    short_together(field, &sizes, "names and values", MAX_VARIABLE_CHARS)
+    let size = format!("self.{field}.map(v, size(v.name) + size(v.value)).sum()");
+    short_together(field, &size, "names and values", MAX_VARIABLE_CHARS)
 }
 
 /// That the arguments in `field` are not too long together.
 pub(crate) fn short_arguments(field: &str) -> Rule {
-    short_together(field, &format!("self.{field}.map(a, size(a))"), "they", MAX_ARGUMENT_CHARS)
+    short_together(field, &format!("self.{field}.join().size()"), "they", MAX_ARGUMENT_CHARS)
 }
 
-fn short_together(field: &str, sizes: &str, what: &str, most: u32) -> Rule {
-    Rule::new(format!("!has(self.{field}) || {sizes}.sum() <= {most}"))
+fn short_together(field: &str, size: &str, what: &str, most: u32) -> Rule {
+    Rule::new(format!("!has(self.{field}) || {size} <= {most}"))
         .message(format!("{what} must have at most {most} characters together").as_str())
         .field_path(format!(".{field}"))
 }

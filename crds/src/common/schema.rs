@@ -3,6 +3,7 @@
 //! explain pod.spec`).
 
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
+use kube::core::Rule;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, transform::transform_subschemas};
 use serde_json::json;
 
@@ -33,15 +34,29 @@ pub(crate) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 8, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
-/// Labels or a node selector: keys as Kubernetes takes them, values bounded.
-pub(crate) fn label_map(generator: &mut SchemaGenerator) -> Schema {
-    let value = crate::values::LabelValue::json_schema(generator);
-    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": value})
+/// Labels: values as Kubernetes takes them, and none of ours.
+pub(crate) fn labels(generator: &mut SchemaGenerator) -> Schema {
+    none_of_ours(node_selector(generator), "labels")
 }
 
-/// Annotations: values of at most 1,024 characters.
-pub(crate) fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": {"type": "string", "maxLength": 1_024}})
+/// Annotations: values of at most 1,024 characters, and none of ours.
+pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    let values = json!({"type": "string", "maxLength": 1_024});
+    none_of_ours(json_schema!({"type": "object", "maxProperties": 8, "additionalProperties": values}), "annotations")
+}
+
+/// That no key of a map is the operator's own. It stands at the map, and not at what has it: there it would be asked where there is no map, too.
+fn none_of_ours(mut map: Schema, what: &str) -> Schema {
+    let rule = Rule::new("self.all(k, !(k == 'sera.dev' || k.startsWith('sera.dev/') || k.contains('.sera.dev/')))")
+        .message(format!("{what} under sera.dev/ are the operator's own").as_str());
+    map.insert("x-kubernetes-validations".to_owned(), json!([rule]));
+    map
+}
+
+/// A node selector: values as Kubernetes takes them.
+pub(crate) fn node_selector(generator: &mut SchemaGenerator) -> Schema {
+    let value = crate::values::LabelValue::json_schema(generator);
+    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": value})
 }
 
 /// Counts by a CamelCase word, such as the reasons why trajectories were rejected.

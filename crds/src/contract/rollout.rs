@@ -206,6 +206,9 @@ pub struct PullRequestRecord {
     pub pull_request: Option<PullRequest>,
     /// The calls that it took.
     pub usage: Usage,
+    /// Whether a rehearsal teacher wrote it, or what it tells of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
 }
 
 /// `<folder>/spent.json`: calls that were answered and whose results are in no other record: those of a rollout that was at work when its process was
@@ -219,6 +222,9 @@ pub struct SpentRecord {
     pub sample: u64,
     /// What they took.
     pub usage: Usage,
+    /// Whether a rehearsal teacher answered them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
 }
 
 /// The synthetic pull request of a sample.
@@ -243,6 +249,9 @@ pub struct Trajectory {
     pub sample: u64,
     /// Which of the two.
     pub rollout: RolloutKind,
+    /// Whether a rehearsal teacher had it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
     /// The tools that were offered, as the `tools` of the protocol.
     pub tools: Vec<serde_json::Value>,
     /// The conversation: system, user, then assistant and tool in turns.

@@ -70,6 +70,9 @@ pub struct Verdict {
     pub leaks: bool,
     /// All calls that the sample took.
     pub usage: Usage,
+    /// Whether a rehearsal teacher made any of the sample.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
 }
 
 /// What becomes of one trajectory.
@@ -340,6 +343,9 @@ pub struct Lineage {
     pub kept: (u32, u32),
     /// Its length in the student's tokens.
     pub tokens: u32,
+    /// Whether a rehearsal teacher made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ choice! {
 }
 
 /// What is said about pods, by role. A role's own word goes before `default`'s. Changes apply to the next attempt. All
-/// roles together have at most 96 entries in maps and lists, and 4096 characters of annotations.
+/// roles together have at most 64 entries in maps and lists, and 4096 characters of annotations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [few_entries(), short_annotations()]))]
@@ -77,20 +77,13 @@ pub struct Pods {
 /// What may be said about the pods of one role.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [
-    Rule::new("!has(self.labels) || self.labels.all(k, !(k == 'sera.dev' || k.startsWith('sera.dev/') || k.contains('.sera.dev/')))")
-        .message("labels under sera.dev/ are the operator's own")
-        .field_path(".labels"),
-    Rule::new("!has(self.annotations) || self.annotations.all(k, !(k == 'sera.dev' || k.startsWith('sera.dev/') || k.contains('.sera.dev/')))")
-        .message("annotations under sera.dev/ are the operator's own")
-        .field_path(".annotations"),
-]))]
 pub struct PodSettings {
-    /// Labels that a node must have, as in a pod; at most 16. Absent: any node.
+    /// Labels that a node must have, as in a pod; at most 16. The platform's `runDefaults.nodeSelector` is added. Absent:
+    /// those alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "crate::common::schema::label_map")]
+    #[schemars(schema_with = "crate::common::schema::node_selector")]
     pub node_selector: BTreeMap<String, LabelValue>,
-    /// Taints that the pods put up with, as in a pod; at most 8. Absent: none.
+    /// Taints that the pods put up with, as in a pod; at most 8. Absent: the platform's `runDefaults.tolerations`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::common::schema::tolerations")]
     pub tolerations: Vec<Toleration>,
@@ -98,10 +91,12 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::common::schema::affinity")]
     pub affinity: Option<Affinity>,
-    /// The PriorityClass of the pods. Absent: the cluster's default.
+    /// The PriorityClass of the pods. Absent: the platform's `runDefaults.priorityClassName`; without that the cluster's
+    /// default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<ResourceName>,
-    /// The RuntimeClass of the pods, such as `gvisor`. Absent: the node's default runtime.
+    /// The RuntimeClass of the pods, such as `gvisor`. Absent: the platform's `runDefaults.runtimeClassName`; without that
+    /// the node's default runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<ResourceName>,
     /// Secrets (kubernetes.io/dockerconfigjson) with which images are pulled; at most 4. Absent: the platform's
@@ -111,11 +106,11 @@ pub struct PodSettings {
     pub image_pull_secrets: Vec<LocalRef>,
     /// Further labels of the pods; at most 16, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "crate::common::schema::label_map")]
+    #[schemars(schema_with = "crate::common::schema::labels")]
     pub labels: BTreeMap<String, LabelValue>,
     /// Further annotations of the pods; at most 8 of at most 1024 characters, none under sera.dev/. Absent: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "crate::common::schema::annotation_map")]
+    #[schemars(schema_with = "crate::common::schema::annotations")]
     pub annotations: BTreeMap<String, String>,
     /// The Kueue queue that the Jobs wait in. Absent: the platform's `runDefaults.queueName`; without that they are not
     /// queued.
@@ -167,7 +162,7 @@ pub(crate) const RUNS_OWN: [&str; 2] = ["proxy", "caSecretRef"];
 
 /// The most labels, annotations, node labels, tolerations, pull secrets, proxy exceptions and quantities that all roles have together: each role may
 /// have many, not all of them, so that the largest run is still admitted quickly.
-const MAX_ENTRIES: u32 = 96;
+const MAX_ENTRIES: u32 = 64;
 /// The most characters that the annotations of all roles have together.
 const MAX_ANNOTATION_CHARS: u32 = 4_096;
 

@@ -161,10 +161,10 @@ pub struct Lora {
     pub alpha: u32,
     /// The share of their inputs that is dropped in training, a decimal string from "0" to "0.9". Default: "0".
     pub dropout: Ratio,
-    /// The modules that get them, by the last part of their names, such as `q_proj`; at most 32. Default (empty): all
+    /// The modules that get them, by the last part of their names, such as `q_proj`; at most 16. Default (empty): all
     /// linear layers but the output's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub target_modules: Vec<ModuleName>,
 }
 

@@ -174,6 +174,10 @@ fn no_field_has_a_schema_default_and_a_platform_default() {
         ".spec.pods.default.caSecretRef",
         ".spec.pods.default.imagePullSecrets",
         ".spec.pods.default.queueName",
+        ".spec.pods.default.nodeSelector",
+        ".spec.pods.default.tolerations",
+        ".spec.pods.default.priorityClassName",
+        ".spec.pods.default.runtimeClassName",
     ];
     let ends_with_one = |path: &str| platform.iter().any(|field| path.ends_with(field));
     assert_eq!(paths_where(|path, _| ends_with_one(path)).len(), 2 * platform.len(), "both kinds have all of them");

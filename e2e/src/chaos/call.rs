@@ -17,6 +17,8 @@ pub(super) struct Call {
     pub(super) part: Option<String>,
     /// Whether it stays open.
     pub(super) is_watch: bool,
+    /// Whether it is a list by pages, which is what a watch goes on from; whoever looks at something once takes all of it, or one.
+    pub(super) is_paged: bool,
 }
 
 impl Call {
@@ -30,12 +32,14 @@ impl Call {
             rest.drain(..2);
         }
         let mut rest = rest.into_iter().map(str::to_owned);
+        let pairs = || uri.query().unwrap_or_default().split('&');
         Self {
             method: method.clone(),
             resource: rest.next().unwrap_or_else(|| uri.path().to_owned()),
             name: rest.next(),
             part: rest.next(),
-            is_watch: uri.query().unwrap_or_default().split('&').any(|pair| pair == "watch=true" || pair == "watch=1"),
+            is_watch: pairs().any(|pair| pair == "watch=true" || pair == "watch=1"),
+            is_paged: pairs().any(|pair| pair.starts_with("limit=") && pair != "limit=1"),
         }
     }
 
@@ -47,6 +51,12 @@ impl Call {
     /// Whether it changes something.
     pub(super) fn is_write(&self) -> bool {
         self.method != Method::GET
+    }
+
+    /// Whether it reads objects as they are at this moment.
+    pub(super) fn is_read(&self) -> bool {
+        // What the API server says of itself, its groups for one, has no past.
+        !self.is_write() && !self.is_watch && !self.resource.starts_with('/')
     }
 
     /// Whether it makes an object of this kind.
@@ -92,6 +102,13 @@ mod tests {
         assert_eq!(call(&Method::GET, "/version").resource, "/version");
         assert_eq!(call(&Method::GET, "/api/v1/namespaces/ml").to_string(), "GET namespaces/ml");
         assert_eq!(call(&Method::GET, "/apis/batch/v1/jobs").to_string(), "GET jobs");
+    }
+
+    #[test]
+    fn a_list_by_pages_is_what_a_cache_begins_with() {
+        let is_paged = |uri| call(&Method::GET, uri).is_paged;
+        assert!(is_paged("/apis/batch/v1/jobs?labelSelector=a&limit=500"));
+        assert!(!is_paged("/apis/batch/v1/jobs?labelSelector=a") && !is_paged("/api/v1/pods?limit=1"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::call::Call;
+use super::past::Past;
 use super::script::{Fault, Script};
 
 /// What is known of one run.
@@ -33,6 +34,8 @@ pub(super) struct Course {
     deliberate: AtomicU64,
     is_meddled_with: AtomicBool,
     kills: AtomicU64,
+    /// Which version was the newest when, where reads are stale.
+    pub(super) past: Past,
     by_kind: Mutex<BTreeMap<String, u64>>,
     wrongs: Mutex<Vec<String>>,
     /// What status has to say at some time, and has not yet.
@@ -57,6 +60,7 @@ impl Course {
             deliberate: AtomicU64::default(),
             is_meddled_with: AtomicBool::default(),
             kills: AtomicU64::default(),
+            past: Past::default(),
             by_kind: Mutex::default(),
             wrongs: Mutex::default(),
             awaited: Mutex::default(),
@@ -73,12 +77,19 @@ impl Course {
         }
         *lock(&self.by_kind).entry(call.to_string()).or_default() += 1;
         let fault = self.script.faults.get(&number).copied();
+        let fault = fault.filter(|fault| fault.can_befall(call, self.script.stale_looks));
         if fault.is_some() {
             *lock(&self.befallen) = Some(Instant::now());
         }
         let said = fault.map(|fault| format!(" [{fault:?}]")).unwrap_or_default();
         self.note(&format!("call {number} of operator {seat}: {call}{said}"));
         fault
+    }
+
+    /// Takes notice of what befalls all calls at once.
+    pub(super) fn is_befallen(&self, what: &str) {
+        self.note(what);
+        *lock(&self.befallen) = Some(Instant::now());
     }
 
     /// For how long nothing has befallen a call.

@@ -1,7 +1,7 @@
 //! What people and other programs do to a run while it is at work: each deed when so many calls were made.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::course::Course;
 use super::field::RUN;
 use super::operator::LEASE;
+use super::persist::{PATIENCE, persistently};
 use super::script::Deed;
 
 /// Between two looks at how many calls were made.
@@ -73,14 +74,8 @@ impl Doer {
     async fn change(&self, spec: &Value) -> Result<()> {
         let patch = Patch::Merge(json!({"spec": spec}));
         // What is given back after a suspension must arrive, whatever the API server is at.
-        for _ in 0..50 {
-            match self.runs.patch(RUN, &PatchParams::default(), &patch).await {
-                Ok(_) => return Ok(()),
-                Err(error @ kube::Error::Api(_)) => return Err(error.into()),
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-            }
-        }
-        Err(anyhow::anyhow!("the API server did not answer"))
+        persistently(|| async { Box::pin(self.runs.patch(RUN, &PatchParams::default(), &patch)).await }).await?;
+        Ok(())
     }
 
     async fn delete_first<K>(&self, is_meant: impl Fn(&K) -> bool) -> Result<()>
@@ -91,7 +86,7 @@ impl Doer {
             + serde::de::DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.course.namespace);
-        let all = api.list(&ListParams::default()).await?;
+        let all = persistently(|| async { api.list(&ListParams::default()).await }).await?;
         let victim = all.items.iter().find(|object| is_meant(object)).context("there is none")?;
         api.delete(&victim.name_any(), &DeleteParams::background()).await?;
         self.course.note(&format!("  {} is deleted", victim.name_any()));
@@ -124,7 +119,8 @@ impl Doer {
         let before = self.runs.get(RUN).await?.uid();
         self.runs.delete(RUN, &DeleteParams::background()).await?;
         let run = serde_json::from_value(self.course.run.clone())?;
-        for _ in 0..200 {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
             match self.runs.create(&PostParams::default(), &run).await {
                 Ok(made) => {
                     self.course.note(&format!("  {:?} is followed by {:?}", before, made.uid()));

@@ -109,6 +109,14 @@ impl Pods {
         }
     }
 
+    /// Leaves nothing of a run on a real node, in its own time. Where pods are played its cluster goes down when all trials were made, and to take a
+    /// namespace apart costs as much as a trial.
+    pub(super) fn leave(self, client: Client) {
+        if let Self::Real(node) = self {
+            tokio::spawn(node.leave(client));
+        }
+    }
+
     /// What the store holds of the run with this uid.
     pub(super) fn found(&self, uid: &str) -> Result<Option<Found>> {
         match self {

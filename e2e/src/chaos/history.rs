@@ -15,7 +15,7 @@ use super::deeds::runs;
 use super::field::RUN;
 
 /// What of `status.generation` never falls.
-const NEVER_FALL: [&str; 4] = ["attempted", "tokens", "cachedTokens", "outputTokens"];
+const NEVER_FALL: [&str; 5] = ["attempted", "tokens", "cachedTokens", "outputTokens", "cost"];
 
 /// Follows the run for as long as it is polled, and hands on what it is now.
 pub(super) async fn follow(course: Arc<Course>, client: Client, now: watch::Sender<Option<DynamicObject>>) {
@@ -40,7 +40,7 @@ pub(super) async fn follow(course: Arc<Course>, client: Client, now: watch::Send
 fn compare(course: &Course, before: &DynamicObject, after: &DynamicObject) {
     let (before, after) = (&before.data["status"], &after.data["status"]);
     for figure in NEVER_FALL {
-        let [was, is] = [before, after].map(|status| status["generation"][figure].as_u64().unwrap_or_default());
+        let [was, is] = [before, after].map(|status| number(&status["generation"][figure]));
         if is < was {
             course.wrong(format!("generation.{figure} falls from {was} to {is}"));
         }
@@ -63,6 +63,11 @@ fn compare(course: &Course, before: &DynamicObject, after: &DynamicObject) {
     if phase(before) != phase(after) {
         course.note(&format!("the run is {} now: {}", phase(after), words(after)));
     }
+}
+
+/// A figure, which may be a decimal string; one that is not there is nothing.
+fn number(figure: &Value) -> f64 {
+    figure.as_f64().or_else(|| figure.as_str()?.parse().ok()).unwrap_or_default()
 }
 
 /// What a status says of the whole, in words.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::course::Course;
 
 /// The stages that lock a part of a run's spec by themselves.
-const LOCKING: [&str; 3] = ["Snapshot", "Dataset", "Training"];
+const LOCKING: [&str; 4] = ["Snapshot", "Dataset", "Training", "Evaluation"];
 
 /// Looks whether this Job may be made now.
 pub(super) async fn check(course: &Course, client: &Client, job: &Bytes) {

@@ -6,6 +6,7 @@ mod call;
 mod course;
 mod deeds;
 mod drain;
+mod family;
 mod field;
 mod history;
 mod intent;
@@ -13,6 +14,9 @@ mod named;
 mod node;
 mod operator;
 mod oracle;
+mod outage;
+mod past;
+mod persist;
 mod program;
 mod proxy;
 mod queue;
@@ -35,6 +39,7 @@ use crate::platform;
 
 use self::field::Field;
 use self::oracle::Harvest;
+use self::outage::{Outages, after};
 use self::real::Stock;
 use self::trial::{Ground, Verdict};
 
@@ -44,8 +49,6 @@ pub use self::operator::FLAGS;
 pub use self::script::{Trial, When};
 pub use self::table::Report;
 
-/// How long an API server stays away when it is restarted by the clock.
-const AWAY: Duration = Duration::from_secs(1);
 /// How long kubelet stands still when it is frozen by the clock.
 const FROZEN: Duration = Duration::from_mins(1);
 
@@ -58,7 +61,7 @@ pub struct Options {
     pub every_call: bool,
     /// How many trials go on at once.
     pub at_once: usize,
-    /// Restart the API server so often.
+    /// Restart the API server so often, beside the seeds that do.
     pub restart_every: Option<Duration>,
     /// Run the programs on a real node, which takes root and a minute a trial, instead of playing them.
     pub on_a_node: bool,
@@ -71,10 +74,8 @@ pub struct Options {
 /// Makes the trials on a cluster of their own, and prints a line for each.
 pub async fn run(options: &Options) -> Result<Report> {
     let cluster = boot(options.on_a_node).await?;
-    let program = trial::program("sera-operator")?;
     let field = if options.on_a_node { Field::Real(Stock::new(&cluster).await?) } else { Field::Played };
-    let ground =
-        Ground { client: cluster.client(), field, program, folder: options.folder.clone(), mark: cluster.mark() };
+    let ground = Ground { field, ..ground(&cluster, options.folder.clone())? };
     let report = try_all(&ground, &cluster, options).await;
     cluster.down().await?;
     report
@@ -83,11 +84,16 @@ pub async fn run(options: &Options) -> Result<Report> {
 /// Makes one large run on a control plane of its own, and waits until all of its samples are through.
 pub async fn drain(samples: u32, folder: PathBuf) -> Result<Drained> {
     let cluster = boot(false).await?;
-    let program = trial::program("sera-operator")?;
-    let ground = Ground { client: cluster.client(), field: Field::Played, program, folder, mark: cluster.mark() };
+    let ground = ground(&cluster, folder)?;
     let drained = drain::drain(&ground, samples).await;
     cluster.down().await?;
     drained
+}
+
+/// Where trials are made on this cluster: on a node that is played.
+fn ground(cluster: &Cluster, folder: PathBuf) -> Result<Ground> {
+    let (client, program, mark) = (cluster.client(), trial::program("sera-operator")?, cluster.mark());
+    Ok(Ground { client, field: Field::Played, program, folder, outages: Outages::default(), mark })
 }
 
 /// Boots a cluster that knows the project's kinds.
@@ -112,7 +118,7 @@ async fn try_all(ground: &Ground, cluster: &Cluster, options: &Options) -> Resul
     let trying = try_each(ground, trials, &harvest, options.at_once);
     let breaking = async {
         tokio::try_join!(
-            for_ever(options.restart_every, || restart(cluster)),
+            ground.outages.happen(cluster, options.restart_every),
             for_ever(options.freeze_every, || async { Ok(cluster.pause_kubelet(FROZEN).await?) }),
         )
         .map(|(never, _)| never)
@@ -142,17 +148,8 @@ async fn for_ever<F>(every: Option<Duration>, does: impl Fn() -> F) -> Result<In
 where
     F: Future<Output = Result<()>>,
 {
-    let Some(every) = every else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(every).await;
+        after(every).await;
         does().await?;
     }
-}
-
-/// Restarts the API server: it goes without a word, and comes back with what it had.
-async fn restart(cluster: &Cluster) -> Result<()> {
-    let server = cluster.component("kube-apiserver")?;
-    server.kill()?;
-    tokio::time::sleep(AWAY).await;
-    Ok(server.restart()?)
 }

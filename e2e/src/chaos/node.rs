@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Result;
 use futures::TryStreamExt;
@@ -19,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::at_work::AtWork;
 use super::course::{Course, lock};
 use super::oracle::Found;
+use super::persist::persistently;
 use super::program::{Assignment, CONTAINER};
 use super::random::Random;
 use super::script::Fate;
@@ -173,22 +173,16 @@ impl Node {
 
     /// Changes a pod, or its status; says whether it was still there.
     async fn patch(&self, pod: &Pod, change: &Value, status: bool) -> bool {
-        let (name, parameters) = (pod.name_any(), PatchParams::default());
+        let (name, parameters, patch) = (pod.name_any(), PatchParams::default(), Patch::Strategic(change));
         // What the API server of these minutes cannot do, it can do a little later.
-        for _ in 0..100 {
-            let patch = Patch::Strategic(change);
-            let done = if status {
+        let done = persistently(|| async {
+            if status {
                 self.pods.patch_status(&name, &parameters, &patch).await
             } else {
                 self.pods.patch(&name, &parameters, &patch).await
-            };
-            match done {
-                Ok(_) => return true,
-                Err(kube::Error::Api(refusal)) if [404, 409, 422].contains(&refusal.code) => return false,
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
-        }
-        false
+        });
+        done.await.is_ok()
     }
 
     async fn delete(&self, pod: &Pod) {

@@ -43,9 +43,10 @@ pub(super) struct Operator {
 impl Operator {
     /// Prepares the operator of a seat.
     pub(super) async fn new(number: usize, course: Arc<Course>, ground: &Ground) -> Result<Self> {
-        let Ground { client, field, program, mark, .. } = ground;
+        let Ground { client, field, program, mark, outages, .. } = ground;
         let process = Arc::new(AtomicI32::new(0));
-        let proxy = Proxy::start(number, Arc::clone(&course), client.clone(), Arc::clone(&process)).await?;
+        let proxy = Proxy::start(number, Arc::clone(&course), client.clone(), Arc::clone(&process), outages.clone());
+        let proxy = proxy.await?;
         let (program, images, mark) = (program.clone(), field.images(), mark.clone());
         Ok(Self { number, course, program, images, mark, process, proxy })
     }

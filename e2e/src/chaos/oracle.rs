@@ -121,9 +121,10 @@ fn differences(is: &Value, would_be: &Value) -> Vec<String> {
     differ.map(|key| format!("{key}: {}, and undisturbed {}", is[key], would_be[key])).collect()
 }
 
-/// Whether nothing befalls but the operator and its calls, so that no attempt may be lost.
+/// Whether nothing befalls but the operator and its calls, so that no attempt may be lost. Whoever looks for a Job and sees the past, in which there was
+/// none, takes it for lost; Kubernetes promises that this does not happen.
 fn costs_no_attempt(script: &Script) -> bool {
-    script.fates.is_empty() && script.deeds.iter().all(|(_, deed)| *deed == Deed::StealLease)
+    !script.stale_looks && script.fates.is_empty() && script.deeds.iter().all(|(_, deed)| *deed == Deed::StealLease)
 }
 
 /// What belongs to nobody, or should be gone when a run is done.
@@ -219,6 +220,14 @@ mod tests {
         assert!(is_blamed(Trial::Seed(0)) && is_blamed(Trial::Seed(2)));
         let with_pods = (0..64).map(|turn| Trial::Seed(5 + 8 * turn)).find(|trial| !trial.script().fates.is_empty());
         assert!(!is_blamed(with_pods.unwrap()));
+    }
+
+    #[test]
+    fn an_attempt_may_be_lost_where_looks_are_stale_and_not_where_only_caches_begin_in_the_past() {
+        let stale =
+            |looks| (0..64).map(|turn| Trial::Seed(3 + 8 * turn)).find(|trial| trial.script().stale_looks == looks);
+        let is_blamed = |trial| said(trial, &run("aa", 0, 2), &run("aa", 0, 1)).contains("it took attempts");
+        assert!(is_blamed(stale(false).unwrap()) && !is_blamed(stale(true).unwrap()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::client::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 use super::call::Call;
 use super::course::Course;
 use super::intent;
+use super::outage::Outages;
+use super::past;
 use super::random::Random;
 use super::script::{Fault, When};
 
@@ -50,6 +52,9 @@ enum Error {
     /// The API server did not answer.
     #[error("the API server does not answer")]
     Upstream(#[from] kube::Error),
+    /// What the API server says of the past makes no sense.
+    #[error("the API server's answer cannot be read")]
+    Nonsense(#[from] serde_json::Error),
     /// The task that asks it broke down.
     #[error("the task that asks the API server broke down")]
     Task(#[from] tokio::task::JoinError),
@@ -67,6 +72,7 @@ struct Seat {
     course: Arc<Course>,
     upstream: Client,
     process: Arc<AtomicI32>,
+    outages: Outages,
     /// Whether its operator is cut off: nothing that it asks gets an answer.
     cut_off: watch::Sender<bool>,
 }
@@ -78,10 +84,11 @@ impl Proxy {
         course: Arc<Course>,
         upstream: Client,
         process: Arc<AtomicI32>,
+        outages: Outages,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let seat = Arc::new(Seat { number, course, upstream, process, cut_off: watch::Sender::default() });
+        let seat = Arc::new(Seat { number, course, upstream, process, outages, cut_off: watch::Sender::default() });
         let mut connections = JoinSet::new();
         connections.spawn(accept(listener, seat));
         Ok(Self { address, _connections: connections })
@@ -157,7 +164,40 @@ impl Seat {
                 tokio::spawn(Self::cut_off(self.number, Arc::clone(&self.course), self.cut_off.clone())).await?;
                 answer
             }
+            Some(Fault::Stale(behind)) => self.answer_from_the_past(&call, behind, request).await,
+            Some(Fault::Restart(when)) => {
+                if when == When::After {
+                    drop(self.forward(&call, request).await);
+                }
+                self.outages.ask();
+                Err(Error::Broken)
+            }
             None => self.forward(&call, request).await,
+        }
+    }
+
+    /// Answers a read as it would have been answered some time ago. Where the API server does not know that any more it is answered as it is.
+    async fn answer_from_the_past(
+        &self,
+        call: &Call,
+        behind: Duration,
+        request: Request<Bytes>,
+    ) -> Result<Answer, Error> {
+        let version = Instant::now().checked_sub(behind).and_then(|then| self.course.past.at(then));
+        let asked = version.as_deref().map(|version| past::request(call, &request, version)).transpose()?.flatten();
+        let (Some(version), Some(asked)) = (version, asked) else { return self.forward(call, request).await };
+        let answer = self.forward(call, asked).await?;
+        let (seat, is_known) = (self.number, answer.status().is_success());
+        let word = if is_known { "is answered as of" } else { "cannot be answered any more as of" };
+        self.course.note(&format!("  operator {seat}: {call} {word} version {version}, {behind:?} ago"));
+        match (is_known, &call.name) {
+            (false, _) => self.forward(call, request).await,
+            (true, None) => Ok(answer),
+            (true, Some(_)) => {
+                let list = answer.into_body().collect().await?.to_bytes();
+                let object = past::only(serde_json::from_slice(&list)?);
+                Ok(object.map_or_else(|| refusal(404), |object| said(StatusCode::OK, &object)))
+            }
         }
     }
 
@@ -225,6 +265,7 @@ impl Seat {
 fn refusal(code: u16) -> Answer {
     let reason = match code {
         409 => "Conflict",
+        404 => "NotFound",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         _ => "InternalError",
@@ -233,12 +274,18 @@ fn refusal(code: u16) -> Answer {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "code": code,
         "message": "the chaos runner refuses this call",
     });
-    let body = Full::new(Bytes::from(status.to_string())).map_err(|never| match never {});
-    let mut answer = Response::new(body.boxed_unsync());
-    *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    let mut answer = said(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &status);
     if code == 429 {
         answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     }
+    answer
+}
+
+/// An answer that is made here.
+fn said(status: StatusCode, what: &Value) -> Answer {
+    let body = Full::new(Bytes::from(what.to_string())).map_err(|never| match never {});
+    let mut answer = Response::new(body.boxed_unsync());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     answer
 }

@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, EvictParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt};
 use nix::sys::signal::Signal;
-use sera_crds::contract::{DatasetManifest, ModelManifest};
+use sera_crds::contract::{DatasetManifest, EvaluationReport, ModelManifest};
 use sera_crds::values::GitUrl;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,10 +25,11 @@ use super::at_work::AtWork;
 use super::course::Course;
 use super::field::RUN;
 use super::oracle::Found;
+use super::persist::{make, persistently};
 use super::program::{Assignment, CONTAINER};
 use super::random::Random;
 use super::script::Fate;
-use crate::cluster::{Cluster, volume_of};
+use crate::cluster::{Cluster, recycle, volume_of};
 use crate::images::{self, Image};
 use crate::progress::Progress;
 use crate::small_student;
@@ -36,6 +38,9 @@ use crate::small_student;
 const CLAIM: &str = "store";
 const RUNS: &str = "runs";
 const STUDENT: &str = "students/small";
+/// How long a namespace is given to go away.
+const GONE_WITHIN: Duration = Duration::from_mins(5);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What trials on a real node need, made once.
 pub(super) struct Stock {
@@ -63,16 +68,21 @@ impl Stock {
         self.images.clone()
     }
 
-    /// What is asked of a run: a repository that the images bring along, a few samples, a student that two ranks train in seconds.
+    /// What is asked of a run: a repository that the images bring along, a few samples, a student that two ranks train in seconds, and two functions, of
+    /// the one file in four that is set aside, on which it is compared.
     pub(super) fn spec() -> Value {
         let resources = json!({"resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}});
-        let roles = ["snapshot", "rollout", "verify", "dataset", "teacher", "train"];
+        let roles = ["snapshot", "rollout", "verify", "dataset", "teacher", "train", "evaluate", "serve"];
         let pods: serde_json::Map<String, Value> =
             roles.map(|role| (role.to_owned(), resources.clone())).into_iter().collect();
         json!({
-            "source": {"git": {"url": GitUrl::REHEARSAL}, "commits": {"count": 1}, "heldOutFraction": "0"},
-            "teacher": {"rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}}},
+            "source": {"git": {"url": GitUrl::REHEARSAL}, "commits": {"count": 1}, "heldOutFraction": "0.25"},
+            "teacher": {
+                "rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}},
+                "sampling": {"maxOutputTokens": 512},
+            },
             "generation": {
+                "agent": {"maxSteps": 12, "maxOutputTokens": 256},
                 "acceptedTrajectories": 6, "batchSize": 4, "shardSize": 2, "parallelBatches": 2, "maxSamples": 40,
                 "sandbox": {"slots": 2, "landlock": "BestEffort"},
             },
@@ -82,7 +92,8 @@ impl Stock {
                 "method": {"lora": {"rank": 4, "alpha": 8, "targetModules": ["q_proj", "v_proj"]}},
                 "epochs": 4, "globalBatch": 2, "learningRate": "1e-3", "checkpointEvery": "1s",
             },
-            "evaluation": {"enabled": false},
+            "evaluation": {"samples": 2, "seeds": 1},
+            "serve": {"engine": "builtin"},
             "output": {"store": format!("pvc://{CLAIM}/{RUNS}")},
             "pods": pods,
         })
@@ -95,7 +106,8 @@ impl Stock {
             "metadata": {"name": CLAIM},
             "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
         });
-        claims.create(&PostParams::default(), &serde_json::from_value(claim)?).await.context("no claim can be made")?;
+        let claim = serde_json::from_value(claim)?;
+        make(|| async { claims.create(&PostParams::default(), &claim).await }).await.context("no claim can be made")?;
         let volume = volume_of(client, namespace, CLAIM).await?;
         let student = volume.join(STUDENT);
         tokio::fs::create_dir_all(&student).await?;
@@ -207,41 +219,63 @@ impl RealNode {
         }
     }
 
+    /// Takes the run's namespace apart when nobody needs it any more, and gives its volume back. Its pods would stay on the node, and kubelet would look
+    /// after all of them; and a cluster has fewer volumes than there are calls to be killed at.
+    pub(super) async fn leave(self: Arc<Self>, client: Client) {
+        let name = &self.course.namespace;
+        if let Err(error) = self.clear(&client).await {
+            self.course.note(&format!("what namespace {name} has stays there: {error:#}"));
+        }
+    }
+
+    async fn clear(&self, client: &Client) -> Result<()> {
+        let (namespaces, name) = (Api::<Namespace>::all(client.clone()), &self.course.namespace);
+        persistently(|| async { namespaces.delete(name, &DeleteParams::default()).await }).await?;
+        let began = Instant::now();
+        while persistently(|| async { namespaces.get_metadata_opt(name).await }).await?.is_some() {
+            ensure!(began.elapsed() < GONE_WITHIN, "it is not gone after {GONE_WITHIN:?}");
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(recycle(client, &self.volume).await?)
+    }
+
     /// What the store's folder holds of the run with this uid.
     pub(super) fn found(&self, uid: &str) -> Result<Option<Found>> {
         let folder = self.volume.join(RUNS).join(&self.course.namespace).join(RUN).join(uid);
         if !folder.is_dir() {
             return Ok(None);
         }
-        let snapshot = manifest::<Value>(&folder.join("snapshot"))?;
-        let dataset = manifest::<DatasetManifest>(&folder.join("dataset"))?;
-        let model = manifest::<ModelManifest>(&folder.join("model"))?;
+        let snapshot = written::<Value>(&folder.join("snapshot/manifest.json"))?;
+        let dataset = written::<DatasetManifest>(&folder.join("dataset/manifest.json"))?;
+        let model = written::<ModelManifest>(&folder.join("model/manifest.json"))?;
+        let report = written::<EvaluationReport>(&folder.join("report/report.json"))?;
         let mut content = serde_json::Map::new();
         content.insert("snapshot".to_owned(), json!(snapshot.map(|(digest, _)| digest)));
-        // The manifests themselves are others in each run: lineage names folders of pods.
+        // The manifests themselves are others in each run: lineage names folders of pods, and a report counts what lost pods have asked.
         let lines = dataset.iter().flat_map(|(_, dataset)| [&dataset.train, &dataset.eval]);
         let weights = model.iter().flat_map(|(_, model)| model.files.iter().chain(&model.adapter));
-        content.extend(lines.chain(weights).map(|file| (file.name.clone(), json!(file.sha256))));
+        let tasks = report.iter().map(|(_, report)| &report.details);
+        content.extend(lines.chain(weights).chain(tasks).map(|file| (file.name.clone(), json!(file.sha256))));
         Ok(Some(Found {
             samples: count_outcomes(&folder.join("rollouts"))?,
             content: content.into(),
             is_paid_again: true,
             dataset: dataset.map(|(digest, _)| digest),
             model: model.map(|(digest, _)| digest),
-            report: None,
+            report: report.map(|(digest, _)| digest),
         }))
     }
 }
 
-/// The digest of a folder's manifest, and what it says; none where it has none.
-fn manifest<T: DeserializeOwned>(folder: &Path) -> Result<Option<(String, T)>> {
-    let path = folder.join("manifest.json");
-    let bytes = match std::fs::read(&path) {
+/// The digest of a file, and what it says; none where it is not there.
+fn written<T: DeserializeOwned>(path: &Path) -> Result<Option<(String, T)>> {
+    let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let said = serde_json::from_slice(&bytes).with_context(|| format!("{} is no such manifest", path.display()))?;
+    let said =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not what it should be", path.display()))?;
     Ok(Some((hex::encode(Sha256::digest(&bytes)), said)))
 }
 
@@ -290,8 +324,9 @@ mod tests {
     #[test]
     fn a_manifest_that_is_not_there_is_none_and_one_that_is_broken_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(manifest::<Value>(folder.path()).unwrap().is_none());
-        std::fs::write(folder.path().join("manifest.json"), "{").unwrap();
-        assert!(manifest::<Value>(folder.path()).is_err());
+        let path = folder.path().join("manifest.json");
+        assert!(written::<Value>(&path).unwrap().is_none());
+        std::fs::write(&path, "{").unwrap();
+        assert!(written::<Value>(&path).is_err());
     }
 }

@@ -5,16 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::random::Random;
-
-/// About how many calls of work an undisturbed run takes until its student is trained.
-const CALLS: u64 = 136;
-/// By how many calls and pods what befalls the end of a run comes later: its training, and its evaluation after that.
-const LATER: (u64, u64) = (40, 4);
-/// How many seeds of a hundred befall the end of a run.
-const LATE_PERCENT: u64 = 40;
-/// The most pods of one run that come to harm: beyond it waits between attempts grow to minutes.
-const MOST_HARMED: u64 = 3;
+use super::call::Call;
+use super::family::Family;
 
 /// Which run it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +43,17 @@ pub(super) enum Fault {
     Delay(Duration),
     /// The answer comes only when another operator leads and has written something.
     Hold,
+    /// What it reads is answered as by a replica of the API server that is so far behind.
+    Stale(Duration),
+    /// The API server dies, and comes back: before it gets the call, or when it has answered and nobody has heard of it.
+    Restart(When),
+}
+
+impl Fault {
+    /// Whether it can befall this call, where looks may be stale or not.
+    pub(super) fn can_befall(self, call: &Call, stale_looks: bool) -> bool {
+        !matches!(self, Self::Stale(_)) || (call.is_read() && (call.is_paged || stale_looks))
+    }
 }
 
 /// What befalls a pod.
@@ -108,49 +111,8 @@ pub(super) struct Script {
     pub(super) operators: usize,
     /// Whether Jobs wait for a queue.
     pub(super) is_queued: bool,
-}
-
-/// The kinds of seeds, in turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    Kills,
-    OftenKilled,
-    Storms,
-    Stale,
-    TwoOperators,
-    Pods,
-    People,
-    Everything,
-}
-
-const FAMILIES: [Family; 8] = [
-    Family::Kills,
-    Family::OftenKilled,
-    Family::Storms,
-    Family::Stale,
-    Family::TwoOperators,
-    Family::Pods,
-    Family::People,
-    Family::Everything,
-];
-
-impl Family {
-    fn of(seed: u64) -> Self {
-        FAMILIES[usize::try_from(seed % FAMILIES.len() as u64).unwrap_or_default()]
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Kills => "kills",
-            Self::OftenKilled => "often killed",
-            Self::Storms => "storms",
-            Self::Stale => "stale watches",
-            Self::TwoOperators => "two operators",
-            Self::Pods => "pods",
-            Self::People => "people",
-            Self::Everything => "everything",
-        }
-    }
+    /// Whether stale reads are not only the lists that watches go on from, but also what an operator looks at before it acts.
+    pub(super) stale_looks: bool,
 }
 
 impl Trial {
@@ -188,27 +150,16 @@ impl Trial {
     /// What befalls it.
     pub(super) fn script(self) -> Script {
         let mut script = Script { operators: 1, ..Script::default() };
-        let random = &mut Random::of(self.seed(), 1);
         match self {
             Self::Undisturbed => {}
             Self::Call(call, when) => {
                 script.faults.insert(call, Fault::Kill(when));
             }
-            Self::Seed(seed) => {
-                script.write(Family::of(seed), random);
-                if is_late(seed) {
-                    script.befall_later();
-                }
-            }
+            Self::Seed(seed) => script.befall(seed),
             Self::Queue(_) => script.is_queued = true,
         }
         script
     }
-}
-
-/// Whether a seed befalls the end of a run.
-fn is_late(seed: u64) -> bool {
-    Random::of(seed, 2).percent(LATE_PERCENT)
 }
 
 impl fmt::Display for Trial {
@@ -224,128 +175,9 @@ impl fmt::Display for Trial {
 }
 
 impl Script {
-    fn write(&mut self, family: Family, random: &mut Random) {
-        match family {
-            Family::Kills => self.kills(random, 6),
-            Family::OftenKilled => self.kills_every(random),
-            Family::Storms => self.storms(random),
-            Family::Stale => self.staleness(random),
-            Family::TwoOperators => self.rivals(random),
-            Family::Pods => self.harm(random, MOST_HARMED),
-            Family::People => self.people(random, 3),
-            Family::Everything => {
-                self.kills(random, 3);
-                self.staleness(random);
-                self.harm(random, 1);
-                self.people(random, 1);
-                if random.percent(50) {
-                    self.rivals(random);
-                }
-                if random.percent(50) {
-                    self.storms(random);
-                }
-            }
-        }
-    }
-
-    /// Moves all of it towards the end of a run.
-    fn befall_later(&mut self) {
-        let (calls, pods) = LATER;
-        self.faults = self.faults.iter().map(|(call, fault)| (call + calls, *fault)).collect();
-        self.fates = self.fates.iter().map(|(pod, fate)| (pod + pods, *fate)).collect();
-        self.deeds.iter_mut().for_each(|(call, _)| *call += calls);
-    }
-
-    fn kills(&mut self, random: &mut Random, most: u64) {
-        for _ in 0..random.between(1, most + 1) {
-            // A start of the operator makes calls of its own.
-            let call = random.between(1, CALLS + CALLS / 4);
-            self.faults.insert(call, Fault::Kill(random.one_of(When::Before, &[When::After])));
-        }
-    }
-
-    fn kills_every(&mut self, random: &mut Random) {
-        // A start alone takes nine calls: with fewer between two kills nothing would ever be done.
-        let step = random.between(16, 40);
-        for kill in 1..=12 {
-            let call = kill * step + random.between(0, 4);
-            self.faults.insert(call, Fault::Kill(random.one_of(When::Before, &[When::After])));
-        }
-    }
-
-    fn storms(&mut self, random: &mut Random) {
-        for _ in 0..random.between(1, 4) {
-            let (begin, length) = (random.between(1, CALLS), random.between(3, 25));
-            let code = random.one_of(409, &[429, 500, 503, 0]);
-            for call in begin..begin + length {
-                let code = if code == 0 { random.one_of(409, &[429, 500, 503]) } else { code };
-                self.faults.entry(call).or_insert(Fault::Refuse(code));
-            }
-        }
-    }
-
-    fn staleness(&mut self, random: &mut Random) {
-        self.lag_percent = random.between(5, 40);
-        self.cut_watches = random.percent(60).then(|| random.millis(1_500, 8_000));
-        for _ in 0..random.between(0, 6) {
-            let call = random.between(1, CALLS);
-            let when = random.one_of(When::Before, &[When::After]);
-            let fault = if random.percent(50) { Fault::Drop(when) } else { Fault::Delay(random.millis(50, 2_500)) };
-            self.faults.entry(call).or_insert(fault);
-        }
-    }
-
-    fn rivals(&mut self, random: &mut Random) {
-        self.operators = 2;
-        for _ in 0..random.between(1, 3) {
-            self.faults.insert(random.between(12, CALLS), Fault::Hold);
-        }
-        if random.percent(50) {
-            self.faults.insert(random.between(12, CALLS), Fault::Kill(When::After));
-        }
-        for _ in 0..random.between(0, 3) {
-            self.deeds.push((random.between(15, CALLS), Deed::StealLease));
-        }
-    }
-
-    fn harm(&mut self, random: &mut Random, most: u64) {
-        for _ in 0..random.between(1, most + 1) {
-            let fate = random.one_of(
-                Fate::Fails(1),
-                &[
-                    Fate::Refuses,
-                    Fate::Fails(11),
-                    Fate::Fails(137),
-                    Fate::IsEvicted,
-                    Fate::IsDeleted,
-                    Fate::IsSilent,
-                    Fate::IsSilent,
-                ],
-            );
-            self.fates.insert(random.between(0, 14), fate);
-        }
-        if random.percent(40) {
-            self.deeds.push((random.between(20, CALLS), Deed::DeleteJob));
-        }
-    }
-
-    fn people(&mut self, random: &mut Random, most: u64) {
-        for _ in 0..random.between(1, most + 1) {
-            let [long, short] = [random.millis(200, 4_000), random.millis(0, 300)];
-            let deed = random.one_of(
-                Deed::Suspend(long),
-                &[
-                    Deed::Suspend(short),
-                    Deed::Retry,
-                    Deed::EditThreshold,
-                    Deed::DeleteJob,
-                    Deed::DeleteBatch,
-                    Deed::DeleteTeacher,
-                    Deed::Recreate,
-                ],
-            );
-            self.deeds.push((random.between(10, CALLS), deed));
-        }
+    /// Whether reads are answered from the past.
+    pub(super) fn reads_the_past(&self) -> bool {
+        self.faults.values().any(|fault| matches!(fault, Fault::Stale(_)))
     }
 
     /// Whether what is asked of the run changes on its way, so that other batches may be made than undisturbed.
@@ -356,6 +188,8 @@ impl Script {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
 
     #[test]
@@ -378,13 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_run_has_its_share_of_seeds_and_of_each_kind() {
-        for kind in 0..8 {
-            let late = (0..100).filter(|turn| is_late(kind + 8 * turn)).count();
-            assert!((25..55).contains(&late), "{late} of kind {kind}");
+    fn only_a_read_of_the_operators_work_can_be_stale() {
+        let call = |method: &Method, path: &str| Call::of(method, &path.parse().unwrap());
+        let stale = Fault::Stale(Duration::from_secs(1));
+        for look in ["/apis/batch/v1/namespaces/ml/jobs?labelSelector=a", "/apis/batch/v1/namespaces/ml/jobs/a"] {
+            let look = call(&Method::GET, look);
+            assert!(stale.can_befall(&look, true) && !stale.can_befall(&look, false), "{look}");
         }
-        let latest = |seed| Trial::Seed(seed).script().faults.into_keys().max();
-        assert!((0..400).filter(|seed| is_late(*seed)).filter_map(latest).any(|call| call > CALLS + LATER.0 / 2));
+        assert!(stale.can_befall(&call(&Method::GET, "/apis/batch/v1/namespaces/ml/jobs?limit=500"), false));
+        for (method, path) in [
+            (Method::POST, "/apis/batch/v1/namespaces/ml/jobs"),
+            (Method::GET, "/apis/batch/v1/namespaces/ml/jobs?watch=true"),
+            (Method::GET, "/apis/leaderworkerset.x-k8s.io/v1"),
+        ] {
+            assert!(!stale.can_befall(&call(&method, path), true), "{path}");
+            assert!(Fault::Restart(When::Before).can_befall(&call(&method, path), false));
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ struct Line {
     trials: u64,
     passed: u64,
     kills: u64,
+    /// Restarts of the API server that they lived through, each by all trials of its time.
+    restarts: u64,
     calls: u64,
     took: Duration,
 }
@@ -34,6 +36,7 @@ impl Report {
                 line.trials += 1;
                 line.passed += u64::from(verdict.wrongs.is_empty());
                 line.kills += verdict.kills;
+                line.restarts += verdict.restarts;
                 line.calls += verdict.calls;
                 line.took += verdict.took;
             }
@@ -57,11 +60,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "{:<22} {:>6} {:>6} {:>6} {:>8} {:>9}", "kind", "trials", "passed", "kills", "calls", "seconds")?;
+        let heads = ["trials", "passed", "kills", "restarts", "calls", "seconds"];
+        let [trials, passed, kills, restarts, calls, seconds] = heads;
+        writeln!(out, "{:<22} {trials:>6} {passed:>6} {kills:>6} {restarts:>8} {calls:>8} {seconds:>9}", "kind")?;
         let all = self.lines.get_key_value("in all");
         for (name, line) in self.lines.iter().filter(|(name, _)| **name != "in all").chain(all) {
-            let Line { trials, passed, kills, calls, took } = line;
-            writeln!(out, "{name:<22} {trials:>6} {passed:>6} {kills:>6} {calls:>8} {:>9}", took.as_secs())?;
+            let Line { trials, passed, kills, restarts, calls, took } = line;
+            let seconds = took.as_secs();
+            writeln!(out, "{name:<22} {trials:>6} {passed:>6} {kills:>6} {restarts:>8} {calls:>8} {seconds:>9}")?;
         }
         Ok(())
     }
@@ -69,11 +75,13 @@ impl fmt::Display for Report {
 
 /// Prints a line about a trial that has ended; what was wrong, how it is repeated, and where its logs are.
 pub(super) fn print(verdict: &Verdict) {
-    let Verdict { trial, wrongs, calls, kills, took, again, folder, .. } = verdict;
+    let Verdict { trial, wrongs, calls, kills, restarts, took, again, folder, .. } = verdict;
     let word = if wrongs.is_empty() { "ok" } else { "WRONG" };
     let family = trial.family();
     let trial_name = trial.to_string();
-    println!("{word:<6} {trial_name:<18} {family:<20} {calls:>5} calls {kills:>3} kills {:>6.1} s", took.as_secs_f32());
+    let seconds = took.as_secs_f32();
+    let broken = format!("{kills:>3} kills {restarts:>3} restarts");
+    println!("{word:<6} {trial_name:<18} {family:<20} {calls:>5} calls {broken} {seconds:>6.1} s");
     for wrong in wrongs {
         println!("       {wrong}");
     }
@@ -94,6 +102,7 @@ mod tests {
             wrongs: wrongs.iter().map(ToString::to_string).collect(),
             calls: 100,
             kills: 2,
+            restarts: 1,
             took: Duration::from_secs(10),
             harvest: None,
             again: String::new(),
@@ -111,8 +120,8 @@ mod tests {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
             line[22..].split_whitespace().map(str::to_owned).collect()
         };
-        assert_eq!(numbers("kills "), ["2", "1", "4", "200", "20"]);
-        assert_eq!(numbers("storms"), ["1", "1", "2", "100", "10"]);
-        assert_eq!(numbers("in all"), ["3", "2", "6", "300", "30"]);
+        assert_eq!(numbers("kills "), ["2", "1", "4", "2", "200", "20"]);
+        assert_eq!(numbers("storms"), ["1", "1", "2", "1", "100", "10"]);
+        assert_eq!(numbers("in all"), ["3", "2", "6", "3", "300", "30"]);
     }
 }

@@ -17,6 +17,9 @@ use super::field::Field;
 use super::history;
 use super::operator::Operator;
 use super::oracle::{self, Harvest};
+use super::outage::Outages;
+use super::past;
+use super::persist::{PATIENCE, make, persistently};
 use super::queue;
 use super::script::Trial;
 
@@ -40,6 +43,8 @@ pub(super) struct Ground {
     pub(super) program: PathBuf,
     /// Where logs are kept.
     pub(super) folder: PathBuf,
+    /// The restarts of its API server.
+    pub(super) outages: Outages,
     /// The variable by which processes belong to the cluster.
     pub(super) mark: Option<(&'static str, PathBuf)>,
 }
@@ -55,6 +60,8 @@ pub(super) struct Verdict {
     pub(super) calls: u64,
     /// How often an operator was killed.
     pub(super) kills: u64,
+    /// How often the API server was restarted meanwhile, for this trial or for another.
+    pub(super) restarts: u64,
     /// How long it took.
     pub(super) took: Duration,
     /// What the run came to, where it came to an end.
@@ -68,7 +75,7 @@ pub(super) struct Verdict {
 impl Ground {
     /// Makes a trial, and compares its end with what is expected.
     pub(super) async fn hold(&self, trial: Trial, expected: Option<&Harvest>) -> Result<Verdict> {
-        let began = Instant::now();
+        let (began, restarts) = (Instant::now(), self.outages.count());
         let namespace = format!("chaos-{trial}-{:x}", jiff::Timestamp::now().as_millisecond());
         let folder = self.folder.join(&namespace);
         let script = trial.script();
@@ -81,9 +88,9 @@ impl Ground {
         if wrongs.is_empty() {
             tokio::fs::remove_dir_all(&folder).await?;
         }
-        let (calls, kills) = (course.calls(), course.kills());
+        let (calls, kills, restarts) = (course.calls(), course.kills(), self.outages.count() - restarts);
         let again = format!("{}{}", trial.flags(), self.field.flags());
-        Ok(Verdict { trial, wrongs, calls, kills, took: began.elapsed(), harvest, again, folder })
+        Ok(Verdict { trial, wrongs, calls, kills, restarts, took: began.elapsed(), harvest, again, folder })
     }
 
     async fn see_through(
@@ -94,23 +101,17 @@ impl Ground {
     ) -> Result<Option<Harvest>> {
         let pods = self.field.pods(course, &self.client).await?;
         // Whatever happens at once; all of it ends with this value.
-        let mut actors: JoinSet<Result<()>> = JoinSet::new();
+        let mut actors = self.actors(course, seed).await?;
         actors.spawn(pods.clone().run());
-        for number in 0..course.script.operators {
-            let operator = Operator::new(number, Arc::clone(course), self).await?;
-            actors.spawn(operator.run());
-        }
-        if course.script.is_queued {
-            actors.spawn(queue::run(Arc::clone(course), self.client.clone(), seed));
-        }
         let (now, mut run) = watch::channel(None);
         let (client, followed) = (self.client.clone(), Arc::clone(course));
         actors.spawn(async move {
             history::follow(followed, client, now).await;
             Ok(())
         });
-        runs(&self.client, &course.namespace)
-            .create(&PostParams::default(), &serde_json::from_value(course.run.clone())?)
+        let wanted = serde_json::from_value(course.run.clone())?;
+        let api = runs(&self.client, &course.namespace);
+        make(|| async { Box::pin(api.create(&PostParams::default(), &wanted)).await })
             .await
             .context("the run cannot be made")?;
         let (client, meddled) = (self.client.clone(), Arc::clone(course));
@@ -139,8 +140,33 @@ impl Ground {
             course.wrong(format!("it did not end within {patience:?} of the last fault of a call: {status}"));
         }
         drop(actors);
-        // The namespace stays: its cluster goes down when all trials were made, and to take a namespace apart costs as much as a trial.
+        pods.leave(self.client.clone());
         Ok(harvest)
+    }
+
+    /// Who takes part in a run, beside those who look after its pods and its course.
+    async fn actors(&self, course: &Arc<Course>, seed: u64) -> Result<JoinSet<Result<()>>> {
+        let mut actors = JoinSet::new();
+        for number in 0..course.script.operators {
+            let operator = Operator::new(number, Arc::clone(course), self).await?;
+            actors.spawn(operator.run());
+        }
+        if course.script.reads_the_past() {
+            let (client, course) = (self.client.clone(), Arc::clone(course));
+            actors.spawn(async move {
+                past::follow(course, client).await;
+                Ok(())
+            });
+        }
+        let telling = self.outages.clone().tell(Arc::clone(course));
+        actors.spawn(async move {
+            telling.await;
+            Ok(())
+        });
+        if course.script.is_queued {
+            actors.spawn(queue::run(Arc::clone(course), self.client.clone(), seed));
+        }
+        Ok(actors)
     }
 
     /// Waits until nothing is left that belongs to nobody, and then looks whether the operator is at rest.
@@ -154,7 +180,8 @@ impl Ground {
                     course.wrong(format!("after {SETTLED_WITHIN:?} this is left: {}", left.join(", ")));
                     break;
                 }
-                Err(error) if began.elapsed() > SETTLED_WITHIN => return Err(error),
+                // The API server is being restarted.
+                Err(error) if began.elapsed() > PATIENCE => return Err(error),
                 _ => tokio::time::sleep(LOOK * 3).await,
             }
         }
@@ -177,14 +204,13 @@ impl Ground {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
-        namespaces
-            .create(&PostParams::default(), &namespace)
+        make(|| async { namespaces.create(&PostParams::default(), &namespace).await })
             .await
             .with_context(|| format!("cannot make namespace {name}"))?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
         // Without it no pod can be made, and the Job controller waits for long before it tries again.
         for _ in 0..300 {
-            if accounts.get_opt("default").await?.is_some() {
+            if persistently(|| async { accounts.get_opt("default").await }).await?.is_some() {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;

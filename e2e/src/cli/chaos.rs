@@ -28,10 +28,10 @@ pub(crate) struct Chaos {
     /// How many trials go on at once
     #[arg(long, default_value_t = 8, value_name = "COUNT")]
     at_once: usize,
-    /// Restart the API server every so many seconds
+    /// Restart the API server every so many seconds, beside the seeds that have it restarted
     #[arg(long, value_name = "SECONDS")]
     restart_every: Option<u64>,
-    /// Run the programs on a node with containers (root only), and not a model of them: a minute a trial, and at most 63 of them
+    /// Run the programs on a node with containers (root only), and not a model of them: some minutes a trial
     #[arg(long)]
     on_a_node: bool,
     /// With --on-a-node: freeze kubelet for a minute, every so many seconds

@@ -141,3 +141,27 @@ fn down(name: &ClusterName) -> Result<()> {
     eprintln!("{}", if was_there { format!("cluster {name} is down") } else { format!("there is no cluster {name}") });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_and_whatever_it_takes_says_what_it_is_for() {
+        fn look(command: &clap::Command, path: &str, silent: &mut Vec<String>) {
+            let arguments = command.get_arguments().filter(|argument| argument.get_help().is_none());
+            silent.extend(arguments.map(|argument| format!("{path} {}", argument.get_id())));
+            for inner in command.get_subcommands() {
+                let path = format!("{path} {}", inner.get_name());
+                silent.extend(inner.get_about().is_none().then(|| path.clone()));
+                look(inner, &path, silent);
+            }
+        }
+        let all = Command::augment_subcommands(clap::Command::new("cargo e2e"));
+        all.clone().debug_assert();
+        assert!(all.get_subcommands().count() > 8, "this test cannot fail");
+        let mut silent = Vec::new();
+        look(&all, "cargo e2e", &mut silent);
+        assert_eq!(silent, Vec::<String>::new(), "these say nothing of themselves");
+    }
+}

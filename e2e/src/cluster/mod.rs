@@ -56,7 +56,7 @@ pub use self::programs::ProgramError;
 pub use self::standing::{State, Summary, down, list};
 pub use self::teardown::{TeardownError, last_words, wait_if_ending};
 pub use self::tools::ToolError;
-pub use self::volumes::{Room, VolumeError, volume_of};
+pub use self::volumes::{Room, VolumeError, recycle, volume_of};
 
 /// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use super::{Image, ImageArchive, ImageError};
 use crate::progress::Progress;
 
 /// Goes into every digest: raise it when the way images are built changes, so that older archives are not taken.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 /// Hexadecimal digits of the digest in a tag: 64 bits tell any two apart.
 const DIGEST_LENGTH: usize = 16;
 /// How many archives of an image are kept: going back and forth between two branches builds nothing.

@@ -62,7 +62,8 @@ impl Store {
     ) -> Result<(), ImageError> {
         let mut command =
             self.command(&["build", "--quiet", "--isolation", "chroot", "--layers=false", "--pull-never"]);
-        command.args(["--target", image.target(), "--build-arg", &format!("BASE_IMAGE={base}"), "--tag", reference]);
+        command.args(["--target", image.target(), "--tag", reference, "--build-arg", &format!("BASE_IMAGE={base}")]);
+        command.args(["--build-arg", concat!("VERSION=", env!("CARGO_PKG_VERSION"))]);
         output_of(command.arg("--file").arg(image.dockerfile()).arg(context)).await.map(drop)
     }
 

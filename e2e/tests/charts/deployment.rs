@@ -9,7 +9,7 @@ use sera_e2e::images::{Image, program};
 use serde_json::{Value, json};
 
 use crate::Host;
-use crate::house::{Chart, House, texts};
+use crate::house::{Chart, House, NAMESPACE, RELEASE, texts};
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -26,6 +26,10 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
         host.trial("the network policy names the API server's addresses where they are given", network_policy),
         host.trial("the rules of the runs' network reach the operator's file, and can be left out", network_rules),
         host.trial("traces go where an endpoint is named, past the network policy, and nowhere by default", traces),
+        host.trial(
+            "the Lease of the election is the chart's, with nothing in it that an upgrade would write over",
+            lease,
+        ),
         host.trial("scheduling, labels and pull secrets reach the pod", pod_settings),
     ]
 }
@@ -276,6 +280,20 @@ async fn traces(house: &House) -> Result<()> {
     Ok(())
 }
 
+async fn lease(house: &House) -> Result<()> {
+    for (values, name) in [(json!({}), RELEASE), (json!({"leaderElection": {"leaseName": "mine"}}), "mine")] {
+        let rendered = house.render(Chart::Operator, &values).await?;
+        let lease = rendered.one("Lease")?;
+        ensure!(lease["metadata"]["name"] == name && lease["metadata"]["namespace"] == NAMESPACE, "{lease}");
+        ensure!(lease["spec"].is_null(), "its holder would be written over: {lease}");
+        let arguments = &rendered.one("Deployment")?["spec"]["template"]["spec"]["containers"][0]["args"];
+        for flag in [format!("--lease-name={name}"), format!("--lease-namespace={NAMESPACE}")] {
+            ensure!(texts(arguments).contains(&flag.as_str()), "the operator is not told {flag}: {arguments}");
+        }
+    }
+    Ok(())
+}
+
 async fn pod_settings(house: &House) -> Result<()> {
     let values = json!({
         "global": {"imagePullSecrets": [{"name": "mirror"}]},
@@ -283,6 +301,7 @@ async fn pod_settings(house: &House) -> Result<()> {
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
         "priorityClassName": "platform",
+        "runtimeClassName": "kata",
         "topologySpreadConstraints": [{"maxSkew": 3, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
         "podLabels": {"team": "platform"},
         "podAnnotations": {"note": "by hand"},
@@ -293,8 +312,13 @@ async fn pod_settings(house: &House) -> Result<()> {
     });
     let (template, container) = pod_of(house, &values).await?;
     let (pod, metadata) = (&template["spec"], &template["metadata"]);
-    for field in ["nodeSelector", "tolerations", "affinity", "priorityClassName", "topologySpreadConstraints"] {
+    let of_both = ["nodeSelector", "tolerations", "priorityClassName", "runtimeClassName"];
+    for field in of_both.into_iter().chain(["affinity", "topologySpreadConstraints"]) {
         ensure!(pod[field] == values[field], "{field} is {}", pod[field]);
+    }
+    let test = house.render_test(&values).await?.one("Pod")?["spec"].clone();
+    for field in of_both {
+        ensure!(test[field] == values[field], "{field} of the self-test's pod is {}", test[field]);
     }
     ensure!(pod["imagePullSecrets"] == values["global"]["imagePullSecrets"], "{}", pod["imagePullSecrets"]);
     ensure!(metadata["labels"]["team"] == "platform" && metadata["labels"]["cost-centre"] == "ml", "{metadata}");

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use kube::CustomResourceExt;
 use libtest_mimic::Trial;
+use sera_crds::values::Stage;
+use sera_crds::{RolloutBatch, SpecializationRun};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,6 +23,8 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
         host.trial("Argo CD's script says of every recorded status what docs/gitops.md says", argo),
         host.trial("kstatus makes of every recorded status what docs/gitops.md says", kstatus),
         host.trial("every phase is among the recorded statuses", phases),
+        host.trial("every stage of a run and of a batch is among the recorded statuses", stages),
+        host.trial("Flux's example waits for a kind of a version that is served", flux),
     ]
 }
 
@@ -30,6 +35,9 @@ struct Recorded {
     it: String,
     kind: String,
     generation: i64,
+    /// Whether the object was being deleted.
+    #[serde(default)]
+    going: bool,
     status: Value,
     argo: String,
     kstatus: String,
@@ -86,15 +94,16 @@ fn literal(value: &Value) -> String {
     text
 }
 
-/// The rules of kstatus for kinds that it does not know, in their order: generation, Reconciling, Stalled, Ready.
+/// The rules of kstatus for kinds that it does not know, in their order: deletion, generation, Reconciling, Stalled, Ready.
 async fn kstatus(_: &House) -> Result<()> {
-    for Recorded { it, generation, status, kstatus, .. } in recorded()? {
+    for Recorded { it, generation, going, status, kstatus, .. } in recorded()? {
         let holds = |kind: &str, truth: &str| {
             let conditions = status["conditions"].as_array().into_iter().flatten();
             conditions.filter(|condition| condition["type"] == kind).any(|condition| condition["status"] == truth)
         };
         let seen = status["observedGeneration"].as_i64();
         let made = match () {
+            () if going => "Terminating",
             () if seen.is_some_and(|seen| seen != generation) || holds("Reconciling", "True") => "InProgress",
             () if holds("Stalled", "True") => "Failed",
             () if holds("Ready", "False") || holds("Ready", "Unknown") => "InProgress",
@@ -110,5 +119,36 @@ async fn phases(_: &House) -> Result<()> {
     let seen: BTreeSet<&str> = recorded.iter().filter_map(|recorded| recorded.status["phase"].as_str()).collect();
     let all = BTreeSet::from(["Pending", "Running", "Suspended", "Stalled", "Failed", "Succeeded"]);
     ensure!(seen == all, "recorded are the phases {seen:?}");
+    Ok(())
+}
+
+async fn stages(_: &House) -> Result<()> {
+    let recorded = recorded()?;
+    let of_a_batch = [Stage::Snapshot, Stage::Rollouts, Stage::Verification];
+    for (kind, stages) in [("SpecializationRun", &Stage::OF_A_RUN[..]), ("RolloutBatch", &of_a_batch[..])] {
+        let of_kind = recorded.iter().filter(|recorded| recorded.kind == kind);
+        let seen: BTreeSet<&str> = of_kind.filter_map(|recorded| recorded.it.rsplit(", ").next()).collect();
+        let unseen: Vec<_> =
+            stages.iter().chain([&Stage::Reclaim]).filter(|stage| !seen.contains(stage.as_str())).collect();
+        ensure!(unseen.is_empty(), "no status of a {kind} is recorded in {unseen:?}");
+    }
+    Ok(())
+}
+
+async fn flux(_: &House) -> Result<()> {
+    let example: Value = serde_yaml::from_str(&fs::read_to_string(root().join("docs/gitops/flux.yaml"))?)?;
+    ensure!(example["kind"] == "Kustomization", "it is {example}");
+    let checks = example["spec"]["healthChecks"].as_array().context("there are health checks")?;
+    ensure!(!checks.is_empty(), "it waits for nothing");
+    for check in checks {
+        let definitions = [SpecializationRun::crd(), RolloutBatch::crd()];
+        let is_served = definitions.iter().any(|definition| {
+            let versions = definition.spec.versions.iter().filter(|version| version.served);
+            let mut names = versions.map(|version| format!("{}/{}", definition.spec.group, version.name));
+            check["kind"] == definition.spec.names.kind && names.any(|name| check["apiVersion"] == name)
+        });
+        ensure!(is_served, "it waits for what is not served: {check}");
+        ensure!(check["name"].is_string() && check["namespace"].is_string(), "it waits for nobody: {check}");
+    }
     Ok(())
 }

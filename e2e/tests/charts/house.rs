@@ -130,6 +130,24 @@ impl House {
         Ok(Client::try_from(config)?)
     }
 
+    /// A client that is a `ServiceAccount`, by a token of its own.
+    pub(crate) async fn client_of_account(&self, namespace: &str, name: &str) -> Result<Client> {
+        let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig_of_account(namespace, name).await?)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(Client::try_from(config)?)
+    }
+
+    /// The kubeconfig of a `ServiceAccount`.
+    pub(crate) async fn kubeconfig_of_account(&self, namespace: &str, name: &str) -> Result<String> {
+        let within = format!("--namespace={namespace}");
+        let token = self.kubectl(&["create", "token", name, &within, "--duration=1h"]).await?;
+        let mut kubeconfig: Value = serde_yaml::from_slice(&tokio::fs::read(self.cluster.kubeconfig_path()).await?)?;
+        for user in kubeconfig["users"].as_array_mut().context("a kubeconfig has users")? {
+            user["user"] = json!({"token": token.trim()});
+        }
+        Ok(serde_yaml::to_string(&kubeconfig)?)
+    }
+
     /// Makes a namespace and answers its name, which begins with `purpose` and is no other process's.
     pub(crate) async fn namespace(&self, purpose: &str, labels: &Value) -> Result<String> {
         let name = format!("{purpose}-{}", std::process::id());

@@ -11,6 +11,7 @@ mod places;
 mod rights;
 mod self_test;
 mod values;
+mod words;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +27,7 @@ fn main() -> Result<ExitCode> {
     let host = Host { runtime: runtime.handle().clone(), house: Arc::default() };
     let mut trials = Vec::new();
     trials.extend(values::trials(&host));
+    trials.extend(words::trials(&host));
     trials.extend(definitions::trials(&host));
     trials.extend(deployment::trials(&host));
     trials.extend(gitops::trials(&host));

@@ -22,6 +22,7 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
         host.trial("the self-test works where the operator serves", namespaces),
         host.trial("nothing that selects the operator's pods selects the self-test's", selected_by_nobody),
         host.trial("the self-test does not ask for a policy that is off or only warns", policy),
+        host.trial("the self-test's pod goes when it has passed, where helm reads its log first", goes),
         host.trial("the self-test can be left out", left_out),
     ]
 }
@@ -147,6 +148,17 @@ async fn policy(house: &House) -> Result<()> {
         let arguments = arguments(house, &values).await?;
         ensure!(arguments.iter().any(|argument| argument == expected), "with {values}: {arguments:?}");
     }
+    Ok(())
+}
+
+async fn goes(house: &House) -> Result<()> {
+    let version = house.helm(&["version", "--template={{.Version}}"]).await?;
+    let numbers: Vec<u32> =
+        version.trim().trim_start_matches('v').splitn(3, '.').take(2).map_while(|part| part.parse().ok()).collect();
+    ensure!(numbers >= vec![4, 1], "this test is about a newer helm than {version}");
+    let pod = house.render_test(&json!({})).await?.one("Pod")?.clone();
+    let policy = &pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"];
+    ensure!(policy == "before-hook-creation,hook-succeeded", "it goes by {policy}");
     Ok(())
 }
 

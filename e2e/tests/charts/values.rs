@@ -1,6 +1,6 @@
 //! Values: every one is documented, and a wrong one is refused with its name before anything is installed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Result, bail, ensure};
@@ -80,6 +80,12 @@ async fn run_defaults(house: &House) -> Result<()> {
         ca_secret_ref: reference("acme-ca"),
         image_pull_secrets: vec![LocalRef { name: "mirror".parse()? }],
         queue_name: Some("ml".parse()?),
+        node_selector: BTreeMap::from([("pool".to_owned(), "ml".parse()?)]),
+        tolerations: serde_json::from_value(json!([
+            {"key": "ml", "operator": "Equal", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 60},
+        ]))?,
+        priority_class_name: Some("batch".parse()?),
+        runtime_class_name: Some("kata".parse()?),
     };
     let on_claim = RunDefaults { claim: Some("sera".parse()?), ..RunDefaults::default() };
     for defaults in [&known, &on_claim] {
@@ -129,6 +135,11 @@ fn refusals() -> Vec<(&'static str, Value)> {
         ("'stores' not allowed", json!({"runDefaults": {"stores": "s3://acme-ml/sera"}})),
         ("/runDefaults/store", json!({"runDefaults": {"store": "file:///srv/sera"}})),
         ("/runDefaults/proxy/https", json!({"runDefaults": {"proxy": {"https": "proxy.acme.internal:3128"}}})),
+        ("/runDefaults/nodeSelector/pool", json!({"runDefaults": {"nodeSelector": {"pool": "a b"}}})),
+        ("/runDefaults/tolerations/0/effect", json!({"runDefaults": {"tolerations": [{"effect": "Never"}]}})),
+        ("/runDefaults/priorityClassName", json!({"runDefaults": {"priorityClassName": "Batch"}})),
+        ("/runDefaults/runtimeClassName", json!({"runDefaults": {"runtimeClassName": ""}})),
+        ("/runtimeClassName", json!({"runtimeClassName": "gVisor"})),
         ("runDefaults.claim", json!({"runDefaults": {"store": "s3://acme-ml/sera", "claim": "sera"}})),
     ]
 }

@@ -19,25 +19,35 @@ use crate::{
 
 /// The statements about completeness.
 pub(crate) fn trials(asker: &Asker) -> Vec<Trial> {
-    let bounds = "run tries every bound of its spec from both sides";
     let worst = "run at every bound at once";
-    vec![
-        asker.trial("schema", bounds, async |server: &Server| tries_every_bound(server).await),
-        asker.trial("admitted", worst, async |server: &Server| admits_the_worst(server).await),
-    ]
+    let bounds = Kind::ALL.map(|kind| {
+        let bounds = format!("{} tries every bound of its spec from both sides", kind.word());
+        asker.trial("schema", bounds, async move |server: &Server| tries_every_bound(server, kind).await)
+    });
+    let worst = asker.trial("admitted", worst, async |server: &Server| admits_the_worst(server).await);
+    bounds.into_iter().chain([worst]).collect()
 }
 
 /// A case for each: numbers, lists, maps and choices by their path, texts by their type, since one field stands for all
-/// that share it. The roles of `pods` share one type, so `default` stands for all of them.
-async fn tries_every_bound(server: &Server) -> Result<()> {
-    let schema = tree::served(server, Kind::SpecializationRun).await?;
-    let fields = tree::fields(&schema);
-    let (sections, _) = cases::load()?;
-    let tried: BTreeSet<String> = sections.iter().flat_map(|section| &section.bounds).flat_map(paths).collect();
-    let types_tried: BTreeSet<String> =
-        fields.iter().filter(|field| tried.contains(&field.path)).map(Field::text_type).collect();
-    let is_tried =
-        |field: &Field| tried.contains(&field.path) || field.is_text() && types_tried.contains(&field.text_type());
+/// that share it. The roles of `pods` share one type, so `default` stands for all of them; and where a batch has what a
+/// run has, word for word, that is tried of the run.
+async fn tries_every_bound(server: &Server, kind: Kind) -> Result<()> {
+    let run = tree::served(server, Kind::SpecializationRun).await?;
+    let schema = tree::served(server, kind).await?;
+    let (fields, of_run) = (tree::fields(&schema), tree::fields(&run));
+    let tried = tried(kind)?;
+    let of_run_tried = self::tried(Kind::SpecializationRun)?;
+    let types_tried: BTreeSet<String> = [(&fields, &tried), (&of_run, &of_run_tried)]
+        .into_iter()
+        .flat_map(|(fields, tried)| fields.iter().filter(|field| tried.contains(&field.path)).map(Field::text_type))
+        .collect();
+    let is_the_runs = |field: &Field| {
+        let same = of_run.iter().find(|known| known.path == field.path && known.schema == field.schema);
+        same.is_some_and(|known| of_run_tried.contains(&known.path))
+    };
+    let is_tried = |field: &Field| {
+        tried.contains(&field.path) || is_the_runs(field) || field.is_text() && types_tried.contains(&field.text_type())
+    };
     let forgotten: Vec<&str> = fields
         .iter()
         .filter(|field| field.is_in_spec() && !field.is_of_kubernetes() && !field.is_of_role_but_default())
@@ -46,6 +56,13 @@ async fn tries_every_bound(server: &Server) -> Result<()> {
         .collect();
     ensure!(forgotten.is_empty(), "not tried by any line of `bounds`:\n{}", forgotten.join("\n"));
     Ok(())
+}
+
+/// The fields whose bounds the cases of a kind try.
+fn tried(kind: Kind) -> Result<BTreeSet<String>> {
+    let (sections, _) = cases::load()?;
+    let of_kind = sections.iter().filter(|section| section.kind == kind);
+    Ok(of_kind.flat_map(|section| &section.bounds).flat_map(paths).collect())
 }
 
 /// The field that a bound tries, as the schema calls it: the last name may be the key of a map.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::Trial;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,20 +42,28 @@ pub(crate) fn trials(asker: &Asker) -> Result<Vec<Trial>> {
     Ok(trials)
 }
 
-/// Every document of ours in a manifest is admitted, and there is one; Secrets and claims beside them are not ours.
+/// Every document of a manifest is admitted, the Secrets and claims beside ours too, and one is ours.
 async fn admits(server: &Server, manifest: &str) -> Result<()> {
-    let mut admitted = 0;
+    let mut ours = 0;
     for document in serde_yaml::Deserializer::from_str(manifest) {
         let mut object = Value::deserialize(document)?;
-        if object["apiVersion"] != "sera.dev/v1alpha1" {
-            continue;
-        }
-        let kind: Kind = serde_json::from_value(object["kind"].clone())?;
         // The namespace of the tests stands in for the example's.
         object["metadata"].as_object_mut().context("no metadata")?.remove("namespace");
-        server.create(kind, &object, Effect::DryRun).await?.admitted()?;
-        admitted += 1;
+        let version = object["apiVersion"].as_str().context("no apiVersion")?;
+        let (group, kind) = (version.rsplit_once('/').map(|(group, _)| group), object["kind"].clone());
+        let answer = match (group, kind.as_str().context("no kind")?) {
+            (Some("sera.dev"), _) => {
+                ours += 1;
+                server.create(Kind::deserialize(&kind)?, &object, Effect::DryRun).await?
+            }
+            (None, "Secret") => server.create_beside("secrets", &object, Effect::DryRun).await?,
+            (None, "PersistentVolumeClaim") => {
+                server.create_beside("persistentvolumeclaims", &object, Effect::DryRun).await?
+            }
+            (_, other) => bail!("nobody knows where a {other} of {version} goes"),
+        };
+        answer.admitted().with_context(|| format!("{} {}", object["kind"], object["metadata"]["name"]))?;
     }
-    ensure!(admitted > 0, "the manifest holds no object of ours");
+    ensure!(ours > 0, "the manifest holds no object of ours");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod coverage;
 mod examples;
 mod judge;
 mod locks;
+mod owners;
 mod schema;
 mod server;
 mod statements;
@@ -33,6 +34,7 @@ fn main() -> Result<ExitCode> {
     trials.extend(examples::trials(&asker)?);
     trials.extend(schema::trials(&asker));
     trials.push(locks::trial(&asker));
+    trials.extend(owners::trials(&asker));
     trials.extend(coverage::trials(&asker));
     trials.push(admission::trial(&asker));
 

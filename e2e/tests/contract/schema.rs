@@ -9,9 +9,10 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::{
-    Asker,
-    server::{GROUP_VERSION, Kind, Server},
+    Asker, cases,
+    server::{Effect, GROUP_VERSION, Kind, Server},
     tree,
+    values::merge,
 };
 
 /// The statements about the definitions, for both kinds.
@@ -23,6 +24,7 @@ pub(crate) fn trials(asker: &Asker) -> Vec<Trial> {
             trial(asker, kind, "bounds every string, list and map of its spec", bounds_everything),
             trial(asker, kind, "is found by its short name and its category", is_found),
             trial(asker, kind, "prints the columns that a user wants to see", prints_columns),
+            trial(asker, kind, "is listed by the fields that a list may be narrowed by", is_selected),
         ]
     };
     Kind::ALL.into_iter().flat_map(of_kind).collect()
@@ -135,6 +137,40 @@ async fn is_found(server: &Server, kind: Kind) -> Result<()> {
     ensure!(resource["categories"] == json!(["sera"]), "categories: {}", resource["categories"]);
     ensure!(resource["namespaced"] == true, "the kind is not namespaced");
     ensure!(find(&format!("{}/status", kind.plural())).is_some(), "there is no status subresource");
+    Ok(())
+}
+
+/// Of two objects each selector finds the one that it speaks of; by another field nothing can be narrowed.
+async fn is_selected(server: &Server, kind: Kind) -> Result<()> {
+    let (base, of_spec, selector) = match kind {
+        Kind::SpecializationRun => ("run", json!({"suspend": true}), "spec.suspend=true"),
+        Kind::RolloutBatch => ("child batch", json!({"runRef": {"name": "selected"}}), "spec.runRef.name=selected"),
+    };
+    let (_, bases) = cases::load()?;
+    let named = |name: &str| {
+        let mut object = bases[base].clone();
+        object["metadata"] = json!({ "name": name });
+        object
+    };
+    let mut wanted = named("selected");
+    merge(&mut wanted, &json!({ "spec": of_spec }));
+    let (mut wanted, other) = (server.store(kind, &wanted).await?, server.store(kind, &named("passed-over")).await?);
+    wanted["status"] = json!({"phase": "Suspended"});
+    server.replace_status(kind, &wanted, Effect::Stored).await?.admitted()?;
+    let list = async |selector: &str| {
+        let collection = server.collection_of(GROUP_VERSION, kind.plural());
+        server.get(&format!("{collection}?fieldSelector={selector}")).await
+    };
+    for selector in [selector, "status.phase=Suspended"] {
+        let listed = list(selector).await?;
+        let items = listed["items"].as_array().context("there is no list")?;
+        let has = |object: &Value| items.iter().any(|item| item["metadata"]["name"] == object["metadata"]["name"]);
+        ensure!(has(&wanted) && !has(&other), "{selector} lists {listed}");
+    }
+    ensure!(list("spec.retry=again").await.is_err(), "a list is narrowed by a field that is not selectable");
+    for object in [wanted, other] {
+        server.delete(kind, &object).await?;
+    }
     Ok(())
 }
 

@@ -182,6 +182,12 @@ impl Server {
         self.send(Method::POST, &path, Some(object)).await
     }
 
+    /// Creates what is none of ours, of the API's core, by the plural of its kind.
+    pub(crate) async fn create_beside(&self, plural: &str, object: &Value, effect: Effect) -> Result<Answer> {
+        let path = format!("/api/v1/namespaces/{}/{plural}?{}", self.namespace, effect.query());
+        self.send(Method::POST, &path, Some(object)).await
+    }
+
     /// Creates what must be admitted, and returns it as it was stored.
     pub(crate) async fn store(&self, kind: Kind, object: &Value) -> Result<Value> {
         self.create(kind, object, Effect::Stored).await?.admitted()
@@ -240,6 +246,19 @@ impl Server {
             .body(serde_json::to_vec(object)?)?;
         self.client.request::<Value>(request).await?;
         Ok(())
+    }
+
+    /// Applies an object server-side as one of several managers; none where another one holds a field of it, with the server's words.
+    pub(crate) async fn apply_as(&self, manager: &str, kind: Kind, object: &Value) -> Result<Result<Value, String>> {
+        let path = format!("{}?fieldManager={manager}&{STRICT}", self.item(kind, object)?);
+        let request = Request::patch(path)
+            .header(header::CONTENT_TYPE, "application/apply-patch+yaml")
+            .body(serde_json::to_vec(object)?)?;
+        match self.client.request(request).await {
+            Ok(object) => Ok(Ok(object)),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Err(status.message)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends a request, and tells a refusal of its content from every other failure.

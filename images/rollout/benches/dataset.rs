@@ -195,7 +195,7 @@ fn trajectory(sample: u64, rollout: RolloutKind, sources: &str, tokens: usize) -
         messages.push(Message::Tool { tool_call_id: id, content: piece(OBSERVATION).to_owned(), review: false });
     }
     let tools = vec![json!({"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}})];
-    Trajectory { version: CONTRACT_VERSION, sample, rollout, tools, messages }
+    Trajectory { version: CONTRACT_VERSION, sample, rollout, rehearsal: true, tools, messages }
 }
 
 /// The Rust files of this repository, one after the other, without what would be read as special tokens or marks.

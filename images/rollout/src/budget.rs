@@ -1,5 +1,6 @@
 //! What one process may spend at its teacher, counted as it is spent: in tokens, in dollars where a price is known, and in time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -65,19 +66,32 @@ impl Budget {
     }
 }
 
-/// What was spent on one sample.
+/// What was spent on one sample, and whether at a rehearsal.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Mutex<Usage>);
+pub(crate) struct Tally {
+    usage: Mutex<Usage>,
+    rehearsal: AtomicBool,
+}
 
 impl Tally {
     /// All of it so far.
     pub(crate) fn total(&self) -> Usage {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what a call took.
     pub(crate) fn add(&self, usage: Usage) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += usage;
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) += usage;
+    }
+
+    /// Whether a rehearsal took any of it.
+    pub(crate) fn is_a_rehearsals(&self) -> bool {
+        self.rehearsal.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the one that it is spent at is a rehearsal; once said, it stays so.
+    pub(crate) fn mark(&self, rehearsal: bool) {
+        self.rehearsal.fetch_or(rehearsal, Ordering::Relaxed);
     }
 }
 

@@ -33,6 +33,24 @@ Options of copy, which go together:
                           /etc/group ...
   --users FIRST-LAST      ... with these numbers added, all of them called sera ...
   --home DIR              ... and at home in DIR
+
+Examples:
+  What this machine, or a node, gives; nothing is changed:
+    sera-sandbox check
+
+  In a pod: an init container brings the program, and what the image has at the workspace, into volumes ...
+    sera-sandbox install /sera/bin
+    sera-sandbox copy /testbed /sera/image
+  ... and a container of the image serves a slot on a socket that only the driver's container has too:
+    sera-sandbox serve --socket /sera/slot-0/socket --workspace /testbed --image-workspace /sera/image --inherit-env
+
+  Without a cluster, as sera-rollout starts it for each slot; commands do not read what is hidden:
+    sera-sandbox serve --stdio --local /tmp/scratch/slot-0 --hide /tmp/scratch --hide /home/me/keys
+
+Exit codes:
+    0  done; serve: asked to end by SIGTERM, SIGINT or SIGHUP, or, with --stdio, its driver has gone
+    1  it failed, or this kernel does not give what is demanded: standard error says why, and the lines of check do
+   64  the command line is wrong
 ";
 
 /// What is to be done.
@@ -90,6 +108,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
     let command =
         arguments.next().ok_or_else(|| UsageError("say what to do: serve, install, copy or check".to_owned()))?;
     let mut arguments = Arguments { rest: arguments.collect::<Vec<_>>().into_iter() };
+    if arguments.rest.as_slice().first().is_some_and(|first| first == "--help" || first == "-h") {
+        return Ok(Action::Help);
+    }
     let action = match command.to_str() {
         Some("--help" | "-h" | "help") => return Ok(Action::Help),
         Some("--version" | "-V") => return Ok(Action::Version),

@@ -1,6 +1,9 @@
 //! Removing what an owner wants no more: each child under its uid, and with it what it controls.
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Preconditions, PropagationPolicy},
@@ -14,8 +17,12 @@ use crate::{
     build::LeaderWorkerSet,
     cache::WatchedJob,
     names::{Owner, is_controlled_by},
+    observe::of_job,
     plan::{Removable, Removal},
 };
+
+/// How long the pods of a suspended object have, in seconds: with what it takes to notice, less than a minute in all.
+const HURRIED_SECONDS: u32 = 45;
 
 impl Applier {
     /// Removes one child, and with it what it controls: it is gone only when that is.
@@ -36,6 +43,7 @@ impl Applier {
                 self.delete_service(owner, owner.student_name()).await?;
                 self.delete::<Deployment>(owner, removal, "Deployment").await
             }
+            Removable::PodsOfJob => self.hurry(owner, removal).await,
         }
     }
 
@@ -66,6 +74,32 @@ impl Applier {
             }
             Err(source) => Err(Error::Request { verb: "removed", what, name: name.to_owned(), source }),
         }
+    }
+
+    /// Shortens the time that is left to the pods of a Job that is being deleted; those that have less keep what they have.
+    async fn hurry(&self, owner: &Owner, job: &Removal) -> Result<(), Error> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), &owner.namespace);
+        let pods = api.list_metadata(&of_job(&job.uid)).await;
+        let failed =
+            |verb| move |source| Error::Request { verb, what: "pods of the Job", name: job.name.to_string(), source };
+        for pod in pods.map_err(failed("listed"))? {
+            let has_time = pod.metadata.deletion_grace_period_seconds.is_none_or(|left| left > HURRIED_SECONDS.into());
+            if !has_time || !is_controlled_by(&pod.metadata, &job.uid) {
+                continue;
+            }
+            let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
+            let parameters = DeleteParams {
+                grace_period_seconds: Some(HURRIED_SECONDS),
+                preconditions: Some(preconditions),
+                ..DeleteParams::default()
+            };
+            match api.delete(&pod.name_any(), &parameters).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Err(source) => return Err(failed("ended")(source)),
+            }
+        }
+        Ok(())
     }
 
     /// Removes the Service of a server, if it is ours.

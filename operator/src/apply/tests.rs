@@ -27,8 +27,13 @@ fn applier(code: u16, reason: &'static str) -> Applier {
 
 /// An applier whose API server answers a request by its address.
 fn answered_by(answer: impl Fn(&str) -> (u16, Value) + Clone + Send + 'static) -> Applier {
+    asked_by(move |request| answer(&request.uri().to_string()))
+}
+
+/// An applier whose API server answers so.
+fn asked_by(answer: impl Fn(&Request<Body>) -> (u16, Value) + Clone + Send + 'static) -> Applier {
     let answer = service_fn(move |request: Request<Body>| {
-        let (code, body) = answer(&request.uri().to_string());
+        let (code, body) = answer(&request);
         async move { Response::builder().status(code).body(Body::from(body.to_string().into_bytes())) }
     });
     let config = Config::try_parse_from(["sera-operator", "--rollout-image=localhost/rollout:1"]).unwrap();
@@ -47,6 +52,34 @@ async fn what_is_gone_is_removed_and_what_is_refused_is_tried_again() {
     assert!(removed(404, "NotFound").await.is_ok());
     assert!(matches!(removed(409, "Conflict").await, Err(Error::OutOfDate { .. })));
     assert!(matches!(removed(500, "InternalError").await, Err(Error::Request { .. })));
+}
+
+#[tokio::test]
+async fn the_pods_of_a_suspended_objects_job_get_less_time_and_those_of_others_keep_theirs() {
+    let deleted = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&deleted);
+    let pod = |name: &str, controller: &str, left: Option<i64>| {
+        let owner =
+            json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": controller, "controller": true});
+        json!({"metadata": {"name": name, "uid": name, "ownerReferences": [owner], "deletionGracePeriodSeconds": left}})
+    };
+    let pods = [
+        pod("slow", "77aa1", Some(600)),
+        pod("new", "77aa1", None),
+        pod("soon", "77aa1", Some(30)),
+        pod("foreign", "x", None),
+    ];
+    let applier = asked_by(move |request| {
+        if request.method() == http::Method::DELETE {
+            seen.lock().unwrap().push(request.uri().path().rsplit('/').next().unwrap().to_owned());
+            return (200, pod("gone", "77aa1", None));
+        }
+        (200, list("PartialObjectMetadataList", "meta.k8s.io/v1", &pods))
+    });
+    let owner = Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: "3f2c9".into() };
+    let removal = Removal { kind: Removable::PodsOfJob, name: "billing-3f2c9-t1".into(), uid: "77aa1".into() };
+    applier.remove(&owner, &removal).await.unwrap();
+    assert_eq!(*deleted.lock().unwrap(), ["slow", "new"]);
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ pub struct Images {
 }
 
 /// All that the children of one object are made from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Blueprint {
     /// The folder that the programs work in.
     pub home: StoreUri,
@@ -69,7 +69,7 @@ pub struct SecretField {
 }
 
 /// What a snapshot is taken of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SnapshotParts {
     /// The repository's address.
     pub url: String,
@@ -88,7 +88,7 @@ pub struct SnapshotParts {
 }
 
 /// What is taken over from an earlier run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AdoptionParts {
     /// That run's folder.
     pub from: StoreUri,
@@ -101,7 +101,7 @@ pub struct AdoptionParts {
 }
 
 /// A repository on GitHub.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GitHubParts {
     /// `owner/repository`.
     pub repository: String,
@@ -112,7 +112,7 @@ pub struct GitHubParts {
 }
 
 /// A teacher that the operator runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum HostedTeacher {
     /// What stands in for one.
     Rehearsal(RehearsalParts),
@@ -128,7 +128,7 @@ impl HostedTeacher {
 }
 
 /// A rehearsal teacher.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RehearsalParts {
     /// What it draws from.
     pub seed: u64,
@@ -137,7 +137,7 @@ pub struct RehearsalParts {
 }
 
 /// The samples of a batch, and how they are made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SampleParts {
     /// The batch's name, and that of its folder.
     pub batch: String,
@@ -158,7 +158,7 @@ pub struct SampleParts {
 }
 
 /// Whom the drivers of rollouts ask.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TeacherParts {
     /// The API's base address.
     pub url: String,
@@ -175,7 +175,7 @@ pub struct TeacherParts {
 }
 
 /// How samples are counted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CountingParts {
     /// When a trajectory counts.
     pub verification: VerificationPlan,
@@ -190,7 +190,7 @@ pub struct CountingParts {
 }
 
 /// How a student is trained, and by what pods.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrainingParts {
     /// The student.
     pub student: ModelUri,
@@ -209,7 +209,7 @@ pub struct TrainingParts {
 }
 
 /// How a student is compared with its base and its teacher.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EvaluationParts {
     /// What is asked.
     pub plan: EvaluationPlan,
@@ -222,7 +222,7 @@ pub struct EvaluationParts {
 }
 
 /// A model that the operator serves.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServedModel {
     /// What serves it.
     pub engine: ServingEngine,

@@ -14,7 +14,7 @@ use super::{
 use crate::names::{Owner, QUEUE};
 
 /// How long a pod has between SIGTERM and its end: a step of a large model takes minutes, and is finished; then hundreds of gigabytes of state go to
-/// the store at about one a second. The cluster autoscaler waits no longer than this by default.
+/// the store at about one a second. The cluster autoscaler waits no longer than this by default. A run that is suspended gives its pods less.
 const GRACE_SECONDS: i64 = 600;
 
 /// The Job of an attempt; none where the blueprint trains nothing.

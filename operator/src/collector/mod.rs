@@ -3,6 +3,7 @@
 
 mod ask;
 mod board;
+mod rounds;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 
 use self::ask::Asker;
 pub use self::board::Board;
+use self::rounds::Rounds;
 use crate::{
     cache::Wake,
     facts::{Live, LiveRollouts, Uid},
@@ -18,9 +20,7 @@ use crate::{
 
 /// How many programs are asked at once.
 const AT_ONCE: usize = 64;
-/// Between two rounds on a small cluster. A round of many programs takes longer by itself, since so few are asked at once.
-const PAUSE: Duration = Duration::from_secs(5);
-/// What is added to the pause at most, so that several operators of one cluster do not ask in step.
+/// What is added to a pause at most, so that several operators of one cluster do not ask in step.
 const JITTER: Duration = Duration::from_secs(2);
 
 /// The programs of one Job that may run.
@@ -47,15 +47,12 @@ pub enum Speaker {
 
 /// Asks all `targets` in rounds, for ever, and wakes whom there is news for.
 pub async fn collect(board: Board, targets: impl Fn() -> Vec<Target>, wake: impl Fn(Wake)) {
-    let asker = Asker::new();
+    let (asker, mut rounds) = (Asker::new(), Rounds::of(board));
     loop {
-        tokio::time::sleep(PAUSE + jitter()).await;
+        tokio::time::sleep(rounds.pause() + jitter()).await;
         let round = targets();
         let heard = listen(&asker, &round).await;
-        let news = board.note(heard, Timestamp::now());
-        for target in round.into_iter().filter(|target| news.contains(&target.job)) {
-            wake(target.wake);
-        }
+        rounds.end(round, heard, Timestamp::now()).for_each(&wake);
     }
 }
 

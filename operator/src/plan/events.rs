@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_of_an_event_or_a_condition_is_documented() {
+    fn every_type_of_a_condition_and_every_reason_of_one_or_of_an_event_is_documented() {
         let page = include_str!("../../../docs/conditions.md");
         let of_stages = Stage::ALL.iter().filter_map(|stage| reasons(*stage));
         let of_stages = of_stages.flat_map(|Reasons { started, succeeded, failed, lost, withdrawn }| {
@@ -225,10 +225,12 @@ mod tests {
         let others =
             ["TrainingDisrupted", "BatchFolded", "GenerationSucceeded", "Suspended", "Resumed", "DataKept", "Stalled"];
         let of_conditions = Reason::ALL.iter().map(|reason| reason.as_str());
+        let types = ConditionType::ALL.iter().map(|kind| kind.as_str());
         let missing: Vec<&str> = of_stages
             .chain(others)
             .chain(of_conditions)
-            .filter(|reason| !page.contains(&format!("`{reason}`")))
+            .chain(types)
+            .filter(|word| !page.contains(&format!("`{word}`")))
             .collect();
         assert!(missing.is_empty(), "docs/conditions.md has nothing of {missing:?}");
     }

@@ -179,6 +179,8 @@ pub enum Removable {
     TeacherGroups,
     /// A student's Deployment, and its Service.
     Student,
+    /// What is left of the pods of a Job that is being deleted: soon, whatever time they were given.
+    PodsOfJob,
 }
 
 /// What all of a plan's parts look at.

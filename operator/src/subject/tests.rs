@@ -2,6 +2,8 @@
 
 mod batches;
 mod evaluation;
+mod leaves;
+mod mapping;
 
 use jiff::Timestamp;
 use sera_crds::{

@@ -7,9 +7,12 @@ use sera_crds::values::Sharding;
 
 use super::failure::{Failure, print};
 use super::request::{place, ranks};
+use crate::bench::kernels::{Compared, Shapes, compare};
 use crate::bench::{BenchError, How, Subject};
-use crate::device::{self, Choice};
+use crate::device::{self, Choice, DeviceError};
+use crate::engine::Residence;
 use crate::ops::AttentionBy;
+use crate::ops::kernels::{Kernels, KernelsError};
 use crate::training::peak_memory;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -26,6 +29,10 @@ pub(super) const EXAMPLES: &str = "Examples:
     sera-trainer launch --nproc-per-node 2 -- bench --row small-again --sharding zero3
     sera-trainer launch --nproc-per-node 2 -- bench --row small-again --sharding zero3 --late
 
+  On a GPU: kernels of ours beside the operations that they stand in for, in the shapes of Qwen3-8B at 512, 4,096 and 32,768 tokens:
+    sera-trainer bench --kernels
+    sera-trainer bench --kernels rms-norm,adamw
+
   A row on a GPU, with and without FlashAttention-2 (docs/gpu.md; no GPU has run it yet):
     sera-trainer bench --row small-again --device cuda
     sera-trainer bench --row small-again --device cuda --attention flash
@@ -39,6 +46,10 @@ model is given beside it, both of the host's memory alone. trainer/examples/benc
 /// The head of the table.
 const HEAD: &str = "| | tokens/s | GFLOP/s | peak, MiB | before, MiB |\n|---|---|---|---|---|\n";
 
+/// The head of that of kernels.
+const COMPARED: &str = "| kernel | operation | largest difference, of the largest value | composed, µs | ours, µs | ours, GB/s |\n\
+                        |---|---|---|---|---|---|\n";
+
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     /// Measure this row only
@@ -50,9 +61,15 @@ pub(super) struct BenchArgs {
     /// What is divided between ranks; each has lines of its own, and tokens are counted over all
     #[arg(long, value_enum, default_value_t = Divided::None, requires = "row")]
     sharding: Divided,
+    /// Compare kernels of ours with the composed operations instead, on a GPU: names with commas between, or all
+    #[arg(long, value_name = "LIST", num_args = 0..=1, default_missing_value = "all", conflicts_with_all = ["row", "steps"])]
+    kernels: Option<Kernels>,
     /// Gather units that are divided when they are needed, not while others are computed with
     #[arg(long, requires = "row")]
     late: bool,
+    /// Where master weights, moments and gradients live
+    #[arg(long, value_enum, default_value_t = Residence::Host, requires = "row")]
+    residence: Residence,
     /// What is computed on; not taken from the environment, so that the table is what its name says
     #[arg(long, value_enum, default_value_t = Choice::Cpu, requires = "row")]
     device: Choice,
@@ -96,10 +113,29 @@ impl Row {
 
 /// Runs the command.
 pub(super) fn run(arguments: &BenchArgs) -> Result<(), Failure> {
-    match arguments.row {
-        Some(row) => line(row, arguments),
-        None => all(arguments.steps),
+    match (arguments.kernels, arguments.row) {
+        (Some(kernels), _) => compared(kernels),
+        (None, Some(row)) => line(row, arguments),
+        (None, None) => all(arguments.steps),
     }
+}
+
+/// Kernels of ours beside the composed operations, a row an operation.
+fn compared(kernels: Kernels) -> Result<(), Failure> {
+    let device = device::open(Choice::Cuda, 0).map_err(|error| match error {
+        DeviceError::NotBuilt => KernelsError::NotBuilt(kernels).into(),
+        error => Failure::from(error),
+    })?;
+    print(COMPARED)?;
+    let mut printed = Ok(());
+    let row = |kernel, row: Compared| {
+        let Compared { what, difference, composed, ours, rate } = row;
+        let line = format!("| {kernel} | {what} | {difference:.1e} | {composed:.0} | {ours:.0} | {rate:.0} |\n");
+        printed = std::mem::replace(&mut printed, Ok(())).and_then(|()| print(&line));
+    };
+    compare(kernels, &Shapes::QWEN3_8B, &Shapes::LENGTHS, &device, row)
+        .map_err(|error| Failure::internal(error.to_string()))?;
+    printed
 }
 
 /// Every row, each by a process of its own: what one has taken from the system is not another's peak.
@@ -136,6 +172,7 @@ fn line(row: Row, arguments: &BenchArgs) -> Result<(), Failure> {
         blocks: if keeps { layers } else { 0 },
         sharding: arguments.sharding.into(),
         ahead: !arguments.late,
+        residence: arguments.residence,
         attention: arguments.attention,
     };
     let measured = subject.measure(arguments.steps, how, &device, ranks).map_err(failed)?;

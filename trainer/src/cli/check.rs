@@ -9,6 +9,7 @@ use super::failure::{Failure, print};
 use super::request::{TrainingArgs, ranks};
 use crate::device;
 use crate::ops::AttentionBy;
+use crate::ops::kernels::{Kernels, are_on};
 use crate::training::{Bytes, Report, Request, check, readable};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -81,13 +82,17 @@ fn summary(report: &Report, device: &str, world: usize) -> String {
     let eval = inputs.eval.as_ref().map_or(0, |eval| eval.lines.len());
     let (before, after) = report.losses;
     let (tensors, values) = report.trained;
+    let kernels = match are_on() {
+        Kernels::NONE => String::new(),
+        some => format!("\nkernels    {some} of ours; none of them has run on a GPU yet"),
+    };
     format!(
         "data       {} lines to train on, {eval} to watch, {} left out as too long; {} trained tokens an epoch\n\
          steps      {}\n\
          memory     {} a rank of {world}: {} ({available})\n\
          gradients  {tensors} tensors are trained, {values} values; every one of them moved\n\
          loss       {before:.6} → {after:.6} in two steps on `{}`\n\
-         device     {device}; no release of this program has run on a GPU yet: unverified there",
+         device     {device}; no release of this program has run on a GPU yet: unverified there{kernels}",
         inputs.train.lines.len(),
         inputs.too_long(),
         inputs.train.trained_tokens(),

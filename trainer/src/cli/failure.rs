@@ -12,6 +12,7 @@ use crate::files::{AdapterError, FilesError, GgufError};
 use crate::generate::GenerateError;
 use crate::inference::SourceError;
 use crate::ops::AttentionError;
+use crate::ops::kernels::KernelsError;
 use crate::ranks::JoinError;
 
 /// Why a command ended without what was asked for.
@@ -66,6 +67,12 @@ impl From<GgufError> for Failure {
 
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
+        Self::given(error.to_string())
+    }
+}
+
+impl From<KernelsError> for Failure {
+    fn from(error: KernelsError) -> Self {
         Self::given(error.to_string())
     }
 }

@@ -16,6 +16,7 @@ use super::places::PlaceArgs;
 use crate::bucket::{BucketError, Opener};
 use crate::device::{self, Choice};
 use crate::ops::AttentionBy;
+use crate::ops::kernels::{Kernels, switch};
 use crate::ranks::{Collective, Options, Place, RankError, join_on};
 use crate::training::{Out, Request, Source, Sources, available_memory};
 
@@ -62,6 +63,10 @@ pub(super) struct TrainingArgs {
     /// What is computed on: a GPU for each rank, or the processors
     #[arg(long, env = "SERA_DEVICE", value_enum, default_value_t)]
     device: Choice,
+    /// Which kernels of ours a GPU computes with, none of which has run on one: names with commas between (rms-norm, rope, swiglu, cross-entropy, adamw,
+    /// casts), all or none
+    #[arg(long, env = "SERA_CUDA_KERNELS", value_name = "LIST", default_value_t)]
+    kernels: Kernels,
     /// How attention is computed on a GPU; the weights that come of it differ in their last bits
     #[arg(long, env = "SERA_CUDA_ATTENTION", value_enum, default_value_t)]
     attention: AttentionBy,
@@ -107,6 +112,10 @@ impl TrainingArgs {
         let local_rank = place()?.local_rank;
         let sources = Sources { student, dataset: source(&dataset, of_store)?, cache, scratch, local_rank };
         let device = device::open(self.device, local_rank).map_err(Failure::from)?;
+        switch(self.kernels, &device).map_err(Failure::from)?;
+        if self.kernels != Kernels::NONE {
+            tracing::warn!("kernels of ours are on: {}; none of them has run on a GPU before", self.kernels);
+        }
         self.attention.check_device(&device).map_err(Failure::from)?;
         Ok(Request {
             sources,
@@ -116,6 +125,7 @@ impl TrainingArgs {
             eval_every: self.eval_every,
             checkpoint_steps: self.checkpoint_steps,
             skipped: self.max_skipped,
+            ahead: true,
             memory: self.memory.or_else(|| device::memory(&device)).or_else(|| available_memory(sharing())),
             device,
             attention: self.attention,

@@ -10,7 +10,7 @@ use sera_program::ending;
 use super::context::Context;
 use super::failure::{Failure, print};
 use super::request::{RequestError, TrainingArgs, ranks};
-use crate::training::{self, Around, Display, Meter, Published, Stop, TrainingError, start};
+use crate::training::{self, Around, Display, Meter, Published, Request, Stop, TrainingError, start};
 
 pub(super) const EXAMPLES: &str = "Examples:
   A LoRA with the paper's recipe, from a dataset that sera-rollout has made:
@@ -37,13 +37,16 @@ Run again after whatever happened, it goes on from the newest complete checkpoin
 pub(super) struct TrainArgs {
     #[command(flatten)]
     training: TrainingArgs,
+    /// Gather units that ZeRO-3 divides when they are needed, not while others are computed with; the result is the same. All ranks are told the same
+    #[arg(long)]
+    late: bool,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &TrainArgs, context: &Context) -> Result<(), Failure> {
     let display = context.display();
     let message = arguments.training.termination_message.as_deref();
-    match train(&arguments.training, display, context) {
+    match train(arguments, display, context) {
         Ok(published) => {
             let json = Termination::succeeded(result(&published)).to_json();
             leave(message, &json);
@@ -60,13 +63,13 @@ pub(super) fn run(arguments: &TrainArgs, context: &Context) -> Result<(), Failur
 }
 
 fn train(
-    arguments: &TrainingArgs,
+    TrainArgs { training: arguments, late }: &TrainArgs,
     display: Display,
     context: &Context,
 ) -> Result<Published, (contract::Failure, ExitCode)> {
     let told = |error: TrainingError| (error.failure(), error.exit_code());
     let request = match arguments.request(context) {
-        Ok(request) => request,
+        Ok(request) => Request { ahead: !late, ..request },
         Err(RequestError::Plan(failure)) => return Err(explained("PlanInvalid", failure)),
         Err(RequestError::Bucket(error)) => return Err(told(error.into())),
     };

@@ -1,19 +1,20 @@
 //! Gathers that are begun before their values are needed: while one unit is computed with, a thread brings the next one's. Every rank begins the same
 //! gathers at the same places, and whatever else ranks do together waits for one that is under way: their order is the same everywhere, and so is
-//! every bit.
+//! every bit. Of a tensor on a device the thread is told up to which point the device makes its values; what is computed comes after that point.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
 use candle_core::Tensor;
 
+use super::flat::Flat;
 use crate::model::Unit as Id;
-use crate::ranks::{Abandon, Collective, RankError};
+use crate::ranks::{Abandon, Collective, Point, RankError};
 
 /// Values to be gathered, and what of them is which rank's.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Part {
-    pub(super) values: Vec<f32>,
+    pub(super) values: Flat,
     pub(super) bounds: Vec<usize>,
 }
 
@@ -41,6 +42,8 @@ type Done = (Box<dyn Collective>, Result<Vec<Part>, RankError>);
 struct Asked {
     ranks: Box<dyn Collective>,
     parts: Vec<Part>,
+    /// Where the device has the parts' values.
+    point: Point,
     /// Closed when its end is waited for.
     awaited: Receiver<()>,
 }
@@ -59,19 +62,19 @@ impl Ahead {
         Self { ranks: Some(ranks), rank, world, thread, begun: None, ready: None }
     }
 
-    /// Begins to gather a unit's parts. Every rank calls it, between the same two collectives.
+    /// Begins to gather a unit's parts, which the calling thread has made. Every rank calls it, between the same two collectives.
     pub(super) fn begin(&mut self, unit: Id, parts: Vec<Part>) -> Result<(), RankError> {
-        self.settle()?;
+        let point = self.settled()?.point()?;
         let Some(ranks) = self.ranks.take() else { return Err(self.gone()) };
         let bytes = bytes_of(&parts);
         let (closes, awaited) = channel();
-        let asked = Asked { ranks, parts, awaited };
+        let asked = Asked { ranks, parts, point, awaited };
         let refused = match &self.thread {
             Some(thread) => thread.asked.send(asked).err().map(|refused| refused.0),
             None => Some(asked),
         };
-        if let Some(Asked { mut ranks, parts, .. }) = refused {
-            let gathered = gather(&mut *ranks, parts);
+        if let Some(Asked { mut ranks, parts, point, .. }) = refused {
+            let gathered = gather(&mut *ranks, parts, &point);
             self.ranks = Some(ranks);
             self.ready = Some((unit, gathered?));
         } else {
@@ -136,9 +139,9 @@ impl Thread {
         let (asked, asks) = channel::<Asked>();
         let (finished, done) = channel();
         let run = move || {
-            for Asked { mut ranks, parts, awaited } in asks {
+            for Asked { mut ranks, parts, point, awaited } in asks {
                 let abandon = ranks.abandon();
-                let gathered = gather(&mut *ranks, parts);
+                let gathered = gather(&mut *ranks, parts, &point);
                 if let (Err(error), Some(abandon)) = (&gathered, abandon) {
                     end_unless(&awaited, error, abandon);
                 }
@@ -158,15 +161,15 @@ fn end_unless(awaited: &Receiver<()>, error: &RankError, Abandon { after, how }:
     }
 }
 
-fn gather(ranks: &mut dyn Collective, mut parts: Vec<Part>) -> Result<Vec<Part>, RankError> {
+fn gather(ranks: &mut dyn Collective, mut parts: Vec<Part>, point: &Point) -> Result<Vec<Part>, RankError> {
     for Part { values, bounds } in &mut parts {
-        ranks.all_gather(values, bounds)?;
+        values.all_gather_from(point, bounds, ranks)?;
     }
     Ok(parts)
 }
 
 fn bytes_of(parts: &[Part]) -> usize {
-    parts.iter().map(|part| part.values.len() * size_of::<f32>()).sum()
+    parts.iter().map(|part| part.values.bytes()).sum()
 }
 
 impl Collective for Ahead {
@@ -220,7 +223,12 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
+    use candle_core::{DType, Device};
+
+    use super::super::flat::Home;
     use super::*;
+
+    const HOMES: [Home; 2] = [Home::Host, Home::Device(Device::Cpu)];
 
     /// One of two ranks, whose gathers wait until they are let go on, and add one to every value.
     struct Held {
@@ -265,6 +273,24 @@ mod tests {
             Ok(())
         }
 
+        fn point(&self) -> Result<Point, RankError> {
+            self.note("point");
+            Ok(Point::default())
+        }
+
+        fn all_gather_tensor(&mut self, _: &Tensor, _: &[usize]) -> Result<(), RankError> {
+            self.note("waits for all that the device has been told");
+            Ok(())
+        }
+
+        fn all_gather_tensor_from(&mut self, _: &Point, values: &Tensor, _: &[usize]) -> Result<(), RankError> {
+            self.note("begins");
+            self.go_on.recv().unwrap()?;
+            values.slice_set(&(values + 1.0).unwrap(), 0, 0).unwrap();
+            self.note("ends");
+            Ok(())
+        }
+
         fn broadcast(&mut self, _: usize, _: &mut Vec<u8>) -> Result<(), RankError> {
             Ok(())
         }
@@ -285,8 +311,18 @@ mod tests {
         (Ahead::new(Box::new(Held { go_on, log, abandon })), go, logged)
     }
 
-    fn parts(first: f32) -> Vec<Part> {
-        [first, first + 10.0].map(|value| Part { values: vec![value; 3], bounds: vec![0, 2, 3] }).into()
+    /// Two parts of three values each; on a device in bf16.
+    fn parts(first: f32, home: &Home) -> Vec<Part> {
+        let part = |value| {
+            let mut values = Flat::zeros(3, DType::BF16, home).unwrap();
+            values.put_slice(0, &[value; 3]).unwrap();
+            Part { values, bounds: vec![0, 2, 3] }
+        };
+        [first, first + 10.0].map(part).into()
+    }
+
+    fn values(parts: Option<Vec<Part>>) -> Option<Vec<Vec<f32>>> {
+        parts.map(|parts| parts.into_iter().map(|part| part.values.into_host().unwrap()).collect())
     }
 
     fn lost() -> RankError {
@@ -296,17 +332,27 @@ mod tests {
 
     #[test]
     fn a_gather_is_under_way_while_its_caller_goes_on_and_what_comes_next_waits_for_its_end() {
-        let (mut ahead, go, log) = held(None);
-        ahead.begin(Id::Layer(3), parts(1.0)).unwrap();
-        assert_eq!(log.recv().unwrap(), "begins by gather", "it has begun, and this thread is here");
-        assert_eq!(ahead.bytes(), 2 * 3 * 4);
-        go.send(Ok(())).unwrap();
-        go.send(Ok(())).unwrap();
-        ahead.all_reduce(&mut [0.0]).unwrap();
-        let order: Vec<String> = log.try_iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
-        assert_eq!(order, ["ends", "begins", "ends", "all_reduce"]);
-        assert_eq!(ahead.take(Id::Layer(3)).unwrap(), Some(parts(2.0)));
-        assert_eq!((ahead.take(Id::Layer(3)).unwrap(), ahead.bytes()), (None, 0));
+        let here = thread::current().name().unwrap().to_owned();
+        for (home, width) in HOMES.into_iter().zip([4, 2]) {
+            let (mut ahead, go, log) = held(None);
+            ahead.begin(Id::Layer(3), parts(1.0, &home)).unwrap();
+            assert_eq!(
+                log.recv().unwrap(),
+                format!("point by {here}"),
+                "nothing comes before it that comes later here"
+            );
+            assert_eq!(log.recv().unwrap(), "begins by gather", "it has begun, and this thread is here");
+            assert_eq!(ahead.bytes(), 2 * 3 * width);
+            go.send(Ok(())).unwrap();
+            go.send(Ok(())).unwrap();
+            ahead.all_reduce(&mut [0.0]).unwrap();
+            let order: Vec<String> = log.try_iter().collect();
+            let all_reduce = format!("all_reduce by {here}");
+            assert_eq!(order, ["ends by gather", "begins by gather", "ends by gather", &all_reduce]);
+            assert_eq!(ahead.bytes(), 2 * 3 * width);
+            assert_eq!(values(ahead.take(Id::Layer(3)).unwrap()), Some(vec![vec![2.0; 3], vec![12.0; 3]]));
+            assert_eq!((values(ahead.take(Id::Layer(3)).unwrap()), ahead.bytes()), (None, 0));
+        }
     }
 
     #[test]
@@ -315,17 +361,19 @@ mod tests {
         for _ in 0..2 {
             go.send(Ok(())).unwrap();
         }
-        ahead.begin(Id::Layer(0), parts(1.0)).unwrap();
-        assert_eq!(ahead.take(Id::Layer(1)).unwrap(), None);
+        ahead.begin(Id::Layer(0), parts(1.0, &Home::Host)).unwrap();
+        assert!(ahead.take(Id::Layer(1)).unwrap().is_none());
     }
 
     #[test]
     fn a_rank_that_is_lost_meanwhile_is_told_with_the_collective_by_the_next_call() {
-        let (mut ahead, go, _log) = held(None);
-        ahead.begin(Id::Head, parts(1.0)).unwrap();
-        go.send(Err(lost())).unwrap();
-        let error = ahead.barrier().unwrap_err().to_string();
-        assert!(error.starts_with("rank 1 of 2 was lost in all_gather number 7: it was killed"), "{error}");
+        for home in HOMES {
+            let (mut ahead, go, _log) = held(None);
+            ahead.begin(Id::Head, parts(1.0, &home)).unwrap();
+            go.send(Err(lost())).unwrap();
+            let error = ahead.barrier().unwrap_err().to_string();
+            assert!(error.starts_with("rank 1 of 2 was lost in all_gather number 7: it was killed"), "{error}");
+        }
     }
 
     #[test]
@@ -333,11 +381,11 @@ mod tests {
         static ENDED: AtomicBool = AtomicBool::new(false);
         let abandon = |after| Some(Abandon { after, how: |_| ENDED.store(true, Ordering::SeqCst) });
         let (mut ahead, go, _log) = held(abandon(Duration::from_mins(10)));
-        ahead.begin(Id::Head, parts(1.0)).unwrap();
+        ahead.begin(Id::Head, parts(1.0, &Home::Host)).unwrap();
         go.send(Err(lost())).unwrap();
         assert!(ahead.barrier().is_err() && !ENDED.load(Ordering::SeqCst));
         let (mut ahead, go, _log) = held(abandon(Duration::ZERO));
-        ahead.begin(Id::Head, parts(1.0)).unwrap();
+        ahead.begin(Id::Head, parts(1.0, &Home::Device(Device::Cpu))).unwrap();
         go.send(Err(lost())).unwrap();
         while !ENDED.load(Ordering::SeqCst) {
             thread::yield_now();

@@ -6,8 +6,9 @@ use std::ops::Range;
 use candle_core::{DType, Device, Error, Tensor};
 
 use super::layout::{self, with_values};
+use crate::ops::cast;
 use crate::optim::{sum_of_squares, tensor_sum_of_squares};
-use crate::ranks::{Collective, RankError};
+use crate::ranks::{Collective, Point, RankError};
 
 /// Where flat values live.
 #[derive(Debug, Clone)]
@@ -68,6 +69,14 @@ impl Flat {
         }
     }
 
+    /// How much memory they take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Host(values) => std::mem::size_of_val(values.as_slice()),
+            Self::Device(values) => values.elem_count() * values.dtype().size_in_bytes(),
+        }
+    }
+
     /// Lets it be so many f32 values, zeros where there are none yet.
     pub(super) fn grow(&mut self, count: usize, home: &Home) -> Result<(), Error> {
         match self {
@@ -104,7 +113,7 @@ impl Flat {
         match self {
             Self::Host(values) => with_values(tensor, |part| values[begin..begin + part.len()].copy_from_slice(part)),
             Self::Device(values) => {
-                let part = tensor.to_device(values.device())?.to_dtype(values.dtype())?.flatten_all()?;
+                let part = cast(&tensor.to_device(values.device())?, values.dtype())?.flatten_all()?;
                 values.slice_set(&part.contiguous()?, 0, begin)
             }
         }
@@ -131,7 +140,7 @@ impl Flat {
                 Ok(Finite::from(finite))
             }
             Self::Device(values) => {
-                let added = tensor.to_device(values.device())?.to_dtype(DType::F32)?.flatten_all()?;
+                let added = cast(&tensor.to_device(values.device())?, DType::F32)?.flatten_all()?;
                 values.slice_set(&(narrow(values, &range)? + &added)?, 0, range.start)?;
                 // Infinity times zero is no number either.
                 Ok(Finite { known: true, computed: Some((added * 0.0)?.sum_all()?) })
@@ -172,7 +181,7 @@ impl Flat {
     ) -> Result<Tensor, Error> {
         match self {
             Self::Host(values) => Tensor::from_slice(&values[range.clone()], shape, device)?.to_dtype(dtype),
-            Self::Device(values) => narrow(values, range)?.reshape(shape)?.to_dtype(dtype),
+            Self::Device(values) => cast(&narrow(values, range)?.reshape(shape)?, dtype),
         }
     }
 
@@ -210,6 +219,19 @@ impl Flat {
         match self {
             Self::Host(values) => ranks.all_gather(values, bounds),
             Self::Device(values) => ranks.all_gather_tensor(values, bounds),
+        }
+    }
+
+    /// The same by another thread than the one that computes; a device has the values at `point`.
+    pub(super) fn all_gather_from(
+        &mut self,
+        point: &Point,
+        bounds: &[usize],
+        ranks: &mut dyn Collective,
+    ) -> Result<(), RankError> {
+        match self {
+            Self::Host(values) => ranks.all_gather(values, bounds),
+            Self::Device(values) => ranks.all_gather_tensor_from(point, values, bounds),
         }
     }
 }

@@ -244,8 +244,7 @@ impl Engine {
 
     fn pass<'a>(&'a mut self, dropping: Option<Dropping<'a>>, backward: bool) -> Pass<'a> {
         let Self { settings, units, shared, ranks, peak, .. } = self;
-        let ahead =
-            settings.ahead && ranks.world() > 1 && shared.divides_weights() && matches!(shared.home, Home::Host);
+        let ahead = settings.ahead && ranks.world() > 1 && shared.divides_weights();
         let to_come = if ahead { units.walk(backward) } else { VecDeque::new() };
         Pass { units, shared, ranks, to_come, backward, dropping, finite: Finite::from(true), peak }
     }

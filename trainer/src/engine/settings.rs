@@ -49,11 +49,11 @@ pub enum Normalise {
 }
 
 /// Where what is stepped, master weights and moments, and its gradients live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Residence {
-    /// In the host's memory. The fastest for models that are computed there, to which it belongs.
+    /// In the host's memory. The fastest for models that are computed there, to which it belongs
     Host,
-    /// On the model's device, as tensors. On a processor that is slower, and is there for tests.
+    /// On the model's device, as tensors. On a processor that is slower, and is there for tests
     Device,
 }
 
@@ -87,7 +87,7 @@ pub struct Settings {
     /// The most tokens of a sequence that short lines share, none of which sees another; none: each line has a sequence to itself, as it has wherever
     /// lines count the same ([`Normalise::MeanOfMeans`]).
     pub packing: Option<usize>,
-    /// Whether units that are divided are gathered while the one before them is computed with; it changes no result. On a device they are not.
+    /// Whether units that are divided are gathered while the one before them is computed with; it changes no result.
     pub ahead: bool,
 }
 

@@ -118,15 +118,14 @@ impl<T: Tensors> Unit<T> {
         if !shared.divides_weights() {
             return Ok((content, 0));
         }
-        let mut flats = match ranks.take(self.id)? {
-            Some(parts) => parts.into_iter().map(|part| Flat::Host(part.values)).collect::<Vec<_>>(),
-            None => self
-                .own_parts(shared)?
-                .into_iter()
-                .map(|(mut flat, bounds)| flat.all_gather(&bounds, ranks).map(|()| flat))
-                .collect::<Result<_, _>>()?,
-        }
-        .into_iter();
+        let parts = if let Some(gathered) = ranks.take(self.id)? {
+            gathered
+        } else {
+            let mut parts = self.parts(shared)?;
+            parts.iter_mut().try_for_each(|Part { values, bounds }| values.all_gather(bounds, ranks))?;
+            parts
+        };
+        let mut flats = parts.into_iter().map(|part| part.values);
         // What is trained comes first, if anything is.
         for trained in [true, false] {
             let total = if trained { self.trained.layout.total() } else { self.frozen.total() };
@@ -138,26 +137,20 @@ impl<T: Tensors> Unit<T> {
         Ok((content, gathered))
     }
 
-    /// This rank's part of a divided unit, in the host's memory, to be gathered beside what is computed.
+    /// What is trained and what is frozen of a divided unit, as far as there is any, with this rank's values in their places, to be gathered.
     pub(super) fn parts(&self, shared: &Shared) -> Result<Vec<Part>, EngineError> {
-        let parts = self.own_parts(shared)?.into_iter();
-        parts.map(|(flat, bounds)| Ok(Part { values: flat.into_host()?, bounds })).collect()
-    }
-
-    /// What is trained and what is frozen, as far as there is any, with this rank's values in their places, and which belong to which rank.
-    fn own_parts(&self, shared: &Shared) -> Result<Vec<(Flat, Vec<usize>)>, EngineError> {
         let mut parts = Vec::new();
         if self.trained.any() {
-            let whole = self.trained.own_weights(shared.compute, shared)?;
-            parts.push((whole, bounds(self.trained.layout.total(), shared.world)));
+            let values = self.trained.own_weights(shared.compute, shared)?;
+            parts.push(Part { values, bounds: bounds(self.trained.layout.total(), shared.world) });
         }
         let total = self.frozen.total();
         if total > 0 {
-            let mut flat = Flat::zeros(total, shared.compute, &shared.home)?;
+            let mut values = Flat::zeros(total, shared.compute, &shared.home)?;
             if let Some(kept) = &self.kept {
-                flat.put(shared.own(total).start, kept)?;
+                values.put(shared.own(total).start, kept)?;
             }
-            parts.push((flat, bounds(total, shared.world)));
+            parts.push(Part { values, bounds: bounds(total, shared.world) });
         }
         Ok(parts)
     }

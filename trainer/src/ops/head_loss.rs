@@ -3,7 +3,8 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{fused, wide};
+use super::kernels::{self, Gpu, Kernel};
+use super::{cast, fused, wide};
 
 /// How many logits are held at once: 64 MiB of f32 a buffer, 110 tokens of Qwen3's vocabulary, which is enough for a product to be worth its set-up.
 pub(crate) const LOGITS: usize = 1 << 24;
@@ -68,6 +69,9 @@ pub fn head_loss_fwd(hidden: &Tensor, weight: &Tensor, of: &HeadLoss) -> Result<
         loss += if fused::serves(&[hidden, weight]) {
             let logits = hidden.index_select(&index(hidden, positions)?, 0)?.matmul(&weight.t()?)?;
             fused::head_loss::exponentiate(&logits, targets, of.z)?.1
+        } else if kernels::serves(Kernel::CrossEntropy, &[hidden, weight]) {
+            let logits = hidden.index_select(&index(hidden, positions)?, 0)?.matmul(&weight.t()?)?;
+            sum(&kernels::cross_entropy::forward(&Gpu, &logits, &index(hidden, targets)?, of.z)?)?
         } else {
             Chunk::new(hidden, weight, positions, targets, of.z)?.loss
         };
@@ -94,6 +98,11 @@ pub fn head_loss_bwd(
             let (shares, loss) = fused::head_loss::exponentiate(&logits, targets, of.z)?;
             fused::head_loss::gradient(&logits, &shares, targets, scale)?;
             (loss, hidden, logits)
+        } else if kernels::serves(Kernel::CrossEntropy, &[hidden, weight]) {
+            let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
+            let logits = hidden.matmul(&weight.t()?)?;
+            let losses = kernels::cross_entropy::backward(&Gpu, &logits, &index(&hidden, targets)?, of.z, scale)?;
+            (sum(&losses)?, hidden, logits)
         } else {
             let chunk = Chunk::new(hidden, weight, positions, targets, of.z)?;
             let g_logits = chunk.gradient(scale)?.to_dtype(hidden.dtype())?;
@@ -140,7 +149,7 @@ impl Chunk {
             losses = (losses + (log.sqr()? * z)?)?;
             shares = (shares * log.affine(2.0 * z, 1.0)?)?;
         }
-        let loss = losses.to_dtype(DType::F64)?.sum_all()?.to_scalar()?;
+        let loss = sum(&losses)?;
         Ok(Self { hidden, targets, exponentials, shares, loss })
     }
 
@@ -163,7 +172,7 @@ fn add_outer(total: &Tensor, gy: &Tensor, x: &Tensor) -> Result<()> {
             // cuBLAS is given no columns with others between them.
             columns = columns.contiguous()?;
         }
-        let part = columns.t()?.matmul(x)?.to_dtype(total.dtype())?;
+        let part = cast(&columns.t()?.matmul(x)?, total.dtype())?;
         if fused::serves(&[total, &part]) {
             fused::add(&total.narrow(0, begin, rows)?, &part)?;
             continue;
@@ -171,6 +180,11 @@ fn add_outer(total: &Tensor, gy: &Tensor, x: &Tensor) -> Result<()> {
         total.slice_set(&(total.narrow(0, begin, rows)? + part)?, 0, begin)?;
     }
     Ok(())
+}
+
+/// The sum of all losses, in f64.
+fn sum(losses: &Tensor) -> Result<f64> {
+    losses.to_dtype(DType::F64)?.sum_all()?.to_scalar()
 }
 
 /// `values` as a tensor where `like` lives.

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Dropout, added, wide};
+use super::{Dropout, added, cast, wide};
 
 /// A tensor of the model, and whether it is trained.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ pub fn linear_bwd(x: &Tensor, gy: &Tensor, layer: &Linear) -> Result<(Tensor, Li
 
 /// `gyᵀ x`, wide.
 fn outer(gy: &Tensor, x: &Tensor) -> Result<Tensor> {
-    gy.t()?.matmul(x)?.to_dtype(wide(x.dtype()))
+    cast(&gy.t()?.matmul(x)?, wide(x.dtype()))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub(crate) mod finite_differences;
 mod flash;
 mod fused;
 mod head_loss;
+pub mod kernels;
 mod linear;
 mod rms_norm;
 mod rope;
@@ -38,6 +39,15 @@ pub fn wide(dtype: DType) -> DType {
         DType::F16 | DType::BF16 => DType::F32,
         other => other,
     }
+}
+
+/// `tensor` in this type.
+pub(crate) fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    let is_half = |dtype| matches!(dtype, DType::F32 | DType::BF16) && dtype != tensor.dtype();
+    if is_half(dtype) && tensor.is_contiguous() && kernels::serves(kernels::Kernel::Casts, &[tensor]) {
+        return kernels::casts::cast(&kernels::Gpu, tensor);
+    }
+    tensor.to_dtype(dtype)
 }
 
 /// `sum` + `part`, of one shape and type, where `sum` lies if that can be: it has to be a fresh result, whose values nobody else has.

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
+use super::kernels::{self, Gpu, Kernel};
 use super::{fused, wide};
 
 /// `x / sqrt(mean(x²) + eps) · weight`, as transformers' `Qwen3RMSNorm` and `LlamaRMSNorm`: normalised in wide numbers, weighted in `x`'s type.
@@ -9,6 +10,9 @@ use super::{fused, wide};
 pub fn rms_norm_fwd(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     if fused::serves(&[x, weight]) {
         return fused::rms_norm::forward(x, weight, eps);
+    }
+    if kernels::serves(Kernel::RmsNorm, &[x, weight]) {
+        return kernels::rms_norm::forward(&Gpu, x, weight, eps);
     }
     let (normed, _) = normalise(x, eps)?;
     normed.to_dtype(x.dtype())?.broadcast_mul(weight)
@@ -24,6 +28,9 @@ pub fn rms_norm_bwd(
 ) -> Result<(Tensor, Option<Tensor>)> {
     if fused::serves(&[x, gy, weight]) {
         return fused::rms_norm::backward(x, gy, weight, eps, trained);
+    }
+    if kernels::serves(Kernel::RmsNorm, &[x, gy, weight]) {
+        return kernels::rms_norm::backward(&Gpu, x, gy, weight, eps, trained);
     }
     let (normed, scale) = normalise(x, eps)?;
     let gy = gy.to_dtype(wide(x.dtype()))?;

@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
+use super::kernels::{self, Gpu, Kernel};
 use super::{fused, wide};
 
 /// How Llama 3 stretches its wavelengths beyond the context that it was first trained with (`rope_type: llama3`).
@@ -69,6 +70,9 @@ pub fn rope_fwd(x: &Tensor, table: &RopeTable) -> Result<Tensor> {
     if fused::serves(&[x, &table.cos]) {
         return fused::rope::rotate(x, &table.cos, &table.sin, false);
     }
+    if kernels::serves(Kernel::Rope, &[x, &table.cos]) {
+        return kernels::rope::rotate(&Gpu, x, &table.cos, &table.sin, false);
+    }
     rotate(x, &table.cos, &table.sin)
 }
 
@@ -76,6 +80,9 @@ pub fn rope_fwd(x: &Tensor, table: &RopeTable) -> Result<Tensor> {
 pub fn rope_bwd(gy: &Tensor, table: &RopeTable) -> Result<Tensor> {
     if fused::serves(&[gy, &table.cos]) {
         return fused::rope::rotate(gy, &table.cos, &table.sin, true);
+    }
+    if kernels::serves(Kernel::Rope, &[gy, &table.cos]) {
+        return kernels::rope::rotate(&Gpu, gy, &table.cos, &table.sin, true);
     }
     rotate(gy, &table.cos, &table.sin.neg()?)
 }

@@ -2,12 +2,16 @@
 
 use candle_core::{Result, Tensor};
 
+use super::kernels::{self, Gpu, Kernel};
 use super::{fused, wide};
 
 /// `silu(gate) · up`; all three of one shape and type.
 pub fn swiglu_fwd(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if fused::serves(&[gate, up]) {
         return fused::swiglu::forward(gate, up);
+    }
+    if kernels::serves(Kernel::Swiglu, &[gate, up]) {
+        return kernels::swiglu::forward(&Gpu, gate, up);
     }
     gate.silu()? * up
 }
@@ -16,6 +20,9 @@ pub fn swiglu_fwd(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 pub fn swiglu_bwd(gate: &Tensor, up: &Tensor, gy: &Tensor) -> Result<(Tensor, Tensor)> {
     if fused::serves(&[gate, up, gy]) {
         return fused::swiglu::backward(gate, up, gy);
+    }
+    if kernels::serves(Kernel::Swiglu, &[gate, up, gy]) {
+        return kernels::swiglu::backward(&Gpu, gate, up, gy);
     }
     let dtype = gate.dtype();
     let [gate, up, gy] = [gate, up, gy].map(|tensor| tensor.to_dtype(wide(dtype)));

@@ -4,6 +4,7 @@
 use candle_core::{DType, Error, Tensor};
 
 use super::adamw::{AdamW, Numbers};
+use crate::ops::kernels::{self, Gpu, Kernel, Runner, adamw};
 
 /// How many values are worked on at once: 64 MiB of f32, of which some five are there at a time.
 const PIECE: usize = 1 << 24;
@@ -40,6 +41,9 @@ impl TensorShard {
 
     /// Takes step number `step`, counted from 1, at learning rate `rate`, along `gradient` times `factor` (what clipping leaves of it).
     pub fn step(&mut self, how: &AdamW, gradient: &Tensor, step: u32, rate: f64, factor: f32) -> Result<(), Error> {
+        if kernels::serves(Kernel::Adamw, &[&self.weights, gradient]) {
+            return self.step_on(&Gpu, how, gradient, step, rate, factor);
+        }
         let with = how.numbers(step, rate, self.decays);
         for (begin, length) in pieces(self.weights.elem_count()) {
             let gradient = (gradient.narrow(0, begin, length)? * f64::from(factor))?;
@@ -52,6 +56,29 @@ impl TensorShard {
         }
         Ok(())
     }
+
+    /// The same by a kernel for GPUs, to the same bits.
+    pub fn step_on(
+        &mut self,
+        on: &dyn Runner,
+        how: &AdamW,
+        gradient: &Tensor,
+        step: u32,
+        rate: f64,
+        factor: f32,
+    ) -> Result<(), Error> {
+        let Numbers { stride, root, kept, fresh_mean, old_square, fresh_square, eps } =
+            how.numbers(step, rate, self.decays);
+        let unroot = reciprocal(root);
+        let with = adamw::Numbers { factor, fresh_mean, old_square, fresh_square, unroot, eps, stride, kept };
+        adamw::step(on, [&self.weights, &self.mean, &self.square], gradient, &with)
+    }
+}
+
+/// What a tensor is multiplied with where it is divided by `number`.
+#[allow(clippy::cast_possible_truncation, reason = "tensors are f32")]
+fn reciprocal(number: f32) -> f32 {
+    (1.0 / f64::from(number)) as f32
 }
 
 /// The moments after `gradient`.

@@ -6,6 +6,7 @@ pub mod launcher;
 #[cfg(any(feature = "nccl", test))]
 mod nccl;
 mod place;
+mod point;
 mod rendezvous;
 mod ring;
 mod staged;
@@ -15,6 +16,7 @@ mod words;
 pub use alone::Alone;
 pub use join::{JoinError, join_on};
 pub use place::{Gang, MAX_WORLD, Master, Place, PlaceError};
+pub use point::Point;
 pub use rendezvous::{Options, RendezvousError, join};
 pub use ring::Ring;
 
@@ -109,6 +111,17 @@ pub trait Collective: Send {
     /// [`all_gather`](Self::all_gather) of such a tensor.
     fn all_gather_tensor(&mut self, values: &Tensor, bounds: &[usize]) -> Result<(), RankError> {
         staged("all_gather", values, |values| self.all_gather(values, bounds))
+    }
+
+    /// Marks how far the device that computes has been told what to do. For the thread that has told it.
+    fn point(&self) -> Result<Point, RankError> {
+        Ok(Point::default())
+    }
+
+    /// [`all_gather_tensor`](Self::all_gather_tensor) of values that are there at `point`, by another thread than the one that goes on to tell the device
+    /// what to do: that is not waited for where tensors are carried from where they live.
+    fn all_gather_tensor_from(&mut self, _: &Point, values: &Tensor, bounds: &[usize]) -> Result<(), RankError> {
+        self.all_gather_tensor(values, bounds)
     }
 
     /// Every rank gets rank `from`'s bytes.

@@ -57,6 +57,8 @@ pub struct Request {
     pub checkpoint_steps: Option<u32>,
     /// How many steps may be left out: those whose loss or gradients are no numbers, or whose loss is far above what it was.
     pub skipped: u32,
+    /// Whether units that are divided are gathered while the one before them is computed with: see [`Settings`](crate::engine::Settings).
+    pub ahead: bool,
     /// What a rank's device computes at most, in operations a second; none: what is known of a GPU of that name.
     pub peak: Option<f64>,
     /// What this rank may use of the memory, in bytes; none where nobody knows.
@@ -102,7 +104,8 @@ struct Run<'a> {
 pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -> Result<Published, TrainingError> {
     let device = &request.device;
     let published = publish::find(&request.out, &request.plan, device)?;
-    let mut settings = Settings { attention: request.attention, ..plans::settings(&request.plan, device)? };
+    let planned = plans::settings(&request.plan, device)?;
+    let mut settings = Settings { attention: request.attention, ahead: request.ahead, ..planned };
     let places = request.sources.bring(ranks.as_mut())?;
     let inputs = Inputs::read(&places, &request.plan, device)?;
     if let Some(published) = published {

@@ -13,10 +13,10 @@ use crate::world::free_port;
 /// How soon the other has to end.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A rank of two that trains the smallest model, everything divided between them.
-fn rank(rank: usize, port: u16) -> Child {
+/// A rank of two that trains the smallest model, everything divided between them, with what it steps there.
+fn rank(rank: usize, port: u16, residence: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_sera-trainer"))
-        .args(["bench", "--row", "small-again", "--sharding", "zero3", "--steps", "10000"])
+        .args(["bench", "--row", "small-again", "--sharding", "zero3", "--steps", "10000", "--residence", residence])
         .envs([("RANK", rank), ("WORLD_SIZE", 2), ("LOCAL_RANK", rank), ("MASTER_PORT", port.into())].map(as_text))
         .envs([("MASTER_ADDR", "127.0.0.1"), ("SERA_RENDEZVOUS_ID", "a test"), ("RAYON_NUM_THREADS", "1")])
         .stdin(Stdio::null())
@@ -51,15 +51,17 @@ fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn a_rank_lost_while_weights_are_gathered_ahead_ends_the_other_who_names_it_and_the_collective() {
-    let port = free_port();
-    let mut ranks = [rank(0, port), rank(1, port)];
-    until("they do not train", 4 * LIMIT, || ranks.iter().all(gathers));
-    kill(Pid::from_raw(ranks[1].id().try_into().unwrap()), Signal::SIGKILL).unwrap();
-    until("rank 0 has not ended", LIMIT, || ranks[0].try_wait().unwrap().is_some());
-    let mut said = String::new();
-    ranks[0].stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(!ranks[0].wait().unwrap().success() && !ranks[1].wait().unwrap().success());
-    let named = ["all_gather", "reduce_scatter", "all_reduce", "the work before collective"];
-    let named = named.map(|collective| said.contains(&format!("rank 1 of 2 was lost in {collective}")));
-    assert!(named.contains(&true), "{said}");
+    for residence in ["host", "device"] {
+        let port = free_port();
+        let mut ranks = [rank(0, port, residence), rank(1, port, residence)];
+        until("they do not train", 4 * LIMIT, || ranks.iter().all(gathers));
+        kill(Pid::from_raw(ranks[1].id().try_into().unwrap()), Signal::SIGKILL).unwrap();
+        until("rank 0 has not ended", LIMIT, || ranks[0].try_wait().unwrap().is_some());
+        let mut said = String::new();
+        ranks[0].stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(!ranks[0].wait().unwrap().success() && !ranks[1].wait().unwrap().success());
+        let named = ["all_gather", "reduce_scatter", "all_reduce", "the work before collective"];
+        let named = named.map(|collective| said.contains(&format!("rank 1 of 2 was lost in {collective}")));
+        assert!(named.contains(&true), "{residence}: {said}");
+    }
 }

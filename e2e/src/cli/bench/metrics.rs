@@ -51,6 +51,16 @@ impl Metrics {
     }
 }
 
+/// How many statuses of a resource an API server that says this under `/metrics` has patched, as controllers do.
+pub(super) fn status_patches(text: &str, resource: &str) -> f64 {
+    let metrics = Metrics::new(text.to_owned(), "");
+    let wanted = [("verb", "PATCH"), ("subresource", "status"), ("resource", resource)];
+    let requests = metrics.series("apiserver_request_total");
+    let of_status =
+        requests.filter(|(labels, _)| wanted.iter().all(|(name, value)| label(labels, name) == Some(value)));
+    of_status.map(|(_, count)| count).sum()
+}
+
 /// The value of a label.
 fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     labels.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
@@ -81,7 +91,7 @@ impl PassTimes {
 
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use super::{Metrics, status_patches};
 
     const EARLIER: &str = r#"
 controller_runtime_reconcile_time_seconds_bucket{controller="run",le="0.001"} 10
@@ -104,6 +114,20 @@ controller_runtime_reconcile_time_seconds_count{controller="run"} 121
         let metrics = Metrics::new(EARLIER.to_owned(), "run");
         let counts = [metrics.passes(), metrics.requests(), metrics.requests_but("PUT")];
         assert_eq!(counts.map(|count| count.to_string()), ["20", "12", "7"]);
+    }
+
+    #[test]
+    fn only_patches_of_a_resources_status_are_counted() {
+        let text = r#"
+apiserver_request_total{code="200",resource="rolloutbatches",scope="resource",subresource="status",verb="PATCH"} 5
+apiserver_request_total{code="409",resource="rolloutbatches",scope="resource",subresource="status",verb="PATCH"} 2
+apiserver_request_total{code="200",resource="rolloutbatches",scope="resource",subresource="",verb="PATCH"} 11
+apiserver_request_total{code="200",resource="pods",scope="resource",subresource="status",verb="PATCH"} 13
+apiserver_request_total{code="200",resource="rolloutbatches",scope="resource",subresource="status",verb="GET"} 17
+apiserver_request_total{code="200",resource="specializationruns",scope="resource",subresource="status",verb="PATCH"} 3
+"#;
+        assert_eq!(status_patches(text, "rolloutbatches").to_string(), "7");
+        assert_eq!(status_patches(text, "specializationruns").to_string(), "3");
     }
 
     #[test]

@@ -4,12 +4,14 @@ mod active;
 mod again;
 mod boots;
 mod drain;
+mod drivers;
 mod idle;
 mod images;
 mod metrics;
 mod operator;
 mod peers;
 mod process;
+mod said;
 mod settled;
 
 use std::process::ExitCode;
@@ -28,9 +30,10 @@ pub(crate) enum Bench {
     ///
     /// Boots a control plane, and runs the operator that cargo has built as a process on this machine.
     Operator(operator::Operator),
-    /// The operator beside many runs at work: from a run to its first Job, and what it costs to look after all of them
+    /// The operator beside many runs at work: from a run to its first Job, what it costs to look after all of them, and how many statuses it writes
     ///
-    /// Boots a control plane. What a node would say of pods is said for it, as kwok does: they run, and do not end.
+    /// Boots a control plane. What a node would say of pods is said for it, as kwok does: snapshots are taken at once, drivers of rollouts run, do not
+    /// end, and have news whenever they are asked. The operator finds them by names of its own: root, or namespaces that users may have.
     Active(active::Active),
     /// How many samples a second the operator gets through, when rollouts take no time
     ///

@@ -120,8 +120,16 @@ impl Process {
 
     /// The same with other flags.
     pub(super) async fn operator<S: AsRef<OsStr>>(program: &Path, kubeconfig: &Path, flags: &[S]) -> Result<Self> {
+        Self::operator_by(Command::new(program), kubeconfig, flags).await
+    }
+
+    /// The same where another program is what starts it.
+    pub(super) async fn operator_by<S: AsRef<OsStr>>(
+        mut command: Command,
+        kubeconfig: &Path,
+        flags: &[S],
+    ) -> Result<Self> {
         let address = free_address().await?;
-        let mut command = Command::new(program);
         command.env("KUBECONFIG", kubeconfig);
         command.args([&format!("--listen={address}"), "--rollout-image=localhost/sera-rollout:bench"]);
         command.args(flags);
@@ -146,7 +154,12 @@ impl Process {
 
     /// What it says of itself.
     pub(super) async fn metrics(&self) -> Result<Metrics> {
-        Ok(Metrics::new(ask::get(self.place.metrics, "/metrics").await?, self.place.controller))
+        self.metrics_of(self.place.controller).await
+    }
+
+    /// The same, by the passes of another of its controllers.
+    pub(super) async fn metrics_of(&self, controller: &'static str) -> Result<Metrics> {
+        Ok(Metrics::new(ask::get(self.place.metrics, "/metrics").await?, controller))
     }
 
     /// Resident memory now and at its highest, in MiB.

@@ -18,10 +18,12 @@ use serde_json::{Value, json};
 
 use super::ground::{Ground, STORE, made_for};
 use super::student::{STUDENT, lay_student};
+use super::teacher::{self, Teacher};
 use crate::house::{Company, Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_call,
+    a_new_threshold_makes_no_call_that_the_teacher_itself_counts,
     a_batch_whose_time_is_over_makes_no_call_and_ends_with_what_it_has,
     a_teacher_that_the_operator_serves_is_asked_and_goes_when_nobody_asks_any_more,
     sandboxes_hold_no_secret_and_no_token,
@@ -71,9 +73,7 @@ async fn a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_c
 
     ground.until_none::<Deployment>().await.context("the teacher stays")?;
 
-    let harder = Patch::Merge(json!({"spec": {"generation": {"verification": {"threshold": "1"}}}}));
-    ground.space.api::<RolloutBatch>().patch("alone", &PatchParams::default(), &harder).await?;
-    let batch = ground.until_batch("alone", is_done).await?;
+    let batch = verify_harder(&ground, "alone").await?;
     let said = batch.status.context("no status")?;
     let again = said.generation.context("nothing was counted")?.totals;
     ensure!(again.accepted_second < first.accepted_second, "{first:?}, and then {again:?}");
@@ -89,6 +89,37 @@ async fn a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_c
     let listing = format!("ls /mnt/store/runs/{}/alone/{uid}/verified/alone | wc -l", ground.space.namespace);
     let verdicts = ground.in_store("look", &listing).await?;
     ensure!(verdicts.trim() == "2", "{verdicts} files of verdicts lie in the store");
+    Ok(())
+}
+
+/// Asks for more of a batch that is done, and waits until it is verified anew.
+async fn verify_harder(ground: &Ground, name: &str) -> Result<RolloutBatch> {
+    let harder = Patch::Merge(json!({"spec": {"generation": {"verification": {"threshold": "1"}}}}));
+    ground.space.api::<RolloutBatch>().patch(name, &PatchParams::default(), &harder).await?;
+    ground.until_batch(name, is_done).await
+}
+
+/// What a batch says of its calls may be wrong; what the teacher says of them is not the operator's.
+async fn a_new_threshold_makes_no_call_that_the_teacher_itself_counts(space: Space) -> Result<()> {
+    let ground = Ground::lay(space).await?;
+    let host = ground.space.cluster().await?.host_ip().context("pods cannot reach this machine")?;
+    let teacher = Teacher::start(host).await?;
+    let mut wanted = manifest(&ground, "counted");
+    wanted["spec"]["teacher"] = json!({"endpoint": {"url": teacher.url(), "model": teacher::MODEL}});
+    ground.space.apply(&wanted.to_string()).await?;
+    let batch = ground.until_batch("counted", is_done).await?;
+    let first = batch.status.and_then(|said| said.generation).context("nothing was counted")?.totals;
+    let calls = teacher.calls().await?;
+    // Six samples, and a first rollout takes a look, a change and two submits at least.
+    ensure!(first.attempted == 6 && first.accepted_second > 0 && calls > 6 * 4, "{calls} calls for {first:?}");
+
+    let batch = verify_harder(&ground, "counted").await?;
+    let said = batch.status.context("no status")?;
+    let again = said.generation.context("nothing was counted")?.totals;
+    ensure!(said.attempts.get(&Stage::Verification) == Some(&2), "{:?}", said.attempts);
+    ensure!(again.accepted_second < first.accepted_second, "{first:?}, and then {again:?}");
+    let later = teacher.calls().await?;
+    ensure!(later == calls, "{calls} calls until it was verified, and {later} when it was verified again");
     Ok(())
 }
 

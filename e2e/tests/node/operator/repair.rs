@@ -8,17 +8,17 @@ use sera_crds::values::Stage;
 use sera_e2e::git_server::{Access, Behaviour};
 use serde_json::json;
 
-use super::ground::{Ground, is_true, message, status};
+use super::ground::{Ground, is_true, message, reason, status};
 use crate::house::{Company, Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
-    a_missing_secret_stalls_the_run_by_the_fields_name_until_it_is_there,
+    a_missing_or_wrong_secret_stalls_the_run_by_the_fields_name_until_it_is_right,
     a_wrong_revision_stalls_the_run_until_it_is_edited,
     an_unreachable_host_is_tried_again_until_it_answers,
     a_suspended_run_starts_nothing_until_it_is_resumed,
 ];
 
-async fn a_missing_secret_stalls_the_run_by_the_fields_name_until_it_is_there(space: Space) -> Result<()> {
+async fn a_missing_or_wrong_secret_stalls_the_run_by_the_fields_name_until_it_is_right(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?;
     let access = Access::Basic { username: "ada".to_owned(), password: "s3cret-0f-ada".to_owned() };
     ground.git.set_access(access);
@@ -27,14 +27,22 @@ async fn a_missing_secret_stalls_the_run_by_the_fields_name_until_it_is_there(sp
     let said = message(status(&stalled)?, ConditionType::Stalled).to_owned();
     ensure!(said.contains("spec.source.git.credentialsSecretRef"), "it says {said:?}");
 
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"}, "type": "kubernetes.io/basic-auth",
-        "stringData": {"username": "ada", "password": "s3cret-0f-ada"},
-    });
-    ground.space.apply(&secret.to_string()).await?;
+    let secret = |password: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"}, "type": "kubernetes.io/basic-auth",
+            "stringData": {"username": "ada", "password": password},
+        })
+    };
+    // Another one's first: what is wrong with it is told, and not what it says.
+    ground.space.apply(&secret("s3cret-0f-bob").to_string()).await?;
+    let refused =
+        ground.until("billing", |status| reason(status, ConditionType::Stalled) == Some("AuthenticationFailed"));
+    let said = message(status(&refused.await?)?, ConditionType::Stalled).to_owned();
+    ensure!(said.contains("spec.source.git.credentialsSecretRef") && !said.contains("s3cret"), "it says {said:?}");
+    ground.space.apply(&secret("s3cret-0f-ada").to_string()).await?;
     let run = ground.until_snapshotted("billing").await?;
     let told = serde_json::to_string(&run)?;
-    ensure!(!told.contains("s3cret-0f-ada"), "the password is in the run's status");
+    ensure!(!told.contains("s3cret-0f"), "a password is in the run's status");
     Ok(())
 }
 

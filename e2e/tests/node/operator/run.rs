@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::ground::{Ground, is_true, made_for, message, reason, status};
 use super::killed::kill_operators;
+use super::lineage;
 use super::self_test::set;
 use super::training::folder;
 use crate::house::{Company, Space, Test, phase, tests};
@@ -65,18 +66,18 @@ async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches_an
     let folded = said.generation.as_ref().and_then(|generation| generation.folded.clone()).context("no batch")?;
     ensure!(totals.attempted == u64::from(folded.samples), "{totals:?} of {folded:?}");
     let dataset = said.artifacts.as_ref().and_then(|artifacts| artifacts.dataset.clone()).context("no dataset")?;
-    let uid = run.metadata.uid.as_deref().context("no uid")?;
     let script = format!(
-        "cd /mnt/store/runs/{}/billing/{uid}
+        "cd {}
          sha256sum dataset/manifest.json
          cat dataset/train.jsonl dataset/eval.jsonl | wc -l
          ls rollouts",
-        ground.space.namespace
+        folder(&ground, &run)?
     );
     let seen = ground.in_store("look", &script).await?;
     ensure!(seen.contains(&dataset.sha256.to_string()), "the manifest's digest is another one: {seen}");
     ensure!(seen.lines().nth(1).map(str::trim) == Some("8"), "{seen}");
     ensure!(seen.contains("billing-1"), "{seen}");
+    lineage::leads_back(&ground, &folder(&ground, &run)?, 8).await?;
     held_by_policies(&ground).await?;
     ground.until_events("billing", &["BatchFolded", "GenerationSucceeded", "DatasetSucceeded"]).await?;
     adopt_its_dataset(&ground, said).await?;
@@ -152,7 +153,6 @@ async fn an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_
     ground.apply_run("quiet", changes()).await?;
     let quiet = ground.until("quiet", has_its_dataset).await?;
     Box::pin(is_upgraded_and_loses_nothing(&ground, &quiet)).await?;
-    let quiet = counts(&quiet)?;
     ground.apply_run("shaken", changes()).await?;
     for (round, life) in LIVES.into_iter().enumerate() {
         tokio::time::sleep(Duration::from_millis(life)).await;
@@ -161,12 +161,13 @@ async fn an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_
             delete_a_driver(&ground).await?;
         }
     }
-    let shaken = counts(&ground.until("shaken", has_its_dataset).await?)?;
-    let of = |totals: &GenerationTotals| {
-        (totals.attempted, totals.accepted, totals.accepted_first, totals.accepted_second, totals.rejected.clone())
+    let shaken = ground.until("shaken", has_its_dataset).await?;
+    let of = |totals: GenerationTotals| {
+        (totals.attempted, totals.accepted, totals.accepted_first, totals.accepted_second, totals.rejected)
     };
-    ensure!(of(&quiet) == of(&shaken), "undisturbed {quiet:?}, and shaken {shaken:?}");
-    Ok(())
+    let (expected, found) = (of(counts(&quiet)?), of(counts(&shaken)?));
+    ensure!(expected == found, "undisturbed {expected:?}, and shaken {found:?}");
+    has_the_lines_of(&ground, &shaken, &quiet).await
 }
 
 /// The chart is upgraded while rollouts are at work, and both operators are replaced. The run has what the quiet one has: the same lines from as many
@@ -204,16 +205,17 @@ async fn has_the_lines_of(ground: &Ground, run: &SpecializationRun, quiet: &Spec
     };
     let script = format!(
         "{} > /tmp/undisturbed
-         {} > /tmp/upgraded
+         {} > /tmp/disturbed
          wc -l < /tmp/undisturbed
-         diff /tmp/undisturbed /tmp/upgraded || [ $? -eq 1 ]",
+         diff /tmp/undisturbed /tmp/disturbed || [ $? -eq 1 ]",
         lines(quiet)?,
         lines(run)?
     );
-    let seen = ground.in_store("lines", &script).await?;
+    let name = run.name_any();
+    let seen = ground.in_store(&format!("lines-of-{name}"), &script).await?;
     let (messages, differences) = seen.split_once('\n').unwrap_or((&seen, ""));
     ensure!(messages.trim().parse::<u32>()? > 8, "there are hardly any messages: {seen}");
-    ensure!(differences.trim().is_empty(), "undisturbed, and then upgraded:\n{differences}");
+    ensure!(differences.trim().is_empty(), "undisturbed, and then {name}:\n{differences}");
     Ok(())
 }
 

@@ -76,6 +76,7 @@ impl Agent<'_> {
     pub(crate) fn pay(&self, answer: &Answer, took: Duration) -> Result<(), ChatError> {
         self.meter.called(&answer.usage, took);
         self.purse.spend(answer.usage);
+        self.purse.tally.mark(self.teacher.is_rehearsal());
         if self.purse.lacks_counts() { Err(ChatError::Uncounted) } else { Ok(()) }
     }
 

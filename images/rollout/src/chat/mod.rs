@@ -241,10 +241,10 @@ impl Teacher {
             // A server that is asked before it wants to be only refuses again.
             let pause = fault.retry_after().map_or(pause, |asked| pause.max(asked));
             if Instant::now().checked_add(pause).is_none_or(|again| again >= ask.until) {
-                tracing::warn!(key = ask.key, replica = %replica.url(), tries, "there is no time to ask the teacher again: {fault}");
+                tracing::warn!(rollout = ask.key, replica = %replica.url(), tries, "there is no time to ask the teacher again: {fault}");
                 return Err(out_of_time());
             }
-            tracing::warn!(key = ask.key, replica = %replica.url(), tries, pause_ms = pause.as_millis(), "the teacher is asked again: {fault}");
+            tracing::warn!(rollout = ask.key, replica = %replica.url(), tries, pause_ms = pause.as_millis(), "the teacher is asked again: {fault}");
             self.retries.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
         }

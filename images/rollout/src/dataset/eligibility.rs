@@ -63,6 +63,14 @@ pub(super) struct Fitted {
     pub(super) kept: usize,
 }
 
+impl Fitted {
+    /// Whether so little is left after the cut that it becomes no line.
+    pub(super) fn is_too_short(&self, student: &Student) -> bool {
+        let share = Fraction { matched: self.kept as u64, total: self.running.len() as u64 };
+        self.kept == 0 || !share.meets(&student.policy().min_kept_ratio)
+    }
+}
+
 /// Judges a trajectory. Without a student (a batch alone) tokens are estimated, the kept ratio is not looked at, and only the shape is.
 pub(crate) fn student_judgement(
     trajectory: &Trajectory,
@@ -89,7 +97,6 @@ fn judge(trajectory: &Trajectory, max_mean_tool_tokens: u32, student: &Student) 
     let read = read.map(|position| (running[position] - running[position - 1]).saturating_sub(frame));
     let mean_tool_tokens = mean(&shape, read);
     let (kept, all) = (fitted.kept, running.len());
-    let share = Fraction { matched: kept as u64, total: all as u64 };
     let words = Words::of(&shape, kept);
     let mut judgement = StudentJudgement {
         mean_tool_tokens: Some(mean_tool_tokens),
@@ -99,7 +106,7 @@ fn judge(trajectory: &Trajectory, max_mean_tool_tokens: u32, student: &Student) 
         ..StudentJudgement::default()
     };
     judgement.reject(mean_tool_tokens > max_mean_tool_tokens, Rejection::ToolOutputTooLong);
-    judgement.reject(kept == 0 || !share.meets(&student.policy().min_kept_ratio), Rejection::TooLong);
+    judgement.reject(fitted.is_too_short(student), Rejection::TooLong);
     judgement.look_for_secrets(&words);
     Ok(judgement)
 }

@@ -70,7 +70,6 @@ pub(super) struct Tally {
 struct Written {
     json: Vec<u8>,
     lineage: Lineage,
-    rehearsal: bool,
 }
 
 /// Writes a file of lines to `folder`.
@@ -137,7 +136,7 @@ impl Tally {
         self.token_histogram[length] += 1;
         let kept = candidate.kept.matched * 10 / candidate.kept.total.max(1);
         self.kept_histogram[usize::try_from(kept).unwrap_or(9).min(9)] += 1;
-        self.rehearsal |= line.rehearsal;
+        self.rehearsal |= line.lineage.rehearsal;
         self.lineage.push(line.lineage);
     }
 }
@@ -162,8 +161,8 @@ async fn line(store: &Store, student: &Arc<Student>, candidate: &Candidate) -> R
         trajectory_sha256: record.trajectory.sha256.clone(),
         kept: (u32::try_from(kept).unwrap_or(u32::MAX), u32::try_from(all).unwrap_or(u32::MAX)),
         tokens: candidate.tokens,
+        rehearsal: record.teacher.rehearsal,
     };
-    let rehearsal = record.teacher.rehearsal;
     let student = Arc::clone(student);
     let json = tokio::task::spawn_blocking(move || -> Result<Vec<u8>, LineProblem> {
         let trajectory = trajectories::unpack(&packed, &record)?;
@@ -173,7 +172,7 @@ async fn line(store: &Store, student: &Arc<Student>, candidate: &Candidate) -> R
         LineProblem::Trajectory(error) => LinesError::Trajectory(error),
         LineProblem::Changed(problem) => changed(problem),
     })?;
-    Ok(Written { json, lineage, rehearsal })
+    Ok(Written { json, lineage })
 }
 
 /// Why a trajectory does not become its line.

@@ -2,7 +2,7 @@
 
 use sera_crds::contract::Trajectory;
 
-use super::eligibility::{self, Unfit};
+use super::eligibility::{self, Fitted, Unfit};
 use super::shape::Shape;
 use super::student::Student;
 
@@ -27,12 +27,26 @@ pub(crate) struct SeenTurn {
 impl Seen {
     /// Looks at a trajectory; the error says why it becomes no line.
     pub(crate) fn of(trajectory: &Trajectory, student: &Student) -> Result<Self, String> {
-        Self::read(trajectory, student).map_err(|unfit| unfit.to_string())
+        let unfit = |unfit: Unfit| unfit.to_string();
+        let fitted = Self::fit(trajectory, student).map_err(unfit)?;
+        if fitted.is_too_short(student) {
+            let policy = student.policy();
+            return Err(format!(
+                "of its {} messages {} are left within {} tokens, and a share of {} must be",
+                fitted.running.len(),
+                fitted.kept,
+                policy.context_length,
+                policy.min_kept_ratio
+            ));
+        }
+        Self::read(&fitted, student).map_err(unfit)
     }
 
-    fn read(trajectory: &Trajectory, student: &Student) -> Result<Self, Unfit> {
-        let shape = Shape::of(trajectory)?;
-        let fitted = eligibility::fit(&shape, student)?;
+    fn fit(trajectory: &Trajectory, student: &Student) -> Result<Fitted, Unfit> {
+        eligibility::fit(&Shape::of(trajectory)?, student)
+    }
+
+    fn read(fitted: &Fitted, student: &Student) -> Result<Self, Unfit> {
         let text = &fitted.rendering.text;
         let loss = student.chat.tokens(&fitted.rendering, |_| true)?.loss;
         let mut turns = Vec::new();

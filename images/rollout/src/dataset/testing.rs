@@ -54,7 +54,8 @@ pub(super) fn trajectory(exchanges: usize) -> Trajectory {
         review: true,
     });
     messages.push(turn("second-submit", "It is right.", "submit", json!({})));
-    Trajectory { version: CONTRACT_VERSION, sample: 7, rollout: RolloutKind::Second, tools: tools(), messages }
+    let (version, rehearsal) = (CONTRACT_VERSION, false);
+    Trajectory { version, sample: 7, rollout: RolloutKind::Second, rehearsal, tools: tools(), messages }
 }
 
 fn tools() -> Vec<serde_json::Value> {

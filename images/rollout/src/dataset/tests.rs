@@ -131,6 +131,7 @@ async fn fill_with(folder: &Path, samples: u64, plan: &VerificationPlan) -> Stor
             measures: (sample < 2).then(|| measures(2 - sample)),
             leaks: sample == 0,
             usage: Usage::default(),
+            rehearsal: sample == 3,
         };
         let lines = batches.entry(batch).or_default();
         lines.extend(serde_json::to_vec(&verdict).unwrap());
@@ -225,6 +226,7 @@ async fn a_dataset_has_the_shares_asked_for_and_its_lineage_leads_back_to_patche
         let record = trajectories::record(&store, &line.batch, line.sample, line.rollout).await.unwrap().unwrap();
         let patch = trajectories::file(&store, &line.batch, &record, &record.patch).await.unwrap();
         assert_eq!(Digest::of(&patch).sha256, line.patch_sha256);
+        assert_eq!(line.rehearsal, line.sample == 3);
     }
     assert!(train.iter().flat_map(|line| &line.messages).all(|message| message.train == (message.role == "assistant")));
 }

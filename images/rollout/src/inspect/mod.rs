@@ -53,7 +53,7 @@ pub(crate) enum InspectError {
     #[error("no batch in the store has finished a rollout of sample {0}: check the number and --store")]
     NoSample(u64),
     /// The dataset has no such line.
-    #[error("the dataset has no line {line}: it has {lines}")]
+    #[error("the dataset has no line {line}: ask for one from 1 to {lines}")]
     NoLine {
         /// What was asked for.
         line: usize,

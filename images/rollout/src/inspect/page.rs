@@ -116,7 +116,8 @@ impl Page<'_> {
             self.ink(out, around, &turn.before)?;
             self.ink(out, ink, &turn.written)?;
             self.ink(out, around, &turn.after)?;
-            if !turn.after.ends_with('\n') {
+            let texts = [&turn.after, &turn.written, &turn.before];
+            if texts.into_iter().find(|text| !text.is_empty()).is_some_and(|last| !last.ends_with('\n')) {
                 writeln!(out)?;
             }
         }

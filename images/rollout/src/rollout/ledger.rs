@@ -47,14 +47,14 @@ impl Ledger {
         let Some(Home { store, folder }) = self.home.get() else { return Ok(()) };
         let open = self.lock().clone();
         for ((place, sample), tally) in open {
-            settle(Shelf { store, place: &place, sample, folder }, tally.total()).await?;
+            settle(Shelf { store, place: &place, sample, folder }, &tally).await?;
         }
         Ok(())
     }
 
     /// Brings the account of a sample to its end: all that was spent on it and is in no record, by whichever process.
     pub(crate) async fn close(&self, shelf: Shelf<'_>) -> Result<Usage, RecordError> {
-        settle(shelf, self.tally(shelf.place, shelf.sample).total()).await?;
+        settle(shelf, &self.tally(shelf.place, shelf.sample)).await?;
         let unrecorded = unrecorded(shelf).await?;
         self.lock().remove(&(shelf.place.to_owned(), shelf.sample));
         Ok(unrecorded)
@@ -65,9 +65,9 @@ impl Ledger {
     }
 }
 
-/// Writes down what of `spent` is in none of this process's records.
-async fn settle(shelf: Shelf<'_>, spent: Usage) -> Result<(), RecordError> {
-    let mut left = spent;
+/// Writes down what of a tally is in none of this process's records.
+async fn settle(shelf: Shelf<'_>, tally: &Tally) -> Result<(), RecordError> {
+    let mut left = tally.total();
     for name in ROLLOUTS {
         if let Some(record) = shelf.read::<RolloutRecord>(name).await?.filter(|found| found.folder == shelf.folder) {
             left -= record.usage;
@@ -79,7 +79,8 @@ async fn settle(shelf: Shelf<'_>, spent: Usage) -> Result<(), RecordError> {
         return Ok(());
     }
     tracing::info!(sample = shelf.sample, calls = left.calls, "calls of a rollout without an end are written down");
-    shelf.note(SPENT, &SpentRecord { version: CONTRACT_VERSION, sample: shelf.sample, usage: left }).await
+    let (sample, rehearsal) = (shelf.sample, tally.is_a_rehearsals());
+    shelf.note(SPENT, &SpentRecord { version: CONTRACT_VERSION, sample, usage: left, rehearsal }).await
 }
 
 /// What processes have written down of a sample that is in no other record.
@@ -113,7 +114,8 @@ mod tests {
 
     fn record(folder: &str, calls: u64) -> PullRequestRecord {
         let folder = folder.to_owned();
-        PullRequestRecord { version: CONTRACT_VERSION, sample: 7, folder, pull_request: None, usage: usage(calls) }
+        let (usage, rehearsal) = (usage(calls), false);
+        PullRequestRecord { version: CONTRACT_VERSION, sample: 7, folder, pull_request: None, usage, rehearsal }
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use super::pull_request::{Flaw, extract, flaw, has_code, leak};
 use super::records::RecordError;
 use super::review::{Review, verdict};
 use super::sample::{First, Workshop};
+use super::work::mark;
 use super::{RolloutError, replay};
 use crate::agent::{AgentError, Ended, outcome_of, tools};
 use crate::chat::{Answer, Ask, Conversation};
@@ -77,9 +78,14 @@ impl Workshop<'_> {
             }
             None => None,
         };
-        let folder = self.shelf.folder.to_owned();
-        let record =
-            PullRequestRecord { version: CONTRACT_VERSION, sample: sample.number, folder, pull_request, usage };
+        let record = PullRequestRecord {
+            version: CONTRACT_VERSION,
+            sample: sample.number,
+            folder: self.shelf.folder.to_owned(),
+            pull_request,
+            usage,
+            rehearsal: first.record.teacher.rehearsal || mark(self.teacher, self.agent.teacher).rehearsal,
+        };
         Ok(self.shelf.commit(RECORD, record).await?)
     }
 

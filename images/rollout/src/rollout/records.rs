@@ -178,6 +178,7 @@ mod tests {
             folder: folder.to_owned(),
             pull_request: None,
             usage: Usage::default(),
+            rehearsal: false,
         }
     }
 

@@ -217,10 +217,12 @@ impl Workshop<'_> {
         ended: Ended,
         protections: Vec<String>,
     ) -> Result<RolloutRecord, RolloutError> {
+        let teacher = mark(self.teacher, self.agent.teacher);
         let trajectory = Trajectory {
             version: CONTRACT_VERSION,
             sample: sample.number,
             rollout,
+            rehearsal: teacher.rehearsal,
             tools: tools(self.agent.limits),
             messages: ended.messages,
         };
@@ -239,7 +241,7 @@ impl Workshop<'_> {
             patch,
             usage: ended.usage,
             retried: ended.retried,
-            teacher: mark(self.teacher, self.agent.teacher),
+            teacher,
             prompts: self.agent.prompts.digest().to_owned(),
             protections,
         })

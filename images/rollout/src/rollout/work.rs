@@ -61,6 +61,7 @@ impl<'a> Work<'a> {
     where
         'a: 'b,
     {
+        tally.mark(self.mark.rehearsal);
         Ok(Workshop {
             agent: Agent {
                 teacher: self.teacher,

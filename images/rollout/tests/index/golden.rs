@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use sera_crds::contract::IndexedFunction;
 use sera_crds::values::Language;
 
-use crate::support::{Repository, fixture};
+use crate::support::{Repository, calls, fixture};
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "c/pool.c",
     "cpp/ssl_transcript.cc",
     "csharp/Exceptions.cs",
@@ -23,6 +23,7 @@ const FILES: [&str; 16] = [
     "rust/parse.rs",
     "scala/Model.scala",
     "swift/KeyValueStore.swift",
+    "typescript/GestureButtons.tsx",
     "typescript/Subscriber.ts",
 ];
 
@@ -54,39 +55,48 @@ fn every_function_of_real_files_is_found_where_it_stands() {
     }
 }
 
-/// The calls of a function by file and name, with how many they could mean.
-fn calls(functions: &[IndexedFunction], file: &str, name: &str) -> Vec<(String, u32)> {
-    let function = functions.iter().find(|function| function.file == file && function.name == name);
-    let edges = &function.unwrap_or_else(|| panic!("no {name} in {file}")).calls;
-    edges.iter().map(|edge| (edge.name.clone(), edge.candidates)).collect()
-}
-
 #[test]
-fn calls_lead_to_the_functions_that_a_reader_would_name() {
+fn calls_lead_to_the_functions_that_a_reader_would_name_and_say_how_many_of_that_name_there_are() {
     let functions = repository().functions(&[]);
-    for (file, caller, callee) in [
-        ("c/pool.c", "POOL_create_advanced", "POOL_free"),
-        ("go/list.go", "List.PushFront", "List.lazyInit"),
-        ("java/CharRange.java", "CharRange.isIn", "CharRange.CharRange"),
-        ("javascript/view.js", "View.lookup", "View.resolve"),
-        ("javascript/comparator.js", "Comparator.constructor", "Comparator.parse"),
-        ("kotlin/HashingSink.kt", "HashingSink.Companion.md5", "HashingSink.constructor"),
-        ("php/Stream.php", "Stream.__toString", "Stream.getContents"),
-        ("ruby/query_parser.rb", "Rack.QueryParser.parse_nested_query", "Rack.QueryParser.normalize_params"),
-        ("rust/parse.rs", "version_req", "comparator"),
-        ("scala/Model.scala", "PermSet.contains", "PermSet.permToMask"),
-        ("swift/KeyValueStore.swift", "KeyValueStore.get", "FileStore.get"),
-        ("typescript/Subscriber.ts", "Subscriber.next", "Subscriber._next"),
+    for (file, caller, callee, candidates) in [
+        // Of its two definitions the preprocessor takes one.
+        ("c/pool.c", "POOL_create_advanced", "POOL_free", 2),
+        ("cpp/ssl_transcript.cc", "SSLTranscript.GetFinishedMAC", "SSLTranscript.GetHash", 1),
+        ("csharp/Exceptions.cs", "Exceptions.ErrorOccurredCheck", "Exceptions.ErrorOccurred", 1),
+        // Overloads: which of them is meant, the arguments tell.
+        ("csharp/Exceptions.cs", "Exceptions.deprecation", "Exceptions.warn", 2),
+        ("csharp/Exceptions.cs", "Exceptions.RaiseTypeError", "Exceptions.SetError", 3),
+        ("go/list.go", "List.PushFront", "List.lazyInit", 1),
+        ("java/CharRange.java", "CharRange.isIn", "CharRange.CharRange", 1),
+        ("javascript/view.js", "View.lookup", "View.resolve", 1),
+        ("javascript/comparator.js", "Comparator.constructor", "Comparator.parse", 1),
+        ("kotlin/HashingSink.kt", "HashingSink.Companion.md5", "HashingSink.constructor", 2),
+        ("php/Stream.php", "Stream.__toString", "Stream.getContents", 1),
+        ("python/functional.py", "lazy.__proxy__.__str__", "lazy.__proxy__.__cast", 1),
+        ("python/functional.py", "LazyObject.__setattr__", "LazyObject._setup", 1),
+        ("ruby/query_parser.rb", "Rack.QueryParser.parse_nested_query", "Rack.QueryParser.normalize_params", 1),
+        ("rust/parse.rs", "version_req", "comparator", 1),
+        ("scala/Model.scala", "PermSet.contains", "PermSet.permToMask", 1),
+        // Three methods, and what two subscripts give.
+        ("swift/KeyValueStore.swift", "KeyValueStore.get", "FileStore.get", 5),
+        ("typescript/GestureButtons.tsx", "InnerBaseButton.onGestureEvent", "InnerBaseButton.handleEvent", 1),
+        ("typescript/GestureButtons.tsx", "InnerRectButton.render", "LegacyBaseButton", 1),
+        ("typescript/GestureButtons.tsx", "LegacyRectButton", "InnerRectButton.constructor", 1),
+        // Whatever the component was given, which two others here have by that name.
+        ("typescript/GestureButtons.tsx", "InnerBaseButton.handleEvent", "InnerRectButton.onActiveStateChange", 2),
+        ("typescript/Subscriber.ts", "Subscriber.next", "Subscriber._next", 1),
     ] {
         let found = calls(&functions, file, caller);
-        assert!(found.iter().any(|(name, _)| name == callee), "{caller} of {file} calls {found:?}");
+        assert!(found.contains(&(callee, candidates)), "{caller} of {file} calls {found:?}");
     }
     for function in &functions {
         for edge in &function.calls {
             let other = functions.iter().filter(|other| other.file == edge.file && other.name == edge.name);
-            let back = other.flat_map(|other| &other.callers);
-            let mut back = back.filter(|caller| caller.file == function.file && caller.name == function.name);
-            assert!(back.next().is_some(), "{} calls {}, which does not know", function.name, edge.name);
+            let mut back = other.flat_map(|other| &other.callers);
+            let knows = back.any(|caller| {
+                (&caller.file, &caller.name, caller.candidates) == (&function.file, &function.name, edge.candidates)
+            });
+            assert!(knows, "{} calls {}, which does not know", function.name, edge.name);
         }
     }
 }

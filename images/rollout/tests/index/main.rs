@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod ambiguity;
 mod golden;
 mod selection;
 mod support;

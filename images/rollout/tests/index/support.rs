@@ -86,3 +86,10 @@ pub(crate) struct Printed {
 pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/index/fixtures").join(path)
 }
+
+/// The calls of a function by file and name: each with how many functions it could mean.
+pub(crate) fn calls<'a>(functions: &'a [IndexedFunction], file: &str, name: &str) -> Vec<(&'a str, u32)> {
+    let function = functions.iter().find(|function| function.file == file && function.name == name);
+    let edges = &function.unwrap_or_else(|| panic!("no {name} in {file}")).calls;
+    edges.iter().map(|edge| (edge.name.as_str(), edge.candidates)).collect()
+}

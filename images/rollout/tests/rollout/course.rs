@@ -3,7 +3,7 @@
 use sera_crds::contract::{Message, PullRequestRecord, RolloutOutcome, Usage};
 use serde_json::{Value, json};
 
-use crate::endpoint::{Reply, answer, tool_call};
+use crate::endpoint::{Reply, answer, call, tool_call};
 use crate::support::{
     About, GO, ISSUE, Place, RIGHT, WRONG, about, good_message, is_of_the_index, sandbox_program, teacher, turns,
 };
@@ -85,6 +85,56 @@ async fn a_sample_goes_from_its_function_to_its_end_and_a_line_with_tabs_is_exac
     );
     let Message::User { content } = &place.trajectory(&second).messages[1] else { panic!("no task") };
     assert!(content.contains(ISSUE) && !content.contains("Next`"), "the second rollout gets the text alone: {content}");
+}
+
+/// What a teacher may do with its own git, and what it is shown of that: nothing of the change, or no repository.
+const OWN_GIT: [(&str, &str); 3] = [
+    (
+        "git config diff.noprefix true; git config diff.external true; git config core.fsmonitor /bin/true
+        git config core.quotePath false; git config diff.context 0; git config core.abbrev 40
+        printf '*.go -diff -text\\n* ident filter=none\\n' >.git/info/attributes; printf '*\\n' >.git/info/exclude
+        git update-index --assume-unchanged .gitignore
+        git -c user.name=m -c user.email=m@x commit --quiet --all --message=mine
+        echo \"$(git log --format=%s | wc -l) commits, $(git status --porcelain; git diff HEAD^ | wc -c) bytes of changes\"",
+        "2 commits, 0 bytes of changes",
+    ),
+    ("rm -rf .git; git status", "not a git repository"),
+    (
+        "rm -rf .git; git init --quiet; printf '*\\n' >.git/info/exclude; git add --all --force
+        git -c user.name=m -c user.email=m@x commit --quiet --message=mine; git status --porcelain; git log --format=%s",
+        "mine",
+    ),
+];
+
+#[tokio::test]
+async fn whatever_a_teacher_does_with_its_own_git_its_patch_is_whole_and_the_same() {
+    const NEW: &str = "echo seen >notes.txt\n";
+    let Some(program) = sandbox_program() else { return };
+    let mut untouched: Option<[String; 2]> = None;
+    for (trick, shown) in [("true", "")].into_iter().chain(OWN_GIT) {
+        let place = Place::new();
+        let teacher = teacher(move |_, request| {
+            let (About::First(2) | About::Second(2)) = about(request) else { return None };
+            Some(Reply::Json(answer(&call("bash", &json!({"command": format!("{NEW}{trick}")})))))
+        })
+        .await;
+        place.finish(place.rollout(&program, &teacher.url, 1, &json!({}))).await.succeeded();
+        let records = ["t1.json", "t2.json"].map(|name| place.record(0, name));
+        for record in &records {
+            assert_eq!(record.outcome, RolloutOutcome::Submitted, "{trick}");
+            let Message::Tool { content, .. } = &place.trajectory(record).messages[7] else { panic!("no observation") };
+            assert!(content.contains(shown), "{trick}: {content}");
+        }
+        let patches = records.each_ref().map(|record| place.patch(record));
+        let expected = untouched.get_or_insert_with(|| patches.clone());
+        assert_eq!(&patches, expected, "{trick}");
+    }
+    let new = "diff --git a/notes.txt b/notes.txt\nnew file mode 100644\nindex 0000000000..1b5326f23c\n--- /dev/null\n+++ b/notes.txt\n@@ -0,0 +1 @@\n+seen\n";
+    for patch in untouched.unwrap() {
+        let change = patch.strip_prefix(new).unwrap_or_else(|| panic!("{patch}"));
+        assert!(change.starts_with("diff --git a/src/ring.go b/src/ring.go\nindex "), "{patch}");
+        assert!(change.ends_with(&expected_patch()), "{patch}");
+    }
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sera_crds::contract::RolloutOutcome;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::endpoint::{Reply, Then, answer};
-use crate::support::{About, ISSUE, Place, about, sandbox_program, teacher};
+use crate::support::{About, Place, about, function, sandbox_program, teacher, text_about};
 
 /// How many samples, and how often the program is killed.
 const SAMPLES: u32 = 6;
@@ -42,12 +42,6 @@ impl Step {
 /// The steps that are finished, each with the function that its sample is about.
 type Finished = BTreeSet<(Step, String)>;
 
-/// The function that a request's task names: a second rollout's does it in the text that it was given.
-fn function(request: &Value) -> String {
-    let task = request["messages"][1]["content"].as_str().unwrap();
-    task.split('`').nth(1).unwrap_or_default().to_owned()
-}
-
 #[tokio::test]
 async fn killed_at_any_moment_and_run_again_no_finished_rollout_and_no_finished_text_is_asked_for_twice() {
     let Some(program) = sandbox_program() else { return };
@@ -57,10 +51,7 @@ async fn killed_at_any_moment_and_run_again_no_finished_rollout_and_no_finished_
     let log = calls.clone();
     let teacher = teacher(move |_, request| {
         log.lock().unwrap().push((function(request), about(request)));
-        (about(request) == About::PullRequest).then(|| {
-            let text = format!("<output>\n`{}` is where I saw it. {ISSUE}\n</output>", function(request));
-            Reply::Json(answer(&json!({"content": text})))
-        })
+        (about(request) == About::PullRequest).then(|| Reply::Json(answer(&text_about(&function(request)))))
     })
     .await;
     undisturbed.finish(undisturbed.rollout(&program, &teacher.url, SAMPLES, &json!({}))).await.succeeded();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use sera_crds::contract::{CONTRACT_VERSION, FunctionRef, Message, RolloutRecord, SampleOutcome, Trajectory};
+use sera_test_servers::S3Server;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,6 +33,15 @@ pub(crate) fn sandbox_program() -> Option<PathBuf> {
 /// A store with a snapshot, and where the program works.
 pub(crate) struct Place {
     folder: TempDir,
+    store: Store,
+}
+
+/// The store: in a folder of the place, or a bucket's.
+struct Store {
+    uri: String,
+    /// Where its files lie on this machine.
+    folder: PathBuf,
+    credentials: Option<PathBuf>,
 }
 
 /// A run of the program that has ended.
@@ -66,8 +76,26 @@ impl Place {
         Self::in_folder(tempfile::Builder::new().prefix("sera-t").tempdir().unwrap(), files, held_out)
     }
 
+    /// With another place's repository, in a bucket.
+    pub(crate) fn in_bucket(server: &S3Server, other: &Self) -> Self {
+        let folder = tempfile::Builder::new().prefix("sera-t").tempdir().unwrap();
+        let credentials = folder.path().join("s3");
+        std::fs::create_dir(&credentials).unwrap();
+        for (key, value) in server.keys() {
+            std::fs::write(credentials.join(key), value).unwrap();
+        }
+        let prefix = "ml/billing/1";
+        let store =
+            Store { uri: server.uri(prefix), folder: server.bucket().join(prefix), credentials: Some(credentials) };
+        let place = Self { folder, store };
+        place.take_snapshot(&other.path("source"), "0");
+        place
+    }
+
     fn in_folder(folder: TempDir, files: &[(String, String)], held_out: &str) -> Self {
-        let place = Self { folder };
+        let path = folder.path().join("store");
+        let store = Store { uri: format!("file://{}", path.display()), folder: path, credentials: None };
+        let place = Self { folder, store };
         let source = place.path("source");
         for (name, content) in files {
             let file = source.join(name);
@@ -88,25 +116,41 @@ impl Place {
         git(&["init", "--quiet", "--initial-branch=main"]);
         git(&["add", "."]);
         git(&["commit", "--quiet", "--message=first"]);
-        let status = std::process::Command::new(env!("CARGO_BIN_EXE_sera-rollout"))
-            .args(["snapshot", "--commits=1", "--log-level=error"])
+        place.take_snapshot(&source, held_out);
+        place
+    }
+
+    fn take_snapshot(&self, source: &Path, held_out: &str) {
+        let status = self
+            .stage("snapshot")
+            .into_std()
+            .args(["--commits=1", "--log-level=error"])
             .arg(format!("--held-out-fraction={held_out}"))
             .arg("--url")
-            .arg(&source)
-            .args(["--store", &place.store_uri()])
+            .arg(source)
             .stdout(Stdio::null())
             .status()
             .unwrap();
         assert!(status.success(), "the snapshot");
-        place
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn store_uri(&self) -> String {
-        format!("file://{}", self.path("store").display())
+    /// A file of the store.
+    pub(crate) fn stored(&self, name: &str) -> PathBuf {
+        self.store.folder.join(name)
+    }
+
+    /// A stage of this store, with nothing else said.
+    pub(crate) fn stage(&self, stage: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
+        command.args([stage, "--store", &self.store.uri]).env_remove("RUST_LOG").stdin(Stdio::null());
+        if let Some(credentials) = &self.store.credentials {
+            command.arg("--store-credentials").arg(credentials);
+        }
+        command
     }
 
     /// The program, told to work on `count` samples of batch b1 with two sandboxes.
@@ -125,19 +169,16 @@ impl Place {
 
     /// The program, told to work in this store with two sandboxes and by this plan.
     pub(crate) fn command(&self, stage: &str, program: &Path, plan: &Value) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-rollout"));
+        let mut command = self.stage(stage);
         command
-            .args([stage, "--sandbox=local", "--slots=2", "--teacher-retries=1"])
+            .args(["--sandbox=local", "--slots=2", "--teacher-retries=1"])
             .arg(format!("--plan-json={plan}"))
-            .args(["--store", &self.store_uri()])
             .arg("--sandbox-program")
             .arg(program)
             .arg("--scratch")
             .arg(self.path("scratch"))
             .arg("--termination-message")
             .arg(self.path("termination"))
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
@@ -156,7 +197,7 @@ impl Place {
     }
 
     pub(crate) fn document<T: DeserializeOwned>(&self, sample: u64, name: &str) -> Option<T> {
-        let bytes = std::fs::read(self.path(&format!("store/rollouts/b1/{sample}/{name}"))).ok()?;
+        let bytes = std::fs::read(self.stored(&format!("rollouts/b1/{sample}/{name}"))).ok()?;
         Some(serde_json::from_slice(&bytes).unwrap())
     }
 
@@ -172,7 +213,7 @@ impl Place {
 
     /// A file that a record names.
     pub(crate) fn file(&self, sample: u64, folder: &str, name: &str) -> String {
-        let path = self.path(&format!("store/rollouts/b1/{sample}/{folder}/{name}"));
+        let path = self.stored(&format!("rollouts/b1/{sample}/{folder}/{name}"));
         String::from_utf8(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
     }
 
@@ -181,8 +222,7 @@ impl Place {
     }
 
     pub(crate) fn trajectory(&self, record: &RolloutRecord) -> Trajectory {
-        let path =
-            self.path(&format!("store/rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
+        let path = self.stored(&format!("rollouts/b1/{}/{}/{}", record.sample, record.folder, record.trajectory.name));
         serde_json::from_slice(&zstd::decode_all(&std::fs::read(path).unwrap()[..]).unwrap()).unwrap()
     }
 }
@@ -245,6 +285,17 @@ pub(crate) fn good_message(about: About) -> Value {
             _ => call("submit", &json!({})),
         },
     }
+}
+
+/// The function that a request's task names: a second rollout's does it in the text that it was given.
+pub(crate) fn function(request: &Value) -> String {
+    let task = request["messages"][1]["content"].as_str().unwrap();
+    task.split('`').nth(1).unwrap_or_default().to_owned()
+}
+
+/// A text that names the function.
+pub(crate) fn text_about(function: &str) -> Value {
+    json!({"content": format!("<output>\n`{function}` is where I saw it. {ISSUE}\n</output>")})
 }
 
 pub(crate) fn good(request: &Value) -> Reply {

@@ -6,7 +6,7 @@ use sera_crds::contract::{Message, Progress, RolloutOutcome};
 use serde_json::json;
 
 use crate::endpoint::{Endpoint, Reply, Then, answer, call};
-use crate::support::{About, Place, about, good, good_message, sandbox_program, teacher};
+use crate::support::{About, Place, about, good, sandbox_program, teacher};
 
 /// A key that is looked for wherever this program writes.
 const KEY: &str = "sk-planted-0123456789";
@@ -191,26 +191,6 @@ async fn a_teacher_that_says_nothing_to_anybody_is_away_and_no_rollout_is_out_of
         assert_eq!(finished.code, Some(11), "{from:?}: {}", finished.log);
         assert!(finished.message.contains("TeacherUnavailable"), "{}", finished.message);
         assert!(!place.path("store/rollouts/b1/0/t1.json").exists());
-    }
-}
-
-#[tokio::test]
-async fn a_teacher_that_says_that_it_is_a_rehearsal_is_taken_at_its_word() {
-    let Some(program) = sandbox_program() else { return };
-    let place = Place::new();
-    let teacher = teacher(|_, request| {
-        let headers = "content-type: application/json\r\nx-sera-rehearsal: true\r\n";
-        Some(Reply::Status(200, headers, answer(&good_message(about(request))).to_string()))
-    })
-    .await;
-    let plan = json!({"sandbox": {"landlock": "BestEffort"}});
-    let mut command = place.command("rollout", &program, &plan);
-    command.args(["--batch=b1", "--count=1", "--teacher-model=some-model"]);
-    command.arg(format!("--teacher-url={}", teacher.url));
-    place.finish(command).await.succeeded();
-    let marks = [place.record(0, "t1.json").teacher, place.record(0, "t2.json").teacher, place.outcome(0).teacher];
-    for mark in marks {
-        assert!(mark.rehearsal && mark.model == "some-model", "{mark:?}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! A scripted teacher: a server of `/v1/chat/completions` whose every answer, and every way of not answering, is written down by a test. It is shared
 //! by unit tests, by tests of the program and by the bench.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -35,8 +35,26 @@ pub(crate) enum Then {
 pub(crate) struct Endpoint {
     /// Its base address, as `--teacher-url` takes it.
     pub(crate) url: String,
-    calls: Arc<AtomicUsize>,
+    heard: Arc<Heard>,
     server: tokio::task::JoinHandle<()>,
+}
+
+/// What has come.
+#[derive(Default)]
+struct Heard {
+    calls: AtomicUsize,
+    /// The bodies of the calls, where somebody wants to see them.
+    bodies: Option<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Heard {
+    /// The number of a call, from 0.
+    fn call(&self, body: Vec<u8>) -> usize {
+        if let Some(bodies) = &self.bodies {
+            bodies.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+        }
+        self.calls.fetch_add(1, Ordering::SeqCst)
+    }
 }
 
 impl Endpoint {
@@ -50,22 +68,41 @@ impl Endpoint {
         pause: Duration,
         reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::listen(Heard::default(), pause, reply).await
+    }
+
+    /// The same, and keeps what it is asked.
+    pub(crate) async fn start_recording(reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(Heard { bodies: Some(Mutex::default()), ..Heard::default() }, Duration::ZERO, reply).await
+    }
+
+    async fn listen(
+        heard: Heard,
+        pause: Duration,
+        reply: impl Fn(usize, Value) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
         let url = format!("http://{}/v1", listener.local_addr().expect("its address"));
-        let (calls, reply) = (Arc::new(AtomicUsize::new(0)), Arc::new(reply));
-        let counter = calls.clone();
+        let (heard, reply) = (Arc::new(heard), Arc::new(reply));
+        let hearing = heard.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (counter, reply) = (counter.clone(), reply.clone());
-                tokio::spawn(async move { serve(stream, &counter, pause, &*reply).await });
+                let (hearing, reply) = (hearing.clone(), reply.clone());
+                tokio::spawn(async move { serve(stream, &hearing, pause, &*reply).await });
             }
         });
-        Self { url, calls, server }
+        Self { url, heard, server }
     }
 
     /// How many calls have come.
     pub(crate) fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
+        self.heard.calls.load(Ordering::SeqCst)
+    }
+
+    /// What was asked, byte by byte, as it came; nothing where it is not kept.
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
+        let bodies = self.heard.bodies.as_ref();
+        bodies.map(|bodies| bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
 }
 
@@ -78,14 +115,15 @@ impl Drop for Endpoint {
 /// Answers the calls of one connection, one after the other.
 async fn serve(
     stream: TcpStream,
-    calls: &AtomicUsize,
+    heard: &Heard,
     pause: Duration,
     reply: &(dyn Fn(usize, Value) -> Reply + Send + Sync),
 ) {
     let _ = stream.set_nodelay(true);
     let mut stream = BufReader::new(stream);
-    while let Some(request) = read(&mut stream).await {
-        let number = calls.fetch_add(1, Ordering::SeqCst);
+    while let Some(body) = read(&mut stream).await {
+        let Ok(request) = serde_json::from_slice(&body) else { return };
+        let number = heard.call(body);
         let reply = reply(number, request);
         tokio::time::sleep(pause).await;
         if write(stream.get_mut(), reply).await.is_none() {
@@ -94,7 +132,7 @@ async fn serve(
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Value> {
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -111,7 +149,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Value> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    serde_json::from_slice(&body).ok()
+    Some(body)
 }
 
 /// Writes an answer; none where the connection has ended with it.

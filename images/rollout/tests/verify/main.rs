@@ -11,6 +11,7 @@ mod holes;
 mod oracle;
 mod program;
 mod properties;
+#[path = "../support/rollouts.rs"]
 mod rollouts;
 mod store;
 mod support;

@@ -2,7 +2,7 @@
 
 use sera_sandbox::wire::{Answer, CommandEnd, Fault, Limit, Policy, Request};
 
-use crate::support::{Sandbox, Tree, policy};
+use crate::support::{Sandbox, Tree, descendants, policy};
 
 #[test]
 fn directory_variables_and_functions_stay() {
@@ -127,6 +127,65 @@ fn a_long_output_keeps_head_and_tail_and_says_so() {
     assert_eq!(executed.end, CommandEnd::Exited { code: 0 });
 }
 
+/// The most memory that a process has had, in bytes.
+fn high_water(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// How much of an output is kept in these tests, in bytes.
+const CAP: usize = 100_000;
+
+#[test]
+fn an_endless_flood_is_cut_and_ends_with_its_command() {
+    let mut sandbox = Sandbox::new();
+    let floods = ["yes", "yes >&2 & yes", "cat /dev/zero", "cat /dev/urandom", "setsid cat /dev/urandom & sleep 1000"];
+    for command in floods {
+        let executed = sandbox.exec_for(command, 2000);
+        assert_eq!(executed.end, CommandEnd::TimedOut, "{command}");
+        assert!(executed.cut_bytes > 10 * CAP as u64, "{command}: {} bytes are no flood", executed.cut_bytes);
+        // A byte that is no UTF-8 becomes a character of three.
+        assert!(executed.output.len() < 3 * CAP + 100, "{command}: {} bytes", executed.output.len());
+        assert!(executed.output.contains(&format!("{} bytes left out", executed.cut_bytes)), "{command}");
+        assert_eq!(descendants(sandbox.pid()), Vec::<u32>::new(), "after {command}");
+        assert_eq!(sandbox.run("echo alive"), "alive\n", "after {command}");
+    }
+}
+
+#[test]
+fn a_flood_takes_little_memory_however_much_of_it_a_driver_asks_for() {
+    const FLOOD: u64 = 256 << 20;
+    let mut sandbox = Sandbox::new();
+    let begin = high_water(sandbox.pid());
+    // The most that there is of an answer are four MiB, and each byte of them becomes six: `\u0000`.
+    for (source, max_output, kept, most) in
+        [("urandom", 100_000, 100_000, 8 << 20), ("zero", u32::MAX, 4 << 20, 64 << 20)]
+    {
+        let command = format!("head -c {FLOOD} /dev/{source}");
+        let answer = sandbox.ask(&Request::Exec { command, timeout_ms: 300_000, max_output });
+        let Answer::Executed { end, output, cut_bytes, .. } = answer else { panic!("{answer:?}") };
+        assert_eq!((end, cut_bytes), (CommandEnd::Exited { code: 0 }, FLOOD - kept), "{source}");
+        assert!(output.len() as u64 > kept && output.len() as u64 <= 3 * kept + 100, "{} bytes", output.len());
+        let grown = high_water(sandbox.pid()) - begin;
+        assert!(grown < most, "{source}: {grown} bytes of memory");
+    }
+    assert_eq!(sandbox.run("echo alive"), "alive\n");
+}
+
+#[test]
+fn a_flood_in_the_background_drowns_no_command_and_ends_with_the_rollout() {
+    let mut sandbox = Sandbox::new();
+    sandbox.run("yes flood & echo started");
+    let executed = sandbox.exec("sleep 0.3; echo end >ended");
+    assert_eq!(executed.end, CommandEnd::Exited { code: 0 });
+    assert!(executed.output.contains("flood\nflood\n") && executed.output.len() < CAP + 100);
+    assert_eq!(std::fs::read_to_string(sandbox.path("workspace/ended")).unwrap(), "end\n");
+    sandbox.wipe();
+    assert_eq!(descendants(sandbox.pid()), Vec::<u32>::new());
+    assert_eq!(sandbox.run("echo alive"), "alive\n");
+}
+
 #[test]
 fn a_background_process_does_not_hold_the_command_open() {
     let mut sandbox = Sandbox::new();
@@ -216,28 +275,6 @@ fn what_passes_a_limit_in_the_background_is_told_with_the_next_command() {
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(sandbox.exec("echo not run").end, CommandEnd::LimitPassed { limit: Limit::Processes });
     assert_eq!(sandbox.run("echo run"), "run\n");
-}
-
-/// The processes that descend from one, by their parents.
-fn descendants(of: u32) -> Vec<u32> {
-    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-    let parent = |pid: u32| stat(pid)?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok();
-    let all: Vec<u32> = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
-        .collect();
-    let mut found = vec![of];
-    loop {
-        let more: Vec<u32> = all
-            .iter()
-            .copied()
-            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|parent| found.contains(&parent)))
-            .collect();
-        if more.is_empty() {
-            return found.split_off(1);
-        }
-        found.extend(more);
-    }
 }
 
 #[test]

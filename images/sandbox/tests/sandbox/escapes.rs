@@ -10,14 +10,14 @@ use sera_sandbox::wire::{CommandEnd, Policy};
 use crate::support::{Sandbox, policy, search_path};
 
 /// A way out.
-struct Try {
+pub(crate) struct Try {
     name: &'static str,
     script: &'static str,
     /// Whether it gets through outside, as root on this machine, without doing harm there.
     works_outside: bool,
 }
 
-const fn harmless(name: &'static str, script: &'static str) -> Try {
+pub(crate) const fn harmless(name: &'static str, script: &'static str) -> Try {
     Try { name, script, works_outside: true }
 }
 
@@ -25,8 +25,8 @@ const fn only_inside(name: &'static str, script: &'static str) -> Try {
     Try { name, script, works_outside: false }
 }
 
-/// What the scripts have: the driver's folder in DRIVER, a folder that may be read and not be written in OUTSIDE, `sera-sandbox` in GUARD; `call` makes a
-/// system call and prints ESCAPED if the kernel does it, `socket` makes a socket.
+/// What the scripts have: the driver's folder in DRIVER, a folder that may be read and not be written in OUTSIDE, that of another slot, where there is one,
+/// in NEIGHBOUR, `sera-sandbox` in GUARD; `call` makes a system call and prints ESCAPED if the kernel does it, `socket` makes a socket.
 const PRELUDE: &str = r#"
 call() { python3 -c "
 import ctypes, sys
@@ -245,7 +245,7 @@ fn contents(outside: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Where nothing keeps it, the way out has to be one.
-fn try_outside(way: &Try, place: &Path, driver: &Path, outside: &Path) {
+fn try_outside(way: &Try, place: &Path, [driver, outside, neighbour]: [&Path; 3]) {
     let bystander = Command::new("sleep").arg("60").env("SERA_API_KEY", "the-drivers-variable").spawn();
     let mut bystander = bystander.unwrap();
     let output = Command::new("bash")
@@ -254,6 +254,7 @@ fn try_outside(way: &Try, place: &Path, driver: &Path, outside: &Path) {
         .env("PATH", search_path())
         .env("DRIVER", driver)
         .env("OUTSIDE", outside)
+        .env("NEIGHBOUR", neighbour)
         .env("GUARD", bystander.id().to_string())
         .stdin(Stdio::null())
         .output()
@@ -266,6 +267,11 @@ fn try_outside(way: &Try, place: &Path, driver: &Path, outside: &Path) {
 }
 
 fn try_all(ways: &[Try], sandbox: &mut Sandbox, first_outside: bool) {
+    try_with_neighbour(ways, sandbox, first_outside, Path::new(""));
+}
+
+/// Tries each way, and says which got out.
+pub(crate) fn try_with_neighbour(ways: &[Try], sandbox: &mut Sandbox, first_outside: bool, neighbour: &Path) {
     let (driver, outside) = (sandbox.path("driver"), sandbox.path("outside"));
     let place = tempfile::tempdir().unwrap();
     let guard = if sandbox.protections.iter().any(|kept| kept == "pid-namespace") { 1 } else { sandbox.pid() };
@@ -273,14 +279,15 @@ fn try_all(ways: &[Try], sandbox: &mut Sandbox, first_outside: bool) {
     for way in ways {
         prepare(&outside);
         if first_outside && way.works_outside && is_root() {
-            try_outside(way, place.path(), &driver, &outside);
+            try_outside(way, place.path(), [&driver, &outside, neighbour]);
             prepare(&outside);
         }
         let before = contents(&outside);
         let script = format!(
-            "DRIVER='{}' OUTSIDE='{}' GUARD={guard}\n{PRELUDE}{}\necho tried",
+            "DRIVER='{}' OUTSIDE='{}' NEIGHBOUR='{}' GUARD={guard}\n{PRELUDE}{}\necho tried",
             driver.display(),
             outside.display(),
+            neighbour.display(),
             way.script
         );
         let executed = sandbox.exec(&script);

@@ -12,5 +12,8 @@ mod editor;
 mod escapes;
 mod files;
 mod git;
+mod installs;
+mod neighbours;
+mod program;
 mod session;
 mod support;

@@ -1,11 +1,11 @@
-//! The program around a session: sockets, signals, greetings, what it says to who uses it wrongly.
+//! The program around a session: sockets, signals, greetings, what it says to a driver that it cannot serve.
 
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -13,13 +13,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use sera_sandbox::frame;
 use sera_sandbox::wire::{Answer, CommandEnd, Fault, PROTOCOL, Policy, Request};
 
-use crate::support::{Sandbox, Tree, policy};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-sandbox");
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
+use crate::support::{PROGRAM, Sandbox, descendants, left_out, policy};
 
 fn wait_for(mut what: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
@@ -27,54 +21,6 @@ fn wait_for(mut what: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "it does not come");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-#[test]
-fn the_program_is_static() {
-    let program = fs::read(PROGRAM).unwrap();
-    let elf = &program[..program.len().min(4096)];
-    assert!(
-        !elf.windows(10).any(|window| window == b"ld-linux-x" || window == b"/lib64/ld-"),
-        "it asks for an interpreter"
-    );
-}
-
-#[test]
-fn a_wrong_command_line_is_answered_in_one_line() {
-    let output = run(&["serve", "--speed"]);
-    assert_eq!(output.status.code(), Some(64));
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.lines().count() == 1 && error.contains("--speed"), "{error}");
-    assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("--image-workspace"));
-}
-
-#[test]
-fn it_installs_itself_and_copies_directories() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    for _ in 0..2 {
-        let output = run(&["install", path("sera-sandbox").to_str().unwrap()]);
-        assert!(output.status.success());
-    }
-    assert_eq!(fs::read(path("sera-sandbox")).unwrap(), fs::read(PROGRAM).unwrap());
-    assert_eq!(fs::metadata(path("sera-sandbox")).unwrap().permissions().mode() & 0o777, 0o755);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-    fs::create_dir_all(path("from/d")).unwrap();
-    fs::write(path("from/d/f"), "text").unwrap();
-    fs::set_permissions(path("from/d/f"), fs::Permissions::from_mode(0o711)).unwrap();
-    fs::create_dir(path("to")).unwrap();
-    let output = run(&["copy", path("from").to_str().unwrap(), path("to").to_str().unwrap()]);
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(fs::read(path("to/d/f")).unwrap(), b"text");
-    assert_eq!(fs::metadata(path("to/d/f")).unwrap().permissions().mode() & 0o777, 0o711);
-    assert!(run(&["copy", path("none").to_str().unwrap(), path("to").to_str().unwrap()]).status.success());
-}
-
-#[test]
-fn check_says_what_the_kernel_gives() {
-    let output = run(&["check"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("seccomp") && text.contains("landlock") && text.contains("kernel"), "{text}");
 }
 
 #[test]
@@ -153,6 +99,77 @@ fn it_ends_when_it_is_asked_to_whatever_runs() {
     wait_for(|| socket.exists());
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+/// Where the kernel gives namespaces, a program that is the first of its own, as in a pod; this process is its grandparent.
+fn first_process(arguments: &[&str]) -> Option<Command> {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let mut tried = Command::new("unshare");
+    let tried = tried.args(command.get_args()).arg("true").stderr(Stdio::null()).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        left_out("this kernel gives no namespaces");
+        return None;
+    }
+    command.args(arguments);
+    Some(command)
+}
+
+/// The only child of a process.
+fn child_of(process: u32) -> u32 {
+    let children = || fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    wait_for(|| !children().is_empty());
+    children().trim().parse().unwrap()
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_ends_when_it_is_asked_to_with_all_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let places = ["workspace", "tmp", "home"].map(|name| format!("--{name}={}", path(name)));
+    let socket = format!("--socket={}", path("socket"));
+    let arguments: Vec<&str> =
+        [PROGRAM, "serve", &socket].into_iter().chain(places.iter().map(String::as_str)).collect();
+    // While a command runs that does not listen, and others that got away from it; and while nobody has come yet.
+    for busy in [true, false] {
+        let Some(mut command) = first_process(&arguments) else { return };
+        let mut container = command.spawn().unwrap();
+        wait_for(|| fs::exists(path("socket")).unwrap());
+        let first = child_of(container.id());
+        let mut stream = busy.then(|| greeted(Path::new(&path("socket"))));
+        if let Some(stream) = &mut stream {
+            let command =
+                "trap '' TERM INT HUP; setsid sleep 1000 & nohup sleep 1001 & touch runs; sleep 1002".to_owned();
+            frame::write_message(stream, &Request::Exec { command, timeout_ms: 1_000_000, max_output: 10 }).unwrap();
+            wait_for(|| fs::exists(path("workspace/runs")).unwrap());
+        }
+        let all = descendants(first);
+        assert!(!busy || all.len() >= 3, "the shell and what it started: {all:?}");
+        let begin = Instant::now();
+        Command::new("kill").arg(first.to_string()).status().unwrap();
+        let mut ended = None;
+        wait_for(|| {
+            ended = container.try_wait().unwrap();
+            ended.is_some()
+        });
+        // The kubelet kills what takes longer than the pod's grace, which is half a minute.
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert_eq!(ended.unwrap().code(), Some(0));
+        assert!(all.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()), "{all:?}");
+    }
+}
+
+/// A driver that was taken by the first process of a PID namespace.
+fn greeted(socket: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    frame::write_message(&mut stream, &Request::Hello { protocol: PROTOCOL, policy: policy() }).unwrap();
+    match frame::read_message(&mut stream).unwrap() {
+        Some(Answer::Ready { protections, .. }) => {
+            assert!(protections.iter().any(|kept| kept == "kill-all"), "it is not the first: {protections:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    stream
 }
 
 #[test]
@@ -262,33 +279,4 @@ fn a_slot_with_namespaces_is_the_same_wherever_it_lies() {
         !fs::exists("/testbed").unwrap_or(true) || !fs::exists("/home/sera").unwrap_or(true),
         "nothing is made on the machine"
     );
-}
-
-#[test]
-fn an_editable_install_of_the_image_runs_the_edited_code() {
-    let image = tempfile::tempdir().unwrap();
-    let venv = image.path().join("venv");
-    let made =
-        Command::new("python3").args(["-m", "venv", "--without-pip", "--system-site-packages"]).arg(&venv).status();
-    assert!(made.unwrap().success());
-    // Where the machine's setuptools is too old for pip to do it offline, what pip did then.
-    let setup = "\"$VENV/bin/python\" -m pip install --quiet --no-deps --no-index --no-build-isolation --editable . ||
-        \"$VENV/bin/python\" setup.py --quiet develop --no-deps";
-    let policy = Policy {
-        setup: Some(setup.to_owned()),
-        writable_paths: vec![venv.display().to_string()],
-        env: vec![("VENV".to_owned(), venv.display().to_string())],
-        ..policy()
-    };
-    let mut sandbox = Sandbox::start(&policy, |_, _| {});
-    let project = "from setuptools import find_packages, setup\nsetup(name='wares', version='1', package_dir={'': 'src'}, packages=find_packages('src'))\n";
-    sandbox.put("t1", &Tree::of(&[("setup.py", project), ("src/wares/__init__.py", "def price():\n    return 1\n")]));
-    let price = "cd / && \"$VENV/bin/python\" -B -c 'import wares; print(wares.price())'; cd \"$OLDPWD\"";
-    assert_eq!(sandbox.run(price), "1\n");
-    sandbox.run("sed -i 's/return 1/return 2/' src/wares/__init__.py");
-    assert_eq!(sandbox.run(price), "2\n");
-    let changed: Vec<String> = sandbox.changed().into_keys().collect();
-    assert_eq!(changed, ["src/wares/__init__.py"]);
-    sandbox.wipe();
-    assert_eq!(sandbox.run(price), "1\n");
 }

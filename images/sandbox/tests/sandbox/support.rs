@@ -9,6 +9,15 @@ use sera_sandbox::frame::{self, DataReader, DataWriter};
 use sera_sandbox::wire::{Answer, ChangedFile, CommandEnd, EditOperation, FileNow, PROTOCOL, Policy, Request};
 use tempfile::TempDir;
 
+/// The program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sera-sandbox");
+
+/// Says what a test leaves out because it cannot be had here, which CI does not put up with.
+pub(crate) fn left_out(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    eprintln!("left out: {why}");
+}
+
 /// Where programs are: the system's before others, which may be scripts that look for a version first.
 pub(crate) fn search_path() -> String {
     format!("/usr/bin:/bin:{}", std::env::var("PATH").unwrap_or_default())
@@ -71,7 +80,7 @@ impl Sandbox {
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir(path("driver")).unwrap();
         std::fs::write(path("driver/key"), "the-drivers-key").unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sera-sandbox"));
+        let mut command = Command::new(PROGRAM);
         command.args(["serve", "--stdio"]);
         for name in ["workspace", "tmp", "home"] {
             command.arg(format!("--{name}")).arg(path(name));
@@ -99,7 +108,7 @@ impl Sandbox {
 
     pub(crate) fn local_with(policy: &Policy, options: &[&str]) -> Option<Self> {
         let mut sandbox = Self::start(policy, |folder, command| {
-            *command = Command::new(env!("CARGO_BIN_EXE_sera-sandbox"));
+            *command = Command::new(PROGRAM);
             command.args(["serve", "--stdio", "--local"]).arg(folder.join("slot"));
             command
                 .arg("--hide")
@@ -109,8 +118,7 @@ impl Sandbox {
                 .env("PATH", search_path());
         });
         if !sandbox.protections.iter().any(|kept| kept == "pid-namespace") {
-            assert!(std::env::var_os("CI").is_none(), "this kernel gives no namespaces");
-            eprintln!("left out: this kernel gives no namespaces");
+            left_out("this kernel gives no namespaces");
             return None;
         }
         sandbox.put("empty", &Tree::new());
@@ -232,6 +240,28 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.child.wait();
+    }
+}
+
+/// The processes that descend from one, by their parents.
+pub(crate) fn descendants(of: u32) -> Vec<u32> {
+    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let parent = |pid: u32| stat(pid)?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok();
+    let all: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    let mut found = vec![of];
+    loop {
+        let more: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|parent| found.contains(&parent)))
+            .collect();
+        if more.is_empty() {
+            return found.split_off(1);
+        }
+        found.extend(more);
     }
 }
 

@@ -83,4 +83,17 @@ mod tests {
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_of_it_and_all_exit_codes() {
+        let mut commands = 0;
+        for command in Cli::command().get_subcommands_mut() {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{name} has no examples"));
+            assert!(examples.contains(&format!("sera-teacher {name} ")), "no example of {name}: {examples}");
+            assert!(help.contains(EXIT_CODES), "{name} names no exit codes");
+            commands += 1;
+        }
+        assert_eq!(commands, 3);
+    }
 }

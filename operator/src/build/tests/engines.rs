@@ -271,3 +271,18 @@ fn engines_are_told_of_the_other_nodes_and_an_owners_word_goes_before() {
     assert_eq!(sizes, [&"--tensor-parallel-size=16", &"--pipeline-parallel-size=1"]);
     assert!(leader.contains(&"--x=$$(HOME)"), "what an owner writes means what it says: {leader:?}");
 }
+
+#[test]
+fn no_engine_is_told_to_cut_a_conversation_that_is_too_long() {
+    // By these either takes less of a conversation than it was sent, and says nothing; unasked it refuses what is too long.
+    let cutting = ["--allow-auto-truncate", "--truncate-prompt-tokens", "--truncation-side"];
+    for engine in [ServingEngine::Vllm, ServingEngine::Sglang] {
+        let [leader, _] = of_parts(&over_nodes(engine, &[])).map(|part| part.join(" "));
+        let on_one = container(&deployed(served(engine)))["args"].to_string();
+        let without_limit = container(&deployed(ServedModel { context: None, ..served(engine) }))["args"].to_string();
+        for told in [leader, on_one, without_limit] {
+            assert!(told.contains("GLM-4.5-Air"), "{told}");
+            assert!(!cutting.iter().any(|flag| told.contains(flag)), "{told}");
+        }
+    }
+}

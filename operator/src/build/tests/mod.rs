@@ -191,17 +191,21 @@ const WITH_JOBS: [Stage; 8] = [
 
 /// Every kind of pod that there is.
 fn every_pod() -> Vec<(Stage, Value)> {
-    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
+    every_pod_of(&PodSettings::default())
+}
+
+/// The same, where this is said of all of them.
+fn every_pod_of(settings: &PodSettings) -> Vec<(Stage, Value)> {
+    let blueprint = blueprint("s3://acme/sera", settings.clone());
     WITH_JOBS
         .into_iter()
         .map(|stage| (stage, pod(&built_of(stage, &blueprint)).clone()))
-        .chain([(Stage::Serving, teacher_pod()), (Stage::Serving, student_pod())])
+        .chain([teacher_pod(&blueprint), student_pod(&blueprint)].map(|pod| (Stage::Serving, pod)))
         .collect()
 }
 
-fn teacher_pod() -> Value {
-    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    let deployment = teacher(&owner(), 7, blueprint.teacher.as_ref().unwrap(), &blueprint, &images());
+fn teacher_pod(blueprint: &Blueprint) -> Value {
+    let deployment = teacher(&owner(), 7, blueprint.teacher.as_ref().unwrap(), blueprint, &images());
     written(deployment)["spec"]["template"]["spec"].clone()
 }
 
@@ -214,9 +218,8 @@ fn written(server: TeacherServer) -> Value {
     written.unwrap()
 }
 
-fn student_pod() -> Value {
-    let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    let deployment = student(&owner(), 7, blueprint.serving.as_ref().unwrap(), &blueprint, &images());
+fn student_pod(blueprint: &Blueprint) -> Value {
+    let deployment = student(&owner(), 7, blueprint.serving.as_ref().unwrap(), blueprint, &images());
     serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"].clone()
 }
 

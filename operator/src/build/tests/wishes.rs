@@ -68,3 +68,65 @@ fn a_proxy_is_told_in_both_spellings_and_an_authority_as_a_file() {
     assert!(!variables.iter().any(|variable| variable["name"] == "HTTP_PROXY"), "none was given");
     assert!(variables.contains(&json!({"name": "SERA_CA_CERTIFICATES", "value": "/etc/sera/ca/ca.crt"})));
 }
+
+/// The pods of teachers that engines serve: of a model in a bucket, and of a leader and a worker over nodes.
+fn pods_of_engines(pods: &PodSettings) -> Vec<(Stage, Value)> {
+    let blueprint = blueprint("s3://acme/sera", pods.clone());
+    let model = contender("GLM", Some("s3://models/GLM"), Some("models-secret"));
+    let deployed = |model| written(teacher(&owner(), 7, &HostedTeacher::Model(model), &blueprint, &images()));
+    let groups = deployed(ServedModel { nodes: 2, ..model.clone() });
+    let parts = ["leaderTemplate", "workerTemplate"];
+    let parts = parts.map(|part| groups["spec"]["leaderWorkerTemplate"][part]["spec"].clone());
+    parts.into_iter().chain([pod(&deployed(model)).clone()]).map(|pod| (Stage::Serving, pod)).collect()
+}
+
+#[test]
+fn what_is_said_for_all_pods_reaches_each_of_them_and_of_proxy_and_authorities_no_sandbox_hears() {
+    let said = json!({
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "low",
+        "runtimeClassName": "gvisor",
+        "imagePullSecrets": [{"name": "pull"}],
+        "serviceAccountName": "reader",
+        "proxy": {"http": "http://proxy.acme:3128", "https": "http://proxy.acme:3129"},
+        "caSecretRef": {"name": "acme-ca"},
+    });
+    let heard =
+        ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SERA_CA_CERTIFICATES"];
+    let settings = settings(said.clone());
+    let pods: Vec<(Stage, Value)> = every_pod_of(&settings).into_iter().chain(pods_of_engines(&settings)).collect();
+    let mut sandboxed = 0;
+    for (stage, pod) in &pods {
+        for (field, said) in
+            said.as_object().unwrap().iter().filter(|(field, _)| !["proxy", "caSecretRef"].contains(&&***field))
+        {
+            assert_eq!(pod[field], *said, "{field} of {stage}");
+        }
+        for container in containers(pod) {
+            let name = container["name"].as_str().unwrap();
+            let is_sandbox = ["install", "copy", "slot-"].iter().any(|of| name.starts_with(of));
+            sandboxed += usize::from(is_sandbox);
+            let variables = container["env"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let knows = |variable: &str| variables.iter().any(|known| known["name"] == variable);
+            let volumes = pod["volumes"].as_array().unwrap();
+            let authorities: Vec<&Value> =
+                volumes.iter().filter(|volume| volume["secret"]["secretName"] == "acme-ca").collect();
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            let sees = mounts.iter().any(|mount| {
+                mount["mountPath"] == "/etc/sera/ca" && authorities.iter().any(|volume| volume["name"] == mount["name"])
+            });
+            for variable in heard {
+                assert_eq!(knows(variable), !is_sandbox, "{variable} in {name} of {stage}");
+            }
+            assert_eq!(sees, !is_sandbox, "the authorities in {name} of {stage}: {mounts:?}");
+        }
+    }
+    let names: Vec<&str> =
+        pods.iter().flat_map(|(_, pod)| containers(pod)).map(|container| container["name"].as_str().unwrap()).collect();
+    for name in ["student", "base", "student-fetch", "fetch"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+    assert!(sandboxed > 4, "no sandbox was looked at: {names:?}");
+}

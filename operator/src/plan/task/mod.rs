@@ -18,7 +18,7 @@ use super::{
     finding,
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
     settle::later,
-    sight::{ASK_AGAIN, Evidence, Sight, is_between_pods, is_ending, lacks_pods, look},
+    sight::{ASK_AGAIN, Crew, Evidence, Sight, is_between_pods, is_ending, lacks_pods, look},
     telling::{after_end, note_progress, running, starting_at, words},
 };
 use crate::facts::{JobFacts, Trouble};
@@ -47,9 +47,18 @@ pub(super) fn drive(
 }
 
 /// Plans away the Jobs that nothing needs any more. What counts is the status that was read, not the one that is being planned: a Job goes only
-/// when the word about its end is safely written.
+/// when the word about its end is safely written. Who suspends an object wants its GPUs within a minute, and not when a large checkpoint is written.
 pub(super) fn clear_away(plan: &mut Plan, given: Given<'_>) {
     let Given { observed, intent, pen } = given;
+    // Only a gang's pods are given more.
+    let is_a_gang =
+        |job: &JobFacts| observed.owner.job_of(&job.name).is_some_and(|(stage, _)| crew(stage) == Crew::Gang);
+    let leaving = observed.jobs.iter().filter(|job| intent.suspend && job.deleting && is_a_gang(job));
+    plan.remove.extend(leaving.map(|job| Removal {
+        kind: Removable::PodsOfJob,
+        name: job.name.clone(),
+        uid: job.uid.clone(),
+    }));
     for job in observed.jobs.iter().filter(|job| !job.deleting) {
         let Some((stage, number)) = observed.owner.job_of(&job.name) else { continue };
         let kept_until = match observed.record.attempts.get(&stage) {

@@ -1,22 +1,6 @@
 //! A run that takes over what an earlier one has: what of it is not done again, and what follows.
 
-use sera_crds::contract::{AdoptedDataset, AdoptedRollouts};
-
 use super::*;
-
-fn adoption(rollouts: Option<AdoptedRollouts>, dataset: Option<(u64, u64)>) -> Termination {
-    Termination::succeeded(StageResult::Adoption {
-        snapshot: Artifact { path: "snapshot/manifest.json".into(), sha256: "ab".repeat(32) },
-        commit: "c0ffee00".into(),
-        commits: 5,
-        rollouts,
-        dataset: dataset.map(|(accepted_first, accepted_second)| AdoptedDataset {
-            manifest: Artifact { path: "dataset/manifest.json".into(), sha256: "ef".repeat(32) },
-            accepted_first,
-            accepted_second,
-        }),
-    })
-}
 
 /// A run whose first Job has ended with these words, and the pass that heard of it.
 fn after(words: &Termination) -> (Scene, Plan) {

@@ -61,7 +61,12 @@ fn what_it_found_stands_in_status_and_the_run_is_ready_whatever_that_is() {
         let plan = end(&mut scene, &evaluated(student, Some(verdict), 64));
         let found = plan.record.evaluation.clone().unwrap();
         assert_eq!(found.verdict, Some(verdict));
-        assert_eq!(found.base.unwrap().mean.to_string(), "0.300000".parse::<Ratio>().unwrap().to_string());
+        for (score, mean) in [(found.student, student), (found.base, 0.3), (found.teacher, 0.6)] {
+            let score = score.unwrap();
+            let said = [score.mean, score.low, score.high].map(|share| share.as_str().parse::<f64>().unwrap());
+            let is_so = said.iter().zip([mean, mean - 0.05, mean + 0.05]).all(|(said, is)| (said - is).abs() < 1e-6);
+            assert!(is_so, "{said:?} of a mean of {mean}");
+        }
         let report = plan.record.report.clone().unwrap();
         assert!(report.uri.ends_with("/report/report.json"), "{}", report.uri);
         assert!(

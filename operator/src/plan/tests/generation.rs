@@ -14,7 +14,7 @@ fn at_work() -> Scene {
 }
 
 /// A run with two batches folded in that may be enough.
-fn checked() -> Scene {
+pub(super) fn checked() -> Scene {
     let mut scene = at_work();
     scene.done(1, 6, 4);
     scene.done(2, 6, 4);

@@ -6,6 +6,7 @@ mod attempts;
 mod batch;
 mod evaluation;
 mod failures;
+mod figures;
 mod generation;
 mod owner;
 mod reclaim;
@@ -19,11 +20,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{
-        Artifact, BudgetSlice, Failure, FailureClass, Interval, Silence, StageResult, Termination, Usage,
-        VerificationCounts,
+        AdoptedDataset, AdoptedRollouts, Artifact, BudgetSlice, Failure, FailureClass, Interval, Silence, StageResult,
+        Termination, Usage, VerificationCounts,
     },
     run::{GenerationTotals, Phase},
-    values::{Measure, Precision, Ratio, Sha256, Stage, Verdict},
+    values::{Measure, Precision, Sha256, Stage, Verdict},
 };
 
 use self::scene::Scene;
@@ -126,6 +127,21 @@ pub(super) fn success() -> Termination {
         commit: "c0ffee00".into(),
         commits: 5,
         bundle_bytes: 1234,
+    })
+}
+
+/// What the program says that has looked through what an earlier run has, and takes over its snapshot and what else is named.
+pub(super) fn adoption(rollouts: Option<AdoptedRollouts>, dataset: Option<(u64, u64)>) -> Termination {
+    Termination::succeeded(StageResult::Adoption {
+        snapshot: Artifact { path: "snapshot/manifest.json".into(), sha256: "ab".repeat(32) },
+        commit: "c0ffee00".into(),
+        commits: 5,
+        rollouts,
+        dataset: dataset.map(|(accepted_first, accepted_second)| AdoptedDataset {
+            manifest: Artifact { path: "dataset/manifest.json".into(), sha256: "ef".repeat(32) },
+            accepted_first,
+            accepted_second,
+        }),
     })
 }
 

@@ -38,7 +38,8 @@ fn a_student_is_made_once_there_is_a_model_and_the_run_is_done_when_it_answers()
     let plan = served(&mut scene, student(1));
     assert_eq!((plan.record.phase, reason_of(&plan, SERVING)), (Some(Phase::Succeeded), Some("Available")));
     let status = plan.record.serving.clone().unwrap();
-    assert_eq!((status.replicas, status.ready_replicas, status.url), (1, 1, serving().url));
+    assert_eq!((status.replicas, status.ready_replicas), (1, 1));
+    assert_eq!((status.url, status.model), (serving().url, serving().model));
     assert!(message_of(&plan, ConditionType::Ready).ends_with(&format!("served at {}", serving().url)));
     assert_eq!(
         (plan.record.progress, &plan.record.times[&Stage::Serving].ended),

@@ -368,8 +368,12 @@ fn suspending_ends_the_gang_and_resuming_makes_the_next_when_its_pods_are_gone()
     assert_eq!((status.step, status.tokens_per_second), (5, None));
     assert_eq!(removed(&scene.pass()), ["billing-3f2c9-t1"]);
     scene.have(JobFacts { deleting: true, ..gang(1) }, Vec::new());
+    let hurried = |plan: &Plan| plan.remove.iter().any(|removal| removal.kind == Removable::PodsOfJob);
+    assert!(hurried(&scene.pass()), "their GPUs are wanted within a minute");
     scene.edit(|intent| intent.suspend = false);
-    assert_eq!(number(&scene.pass()), 1, "its pods may be writing their checkpoint");
+    let plan = scene.pass();
+    assert_eq!(number(&plan), 1, "its pods may be writing their checkpoint");
+    assert!(!hurried(&plan), "nobody is in a hurry any more");
     scene.have_nothing();
     let plan = scene.pass();
     assert_eq!((number(&plan), plan.record.attempts[&STAGE].failures), (2, 0));

@@ -60,7 +60,7 @@ impl World {
             defaults_problem: None,
             jobs: children.jobs.values().map(|(job, _)| Arc::clone(job)).collect(),
             evidence,
-            live: self.live.filter(|_| self.trains()),
+            live: self.live(),
             teacher: children.teacher.clone().map(Arc::new),
             student: children.student.clone().map(Arc::new),
             holdups: Holdups::default(),
@@ -117,9 +117,9 @@ impl World {
                     {
                         return;
                     }
-                    if stage == Stage::Evaluation {
+                    if matches!(stage, Stage::Rollouts | Stage::Evaluation) {
                         let answers = observed.teacher.as_ref().is_some_and(|teacher| teacher.ready > 0);
-                        assert!(answers, "models are loaded while there is no teacher to ask");
+                        assert!(answers, "drivers are started while there is no teacher to ask");
                     }
                     if stage == Stage::Training {
                         if self.children.teacher.is_some() {
@@ -191,6 +191,10 @@ impl World {
                     batch.deleting = true;
                 }
             }
+            // They end as they would, only sooner.
+            Removable::PodsOfJob => {
+                assert!(self.children.jobs.get(name).is_none_or(|(job, _)| job.uid != *uid || job.deleting));
+            }
             Removable::Student => {
                 if let Some(student) = self.children.student.as_mut().filter(|student| student.uid == *uid) {
                     student.deleting = true;
@@ -207,6 +211,7 @@ impl World {
     #[expect(clippy::needless_pass_by_value, reason = "as the plan hands it over")]
     fn makes_job(&mut self, name: Box<str>, stage: Stage, attempt: u32) -> Uid {
         if !self.children.jobs.contains_key(&name) {
+            self.is_told(&name, stage);
             let times = self.made.entry(name.clone()).or_default();
             *times += 1;
             let uid = Uid::from(format!("{name}-{}-{times}", self.object.incarnation));

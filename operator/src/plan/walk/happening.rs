@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use sera_crds::contract::FailureClass;
 
+use super::means::{Means, means};
+
 /// One thing that happens.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Happening {
@@ -42,6 +44,8 @@ pub(super) enum Happening {
     PodsAreGone,
     /// The teacher answers.
     TeacherAnswers,
+    /// The teacher answers nobody any more, and its drivers say so.
+    TeacherFails,
     /// Somebody deletes the teacher.
     TeacherIsDeleted,
     /// The student answers, or does not any more.
@@ -58,6 +62,10 @@ pub(super) enum Happening {
     Retries,
     /// The owner edits the policy, as far as it is not locked.
     EditsPolicy,
+    /// The owner edits what a run may use, as far as that is not locked.
+    EditsMeans(Means),
+    /// The owner wants another number of copies of the teacher, and of the student where that is served.
+    EditsReplicas,
     /// The owner wants the data to go with the object, or no longer.
     TogglesReclaim,
     /// Somebody deletes the object; Kubernetes may collect its children first.
@@ -106,11 +114,14 @@ pub(super) fn happening() -> impl Strategy<Value = Happening> {
         4 => Just(Vanishes),
         2 => Just(PodsAreGone),
         4 => Just(TeacherAnswers),
+        1 => Just(TeacherFails),
         1 => Just(TeacherIsDeleted),
         2 => Just(TogglesSuspend),
         2 => Just(TogglesMistake),
         2 => Just(Retries),
         1 => Just(EditsPolicy),
+        1 => means().prop_map(EditsMeans),
+        1 => Just(EditsReplicas),
         4 => (1_i64..400).prop_map(Waits),
     ]
 }
@@ -148,6 +159,7 @@ pub(super) fn happening_to_a_student() -> impl Strategy<Value = Happening> {
         4 => any::<bool>().prop_map(StudentAnswers),
         2 => Just(StudentIsDeleted),
         2 => Just(TogglesServing),
+        1 => Just(EditsReplicas),
         2 => Just(TogglesSuspend),
         1 => Just(TogglesMistake),
         1 => Just(Retries),

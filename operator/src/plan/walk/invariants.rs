@@ -2,7 +2,7 @@
 
 use sera_crds::{run::Phase, values::Stage};
 
-use super::world::{FIRST, SAMPLES, World};
+use super::{means::yields, world::World};
 use crate::plan::{
     Work,
     conditions::{ConditionType, Truth},
@@ -29,11 +29,11 @@ pub(super) fn assert_conditions(record: &Record, observed: i64) {
 /// That every batch is counted once, and none is lost.
 pub(super) fn assert_counts(generation: &Generation) {
     let folded = &generation.folded;
-    if folded.through > 0 {
-        assert_eq!(folded.totals.attempted, SAMPLES * u64::from(folded.through), "a batch is folded in twice, or not");
-        assert_eq!(u64::from(folded.samples), SAMPLES * u64::from(folded.through));
-        assert_eq!(folded.totals.accepted_first, FIRST * u64::from(folded.through));
-    }
+    let totals = &folded.totals;
+    assert_eq!(totals.attempted, u64::from(folded.samples), "what is folded in is not what is counted");
+    // Nobody has judged what was taken over before a policy is known.
+    let is_judged = folded.adopted == 0 || folded.policy.is_some();
+    assert!(!is_judged || (totals.accepted_first, totals.accepted_second) == yields(folded.samples.into()));
     let mut next = (folded.through + 1, folded.samples);
     for batch in &generation.batches {
         assert_eq!((batch.number, batch.from), next, "batches follow one another without a gap");
@@ -80,6 +80,8 @@ pub(super) fn assert_history(before: &Record, after: &Record) {
         return;
     };
     assert!(new.folded.through >= old.folded.through, "what is folded in comes out again");
+    let counted = old.batches.iter().filter(|batch| batch.number <= new.folded.through).map(|batch| batch.count);
+    assert_eq!(new.folded.samples, old.folded.samples + counted.sum::<u32>(), "a batch is folded in twice, or not");
     assert!(new.totals.attempted >= old.totals.attempted && new.totals.tokens >= old.totals.tokens);
     for batch in old.batches.iter().filter(|batch| batch.number > new.folded.through) {
         assert!(new.batches.iter().any(|known| known.number == batch.number), "batch {} is lost", batch.number);

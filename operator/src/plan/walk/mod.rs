@@ -3,10 +3,12 @@
 //! hold; and from wherever a walk ends, a quiet time must lead to the end of what is asked for.
 
 mod acting;
+mod adoption;
 mod children;
 mod deletion;
 mod happening;
 mod invariants;
+mod means;
 mod quiet;
 mod recreation;
 mod world;

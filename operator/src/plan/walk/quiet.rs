@@ -23,6 +23,7 @@ impl World {
         if !self.object.intent.findings.is_empty() {
             self.happens(Happening::TogglesMistake);
         }
+        self.has_its_means_again();
         self.was_held = was_held;
         self.stays_quiet_until(is_through);
     }

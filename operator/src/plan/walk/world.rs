@@ -1,28 +1,26 @@
 //! The world of a walk: an object and its children as the API server has them, two leaders that see them late, and what can happen to them all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use sera_crds::{
-    contract::{Termination, VerificationCounts},
+    contract::{Silence, Termination, VerificationCounts},
     values::{Stage, Verdict},
 };
 
-use super::{children::Children, deletion::Deletion, happening::Happening};
-use crate::facts::{BatchResult, JobFacts, Live, LiveTraining, PodFacts, PodPhase, Trouble};
+use super::{
+    adoption::TakesOver,
+    children::Children,
+    deletion::Deletion,
+    happening::Happening,
+    means::{asked_of_dataset, gives, yields},
+};
+use crate::facts::{BatchResult, Live, LiveRollouts, LiveTraining, PodFacts, PodPhase, Trouble};
 use crate::plan::{
     Finding, Intent, Observed, Plan, Reclaim, Work,
     record::Record,
-    tests::{
-        at, counts, dataset, digest, erased, evaluated, failure, owner, pod, policy, serving, success, totals, trained,
-        verified,
-    },
+    tests::{at, counts, dataset, erased, evaluated, failure, owner, pod, policy, serving, trained, verified},
 };
 
-/// What each batch of the walk's run gives: three of them are enough for ten first and six second trajectories.
-pub(super) const FIRST: u64 = 4;
-pub(super) const SECOND: u64 = 3;
-/// How many samples a batch has.
-pub(super) const SAMPLES: u64 = 8;
 /// An object as the API server has it.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
@@ -56,8 +54,12 @@ pub(super) struct World {
     /// How often a child of each name was made.
     pub(super) made: BTreeMap<Box<str>, u32>,
     pub(super) deleted_by_hand: u32,
-    /// Whether the owner ever held the object.
+    /// Whether the owner ever held the object, or edited what it may use: a run may make more batches then, or fewer.
     pub(super) was_held: bool,
+    /// What a run takes over from an earlier one.
+    pub(super) takes_over: TakesOver,
+    /// How many first and second trajectories the owner wanted when a Job was made, by its name.
+    pub(super) asked: BTreeMap<Box<str>, (u64, u64)>,
     pub(super) edits: u32,
     /// What rank 0 said last.
     pub(super) live: Option<Live>,
@@ -80,6 +82,8 @@ impl World {
             made: BTreeMap::new(),
             deleted_by_hand: 0,
             was_held: false,
+            takes_over: TakesOver::Nothing,
+            asked: BTreeMap::new(),
             edits: 0,
             live: None,
             failed: 0,
@@ -144,13 +148,21 @@ impl World {
             Happening::TeacherAnswers => {
                 if let Some(teacher) = &mut self.children.teacher {
                     teacher.ready = 1;
+                    self.live = self.live.filter(|live| live.training().is_some());
+                }
+            }
+            Happening::TeacherFails => {
+                if let Some(teacher) = &mut self.children.teacher {
+                    teacher.ready = 0;
+                    let silence = Some(Silence::Status(500));
+                    self.live = Some(Live::Rollouts(LiveRollouts { silence, ..LiveRollouts::default() }));
                 }
             }
             Happening::TeacherIsDeleted => self.children.teacher = None,
             Happening::StudentAnswers(answers) => {
-                let is_held = self.object.intent.suspend;
+                let (is_held, copies) = (self.object.intent.suspend, self.copies());
                 if let Some(student) = self.children.student.as_mut().filter(|_| !is_held) {
-                    (student.ready, student.complete) = (u32::from(answers), answers);
+                    (student.ready, student.complete) = (if answers { copies } else { 0 }, answers);
                 }
             }
             Happening::StudentIsDeleted => self.children.student = None,
@@ -175,6 +187,8 @@ impl World {
             }
             Happening::Retries => self.edit(|intent| intent.retry.push('x')),
             Happening::EditsPolicy => self.edits_policy(),
+            Happening::EditsMeans(means) => self.edits_means(means),
+            Happening::EditsReplicas => self.edits_replicas(),
             Happening::Waits(seconds) => self.now += seconds,
             Happening::TogglesReclaim => {
                 self.object.reclaim.wanted = !self.object.reclaim.wanted;
@@ -189,9 +203,21 @@ impl World {
     }
 
     /// Whether a gang is at work.
-    pub(super) fn trains(&self) -> bool {
-        let stage = |job: &Arc<JobFacts>| owner().job_of(&job.name).map(|(stage, _)| stage);
-        self.children.at_work().any(|job| stage(job) == Some(Stage::Training))
+    fn trains(&self) -> bool {
+        self.stage_at_work() == Some(Stage::Training)
+    }
+
+    fn stage_at_work(&self) -> Option<Stage> {
+        let job = self.children.at_work().next()?;
+        Some(owner().job_of(&job.name)?.0)
+    }
+
+    /// What the programs at work said last: nobody asks those of another stage.
+    pub(super) fn live(&self) -> Option<Live> {
+        self.live.filter(|live| match live {
+            Live::Training(_) => self.trains(),
+            Live::Rollouts(_) => matches!(self.stage_at_work(), Some(Stage::Rollouts | Stage::Evaluation)),
+        })
     }
 
     fn is_held_up(&mut self, for_want_of_room: bool) {
@@ -229,10 +255,13 @@ impl World {
             return;
         }
         self.edits += 1;
-        let (one, other) = if self.edits.is_multiple_of(2) { ('1', 'd') } else { ('2', 'e') };
+        let policy = policy(if self.edits.is_multiple_of(2) { '1' } else { '2' });
         self.edit(|intent| match &mut intent.work {
-            Some(Work::Run(work)) => (work.policy, work.dataset) = (policy(one), digest(other)),
-            Some(Work::Batch(work)) => work.policy = policy(one),
+            Some(Work::Run(work)) => {
+                work.policy = policy;
+                work.dataset = asked_of_dataset(work);
+            }
+            Some(Work::Batch(work)) => work.policy = policy,
             None => {}
         });
     }
@@ -242,27 +271,34 @@ impl World {
         let Some(Work::Run(work)) = &self.object.intent.work else { return };
         let settings = work.policy.settings.clone();
         let under_way = self.children.batches.values_mut().filter(|batch| batch.result.is_none() && !batch.deleting);
-        if let Some(batch) = under_way.into_iter().nth(place) {
-            batch.result = Some(BatchResult { settings, totals: totals(FIRST, SECOND) });
-        }
+        let Some(batch) = under_way.into_iter().nth(place) else { return };
+        let number = owner().batch_number(&batch.name);
+        let mut known = self.object.record.generation.iter().flat_map(|known| &known.batches);
+        let named = known.find(|known| Some(known.number) == number).expect("a batch is made that no status names");
+        batch.result = Some(BatchResult { settings, totals: gives(named) });
     }
 
     /// What the program of the Job at work says, which counts what is in the store.
     fn last_words(&self) -> Option<Termination> {
         let job = self.children.at_work().find(|job| !job.deleting)?;
-        let folded = self.object.record.generation.as_ref().map_or(0, |known| u64::from(known.folded.through));
-        let (first, second) = (FIRST * folded, SECOND * folded);
+        let folded = self.object.record.generation.as_ref().map_or(0, |known| u64::from(known.folded.samples));
+        let (first, second) = yields(folded);
+        // Its program was told when it was made.
+        let wanted = self.asked.get(&job.name).copied().unwrap_or_default();
         Some(match owner().job_of(&job.name)?.0 {
             Stage::Verification if folded > 0 => {
-                verified(VerificationCounts { attempted: SAMPLES * folded, ..counts(first, second) })
+                verified(VerificationCounts { attempted: folded, ..counts(first, second) })
             }
             Stage::Verification => verified(counts(6, 4)),
-            Stage::Generation => dataset(first.min(10), second.min(6), first >= 10 && second >= 6, true),
-            Stage::Dataset => dataset(10, 6, true, false),
+            Stage::Generation => {
+                let is_enough = first >= wanted.0 && second >= wanted.1;
+                dataset(first.min(wanted.0), second.min(wanted.1), is_enough, true)
+            }
+            Stage::Dataset => dataset(wanted.0, wanted.1, true, false),
             Stage::Training => trained(96, 0.25),
             Stage::Evaluation => evaluated(0.4, Some(Verdict::Improved), 64),
             Stage::Reclaim => erased(),
-            _ => success(),
+            _ => self.takes_over.words(),
         })
     }
 }

@@ -46,14 +46,14 @@ fn a_batch_takes_adopts_or_waits_for_its_snapshot() {
 }
 
 /// A run that has its snapshot, and has noted its third batch.
-fn guide(spec: &Value) -> Guide {
+pub(super) fn guide(spec: &Value) -> Guide {
     let mut record = full_record();
     record.generation = Some(generation());
     Guide::Run(Arc::new(run(spec).with_record(&record)), Some(Arc::new(RunDefaults::default())))
 }
 
 /// The run's third batch, as the run has made it.
-fn child(controller: &str) -> RolloutBatch {
+pub(super) fn child(controller: &str) -> RolloutBatch {
     let mut batch = batch(&json!({"runRef": {"name": "billing"}, "samples": {"from": 17, "count": 8}}));
     batch.metadata.name = Some("billing-3".into());
     batch.metadata.owner_references = Some(vec![

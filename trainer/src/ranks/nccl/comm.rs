@@ -36,6 +36,9 @@ pub(super) enum Operation {
 /// A rank's end of a communicator.
 pub(super) struct Comm {
     raw: sys::ncclComm_t,
+    /// Where the GPU computes.
+    computes: Arc<CudaStream>,
+    /// Where it exchanges with others.
     stream: Arc<CudaStream>,
     aborted: bool,
 }
@@ -50,8 +53,8 @@ impl Comm {
         Ok(id.internal().iter().map(|byte| byte.to_ne_bytes()[0]).collect())
     }
 
-    /// Begins to meet the others.
-    pub(super) fn begin(id: &[u8], rank: usize, world: usize, stream: Arc<CudaStream>) -> Result<Self, String> {
+    /// Begins to meet the others; their tensors and this rank's are what the GPU computes on `computes`.
+    pub(super) fn begin(id: &[u8], rank: usize, world: usize, computes: Arc<CudaStream>) -> Result<Self, String> {
         let mut internal = [0; 128];
         if id.len() != internal.len() {
             return Err(format!(
@@ -65,14 +68,15 @@ impl Comm {
         }
         let number = |number: usize| c_int::try_from(number).map_err(|error| error.to_string());
         let (rank, world) = (number(rank)?, number(world)?);
-        stream.context().bind_to_thread().map_err(|error| error.to_string())?;
+        // This also makes the GPU the one of this thread, which NCCL goes by.
+        let stream = computes.context().new_stream().map_err(|error| error.to_string())?;
         let mut config = config(get_nccl_version().map_err(|error| said(error.0))?);
         let mut raw = null_mut();
         // SAFETY: both pointers are to values of this frame, of the bindings' types; the configuration says its own size.
         accepted(unsafe {
             sys::ncclCommInitRankConfig(&raw mut raw, world, sys::ncclUniqueId { internal }, rank, &raw mut config)
         })?;
-        Ok(Self { raw, stream, aborted: false })
+        Ok(Self { raw, computes, stream, aborted: false })
     }
 
     /// The meeting under way.
@@ -80,12 +84,19 @@ impl Comm {
         Meeting(self)
     }
 
-    /// A collective, not begun yet. Both tensors lie one after the other in the memory of this rank's GPU.
+    /// What comes to pass when the GPU has computed all that it has been told to until now.
+    pub(super) fn event(&self) -> Result<CudaEvent, Error> {
+        self.computes.record_event(None).map_err(Error::wrap)
+    }
+
+    /// A collective, not begun yet, of tensors that are there when `event` has come to pass. Both lie one after the other in the memory of this rank's
+    /// GPU.
     pub(super) fn call<'a>(
         &'a mut self,
         operation: Operation,
         from: &'a Tensor,
         to: &'a Tensor,
+        event: &'a CudaEvent,
     ) -> Result<Call<'a>, Error> {
         let kind = match from.dtype() {
             DType::F32 => sys::ncclDataType_t::ncclFloat32,
@@ -102,6 +113,7 @@ impl Comm {
             from: address(from, &self.stream)?,
             to: address(to, &self.stream)?,
             of: (from, to),
+            event,
             at,
             comm: self,
         })
@@ -120,6 +132,9 @@ impl Comm {
             self.aborted = true;
             // SAFETY: once, and nothing is asked of it afterwards. What it says cannot be helped.
             let _ = unsafe { sys::ncclCommAbort(self.raw) };
+            // The tensors of the call are let go next, and their memory is computed in: not before what NCCL has put on its stream has ended. A GPU that
+            // does not take this computes nothing more either.
+            let _ = self.computes.join(&self.stream);
         }
     }
 }
@@ -170,6 +185,7 @@ pub(super) struct Call<'a> {
     from: *mut c_void,
     to: *mut c_void,
     of: (&'a Tensor, &'a Tensor),
+    event: &'a CudaEvent,
     at: At,
 }
 
@@ -214,11 +230,15 @@ impl Carried for Call<'_> {
 
 impl Call<'_> {
     fn start(&self) -> Result<(), String> {
+        // This also makes the GPU the one of this thread.
+        self.comm.stream.wait(self.event).map_err(|error| error.to_string())?;
         let (comm, stream) = (self.comm.raw, self.comm.stream.cu_stream().cast());
         let (sent, received) = (self.of.0.elem_count(), self.of.1.elem_count());
         let (from, to, kind, sum) = (self.from.cast_const(), self.to, self.kind, sys::ncclRedOp_t::ncclSum);
         // SAFETY: the addresses are those of tensors that this call borrows until it has ended or the communicator was aborted, and the counts are
-        // theirs; what an operation sends and receives of them is what NCCL says it does.
+        // theirs; what an operation sends and receives of them is what NCCL says it does. The stream comes to it after the event that the caller gives,
+        // with which the tensors are allocated and made; nobody else has them before this call has ended, and none of their memory goes to anybody before
+        // the stream is done with it, as the module above says.
         accepted(unsafe {
             match self.operation {
                 Operation::AllReduce => sys::ncclAllReduce(from, to, sent, kind, sum, comm, stream),

@@ -1,9 +1,10 @@
 //! The collectives: which tensor is sent, which is received, and what the ring does meanwhile.
 
+use candle_core::cuda_backend::cudarc::driver::CudaEvent;
 use candle_core::{Device, Error, Tensor};
 
 use super::super::ring::Kind;
-use super::super::{Abandon, Collective, JoinError, RankError, Ring};
+use super::super::{Abandon, Collective, JoinError, Point, RankError, Ring};
 use super::comm::{Comm, Operation};
 use super::padded;
 use crate::device::{self, DeviceError};
@@ -30,10 +31,34 @@ impl Nccl {
         Ok(Self { ring, comm })
     }
 
-    /// Sends `from` and receives into `to`, which live as long as it takes.
-    fn carry(&mut self, kind: Kind, operation: Operation, from: &Tensor, to: &Tensor) -> Result<(), RankError> {
-        let mut call = self.comm.call(operation, from, to).map_err(tensor(kind))?;
+    /// Sends `from` and receives into `to`, when the GPU has done what it was told so far.
+    fn carry(&mut self, operation: Operation, from: &Tensor, to: &Tensor) -> Result<(), RankError> {
+        let now = self.comm.event().map_err(tensor(operation.kind()))?;
+        self.carry_from(&now, operation, from, to)
+    }
+
+    /// The same from an event on: both tensors are there when it has come to pass.
+    fn carry_from(
+        &mut self,
+        event: &CudaEvent,
+        operation: Operation,
+        from: &Tensor,
+        to: &Tensor,
+    ) -> Result<(), RankError> {
+        let kind = operation.kind();
+        let mut call = self.comm.call(operation, from, to, event).map_err(tensor(kind))?;
         self.ring.carry(kind, &mut call)
+    }
+}
+
+impl Operation {
+    /// What the ring counts it as.
+    fn kind(self) -> Kind {
+        match self {
+            Self::AllReduce => Kind::AllReduce,
+            Self::ReduceScatter => Kind::ReduceScatter,
+            Self::AllGather => Kind::AllGather,
+        }
     }
 }
 
@@ -67,33 +92,45 @@ impl Collective for Nccl {
     }
 
     fn all_reduce_tensor(&mut self, values: &Tensor) -> Result<(), RankError> {
-        self.carry(Kind::AllReduce, Operation::AllReduce, values, values)
+        self.carry(Operation::AllReduce, values, values)
     }
 
     fn reduce_scatter_tensor(&mut self, values: &Tensor, bounds: &[usize]) -> Result<(), RankError> {
-        let (kind, rank) = (Kind::ReduceScatter, self.rank());
-        let failed = tensor(kind);
+        let rank = self.rank();
+        let failed = tensor(Kind::ReduceScatter);
         if padded::is_even(bounds) {
             let own = values.narrow(0, bounds[rank], padded::width(bounds)).map_err(failed)?;
-            return self.carry(kind, Operation::ReduceScatter, values, &own);
+            return self.carry(Operation::ReduceScatter, values, &own);
         }
         let (from, to) = (padded::parts(values, bounds), padded::part(values, bounds, rank));
         let (from, to) = (from.map_err(&failed)?, to.map_err(&failed)?);
-        self.carry(kind, Operation::ReduceScatter, &from, &to)?;
+        self.carry(Operation::ReduceScatter, &from, &to)?;
         padded::put_part(&to, values, bounds, rank).map_err(failed)
     }
 
     fn all_gather_tensor(&mut self, values: &Tensor, bounds: &[usize]) -> Result<(), RankError> {
-        let (kind, rank) = (Kind::AllGather, self.rank());
-        let failed = tensor(kind);
         if padded::is_even(bounds) {
-            let own = values.narrow(0, bounds[rank], padded::width(bounds)).map_err(failed)?;
-            return self.carry(kind, Operation::AllGather, &own, values);
+            return self.all_gather_tensor_from(&self.point()?, values, bounds);
         }
+        let rank = self.rank();
+        let failed = tensor(Kind::AllGather);
         let (from, to) = (padded::part(values, bounds, rank), padded::parts(values, bounds));
         let (from, to) = (from.map_err(&failed)?, to.map_err(&failed)?);
-        self.carry(kind, Operation::AllGather, &from, &to)?;
+        self.carry(Operation::AllGather, &from, &to)?;
         padded::put_parts(&to, values, bounds).map_err(failed)
+    }
+
+    fn point(&self) -> Result<Point, RankError> {
+        let event = self.comm.event().map_err(tensor(Kind::AllGather))?;
+        Ok(Point { event: Some(event) })
+    }
+
+    fn all_gather_tensor_from(&mut self, point: &Point, values: &Tensor, bounds: &[usize]) -> Result<(), RankError> {
+        let Some(event) = point.event.as_ref().filter(|_| padded::is_even(bounds)) else {
+            return self.all_gather_tensor(values, bounds);
+        };
+        let own = values.narrow(0, bounds[self.rank()], padded::width(bounds)).map_err(tensor(Kind::AllGather))?;
+        self.carry_from(event, Operation::AllGather, &own, values)
     }
 
     fn broadcast(&mut self, from: usize, bytes: &mut Vec<u8>) -> Result<(), RankError> {

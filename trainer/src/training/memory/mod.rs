@@ -69,7 +69,7 @@ pub struct Flashed {
 /// What one rank needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes {
-    /// The weights that are computed with, and a unit that is gathered where they are divided.
+    /// The weights that are computed with; where they are divided, a unit of them and the one that is gathered meanwhile.
     pub weights: u64,
     /// Gradients of what is trained, f32, and those of one unit while it is computed.
     pub gradients: u64,
@@ -87,7 +87,7 @@ pub struct Bytes {
 /// What one rank needs, as it is added up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sums {
-    /// Values × their bytes; where they are divided, what is not trained, and a unit as it is gathered and as it is computed with.
+    /// Values × their bytes; where they are divided, what is not trained, and a unit as it is computed with and as the next one is gathered.
     pub weights: Sum,
     /// What is trained, and what is trained of the largest unit, × 4.
     pub gradients: Sum,
@@ -163,9 +163,11 @@ impl Need<'_> {
             Sum::share(values, if divided { self.world } else { 1 }, factors)
         };
         let weights = if divides_weights {
-            // What is trained is kept as master weights alone; a unit is gathered in f32 and becomes what is computed with.
+            // What is trained is kept as master weights alone. While a unit is computed with, the next one is gathered: on a CPU in f32; on a GPU in what is
+            // computed with, beside what NCCL receives it in where ranks' parts are not equally long.
             let frozen = counts.all - counts.trained.min(counts.all);
-            share(frozen, true, &[self.width]).and(Sum::of(counts.largest, &[self.width + F32]))
+            let gathered = if self.on_cpu { F32 } else { 2 * self.width };
+            share(frozen, true, &[self.width]).and(Sum::of(counts.largest, &[self.width + gathered]))
         } else {
             Sum::of(counts.all, &[self.width])
         };
@@ -359,6 +361,18 @@ mod tests {
         let (sums, parts) = (32 * (tokens + 3 * 128), 5 * 32 * 128 * (tokens + 128));
         let expanded = tokens * 32 * 128 * (2 + 2 + 4);
         assert_eq!(flash - (chunked - scores), 4 * tokens * 32 + 4 * sums + 4 * parts + expanded);
+    }
+
+    #[test]
+    fn the_unit_that_is_gathered_ahead_is_counted_beside_the_one_that_is_computed_with() {
+        let (config, method) = (qwen3_8b(), MethodPlan::Full {});
+        let with = |width, on_cpu| {
+            let need = Need { sharding: Sharding::Zero3, world: 8, width, on_cpu, ..need(&config, &method) };
+            need.bytes().weights
+        };
+        let largest = 622_333_952;
+        assert_eq!([with(4, true), with(2, true)], [(4 + 4) * largest, (2 + 4) * largest]);
+        assert_eq!([with(4, false), with(2, false)], [(4 + 2 * 4) * largest, (2 + 2 * 2) * largest]);
     }
 
     #[test]

@@ -48,10 +48,13 @@ impl Examiner {
         };
         let records = [&first, &second].map(|found| found.as_ref().map(|rollout| &rollout.record));
         let known = outcome.as_ref().map(|outcome| &outcome.function);
+        let teachers = records.iter().flatten().map(|record| &record.teacher);
+        let mut teachers = teachers.chain(outcome.as_ref().map(|outcome| &outcome.teacher));
         Ok(Verdict {
             sample,
             function: records.iter().flatten().map(|record| &record.function).next().or(known).cloned(),
             bug_kind: records[0].and_then(|record| record.bug_kind),
+            rehearsal: teachers.any(|teacher| teacher.rehearsal),
             usage: outcome.as_ref().map_or_else(|| usage(&records), |outcome| outcome.usage),
             leaks: outcome.and_then(|outcome| outcome.pull_request).is_some_and(|pull_request| pull_request.leaks),
             // A first rollout needs the self-review only.

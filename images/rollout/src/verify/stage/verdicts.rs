@@ -111,6 +111,7 @@ mod tests {
             measures: recall.map(|(matched, total)| Measures { recall: Some(Fraction { matched, total }), strict }),
             leaks: sample == 2,
             usage: Usage { calls: 3, prompt_tokens: 50, cached_tokens: 40, completion_tokens: 7 },
+            rehearsal: sample == 3,
         }
     }
 

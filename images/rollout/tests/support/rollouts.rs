@@ -187,5 +187,5 @@ fn trajectory(sample: u64, rollout: RolloutKind, observation: &str) -> Trajector
     let tools = ["bash", "submit"].map(|name| {
         serde_json::json!({"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}})
     });
-    Trajectory { version: CONTRACT_VERSION, sample, rollout, tools: tools.into(), messages }
+    Trajectory { version: CONTRACT_VERSION, sample, rollout, rehearsal: true, tools: tools.into(), messages }
 }

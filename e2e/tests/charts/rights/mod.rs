@@ -1,5 +1,9 @@
 //! What the operator's chart grants: to the operator what it needs and no Secrets, to people what their role promises.
 
+mod calls;
+mod narrow;
+mod uses;
+
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
@@ -10,7 +14,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::Host;
-use crate::house::{Chart, House, Manifests, NAMESPACE, RELEASE, texts};
+use crate::house::{Chart, House, Manifests, NAMESPACE, texts};
 
 pub(crate) fn trials(host: &Host) -> Vec<Trial> {
     vec![
@@ -20,9 +24,19 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
             only_roles,
         ),
         host.trial("with rbac.create false nothing is granted", nothing_without_rbac),
+        host.trial("every right that the table of uses names is asked for where it says", uses::sites_exist),
+        host.trial("the operator is granted what its code uses, and nothing that nobody uses", uses::rules_are_uses),
         host.trial(
-            "the operator may do its work, and may not read a Secret, write a Role or touch foreign objects",
-            the_operator,
+            "of every verb of every resource, the operator's account is answered by 403 but where its code uses it",
+            calls::for_the_cluster,
+        ),
+        host.trial(
+            "with watchNamespaces it is so in those namespaces, and everywhere else it is answered by nothing else",
+            calls::for_some_namespaces,
+        ),
+        host.trial(
+            "the operator with Roles alone works where it serves, and is refused nothing",
+            narrow::works_where_it_serves,
         ),
         host.trial("somebody with the role edit may write runs, and with the role view may read them", people),
     ]
@@ -82,73 +96,6 @@ async fn nothing_without_rbac(house: &House) -> Result<()> {
 
 /// A question to the API server: verb, group, resource with its subresource, name.
 pub(crate) type Question = (&'static str, &'static str, &'static str, &'static str);
-
-async fn the_operator(house: &House) -> Result<()> {
-    let operator = house.client_of(&format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")).await?;
-    let allowed: [Question; 29] = [
-        ("watch", "sera.dev", "specializationruns", ""),
-        ("watch", "sera.dev", "rolloutbatches", ""),
-        ("patch", "sera.dev", "specializationruns/status", "billing"),
-        ("update", "sera.dev", "rolloutbatches/status", "billing"),
-        ("update", "sera.dev", "specializationruns/finalizers", "billing"),
-        ("patch", "sera.dev", "specializationruns", "billing"),
-        ("patch", "sera.dev", "rolloutbatches", "billing-1"),
-        ("create", "sera.dev", "rolloutbatches", ""),
-        ("delete", "sera.dev", "rolloutbatches", "billing-1"),
-        ("watch", "apps", "deployments", ""),
-        ("patch", "apps", "deployments", "billing"),
-        ("delete", "apps", "deployments", "billing"),
-        ("watch", "leaderworkerset.x-k8s.io", "leaderworkersets", ""),
-        ("patch", "leaderworkerset.x-k8s.io", "leaderworkersets", "billing"),
-        ("delete", "leaderworkerset.x-k8s.io", "leaderworkersets", "billing"),
-        ("get", "", "services", "billing"),
-        ("patch", "", "services", "billing"),
-        ("delete", "", "services", "billing"),
-        ("create", "batch", "jobs", ""),
-        ("watch", "batch", "jobs", ""),
-        ("delete", "batch", "jobs", "billing"),
-        ("watch", "", "pods", ""),
-        ("patch", "networking.k8s.io", "networkpolicies", "billing"),
-        ("create", "", "configmaps", ""),
-        ("get", "", "configmaps", "billing"),
-        ("create", "events.k8s.io", "events", ""),
-        ("get", "events.k8s.io", "events", "billing"),
-        ("patch", "events.k8s.io", "events", "billing"),
-        ("list", "events.k8s.io", "events", ""),
-    ];
-    for question in allowed {
-        ensure!(may(&operator, "elsewhere", question).await?, "the operator may not {question:?}");
-    }
-    ensure!(
-        may(&operator, NAMESPACE, ("update", "coordination.k8s.io", "leases", RELEASE)).await?,
-        "the Lease is not its own"
-    );
-    let refused: [Question; 19] = [
-        ("get", "", "secrets", "billing"),
-        ("list", "", "secrets", ""),
-        ("create", "rbac.authorization.k8s.io", "roles", ""),
-        ("bind", "rbac.authorization.k8s.io", "clusterroles", "cluster-admin"),
-        ("update", "sera.dev", "specializationruns", "billing"),
-        ("delete", "sera.dev", "specializationruns", "billing"),
-        ("update", "sera.dev", "rolloutbatches", "billing-1"),
-        ("list", "", "services", ""),
-        ("update", "apps", "deployments/scale", "billing"),
-        ("update", "leaderworkerset.x-k8s.io", "leaderworkersets", "billing"),
-        ("patch", "batch", "jobs", "billing"),
-        ("create", "", "pods", ""),
-        ("delete", "", "pods", "billing"),
-        ("create", "", "pods/exec", "billing"),
-        ("list", "", "configmaps", ""),
-        ("patch", "", "configmaps", "billing"),
-        ("create", "", "serviceaccounts/token", "default"),
-        ("delete", "events.k8s.io", "events", "billing"),
-        ("update", "coordination.k8s.io", "leases", RELEASE),
-    ];
-    for question in refused {
-        ensure!(!may(&operator, "elsewhere", question).await?, "the operator may {question:?}");
-    }
-    Ok(())
-}
 
 async fn people(house: &House) -> Result<()> {
     let namespace = house.namespace("people", &json!({})).await?;
