@@ -1,4 +1,4 @@
-//! Compiles the kernels for GPUs (`kernels/*.cu`) to PTX, which the program carries and a driver translates, and links FlashAttention where
+//! Compiles the kernels for GPUs (`kernels/*.cu`) to PTX, which the program carries and a driver translates, and links `FlashAttention` where
 //! that is asked for; nothing unless feature `cuda` is on.
 
 #[path = "flash/link.rs"]

@@ -26,6 +26,7 @@ fn wide(dtype: DType) -> DType {
     if dtype == DType::BF16 { DType::F32 } else { dtype }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn told(error: candle_core::Error) -> String {
     error.to_string()
 }

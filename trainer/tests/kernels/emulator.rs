@@ -210,12 +210,11 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
 }
 
 fn tensor(bytes: &[u8], dtype: DType, shape: &Shape) -> Result<Tensor> {
-    let values: Vec<f32> = match dtype {
-        DType::F32 => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        _ => {
-            let halves = bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
-            halves.map(|half| f32::from_bits(u32::from(half) << 16)).collect()
-        }
+    let values: Vec<f32> = if dtype == DType::F32 {
+        bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    } else {
+        let halves = bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
+        halves.map(|half| f32::from_bits(u32::from(half) << 16)).collect()
     };
     Tensor::from_vec(values, shape.clone(), &Device::Cpu)?.to_dtype(dtype)
 }
