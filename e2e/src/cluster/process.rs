@@ -24,6 +24,8 @@ pub(super) const COMPONENT: &str = "SERA_E2E_COMPONENT";
 const START_TIME_AFTER_COMMAND: usize = 19;
 /// The state's place there (field 3).
 const STATE_AFTER_COMMAND: usize = 0;
+/// The place there of how many threads there are (field 20).
+const THREADS_AFTER_COMMAND: usize = 17;
 /// The parent's place there (field 4).
 const PARENT_AFTER_COMMAND: usize = 1;
 
@@ -46,10 +48,11 @@ impl ProcessId {
         self.pid
     }
 
-    /// Whether the process is there and has not ended. One that has, and that this process started, is put to rest.
+    /// Whether the process is there and has not ended, with all of its threads. One that has, and that this process started, is put to rest.
     pub(super) fn is_alive(self) -> bool {
         let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
-        stat_field(self.pid, STATE_AFTER_COMMAND).is_some_and(|state| state != "Z" && state != "X")
+        let threads = stat_field(self.pid, THREADS_AFTER_COMMAND).and_then(|count| count.parse().ok());
+        stat_field(self.pid, STATE_AFTER_COMMAND).is_some_and(|state| !has_ended(&state, threads.unwrap_or_default()))
             && stat_field(self.pid, START_TIME_AFTER_COMMAND).is_some_and(|at| at == self.started.to_string())
     }
 
@@ -63,6 +66,12 @@ impl ProcessId {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether a process in this state, with so many threads, holds nothing any more. Its first thread may be dead while others, which a busy machine has not let
+/// die yet, still have its sockets.
+fn has_ended(state: &str, threads: u32) -> bool {
+    state == "X" || (state == "Z" && threads <= 1)
 }
 
 fn stat_field(pid: i32, after_command: usize) -> Option<String> {
@@ -139,6 +148,12 @@ mod tests {
         assert!(!id.is_alive());
         // It was put to rest by `is_alive`, so there is nothing to wait for any more.
         assert!(child.try_wait().is_err());
+    }
+
+    #[test]
+    fn a_process_has_ended_when_the_last_of_its_threads_has() {
+        assert!(has_ended("Z", 1) && has_ended("Z", 0) && has_ended("X", 2));
+        assert!(!has_ended("Z", 2) && !has_ended("S", 1) && !has_ended("T", 3));
     }
 
     #[test]
