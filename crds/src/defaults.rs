@@ -48,10 +48,10 @@ pub struct RunDefaults {
     /// Taints that all pods put up with: `spec.pods.default.tolerations`. A run that says some has those alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
-    /// The PriorityClass of all pods: `spec.pods.default.priorityClassName`.
+    /// The `PriorityClass` of all pods: `spec.pods.default.priorityClassName`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<ResourceName>,
-    /// The RuntimeClass of all pods: `spec.pods.default.runtimeClassName`.
+    /// The `RuntimeClass` of all pods: `spec.pods.default.runtimeClassName`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<ResourceName>,
 }

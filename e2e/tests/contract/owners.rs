@@ -20,15 +20,15 @@ pub(crate) fn trials(asker: &Asker) -> [Trial; 2] {
 const KIND: Kind = Kind::SpecializationRun;
 
 /// What a manager applies beside what every run says.
-fn run(name: &str, spec: Value) -> Value {
+fn run(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun", "metadata": {"name": name}, "spec": spec})
 }
 
 /// A whole run, with `pods`.
-fn whole(name: &str, pods: Value) -> Value {
+fn whole(name: &str, pods: &Value) -> Value {
     run(
         name,
-        json!({
+        &json!({
             "source": {"git": {"url": "https://github.com/acme/billing.git"}},
             "teacher": {"serve": {"engine": "vLLM", "model": {"uri": "pvc://models/teacher"}, "gpusPerReplica": 8}},
             "generation": {"acceptedTrajectories": 10},
@@ -40,17 +40,17 @@ fn whole(name: &str, pods: Value) -> Value {
 }
 
 async fn scales(server: &Server) -> Result<()> {
-    let git = whole("scaled", json!({}));
+    let git = whole("scaled", &json!({}));
     applied(server, "git", &git).await?;
-    applied(server, "scaler", &run("scaled", json!({"teacher": {"serve": {"replicas": 3}}}))).await?;
+    applied(server, "scaler", &run("scaled", &json!({"teacher": {"serve": {"replicas": 3}}}))).await?;
     let run = applied(server, "git", &git).await?;
     ensure!(run["spec"]["teacher"]["serve"]["replicas"] == 3, "{}", run["spec"]["teacher"]);
     server.delete(KIND, &run).await
 }
 
 async fn shares_roles(server: &Server) -> Result<()> {
-    applied(server, "git", &whole("shared", json!({"train": {"queueName": "research"}}))).await?;
-    let other = |pods: Value| run("shared", json!({ "pods": pods }));
+    applied(server, "git", &whole("shared", &json!({"train": {"queueName": "research"}}))).await?;
+    let other = |pods: Value| run("shared", &json!({ "pods": pods }));
     let refused = server.apply_as("platform", KIND, &other(json!({"train": {"nodeSelector": {"zone": "a"}}}))).await?;
     let words = refused.err().context("two managers own one role's pods")?;
     ensure!(words.contains(".spec.pods.train") && words.contains("\"git\""), "{words}");

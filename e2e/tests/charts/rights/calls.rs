@@ -69,14 +69,13 @@ impl Ask {
         if self.is_namespaced && namespace.is_none() && (is_of_one || verb == "create") {
             return Ok(None);
         }
-        let mut address = self.root.clone();
+        let mut parts = vec![self.root.as_str()];
         if let Some(namespace) = namespace.filter(|_| self.is_namespaced) {
-            address.push_str(&format!("/namespaces/{namespace}"));
+            parts.extend(["namespaces", namespace]);
         }
-        address.push_str(&format!("/{resource}"));
-        for part in is_of_one.then_some(name).into_iter().chain(part) {
-            address.push_str(&format!("/{part}"));
-        }
+        parts.push(resource);
+        parts.extend(is_of_one.then_some(name).into_iter().chain(part));
+        let address = parts.join("/");
         let (method, query) = match verb.as_str() {
             "get" => (Method::GET, ""),
             "list" => (Method::GET, "?limit=1"),

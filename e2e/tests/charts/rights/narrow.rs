@@ -19,7 +19,7 @@ use super::{Question, may};
 use crate::house::{Chart, House, Manifests, NAMESPACE, texts};
 
 /// How long what the operator or the API server does at once may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const BATCH: &str = "tiny";
 
 /// An installation that serves two namespaces of three.

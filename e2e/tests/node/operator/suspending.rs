@@ -22,7 +22,7 @@ pub(crate) const TESTS: &[Test] = tests![Company::Alone;
 /// The stages that have pods which are worth waiting for, in the order in which a run comes to them.
 const STAGES: [Stage; 5] = [Stage::Rollouts, Stage::Verification, Stage::Dataset, Stage::Training, Stage::Evaluation];
 /// What a user who wants the GPUs back is promised.
-const A_MINUTE: Duration = Duration::from_secs(60);
+const A_MINUTE: Duration = Duration::from_mins(1);
 /// What a rank has of a processor until its training was suspended once: a step takes longer than a minute so.
 const NEXT_TO_NOTHING: &str = "50m";
 

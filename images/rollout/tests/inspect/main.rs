@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+use std::fmt::Write as _;
 use std::process::{Command, Output};
 
 use sera_crds::contract::{Lineage, RolloutKind, Verdict};
@@ -101,7 +102,7 @@ fn turns(tokens: &[usize], kept: usize) -> String {
     let mut expected = String::new();
     for (position, ((role, [before, written, after]), tokens)) in TURNS.iter().zip(tokens).enumerate() {
         if position == kept {
-            expected += &format!("{CUT}\n");
+            expected.extend([CUT, "\n"]);
         }
         let (cut, open, close) = match (position < kept, written.is_empty()) {
             (true, false) => ("", "⟦", "⟧"),
@@ -109,7 +110,8 @@ fn turns(tokens: &[usize], kept: usize) -> String {
             (false, _) => (", cut", "", ""),
         };
         let text = if position == 0 { system() } else { format!("{before}{open}{written}{close}{after}") };
-        expected += &format!("\n[{position}] {role}, {tokens} tokens{cut}\n{text}");
+        writeln!(expected, "\n[{position}] {role}, {tokens} tokens{cut}").unwrap();
+        expected.push_str(&text);
     }
     expected
 }

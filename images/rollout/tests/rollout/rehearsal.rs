@@ -73,11 +73,12 @@ fn documents(folder: &Path) -> BTreeMap<String, Vec<Value>> {
         }
         let name = path.strip_prefix(folder).unwrap().display().to_string();
         let mut content = std::fs::read(&path).unwrap();
-        if name.ends_with(".zst") {
+        let plain = name.strip_suffix(".zst");
+        if plain.is_some() {
             content = zstd::decode_all(&content[..]).unwrap();
         }
-        let name = name.trim_end_matches(".zst");
-        if name.ends_with(".json") || name.ends_with(".jsonl") {
+        let name = plain.unwrap_or(&name);
+        if Path::new(name).extension().is_some_and(|extension| extension == "json" || extension == "jsonl") {
             let documents = serde_json::Deserializer::from_slice(&content).into_iter();
             found.insert(name.to_owned(), documents.map(Result::unwrap).collect());
         }

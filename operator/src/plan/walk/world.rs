@@ -151,13 +151,7 @@ impl World {
                     self.live = self.live.filter(|live| live.training().is_some());
                 }
             }
-            Happening::TeacherFails => {
-                if let Some(teacher) = &mut self.children.teacher {
-                    teacher.ready = 0;
-                    let silence = Some(Silence::Status(500));
-                    self.live = Some(Live::Rollouts(LiveRollouts { silence, ..LiveRollouts::default() }));
-                }
-            }
+            Happening::TeacherFails => self.teacher_fails(),
             Happening::TeacherIsDeleted => self.children.teacher = None,
             Happening::StudentAnswers(answers) => {
                 let (is_held, copies) = (self.object.intent.suspend, self.copies());
@@ -175,16 +169,7 @@ impl World {
                 self.was_held = true;
                 self.edit(|intent| intent.suspend = !intent.suspend);
             }
-            Happening::TogglesMistake => {
-                self.was_held = true;
-                self.edit(|intent| {
-                    intent.findings = if intent.findings.is_empty() {
-                        vec![Finding { field: "spec.output.store".into(), message: "is required".into() }]
-                    } else {
-                        Vec::new()
-                    };
-                });
-            }
+            Happening::TogglesMistake => self.toggles_mistake(),
             Happening::Retries => self.edit(|intent| intent.retry.push('x')),
             Happening::EditsPolicy => self.edits_policy(),
             Happening::EditsMeans(means) => self.edits_means(means),
@@ -200,6 +185,27 @@ impl World {
             Happening::IsRecreated => self.is_recreated(),
             Happening::WhatIsLeftGoes => self.left.go(),
         }
+    }
+
+    /// The teacher is there, and answers nobody.
+    fn teacher_fails(&mut self) {
+        if let Some(teacher) = &mut self.children.teacher {
+            teacher.ready = 0;
+            let silence = Some(Silence::Status(500));
+            self.live = Some(Live::Rollouts(LiveRollouts { silence, ..LiveRollouts::default() }));
+        }
+    }
+
+    /// The owner makes a mistake, or mends it.
+    fn toggles_mistake(&mut self) {
+        self.was_held = true;
+        self.edit(|intent| {
+            intent.findings = if intent.findings.is_empty() {
+                vec![Finding { field: "spec.output.store".into(), message: "is required".into() }]
+            } else {
+                Vec::new()
+            };
+        });
     }
 
     /// Whether a gang is at work.
