@@ -1,4 +1,5 @@
-//! Pods that a real API server does not take, in its own words: each is `Stalled` with what refuses it, the field and what to do, and goes on once that is put right.
+//! Pods that a real API server does not take, in its own words: status says what refuses them, the field and what to do while it is tried again, and things
+//! go on once that is put right.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -6,15 +7,15 @@ use kube::api::DeleteParams;
 use sera_crds::conditions::ConditionType;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, is_true, message, reason, status};
+use super::ground::{Ground, message, reason, status};
 use crate::house::{Company, Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
-    a_class_or_an_account_that_is_not_there_stalls_the_run_by_the_fields_name_until_it_is_edited,
-    a_quota_stalls_the_run_until_there_is_room,
+    a_class_or_an_account_that_is_not_there_is_named_with_its_field_until_the_run_is_edited,
+    a_quota_is_named_with_what_to_ask_for_until_there_is_room,
 ];
 
-async fn a_class_or_an_account_that_is_not_there_stalls_the_run_by_the_fields_name_until_it_is_edited(
+async fn a_class_or_an_account_that_is_not_there_is_named_with_its_field_until_the_run_is_edited(
     space: Space,
 ) -> Result<()> {
     let ground = Ground::lay(space).await?;
@@ -34,7 +35,7 @@ async fn a_class_or_an_account_that_is_not_there_stalls_the_run_by_the_fields_na
     Ok(())
 }
 
-async fn a_quota_stalls_the_run_until_there_is_room(space: Space) -> Result<()> {
+async fn a_quota_is_named_with_what_to_ask_for_until_there_is_room(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?;
     let quota = |name: &str, hard: Value| json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": {"hard": hard}});
     ground.space.apply(&quota("little", json!({"requests.memory": "1Mi"})).to_string()).await?;
@@ -59,12 +60,12 @@ async fn a_quota_stalls_the_run_until_there_is_room(space: Space) -> Result<()> 
     ground.until_snapshotted("vague").await.map(drop)
 }
 
-/// Waits until the run is stalled for this reason, in words that have all of these in them.
+/// Waits until the run says this reason, in words that have all of these in them.
 async fn refuses(ground: &Ground, run: &str, expected: &str, words: &[&str]) -> Result<()> {
-    let stalled = ground.until(run, |status| is_true(status, ConditionType::Stalled)).await?;
-    let said = status(&stalled)?;
-    let (why, told) = (reason(said, ConditionType::Stalled), message(said, ConditionType::Stalled));
-    ensure!(why == Some(expected), "{run} is stalled for {why:?}: {told}");
+    let about = ConditionType::Reconciling;
+    let owned = expected.to_owned();
+    let waiting = ground.until(run, move |status| reason(status, about) == Some(owned.as_str())).await?;
+    let told = message(status(&waiting)?, about);
     for word in words {
         ensure!(told.contains(word), "{run} does not say {word:?}: {told}");
     }
