@@ -67,16 +67,11 @@ pub fn of_refused_pod(message: &str, role: PodRole) -> Failure {
             "the namespace's quota wants it in spec.pods.ROLE.resources",
         ),
         ("violates PodSecurity", "PolicyRefused", None, "let the namespace take such pods, or change spec.pods.ROLE"),
-        (
-            "RuntimeClass",
-            "RuntimeClassMissing",
-            Some("spec.pods.default.runtimeClassName"),
-            "create it, or name another",
-        ),
+        ("RuntimeClass", "RuntimeClassMissing", Some("spec.pods.ROLE.runtimeClassName"), "create it, or name another"),
         (
             "PriorityClass",
             "PriorityClassMissing",
-            Some("spec.pods.default.priorityClassName"),
+            Some("spec.pods.ROLE.priorityClassName"),
             "create it, or name another",
         ),
         (

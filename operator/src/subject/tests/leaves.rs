@@ -143,11 +143,13 @@ fn whichever_field_of_a_batch_changes_something_else_is_planned_or_built() {
     let sections = json!({"teacher": teacher, "generation": generation, "output": output});
     let alone = with(with(common.clone(), &sections), &json!({"source": source}));
     let of_snapshot = with(with(common.clone(), &sections), &json!({"snapshot": {"uri": "s3://acme/old"}}));
+    // Where the run's Secrets go, the run alone says.
+    let none = json!({"pods": {"default": {"proxy": null, "caSecretRef": null}}});
     let specs = [
         with(of_snapshot, &json!({"teacher": served()})),
         with(alone.clone(), &json!({"teacher": rehearsal()})),
         alone,
-        with(common, &json!({"runRef": {"name": "billing"}})),
+        with(with(common, &none), &json!({"runRef": {"name": "billing"}})),
     ];
     // What its run says of pods holds where it says nothing itself.
     let run = guide(&with(whole(), &json!({"pods": null})));
