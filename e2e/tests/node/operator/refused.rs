@@ -46,16 +46,10 @@ async fn a_quota_is_named_with_what_to_ask_for_until_there_is_room(space: Space)
     ground.until_snapshotted("billing").await?;
 
     // What nobody's pods say, a quota may ask for.
-    ground.space.apply(&quota("exact", json!({"limits.ephemeral-storage": "1Gi"})).to_string()).await?;
+    ground.space.apply(&quota("exact", json!({"limits.cpu": "2"})).to_string()).await?;
     ground.apply_run("vague", json!({})).await?;
-    refuses(
-        &ground,
-        "vague",
-        "QuotaExceeded",
-        &["must specify", "limits.ephemeral-storage", "spec.pods.snapshot.resources"],
-    )
-    .await?;
-    let said = json!({"limits": {"ephemeral-storage": "64Mi"}, "requests": {"ephemeral-storage": "64Mi"}});
+    refuses(&ground, "vague", "QuotaExceeded", &["must specify", "limits.cpu", "spec.pods.snapshot.resources"]).await?;
+    let said = json!({"limits": {"cpu": "1", "memory": "512Mi"}, "requests": {"cpu": "100m", "memory": "256Mi"}});
     ground.change_run("vague", json!({"pods": {"snapshot": {"resources": said}}})).await?;
     ground.until_snapshotted("vague").await.map(drop)
 }
