@@ -10,7 +10,7 @@ use kube::api::DeleteParams;
 use sera_crds::conditions::ConditionType;
 use sera_crds::contract::{Contestant, EvaluationReport, TaskResult};
 use sera_crds::values::Stage;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ground::{Ground, is_true, made_for, merge, status};
 use super::student::{STUDENT, lay_student};
@@ -26,16 +26,7 @@ async fn a_student_is_compared_on_functions_that_training_never_saw_whatever_bec
 ) -> Result<()> {
     let ground = Ground::lay(space).await?.patient(TRAINING);
     lay_student(&ground).await?;
-    let mut spec = changes(json!({"student": {"uri": STUDENT}}));
-    let compared = json!({
-        "source": {"heldOutFraction": "0.3"},
-        "teacher": {"sampling": {"maxOutputTokens": 512}},
-        "generation": {"agent": {"maxSteps": 12, "maxOutputTokens": 256}},
-        "evaluation": {"enabled": true, "samples": 4, "seeds": 2},
-        "serve": {"engine": "builtin"},
-    });
-    merge(&mut spec, compared);
-    ground.apply_run("compared", spec).await?;
+    ground.apply_run("compared", compared(4, 2)).await?;
     ground.until("compared", |status| status.attempts.contains_key(&Stage::Evaluation)).await?;
     // Its pod is lost once while it works; what it has made by then stays.
     lose_its_pod(&ground).await?;
@@ -62,6 +53,20 @@ async fn a_student_is_compared_on_functions_that_training_never_saw_whatever_bec
     ensure!(lines.len() as u64 == report.tasks, "{lines:?}");
     ground.until_events("compared", &["EvaluationStarted", "EvaluationSucceeded"]).await?;
     ground.until_none::<Deployment>().await.context("nobody asks the teacher any more")
+}
+
+/// A run of a small student that is evaluated by so many functions, each by so many attempts.
+pub(super) fn compared(samples: u32, seeds: u32) -> Value {
+    let mut spec = changes(json!({"student": {"uri": STUDENT}}));
+    let compared = json!({
+        "source": {"heldOutFraction": "0.3"},
+        "teacher": {"sampling": {"maxOutputTokens": 512}},
+        "generation": {"agent": {"maxSteps": 12, "maxOutputTokens": 256}},
+        "evaluation": {"enabled": true, "samples": samples, "seeds": seeds},
+        "serve": {"engine": "builtin"},
+    });
+    merge(&mut spec, compared);
+    spec
 }
 
 /// Deletes the pod of the evaluation as soon as it works.

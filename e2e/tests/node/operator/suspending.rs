@@ -10,9 +10,10 @@ use sera_crds::run::Phase;
 use sera_crds::values::Stage;
 use serde_json::json;
 
+use super::evaluation::compared;
 use super::ground::{Ground, is_true, made_for, merge, status};
-use super::student::{STUDENT, lay_student};
-use super::training::{TRAINING, changes};
+use super::student::lay_student;
+use super::training::TRAINING;
 use crate::house::{Company, Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Alone;
@@ -29,16 +30,9 @@ const NEXT_TO_NOTHING: &str = "50m";
 async fn a_suspended_run_has_no_pod_at_work_after_a_minute_in_any_stage(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?.patient(TRAINING);
     lay_student(&ground).await?;
-    let mut spec = changes(json!({"student": {"uri": STUDENT}}));
-    let whole = json!({
-        "source": {"heldOutFraction": "0.3"},
-        "teacher": {"sampling": {"maxOutputTokens": 512}},
-        "generation": {"agent": {"maxSteps": 12, "maxOutputTokens": 256}},
-        "evaluation": {"enabled": true, "samples": 2, "seeds": 1},
-        "serve": {"engine": "builtin"},
-        "pods": {"train": {"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": NEXT_TO_NOTHING}}}},
-    });
-    merge(&mut spec, whole);
+    let mut spec = compared(2, 1);
+    let slow = json!({"requests": {"cpu": "10m"}, "limits": {"cpu": NEXT_TO_NOTHING}});
+    merge(&mut spec, json!({"pods": {"train": {"resources": slow}}}));
     ground.apply_run("held", spec).await?;
     for stage in STAGES {
         has_a_pod(&ground, stage).await?;
