@@ -31,7 +31,7 @@ pub(super) fn enough() -> Scene {
     scene
 }
 
-fn numbers(plan: &Plan) -> Vec<u32> {
+pub(super) fn numbers(plan: &Plan) -> Vec<u32> {
     plan.record.generation.iter().flat_map(|generation| &generation.batches).map(|batch| batch.number).collect()
 }
 

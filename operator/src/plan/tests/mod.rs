@@ -8,6 +8,7 @@ mod evaluation;
 mod failures;
 mod figures;
 mod generation;
+mod means;
 mod owner;
 mod reclaim;
 mod scene;

@@ -59,7 +59,7 @@ pub(super) fn means() -> impl Strategy<Value = Means> {
     use Means::*;
     prop_oneof![
         prop::sample::select(vec![None, Some(700), Some(2_500)]).prop_map(Tokens),
-        prop::sample::select(vec![8, 16, 24]).prop_map(Target),
+        prop::sample::select(vec![8, 16, 24, 32]).prop_map(Target),
         prop::sample::select(vec![20, 40, 64]).prop_map(MaxSamples),
         (1..=3_u32).prop_map(Parallel),
     ]
@@ -67,7 +67,7 @@ pub(super) fn means() -> impl Strategy<Value = Means> {
 
 /// The digest of the policy and of what is asked of the dataset, which differs where one of them does.
 pub(super) fn asked_of_dataset(work: &RunWork) -> Sha256 {
-    let of_targets = if work.policy == policy('1') { ['a', 'd', 'b'] } else { ['c', 'e', 'f'] };
+    let of_targets = if work.policy == policy('1') { ['a', 'd', 'b', '3'] } else { ['c', 'e', 'f', '4'] };
     digest(of_targets[work.accepted as usize / 8 - 1])
 }
 
