@@ -164,9 +164,16 @@ fn note<'a>(
         let name = child.name.as_deref().unwrap_or_default();
         let mut controllers = child.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
         if !controllers.any(|owner| owners.contains(&owner.uid)) {
-            left.push(format!("{kind} {name} belongs to nobody"));
+            left.push(format!("{kind} {name} belongs to nobody{}", holding(child)));
         }
     }
+}
+
+/// What keeps an object that is being deleted: whether somebody forgot it, or somebody has not let go of it.
+fn holding(object: &ObjectMeta) -> String {
+    let Some(since) = &object.deletion_timestamp else { return String::new() };
+    let finalizers = object.finalizers.as_deref().unwrap_or_default();
+    format!(" (deleted at {}, kept by [{}])", since.0, finalizers.join(", "))
 }
 
 async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>>
@@ -259,5 +266,13 @@ mod tests {
         let (mut left, owners) = (Vec::new(), BTreeSet::from(["alive".to_owned()]));
         note(&mut left, &owners, "Job", [&child("alive"), &child("gone"), &ObjectMeta::default()].into_iter());
         assert_eq!(left, ["Job of-gone belongs to nobody", "Job  belongs to nobody"]);
+    }
+
+    #[test]
+    fn what_is_being_deleted_and_kept_says_by_whom() {
+        let pod = json!({"name": "a", "deletionTimestamp": "2026-11-30T12:00:00Z", "finalizers": ["batch.kubernetes.io/job-tracking"]});
+        let (mut left, pod) = (Vec::new(), serde_json::from_value(pod).unwrap());
+        note(&mut left, &BTreeSet::new(), "Pod", [&pod].into_iter());
+        assert_eq!(left, ["Pod a belongs to nobody (deleted at 2026-11-30T12:00:00Z, kept by [batch.kubernetes.io/job-tracking])"]);
     }
 }
