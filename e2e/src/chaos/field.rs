@@ -23,6 +23,11 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// The same where real programs work, beside those of other trials.
 const REAL_PATIENCE: Duration = Duration::from_mins(15);
 
+/// What tokens cost, so that money is counted too.
+pub(super) fn price() -> Value {
+    json!({"inputPerMillion": "0.60", "cachedInputPerMillion": "0.11", "outputPerMillion": "2.20"})
+}
+
 /// Where pods run.
 pub(super) enum Field {
     /// Nowhere: a stand-in says what they came to.
@@ -46,7 +51,10 @@ impl Field {
         let spec = match self {
             Self::Played => json!({
                 "source": {"git": {"url": "https://git.example/acme/billing.git"}, "commits": {"count": 2}},
-                "teacher": {"rehearsal": {"shares": {"full": "0.5", "partial": "0.3", "miss": "0.2"}}},
+                "teacher": {
+                    "rehearsal": {"shares": {"full": "0.5", "partial": "0.3", "miss": "0.2"}},
+                    "price": price(),
+                },
                 "generation": {"acceptedTrajectories": 12, "batchSize": 4, "shardSize": 2, "parallelBatches": 2},
                 "training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0, "nodes": 2},
                 "evaluation": {"samples": 8, "seeds": 1},

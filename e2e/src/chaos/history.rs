@@ -66,7 +66,7 @@ fn compare(course: &Course, before: &DynamicObject, after: &DynamicObject) {
 }
 
 /// A figure, which may be a decimal string; one that is not there is nothing.
-fn number(figure: &Value) -> f64 {
+pub(super) fn number(figure: &Value) -> f64 {
     figure.as_f64().or_else(|| figure.as_str()?.parse().ok()).unwrap_or_default()
 }
 

@@ -14,12 +14,13 @@ use sera_crds::RolloutBatch;
 use serde_json::{Value, json};
 
 use super::course::Course;
+use super::history::number;
 use super::script::{Deed, Script};
 
 /// The most calls that passes may make over one run: an undisturbed one makes about a hundred.
 const MOST_CALLS: u64 = 1_500;
 /// The figures of `status.generation` that must come out the same.
-const FIGURES: [&str; 10] = [
+const FIGURES: [&str; 11] = [
     "attempted",
     "accepted",
     "acceptedFirst",
@@ -30,6 +31,7 @@ const FIGURES: [&str; 10] = [
     "tokens",
     "cachedTokens",
     "outputTokens",
+    "cost",
 ];
 
 /// What the store holds of a run.
@@ -50,7 +52,7 @@ pub(super) struct Found {
 }
 
 /// Those of them that count what was paid for. A lost pod's calls are paid too, and a rollout that begins again makes them again.
-const PAID: [&str; 3] = ["tokens", "cachedTokens", "outputTokens"];
+const PAID: [&str; 4] = ["tokens", "cachedTokens", "outputTokens", "cost"];
 
 /// What a run has come to.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +101,7 @@ pub(super) fn judge(course: &Course, run: &DynamicObject, found: &Found, expecte
     let Some(expected) = expected.filter(|_| !course.script.changes_the_question()) else { return result };
     let mut figures = result.figures.clone();
     for paid in PAID.into_iter().filter(|_| found.is_paid_again && !costs_no_attempt(&course.script)) {
-        if figures[paid].as_u64() >= expected.figures[paid].as_u64() {
+        if number(&figures[paid]) >= number(&expected.figures[paid]) {
             figures[paid] = expected.figures[paid].clone();
         }
     }
@@ -273,6 +275,9 @@ mod tests {
         let pod = json!({"name": "a", "deletionTimestamp": "2026-11-30T12:00:00Z", "finalizers": ["batch.kubernetes.io/job-tracking"]});
         let (mut left, pod) = (Vec::new(), serde_json::from_value(pod).unwrap());
         note(&mut left, &BTreeSet::new(), "Pod", [&pod].into_iter());
-        assert_eq!(left, ["Pod a belongs to nobody (deleted at 2026-11-30T12:00:00Z, kept by [batch.kubernetes.io/job-tracking])"]);
+        assert_eq!(
+            left,
+            ["Pod a belongs to nobody (deleted at 2026-11-30T12:00:00Z, kept by [batch.kubernetes.io/job-tracking])"]
+        );
     }
 }

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use super::at_work::AtWork;
 use super::course::Course;
-use super::field::RUN;
+use super::field::{RUN, price};
 use super::oracle::Found;
 use super::persist::{make, persistently};
 use super::program::{Assignment, CONTAINER};
@@ -80,6 +80,7 @@ impl Stock {
             "teacher": {
                 "rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}},
                 "sampling": {"maxOutputTokens": 512},
+                "price": price(),
             },
             "generation": {
                 "agent": {"maxSteps": 12, "maxOutputTokens": 256},
