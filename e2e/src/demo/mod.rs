@@ -20,6 +20,8 @@ use watch::End;
 
 /// Where the demo's run lives.
 const NAMESPACE: &str = "sera-demo";
+/// What a run is made of, as kubectl names it.
+const MADE_OF: &str = "specializationruns,rolloutbatches,jobs,deployments,services";
 /// What is said where the demo is stopped before there is a cluster that could stay.
 const STOPPED_EARLY: &str =
     "Stopped. What is built stays, and a cluster that was not up yet does not: `cargo demo` goes on from there.";
@@ -97,6 +99,8 @@ pub async fn run(progress: &Progress) -> Result<(), DemoError> {
         }
         End::Stalled { reason, message } => return Err(DemoError::Stalled { reason, message }),
     }
+    let listed = cluster.kubectl(["get", MADE_OF, "--namespace", NAMESPACE]).await?;
+    println!("\nWhat there is in {NAMESPACE}:\n{}", listed.trim_end());
     println!("\n{}", afterwards(&kubeconfig, is_ours, Some(&example.run)));
     Ok(())
 }
