@@ -12,6 +12,7 @@ use sera_crds::contract::{Contestant, EvaluationReport, TaskResult};
 use sera_crds::values::Stage;
 use serde_json::{Value, json};
 
+use super::figures;
 use super::ground::{Ground, is_true, made_for, merge, status};
 use super::student::{STUDENT, lay_student};
 use super::training::{TRAINING, changes, folder};
@@ -52,6 +53,7 @@ async fn a_student_is_compared_on_functions_that_training_never_saw_whatever_bec
     let lines = lines.lines().map(serde_json::from_str::<TaskResult>).collect::<Result<Vec<_>, _>>()?;
     ensure!(lines.len() as u64 == report.tasks, "{lines:?}");
     ground.until_events("compared", &["EvaluationStarted", "EvaluationSucceeded"]).await?;
+    figures::are_true(&ground, &run).await?;
     ground.until_none::<Deployment>().await.context("nobody asks the teacher any more")
 }
 
@@ -60,7 +62,7 @@ pub(super) fn compared(samples: u32, seeds: u32) -> Value {
     let mut spec = changes(json!({"student": {"uri": STUDENT}}));
     let compared = json!({
         "source": {"heldOutFraction": "0.3"},
-        "teacher": {"sampling": {"maxOutputTokens": 512}},
+        "teacher": {"sampling": {"maxOutputTokens": 512}, "price": figures::price()},
         "generation": {"agent": {"maxSteps": 12, "maxOutputTokens": 256}},
         "evaluation": {"enabled": true, "samples": samples, "seeds": seeds},
         "serve": {"engine": "builtin"},

@@ -4,6 +4,7 @@ mod batch;
 mod broken;
 mod bucket;
 mod evaluation;
+mod figures;
 mod ground;
 mod groups;
 mod identity;
