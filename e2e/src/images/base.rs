@@ -15,31 +15,58 @@ use crate::progress::Progress;
 const SUITE: &str = "bookworm";
 /// Left out of a base: half of its files, and none that a program reads.
 const EXCLUDED: [&str; 4] = ["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
+/// What a bare base has beside its packages' files, as distroless images have it: the certificates of this machine, which a package's script would
+/// make, a folder for files that nobody needs for long, and that names are looked for in /etc/hosts first.
+const BARE_HOOKS: [&str; 3] = [
+    r#"mkdir -p "$1/etc/ssl/certs" "$1/tmp" && chmod 1777 "$1/tmp""#,
+    r#"echo 'hosts: files dns' >"$1/etc/nsswitch.conf""#,
+    "copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs",
+];
 /// Names another mirror of Debian, for machines that do not reach deb.debian.org.
 const MIRROR_VARIABLE: &str = "SERA_DEBIAN_MIRROR";
 
 /// What an image stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Base {
-    /// What the project's own programs call or read.
+    /// What every program of ours needs, and nothing else: no shell, no package manager.
+    Bare,
+    /// What those call that take repositories.
     Programs,
     /// What an agent expects where its commands run.
     Environment,
 }
 
 impl Base {
-    /// The packages, beside what Debian calls essential. Whatever is in here, a Dockerfile need not install.
+    /// The packages, beside what Debian calls essential; of a bare base, all. Whatever is in here, a Dockerfile need not install.
     const fn packages(self) -> &'static [&'static str] {
         match self {
+            Self::Bare => &["libc6", "libgcc-s1"],
             Self::Programs => &["ca-certificates", "git", "openssh-client"],
             Self::Environment => &["ca-certificates", "git", "patch", "python3"],
+        }
+    }
+
+    /// How mmdebstrap is told what goes in.
+    fn recipe(self) -> Vec<String> {
+        let include = format!("--include={}", self.packages().join(","));
+        match self {
+            // Files alone: nothing is there that could execute a package's scripts.
+            Self::Bare => {
+                let hooks = BARE_HOOKS.iter().map(|hook| format!("--customize-hook={hook}"));
+                ["--variant=extract".to_owned(), include].into_iter().chain(hooks).collect()
+            }
+            // Only what Debian calls essential, and what is named: without even apt, which nobody calls in a pod.
+            Self::Programs | Self::Environment => {
+                let excluded = EXCLUDED.iter().map(|path| format!("--dpkgopt=path-exclude={path}"));
+                ["--variant=essential".to_owned(), include].into_iter().chain(excluded).collect()
+            }
         }
     }
 
     /// The digest of what decides the base's content.
     pub(super) fn key(self) -> String {
         let mut digest = Sha256::new();
-        for word in [SUITE].iter().chain(self.packages()).chain(&EXCLUDED) {
+        for word in [SUITE.to_owned()].into_iter().chain(self.recipe()) {
             digest.update(word);
             digest.update([0]);
         }
@@ -59,7 +86,7 @@ impl Base {
         if store.holds(&reference).await? {
             return Ok(reference);
         }
-        progress.step(format!("making a Debian base with {} (once; about a minute)", self.packages().join(", ")));
+        progress.step(format!("making a Debian base with {} (once; up to a minute)", self.packages().join(", ")));
         let tar = workshop.join("base.tar");
         store::output_of(&mut mmdebstrap(self, &tar)).await?;
         store.import(&tar, &reference).await?;
@@ -69,9 +96,6 @@ impl Base {
 
 fn mmdebstrap(base: Base, tar: &Path) -> Command {
     let mut command = Command::new("mmdebstrap");
-    // Only what Debian calls essential, and what is named: without even apt, which nobody calls in a pod.
-    command.args(["--variant=essential", "--format=tar"]).arg(format!("--include={}", base.packages().join(",")));
-    command.args(EXCLUDED.map(|path| format!("--dpkgopt=path-exclude={path}")));
-    command.arg(SUITE).arg(tar).args(env::var_os(MIRROR_VARIABLE));
+    command.arg("--format=tar").args(base.recipe()).arg(SUITE).arg(tar).args(env::var_os(MIRROR_VARIABLE));
     command
 }

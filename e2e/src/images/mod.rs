@@ -1,4 +1,4 @@
-//! The container images of the tests' own cluster: a Debian base, the programs that cargo has built already, and the
+//! The container images of the tests' own cluster: bases of Debian's packages, the programs that cargo has built already, and the
 //! Dockerfiles of `images/`. What comes out are archives, kept by the digest of what is in them; loading them is the
 //! cluster's business, and compiling is cargo's.
 
@@ -22,10 +22,11 @@ use archives::{Archives, is_kept};
 use base::Base;
 use store::Store;
 
-/// What images are made with: a builder, what makes the base (and the keys of Debian's archive, which Ubuntu lacks), `strip`.
-const HOST_PACKAGES: [Package; 4] = [
+/// What images are made with: a builder, what makes the bases (and the keys of Debian's archive, which Ubuntu lacks), `strip`.
+const HOST_PACKAGES: [Package; 5] = [
     Package::new("binutils", "strip"),
     Package::new("buildah", "buildah"),
+    Package::new("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
     Package::new("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg"),
     Package::new("mmdebstrap", "mmdebstrap"),
 ];
@@ -106,7 +107,8 @@ impl Image {
     const fn base(self) -> Base {
         match self {
             Self::Environment => Base::Environment,
-            _ => Base::Programs,
+            Self::Rollout => Base::Programs,
+            Self::Operator | Self::Teacher | Self::Trainer | Self::Sandbox => Base::Bare,
         }
     }
 }

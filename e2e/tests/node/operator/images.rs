@@ -11,8 +11,10 @@ use tar::Archive;
 
 use crate::house::{Company, Space, Test, tests};
 
-pub(crate) const TESTS: &[Test] =
-    tests![Company::Welcome; every_image_that_was_built_runs_as_nobody_and_says_what_it_is];
+pub(crate) const TESTS: &[Test] = tests![Company::Welcome; every_image_that_was_built_runs_as_nobody_and_says_what_it_is, servers_have_nothing_to_run_but_themselves];
+
+/// Images of one program each, which distroless images carry too.
+const BARE: [Image; 3] = [Image::Operator, Image::Teacher, Image::Trainer];
 
 async fn every_image_that_was_built_runs_as_nobody_and_says_what_it_is(_: Space) -> Result<()> {
     for archive in images::build(&Image::ALL, &Progress::slow_only()).await? {
@@ -29,6 +31,38 @@ async fn every_image_that_was_built_runs_as_nobody_and_says_what_it_is(_: Space)
         }
     }
     Ok(())
+}
+
+/// Everything else that may be executed is a library, or what loads them. That this is enough, the other tests show.
+async fn servers_have_nothing_to_run_but_themselves(_: Space) -> Result<()> {
+    for archive in images::build(&BARE, &Progress::slow_only()).await? {
+        let name = archive.image.name();
+        let programs = programs_of(&archive)?;
+        ensure!(programs == [format!("usr/local/bin/{name}")], "{name} has {programs:?}");
+    }
+    Ok(())
+}
+
+/// The files that lie where programs do.
+fn programs_of(archive: &ImageArchive) -> Result<Vec<String>> {
+    let manifest: Value = serde_json::from_slice(&file_in(archive, "manifest.json")?)?;
+    let layers: Vec<String> = serde_json::from_value(manifest[0]["Layers"].clone())?;
+    let mut programs = Vec::new();
+    for entry in Archive::new(File::open(&archive.path)?).entries()? {
+        let entry = entry?;
+        if !layers.iter().any(|layer| entry.path().is_ok_and(|path| path.to_str() == Some(layer))) {
+            continue;
+        }
+        for file in Archive::new(entry).entries()? {
+            let file = file?;
+            let path = file.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+            let is_of_programs = path.split('/').any(|part| part == "bin" || part == "sbin");
+            if is_of_programs && !file.header().entry_type().is_dir() {
+                programs.push(path);
+            }
+        }
+    }
+    Ok(programs)
 }
 
 /// What an engine is told to run, and by which labels it is known.
