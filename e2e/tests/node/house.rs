@@ -22,6 +22,9 @@ use tokio::sync::{OnceCell, RwLock};
 /// How long a test waits for something to happen: many times what it takes on a busy machine with two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
+/// How many tests are at work at once, unless the command line says otherwise: they wait for pods most of the time, even on two processors.
+const AT_ONCE: usize = 4;
+
 /// As much as a main thread has: futures that are built without optimisation are moved about on the stack.
 const STACK: usize = 8 << 20;
 
@@ -68,7 +71,8 @@ pub(crate) struct House {
 impl House {
     /// Runs the tests as the command line asks.
     pub(crate) fn open(tests: Vec<Test>) -> ExitCode {
-        let arguments = Arguments::from_args();
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads.get_or_insert(AT_ONCE);
         let runtime = match Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build() {
             Ok(runtime) => Arc::new(runtime),
             Err(error) => {

@@ -18,7 +18,7 @@ use super::ground::{Ground, is_true, status};
 use super::training::{changes, delete_a_pod};
 use crate::house::{Company, Space, Test, tests};
 
-pub(crate) const TESTS: &[Test] = tests![Company::Alone; a_run_in_buckets_is_ready];
+pub(crate) const TESTS: &[Test] = tests![Company::Welcome; a_run_in_buckets_is_ready];
 
 /// How long it may take in all on a machine that does much else.
 const PATIENCE: Duration = Duration::from_mins(8);

@@ -18,7 +18,7 @@ use super::student::{STUDENT, lay_student};
 use super::training::{TRAINING, changes, folder};
 use crate::house::{Company, Space, Test, phase, tests};
 
-pub(crate) const TESTS: &[Test] = tests![Company::Alone;
+pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_student_is_compared_on_functions_that_training_never_saw_whatever_becomes_of_its_pod,
 ];
 

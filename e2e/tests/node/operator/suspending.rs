@@ -16,7 +16,7 @@ use super::student::lay_student;
 use super::training::TRAINING;
 use crate::house::{Company, Space, Test, phase, tests};
 
-pub(crate) const TESTS: &[Test] = tests![Company::Alone;
+pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_suspended_run_has_no_pod_at_work_after_a_minute_in_any_stage,
 ];
 
