@@ -12,6 +12,10 @@ use crate::support::{Changed, PROGRAM, Sandbox, Tree, left_out, policy};
 const BUSYBOX: &str = "/bin/busybox";
 const NAMES: [&str; 8] = ["cat", "grep", "ls", "mkdir", "sed", "sh", "sleep", "touch"];
 
+/// What a container's runtime gives the program, in an image at `$0`.
+const ENTER: &str = "mount --rbind /dev \"$0/dev\" && mount -t proc proc \"$0/proc\" && \
+    exec /usr/sbin/chroot \"$0\" /bin/sera-sandbox serve --stdio --workspace=/testbed --tmp=/tmp --home=/home";
+
 /// Starts the program in an image that has these commands alone; none where the kernel gives no namespaces, which CI does not put up with.
 fn try_start(commands: &[&str]) -> Option<Result<Sandbox, Answer>> {
     let gives = Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).status();
@@ -28,7 +32,6 @@ fn try_start(commands: &[&str]) -> Option<Result<Sandbox, Answer>> {
         for name in ["bin", "proc", "dev", "tmp"] {
             std::fs::create_dir_all(root.join(name)).unwrap();
         }
-        std::fs::write(root.join("dev/null"), "").unwrap();
         std::fs::copy(PROGRAM, root.join("bin/sera-sandbox")).unwrap();
         if !commands.is_empty() {
             std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
@@ -37,8 +40,7 @@ fn try_start(commands: &[&str]) -> Option<Result<Sandbox, Answer>> {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }
         *command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--root"]).arg(root);
-        command.args(["/bin/sera-sandbox", "serve", "--stdio", "--workspace=/testbed", "--tmp=/tmp", "--home=/home"]);
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER]).arg(root);
         command.env("PATH", "/bin");
     }))
 }
