@@ -216,6 +216,10 @@ impl Told {
     /// What every driver of rollouts is told: whom it asks, where commands are executed, and how rollouts are made.
     fn driver(&mut self, parts: &SampleParts) {
         self.say(format!("--teacher-url={}", parts.teacher.url));
+        if parts.teacher.is_hosted {
+            // Its Service has the address of each copy.
+            self.say("--teacher-by-address".to_owned());
+        }
         self.say(format!("--teacher-model={}", parts.teacher.model));
         if parts.teacher.credentials.is_some() || parts.teacher.authority.is_some() {
             self.say(format!("--teacher-credentials={}", pod::TEACHER_MOUNT));

@@ -1,18 +1,23 @@
 //! A batch on its own, from a repository to verdicts: what is made, what is counted, what a new threshold costs, and who is asked.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use backon::{ConstantBuilder, Retryable};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use sera_crds::RolloutBatch;
 use sera_crds::batch::BatchStatus;
 use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::Phase;
 use sera_crds::values::Stage;
+use sera_e2e::ask;
 use sera_e2e::cluster::ToolError;
 use serde_json::{Value, json};
 
@@ -136,25 +141,52 @@ async fn a_batch_whose_time_is_over_makes_no_call_and_ends_with_what_it_has(spac
     Ok(())
 }
 
+/// The label that the pods of a teacher have.
+const OF_A_TEACHER: &str = "sera.dev/teacher";
+/// How many samples are spread over two copies: that all go to one happens once in two thousand times.
+const SPREAD: u64 = 12;
+
 /// The model has random weights: it is asked, and what it says is of no use to anybody.
 async fn a_teacher_that_the_operator_serves_is_asked_and_goes_when_nobody_asks_any_more(space: Space) -> Result<()> {
     let ground = Ground::lay(space).await?.patient(std::time::Duration::from_mins(6));
     lay_student(&ground).await?;
     let mut wanted = manifest(&ground, "served");
-    wanted["spec"]["samples"]["count"] = json!(1);
+    wanted["spec"]["samples"]["count"] = json!(SPREAD);
+    wanted["spec"]["generation"]["shardSize"] = json!(SPREAD);
     wanted["spec"]["teacher"] = json!({
-        "serve": {"engine": "builtin", "model": {"uri": STUDENT}, "args": ["--max-batch=2"]},
+        "serve": {"engine": "builtin", "model": {"uri": STUDENT}, "replicas": 2, "args": ["--max-batch=2"]},
         "contextLength": 8192, "sampling": {"maxOutputTokens": 256},
     });
     wanted["spec"]["generation"]["agent"] = json!({"maxSteps": 2, "maxOutputTokens": 256});
     ground.space.apply(&wanted.to_string()).await?;
-    let batch = ground.until_batch("served", is_done).await?;
+    let mut answers = BTreeMap::new();
+    let batch = tokio::select! {
+        batch = ground.until_batch("served", is_done) => batch?,
+        problem = follow_copies(&ground, &mut answers) => bail!("the copies cannot be followed: {problem:?}"),
+    };
+    ensure!(answers.len() == 2 && answers.values().all(|count| *count > 0.0), "not both were asked: {answers:?}");
     let said = batch.status.context("no status")?;
     let totals = said.generation.context("nothing was counted")?.totals;
-    ensure!((totals.attempted, totals.accepted) == (1, 0), "{totals:?}");
+    ensure!((totals.attempted, totals.accepted) == (SPREAD, 0), "{totals:?}");
     ensure!(totals.tokens > 0, "nobody asked it: {totals:?}");
     ensure!(said.teacher.as_deref() == Some(STUDENT), "{:?}", said.teacher);
     ground.until_none::<Deployment>().await.context("the teacher stays")
+}
+
+/// Notes how many answers each copy of a served teacher has given, for as long as it is polled.
+async fn follow_copies(ground: &Ground, answers: &mut BTreeMap<String, f64>) -> Result<Infallible> {
+    let pods = ground.space.api::<Pod>();
+    loop {
+        for pod in pods.list(&ListParams::default().labels(OF_A_TEACHER)).await?.items {
+            let Some(address) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else { continue };
+            // It does not listen yet, or not any more.
+            let Ok(metrics) = ask::get(SocketAddr::new(address.parse()?, 8000), "/metrics").await else { continue };
+            let counted = metrics.lines().filter(|line| line.starts_with("sera_serving_requests_total{"));
+            let counts = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            answers.insert(pod.name_any(), counts.sum());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn sandboxes_hold_no_secret_and_no_token(space: Space) -> Result<()> {

@@ -24,10 +24,10 @@ mod suspending;
 mod teacher;
 mod training;
 
-use crate::house::Test;
+use crate::house::{Company, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [
+    let mut tests = [
         snapshot::TESTS,
         repair::TESTS,
         refused::TESTS,
@@ -39,6 +39,7 @@ pub(crate) fn tests() -> Vec<Test> {
         killed::TESTS,
         batch::TESTS,
         run::TESTS,
+        run::SHAKEN,
         training::TESTS,
         evaluation::TESTS,
         suspending::TESTS,
@@ -46,5 +47,8 @@ pub(crate) fn tests() -> Vec<Test> {
         self_test::TESTS,
         groups::TESTS,
     ]
-    .concat()
+    .concat();
+    // Whoever wants to be alone waits for all others, and they for it: once is enough.
+    tests.sort_by_key(|test| matches!(test.company, Company::Alone | Company::Asked));
+    tests
 }

@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Body, Client, Response, StatusCode, redirect};
+use reqwest::{Body, Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -38,12 +39,15 @@ pub(super) enum Attempt {
     Failed(Fault),
 }
 
-/// The HTTP client, with what it says about us.
-pub(super) struct Connection {
-    client: Client,
+/// How a teacher is called: what is said about us, and who is trusted.
+pub(super) struct Line {
+    headers: HeaderMap,
+    certificates: Vec<Certificate>,
+    /// How long a connection may take to be made.
+    connect: Duration,
 }
 
-impl Connection {
+impl Line {
     pub(super) fn new(key: Option<SecretString>, ca: Option<&str>, patience: &Patience) -> Result<Self, SetupError> {
         // The one provider of this program; it fails where it is installed already, which is as good.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -56,18 +60,49 @@ impl Connection {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let mut builder = Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("sera-rollout/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT.min(patience.call))
-            .redirect(redirect::Policy::none());
-        for certificate in ca.map(certificates).transpose()?.into_iter().flatten() {
-            builder = builder.add_root_certificate(certificate);
+        let certificates = ca.map(certificates).transpose()?.unwrap_or_default();
+        Ok(Self { headers, certificates, connect: CONNECT.min(patience.call) })
+    }
+
+    /// A client of whoever is asked.
+    pub(super) fn connection(&self) -> Result<Connection, SetupError> {
+        self.certificates.iter().cloned().fold(self.builder(), ClientBuilder::add_root_certificate).try_into()
+    }
+
+    /// A client whose calls of `url` go to this address of its host. The name stays what proxies, certificates and the server go by.
+    pub(super) fn connection_to(&self, url: &Url, address: SocketAddr) -> Result<Connection, SetupError> {
+        let builder = self.builder().resolve(url.host_str().unwrap_or_default(), address);
+        if url.scheme() == "http" {
+            // There may be hundreds, and each would read the system's certificates for nothing.
+            return builder.tls_certs_only([]).try_into();
         }
+        self.certificates.iter().cloned().fold(builder, ClientBuilder::add_root_certificate).try_into()
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        Client::builder()
+            .default_headers(self.headers.clone())
+            .user_agent(concat!("sera-rollout/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.connect)
+            .redirect(redirect::Policy::none())
+    }
+}
+
+/// An HTTP client.
+pub(super) struct Connection {
+    client: Client,
+}
+
+impl TryFrom<ClientBuilder> for Connection {
+    type Error = SetupError;
+
+    fn try_from(builder: ClientBuilder) -> Result<Self, SetupError> {
         let client = builder.build().map_err(|error| SetupError::Client { problem: chain(&error) })?;
         Ok(Self { client })
     }
+}
 
+impl Connection {
     /// Sends one request, in pieces, and reads its answer. `stall`: how long tokens may stop coming once they come.
     pub(super) async fn attempt(&self, url: &Url, body: Vec<Bytes>, stall: Duration) -> Attempt {
         let length: usize = body.iter().map(Bytes::len).sum();
@@ -106,9 +141,9 @@ impl Connection {
     }
 }
 
-fn certificates(bundle: &str) -> Result<Vec<reqwest::Certificate>, SetupError> {
+fn certificates(bundle: &str) -> Result<Vec<Certificate>, SetupError> {
     let refused = |problem: String| SetupError::CaCertificate { problem };
-    let found = reqwest::Certificate::from_pem_bundle(bundle.as_bytes()).map_err(|error| refused(chain(&error)))?;
+    let found = Certificate::from_pem_bundle(bundle.as_bytes()).map_err(|error| refused(chain(&error)))?;
     if found.is_empty() { Err(refused("there is no certificate in it".to_owned())) } else { Ok(found) }
 }
 

@@ -5,6 +5,7 @@ mod answer;
 mod attempt;
 mod body;
 mod conversation;
+mod copies;
 mod error;
 mod events;
 mod overflow;
@@ -12,7 +13,7 @@ mod replicas;
 mod wire;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -26,7 +27,7 @@ pub(crate) use answer::{Answer, RawCall};
 pub(crate) use conversation::Conversation;
 pub(crate) use error::{ChatError, Fault, SetupError};
 
-use attempt::{Attempt, Connection};
+use attempt::{Attempt, Line};
 use replicas::Replicas;
 
 /// How many tokens a word may take, thinking not finished.
@@ -68,6 +69,8 @@ impl Default for Patience {
 pub(crate) struct Setup {
     /// The base addresses of its replicas (`https://host/v1`); at least one.
     pub(crate) urls: Vec<Url>,
+    /// Whether each address that their hosts have is a replica of its own, as with a headless Service.
+    pub(crate) by_address: bool,
     /// The model's name.
     pub(crate) model: String,
     /// The key, if it wants one.
@@ -98,7 +101,6 @@ pub(crate) struct Ask<'a> {
 
 /// The teacher: one model behind one or several addresses.
 pub(crate) struct Teacher {
-    connection: Connection,
     replicas: Replicas,
     model: String,
     temperature: String,
@@ -117,10 +119,9 @@ pub(crate) struct Teacher {
 impl Teacher {
     /// Gets ready to ask; nothing is sent yet.
     pub(crate) fn new(setup: Setup) -> Result<Self, SetupError> {
-        let connection = Connection::new(setup.key, setup.ca.as_deref(), &setup.patience)?;
+        let line = Line::new(setup.key, setup.ca.as_deref(), &setup.patience)?;
         Ok(Self {
-            connection,
-            replicas: Replicas::new(&setup.urls, setup.patience)?,
+            replicas: Replicas::new(&setup.urls, setup.by_address, line, setup.patience)?,
             model: setup.model,
             temperature: setup.temperature,
             streaming: setup.streaming,
@@ -208,11 +209,11 @@ impl Teacher {
         let mut tries = 0;
         let mut failed = None;
         loop {
-            let replica = self.replicas.admit(ask.key, failed, ask.until).await.ok_or_else(out_of_time)?;
+            let replica = self.replicas.admit(ask.key, failed.as_ref(), ask.until).await.ok_or_else(out_of_time)?;
             tries += 1;
             let limit = ask.until.min(Instant::now() + self.patience.call);
             let body = ask.conversation.request(ask.aside, &self.settings(ask));
-            let attempt = self.connection.attempt(replica.url(), body, self.patience.stall);
+            let attempt = replica.connection().attempt(replica.url(), body, self.patience.stall);
             let fault = match tokio::time::timeout_at(limit, attempt).await {
                 Ok(Attempt::Answered(answer)) => {
                     replica.succeeded();
@@ -231,8 +232,8 @@ impl Teacher {
                 Err(_) => Fault::Late { limit: self.patience.call },
             };
             self.note(Some(fault.silence()));
-            failed = fault.blames_the_replica().then_some(replica);
-            if let Some(replica) = failed {
+            failed = fault.blames_the_replica().then(|| Arc::clone(&replica));
+            if failed.is_some() {
                 replica.failed();
             }
             let Some(pause) = pauses.next() else {

@@ -21,6 +21,7 @@ const PATIENCE: Patience = Patience {
 fn teacher(urls: &[&str]) -> Teacher {
     Teacher::new(Setup {
         urls: urls.iter().map(|url| url.parse().unwrap()).collect(),
+        by_address: false,
         model: "some-model".to_owned(),
         key: Some(SecretString::from("a-key")),
         ca: None,

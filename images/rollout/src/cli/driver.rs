@@ -85,7 +85,7 @@ impl PatienceArgs {
     /// How a model is asked.
     pub(super) fn setup(
         &self,
-        urls: Vec<Url>,
+        (urls, by_address): (Vec<Url>, bool),
         model: String,
         secret: Option<&Path>,
         plan: &RolloutPlan,
@@ -98,6 +98,7 @@ impl PatienceArgs {
         let ca = (!ca.is_empty()).then(|| ca.join("\n"));
         Ok(Setup {
             urls,
+            by_address,
             model,
             key,
             ca,

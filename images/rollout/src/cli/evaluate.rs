@@ -79,6 +79,9 @@ macro_rules! model_args {
                 value_delimiter = ',', requires = concat!($word, "-model"),
                 help = concat!("The ", $word, "'s base address, as OpenAI's clients take it; once for each replica [default: it has made all its attempts]"))]
             urls: Vec<Url>,
+            #[arg(long = concat!($word, "-by-address"), id = concat!($word, "-by-address"), env = concat!("SERA_", $env, "_BY_ADDRESS"),
+                help = concat!("Each address that the host of --", $word, "-url has is a replica of its own, as a headless Service has them"))]
+            by_address: bool,
             #[arg(long = concat!($word, "-model"), id = concat!($word, "-model"), env = concat!("SERA_", $env, "_MODEL"), value_name = "NAME",
                 requires = concat!($word, "-url"), help = concat!("The ", $word, "'s name"))]
             model: Option<String>,
@@ -88,8 +91,8 @@ macro_rules! model_args {
         }
 
         impl $args {
-            fn given(self) -> Option<(Vec<Url>, String, Option<PathBuf>)> {
-                Some((self.urls, self.model?, self.credentials))
+            fn given(self) -> Option<((Vec<Url>, bool), String, Option<PathBuf>)> {
+                Some(((self.urls, self.by_address), self.model?, self.credentials))
             }
         }
     };

@@ -54,6 +54,9 @@ pub(super) struct RolloutArgs {
     /// The teacher's base address, as OpenAI's clients take it; once for each replica
     #[arg(long = "teacher-url", env = "SERA_TEACHER_URL", value_name = "URL", value_delimiter = ',', required = true)]
     teacher_urls: Vec<Url>,
+    /// Each address that the host of --teacher-url has is a replica of its own, as a headless Service has them: a rollout sticks to one
+    #[arg(long, env = "SERA_TEACHER_BY_ADDRESS")]
+    teacher_by_address: bool,
     /// The model's name
     #[arg(long, env = "SERA_TEACHER_MODEL", value_name = "NAME")]
     teacher_model: String,
@@ -92,7 +95,7 @@ fn request(arguments: RolloutArgs, redactor: &Redactor) -> Result<Request, Failu
     let credentials = [arguments.store.store_credentials.as_deref(), arguments.teacher_credentials.as_deref()];
     let floor = arguments.floor.floor(private(stores.into_iter().flatten(), credentials.into_iter().flatten()))?;
     let teacher = arguments.patience.setup(
-        arguments.teacher_urls,
+        (arguments.teacher_urls, arguments.teacher_by_address),
         arguments.teacher_model,
         arguments.teacher_credentials.as_deref(),
         &plan,

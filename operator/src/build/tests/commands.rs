@@ -91,6 +91,16 @@ fn the_program_is_told_what_to_take_and_which_fields_to_name() {
 }
 
 #[test]
+fn a_driver_sticks_to_copies_of_a_teacher_that_the_operator_runs_and_asks_another_by_its_name() {
+    for is_hosted in [true, false] {
+        let mut blueprint = blueprint("s3://acme/sera", PodSettings::default());
+        blueprint.samples.as_mut().unwrap().teacher.is_hosted = is_hosted;
+        let job = built_of(Stage::Rollouts, &blueprint);
+        assert_eq!(arguments(&job).contains(&"--teacher-by-address"), is_hosted);
+    }
+}
+
+#[test]
 fn a_driver_is_told_its_samples_its_teacher_and_its_slots_and_has_a_pod_for_each_shard() {
     let job = built_of(Stage::Rollouts, &blueprint("s3://acme/sera", PodSettings::default()));
     assert_eq!((&job["spec"]["completions"], &job["spec"]["parallelism"]), (&json!(3), &json!(3)));
