@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,11 +16,10 @@ use sera_crds::batch::BatchStatus;
 use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::Phase;
 use sera_crds::values::Stage;
-use sera_e2e::ask;
 use sera_e2e::cluster::ToolError;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, STORE, made_for};
+use super::ground::{Ground, STORE, made_for, modest, modest_slots};
 use super::student::{STUDENT, lay_student};
 use super::teacher::{self, Teacher};
 use crate::house::{Company, Space, Test, phase, tests};
@@ -46,10 +44,11 @@ pub(super) fn manifest(ground: &Ground, name: &str) -> Value {
             },
             "generation": {
                 "shardSize": 3,
-                "sandbox": {"slots": 2, "landlock": "BestEffort"},
+                "sandbox": {"slots": 2, "landlock": "BestEffort", "resources": modest_slots()},
                 "verification": {"threshold": "0.5"},
             },
             "output": {"store": STORE},
+            "pods": modest(),
             "samples": {"from": 0, "count": 6},
         },
     })
@@ -178,12 +177,15 @@ async fn follow_copies(ground: &Ground, answers: &mut BTreeMap<String, f64>) -> 
     let pods = ground.space.api::<Pod>();
     loop {
         for pod in pods.list(&ListParams::default().labels(OF_A_TEACHER)).await?.items {
-            let Some(address) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else { continue };
-            // It does not listen yet, or not any more.
-            let Ok(metrics) = ask::get(SocketAddr::new(address.parse()?, 8000), "/metrics").await else { continue };
+            let name = pod.name_any();
+            // Through the API server: it reaches every pod.
+            let path = format!("/api/v1/namespaces/{}/pods/{name}:8000/proxy/metrics", ground.space.namespace);
+            let request = http::Request::get(path).body(Vec::new())?;
+            // It does not listen yet, or is there no more.
+            let Ok(metrics) = ground.space.client().request_text(request).await else { continue };
             let counted = metrics.lines().filter(|line| line.starts_with("sera_serving_requests_total{"));
             let counts = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-            answers.insert(pod.name_any(), counts.sum());
+            answers.insert(name, counts.sum());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -78,9 +78,6 @@ fn last_failure(status: &RunStatus) -> Result<String> {
 fn few(generation: Value) -> Value {
     let mut few = changes(json!({}));
     merge(&mut few["generation"], generation);
-    let small = json!({"cpu": "20m", "memory": "64Mi"});
-    few["generation"]["sandbox"]["resources"]["requests"] = small.clone();
-    few["pods"] = json!({"default": {"resources": {"requests": small}}});
     few
 }
 

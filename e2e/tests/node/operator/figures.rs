@@ -1,10 +1,14 @@
 //! What a finished run says of itself, beside what lies in its store and what the cluster says of its Jobs and pods.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use sera_crds::SpecializationRun;
-use sera_crds::contract::{Contestant, EvaluationReport, Interval, ModelManifest, SampleOutcome, Usage, Verdict};
+use sera_crds::contract::{
+    Contestant, EvaluationReport, Interval, Lineage, ModelManifest, RolloutKind, SampleOutcome, Usage, Verdict,
+};
 use sera_crds::run::{GenerationTotals, RunStatus, Score};
 use sera_crds::values::Stage;
 use serde::de::DeserializeOwned;
@@ -33,6 +37,8 @@ pub(super) async fn are_true(ground: &Ground, run: &SpecializationRun) -> Result
          echo {NEXT}
          cat verified/*/*.jsonl
          echo {NEXT}
+         cat dataset/lineage.jsonl
+         echo {NEXT}
          cat model/manifest.json
          echo
          echo {NEXT}
@@ -40,7 +46,7 @@ pub(super) async fn are_true(ground: &Ground, run: &SpecializationRun) -> Result
         folder(ground, run)?
     );
     let seen = ground.in_store("figures", &script).await?;
-    let [outcomes, verdicts, model, report]: [&str; 4] = seen
+    let [outcomes, verdicts, lineage, model, report]: [&str; 5] = seen
         .split(&format!("{NEXT}\n"))
         .collect::<Vec<_>>()
         .try_into()
@@ -51,6 +57,7 @@ pub(super) async fn are_true(ground: &Ground, run: &SpecializationRun) -> Result
     let totals = &said.generation.as_ref().context("nothing was counted")?.totals;
     spent_as_the_records_say(totals, &outcomes, said.generation.as_ref().map_or(0, |said| said.batches.len()))?;
     judged_as_the_verdicts_say(totals, &verdicts)?;
+    accepted_as_the_dataset_has_it(totals, &all(lineage)?)?;
     trained_as_the_manifest_says(said, &serde_json::from_str(model)?)?;
     compared_as_the_report_says(said, &serde_json::from_str(report)?)?;
     for stage in [Stage::Snapshot, Stage::Dataset, Stage::Training, Stage::Evaluation] {
@@ -81,12 +88,21 @@ fn spent_as_the_records_say(totals: &GenerationTotals, outcomes: &[SampleOutcome
 }
 
 fn judged_as_the_verdicts_say(totals: &GenerationTotals, verdicts: &[Verdict]) -> Result<()> {
-    let accepted = |of: fn(&Verdict) -> bool| verdicts.iter().filter(|verdict| of(verdict)).count() as u64;
-    let (first, second) = (accepted(|it| it.first.rejected.is_none()), accepted(|it| it.second.rejected.is_none()));
-    ensure!((totals.accepted_first, totals.accepted_second) == (first, second), "{first}, {second} and {totals:?}");
-    ensure!(totals.accepted == first + second && totals.attempted == verdicts.len() as u64, "{totals:?}");
+    let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
+    for reason in verdicts.iter().flat_map(|verdict| [verdict.first.rejected, verdict.second.rejected]).flatten() {
+        *rejected.entry(format!("{reason:?}")).or_default() += 1;
+    }
+    ensure!(totals.attempted == verdicts.len() as u64 && totals.rejected == rejected, "{rejected:?} and {totals:?}");
     let measured = verdicts.iter().filter(|verdict| verdict.measures.is_some()).count() as u64;
     ensure!(totals.recall_histogram.iter().sum::<u64>() == measured, "{measured} are measured: {totals:?}");
+    Ok(())
+}
+
+fn accepted_as_the_dataset_has_it(totals: &GenerationTotals, lineage: &[Lineage]) -> Result<()> {
+    let of = |kind: RolloutKind| lineage.iter().filter(|line| line.rollout == kind).count() as u64;
+    let (first, second) = (of(RolloutKind::First), of(RolloutKind::Second));
+    let said = (totals.accepted, totals.accepted_first, totals.accepted_second);
+    ensure!(said == (first + second, first, second) && said.0 > 0, "{first} and {second} lines, and {totals:?}");
     Ok(())
 }
 

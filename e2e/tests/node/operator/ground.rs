@@ -114,9 +114,12 @@ impl Ground {
             "spec": {
                 "source": {"git": {"url": self.url()}, "commits": {"count": 2}},
                 "teacher": {"rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}}},
-                "generation": {"acceptedTrajectories": 16, "budget": {"maxTotalTokens": 1}},
+                "generation": {
+                    "acceptedTrajectories": 16, "budget": {"maxTotalTokens": 1}, "sandbox": {"resources": modest_slots()},
+                },
                 "training": {"student": {"uri": "builtin://tiny"}, "gpusPerNode": 0},
                 "output": {"store": STORE},
+                "pods": modest(),
             },
         });
         merge(&mut run["spec"], changes);
@@ -261,6 +264,16 @@ impl Ground {
         self.space.apply(&manifest.to_string()).await?;
         self.space.output_of(pod).await
     }
+}
+
+/// Pods that ask for so little that those of several tests fit on a node of two processors: none waits until another's has gone.
+pub(super) fn modest() -> Value {
+    json!({"default": {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}})
+}
+
+/// Slots likewise.
+pub(super) fn modest_slots() -> Value {
+    json!({"requests": {"cpu": "10m", "memory": "64Mi"}})
 }
 
 /// Whether a condition is True.

@@ -30,6 +30,9 @@ pub(crate) const SHAKEN: &[Test] = tests![Company::Alone;
     an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_samples_are_accepted,
 ];
 
+/// How long a run may take to its dataset beside those of other tests.
+const TIME: Duration = Duration::from_mins(5);
+
 /// A run of four-sample batches that wants eight trajectories.
 fn changes() -> Value {
     json!({
@@ -55,7 +58,7 @@ fn counts(run: &SpecializationRun) -> Result<GenerationTotals> {
 async fn a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches_and_others_adopt_both(
     space: Space,
 ) -> Result<()> {
-    let ground = Ground::lay(space).await?;
+    let ground = Ground::lay(space).await?.patient(TIME);
     ground.apply_run("billing", changes()).await?;
     let run = ground.until("billing", has_its_dataset).await?;
     let said = status(&run)?;

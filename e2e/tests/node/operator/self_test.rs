@@ -174,7 +174,8 @@ async fn helm_test_that_is_killed_takes_its_batch_along(space: Space) -> Result<
         }
         bail!("the test has made no batch that the operator has seen")
     };
-    let (_, killed) = tokio::join!(helm_test(&ground, "--timeout=2m"), kill);
+    // Helm waits for a pod that is gone until its time is over.
+    let (_, killed) = tokio::join!(helm_test(&ground, "--timeout=20s"), kill);
     killed?;
     until_none_is_left::<RolloutBatch>(&ground).await?;
     until_none_is_left::<PersistentVolumeClaim>(&ground).await
