@@ -3,26 +3,26 @@
 //! and equal only to itself. A character of several bytes that ends a line begins with a byte that begins nothing else, so that its bytes can be
 //! looked for wherever they stand.
 
-use memchr::{Memchr, memchr_iter};
+use super::feeds::LineFeeds;
 
 /// The lines of a text, without their ends. As in Python, there is no empty line after the last end.
 pub(super) struct Lines<'a> {
     text: &'a [u8],
     from: usize,
-    ends: Ends<'a>,
+    ends: Ends,
 }
 
 /// How the next end of a line is found.
-enum Ends<'a> {
+enum Ends {
     /// There is no other than LF in the whole text, as in nearly all of them.
-    LineFeeds(Memchr<'a>),
+    LineFeeds(LineFeeds),
     /// There may be any.
     Any,
 }
 
 impl<'a> Lines<'a> {
     pub(super) fn of(text: &'a [u8]) -> Self {
-        let ends = if is_plain(text) { Ends::LineFeeds(memchr_iter(b'\n', text)) } else { Ends::Any };
+        let ends = LineFeeds::of(text).map_or(Ends::Any, Ends::LineFeeds);
         Self { text, from: 0, ends }
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
 }
 
 /// Eight bytes at once: the highest bit of each that lies between `from` and the space, or is not ASCII.
-fn suspects(word: u64, from: u8) -> u64 {
+pub(super) fn suspects(word: u64, from: u8) -> u64 {
     /// The same byte in all eight places.
     const fn all(byte: u8) -> u64 {
         u64::from_ne_bytes([byte; 8])

@@ -3,6 +3,7 @@
 
 mod decision;
 mod excluded;
+mod feeds;
 mod files;
 mod lines;
 mod multiset;

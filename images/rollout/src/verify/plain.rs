@@ -7,12 +7,12 @@ use std::iter::Peekable;
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
-use memchr::{Memchr, memchr_iter};
 use sera_crds::contract::{Fraction, Measures, StrictMeasures};
 
 use super::excluded::exclusion;
+use super::feeds::LineFeeds;
 use super::files::MAX_HEADER;
-use super::lines::{is_change, is_plain};
+use super::lines::is_change;
 use super::multiset;
 use super::strict::{CountedLine, Excluded, Side, Strict, normalise};
 
@@ -119,10 +119,10 @@ struct File<'a> {
 
 impl<'a> Plain<'a> {
     fn read(patch: &'a [u8]) -> Option<Self> {
-        if !patch.ends_with(b"\n") || !is_plain(patch) {
+        if !patch.ends_with(b"\n") {
             return None;
         }
-        let mut text = Text { bytes: patch, at: 0, ends: memchr_iter(b'\n', patch) }.peekable();
+        let mut text = Text { bytes: patch, at: 0, ends: LineFeeds::of(patch)? }.peekable();
         let mut plain = Self { files: Vec::new(), lines: Vec::with_capacity(patch.len() / BYTES_A_LINE) };
         while let Some(header) = text.next() {
             plain.file(header, &mut text)?;
@@ -205,7 +205,7 @@ impl<'a> Plain<'a> {
 struct Text<'a> {
     bytes: &'a [u8],
     at: usize,
-    ends: Memchr<'a>,
+    ends: LineFeeds,
 }
 
 impl<'a> Iterator for Text<'a> {

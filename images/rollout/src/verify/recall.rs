@@ -1,6 +1,8 @@
 //! The paper's measure: which share of the lines that the first patch changes the second changes too. It looks at the raw text, line by line, and
 //! knows neither files nor hunks; its holes are the price of being the paper's.
 
+use std::hash::{Hash, Hasher};
+
 use sera_crds::contract::Fraction;
 
 use super::lines::{Lines, is_blank, is_change};
@@ -8,7 +10,7 @@ use super::multiset;
 
 /// Line recall; none where the first patch changes no line that counts: it is not defined then. An empty second patch recalls 0.
 pub fn recall(first: &[u8], second: &[u8]) -> Option<Fraction> {
-    let wanted: Vec<&[u8]> = counted(first).collect();
+    let wanted: Vec<Line> = counted(first).collect();
     if wanted.is_empty() {
         return None;
     }
@@ -22,8 +24,18 @@ pub fn patch_lines(patch: &[u8]) -> u64 {
 }
 
 /// The lines that are recalled: changed ones with something after the sign.
-fn counted(patch: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Lines::of(patch).filter(|line| is_change(line) && !is_blank(&line[1..]))
+fn counted(patch: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    Lines::of(patch).filter(|line| is_change(line) && !is_blank(&line[1..])).map(Line)
+}
+
+/// A line, whose length is not hashed beside it: nothing follows it.
+#[derive(Debug, PartialEq, Eq)]
+struct Line<'a>(&'a [u8]);
+
+impl Hash for Line<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.0);
+    }
 }
 
 #[cfg(test)]
