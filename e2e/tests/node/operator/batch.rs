@@ -19,6 +19,7 @@ use sera_crds::values::Stage;
 use sera_e2e::cluster::ToolError;
 use serde_json::{Value, json};
 
+use super::figures;
 use super::ground::{Ground, STORE, made_for, modest, modest_slots};
 use super::student::{STUDENT, lay_student};
 use super::teacher::{self, Teacher};
@@ -40,7 +41,7 @@ pub(super) fn manifest(ground: &Ground, name: &str) -> Value {
             "source": {"git": {"url": ground.url()}, "commits": {"count": 1}},
             "teacher": {
                 "rehearsal": {"shares": {"full": "0.6", "partial": "0.3", "miss": "0.1"}},
-                "price": {"inputPerMillion": "0.60", "cachedInputPerMillion": "0.11", "outputPerMillion": "2.20"},
+                "price": figures::price(),
             },
             "generation": {
                 "shardSize": 3,

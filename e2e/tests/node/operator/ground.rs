@@ -268,7 +268,7 @@ impl Ground {
 
 /// Pods that ask for so little that those of several tests fit on a node of two processors: none waits until another's has gone.
 pub(super) fn modest() -> Value {
-    json!({"default": {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}})
+    json!({"default": {"resources": modest_slots()}})
 }
 
 /// Slots likewise.

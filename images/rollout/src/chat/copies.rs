@@ -87,7 +87,7 @@ fn of_one_kind(mut addresses: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
     impl Copies {

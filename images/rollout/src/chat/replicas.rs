@@ -152,11 +152,12 @@ impl Replica {
 
     /// How much a key is drawn to it.
     fn weight(&self, key: &str) -> [u8; 32] {
-        let digest = Sha256::new().chain_update(key).chain_update([0]).chain_update(self.url.as_str());
-        self.address
-            .map_or(digest.clone(), |address| digest.chain_update([0]).chain_update(address.to_string()))
-            .finalize()
-            .into()
+        let mut digest = Sha256::new().chain_update(key).chain_update([0]).chain_update(self.url.as_str());
+        if let Some(address) = self.address {
+            digest.update([0]);
+            digest.update(address.to_string());
+        }
+        digest.finalize().into()
     }
 
     pub(super) fn connection(&self) -> &Connection {
