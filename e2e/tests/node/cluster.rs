@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, PersistentVolumeClaim
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::house::{Company, Space, Test, phase, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_pod_reaches_a_service_by_its_name,

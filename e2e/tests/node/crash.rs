@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use sera_e2e::cluster::Machine;
 
+use crate::company::Company;
 use crate::home::{Home, PATIENCE, signal};
-use crate::house::{Company, Space, Test, tests};
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] =
     tests![Company::Alone; a_node_ends_with_its_killed_owner_and_the_next_boot_sweeps_the_rest];

@@ -9,7 +9,8 @@ use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
 use tokio::time::timeout;
 
-use crate::house::{Company, PATIENCE, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{PATIENCE, Space, Test, tests};
 
 /// The one node of a cluster of ours.
 const NODE: &str = "node";

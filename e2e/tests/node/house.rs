@@ -17,31 +17,20 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use sera_e2e::cluster::Cluster;
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OnceCell, RwLock};
+use tokio::sync::OnceCell;
+
+use crate::company::{Circle, Company};
 
 /// How long a test waits for something to happen: many times what it takes on a busy machine with two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How many tests are at work at once, unless the command line says otherwise: they wait for pods most of the time, even on two processors.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// As much as a main thread has: futures that are built without optimisation are moved about on the stack.
 const STACK: usize = 8 << 20;
 
-/// How a test goes with others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Company {
-    /// Beside others.
-    Welcome,
-    /// Beside others, and on a cluster of ours only, because it reaches into the node.
-    AtHome,
-    /// Alone, because it breaks what others stand on. Only a cluster of ours is there to be broken.
-    Alone,
-    /// Alone, and only with `--ignored`: what it stands on takes minutes to build.
-    Asked,
-}
-
-/// A test: its name, whether it runs alone, and what it does.
+/// A test: its name, which others it may run beside, and what it does.
 #[derive(Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
@@ -64,7 +53,7 @@ pub(crate) use tests;
 /// The cluster, and who is on it.
 pub(crate) struct House {
     cluster: OnceCell<Cluster>,
-    company: RwLock<()>,
+    at_work: Circle,
     left_out: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -80,7 +69,7 @@ impl House {
                 return ExitCode::FAILURE;
             }
         };
-        let house = Arc::new(Self { cluster: OnceCell::new(), company: RwLock::new(()), left_out: Mutex::default() });
+        let house = Arc::new(Self { cluster: OnceCell::new(), at_work: Circle::default(), left_out: Mutex::default() });
         let trials = tests.into_iter().map(|test| trial(test, &house, &runtime)).collect();
         let conclusion = libtest_mimic::run(&arguments, trials);
         let closed = Arc::into_inner(house).map_or(Ok(true), |house| house.close(&runtime));
@@ -147,20 +136,11 @@ fn trial(test: Test, house: &Arc<House>, runtime: &Arc<Runtime>) -> Trial {
 
 async fn run(test: Test, name: &'static str, house: &Arc<House>) -> Result<Completion> {
     let is_ours = house.cluster().await?.is_ours();
-    match test.company {
-        Company::AtHome if !is_ours => Ok(Completion::ignored_with("it reaches into the node of KUBECONFIG's cluster")),
-        Company::Alone | Company::Asked if !is_ours => {
-            Ok(Completion::ignored_with("it would break the cluster of KUBECONFIG"))
-        }
-        Company::Alone | Company::Asked => {
-            let _alone = house.company.write().await;
-            in_a_space(test, name, house).await
-        }
-        Company::Welcome | Company::AtHome => {
-            let _together = house.company.read().await;
-            in_a_space(test, name, house).await
-        }
+    if !is_ours && let Some(why) = test.company.keeps_off() {
+        return Ok(Completion::ignored_with(why));
     }
+    let _at_work = house.at_work.join(test.company).await;
+    in_a_space(test, name, house).await
 }
 
 async fn in_a_space(test: Test, name: &str, house: &Arc<House>) -> Result<Completion> {

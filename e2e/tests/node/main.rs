@@ -4,6 +4,7 @@
 //! `cargo test -p sera-e2e --test node` runs all of them, with a part of a name those that have it, with `--list` none.
 
 mod cluster;
+mod company;
 mod crash;
 mod faults;
 #[path = "../support/home.rs"]

@@ -23,7 +23,8 @@ use super::figures;
 use super::ground::{Ground, STORE, made_for, modest, modest_slots};
 use super::student::{STUDENT, lay_student};
 use super::teacher::{self, Teacher};
-use crate::house::{Company, Space, Test, phase, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_lone_batch_is_verified_and_a_new_threshold_verifies_again_without_a_call,

@@ -25,7 +25,8 @@ use tokio::task::JoinSet;
 use super::ground::{Ground, is_true, made_for, merge, message, reason, status};
 use super::student::{STUDENT, lay_student};
 use super::training::{TRAINING, changes};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const AT_HOME: &[Test] =
     tests![Company::AtHome; a_store_that_cannot_be_written_or_is_full_is_named_until_there_is_room];

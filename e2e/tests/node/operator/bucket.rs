@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::ground::{Ground, is_true, status};
 use super::training::{changes, delete_a_pod};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome; a_run_in_buckets_is_ready];
 

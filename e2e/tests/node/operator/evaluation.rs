@@ -16,7 +16,8 @@ use super::figures;
 use super::ground::{Ground, is_true, made_for, merge, status};
 use super::student::{STUDENT, lay_student};
 use super::training::{TRAINING, changes, folder};
-use crate::house::{Company, Space, Test, phase, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_student_is_compared_on_functions_that_training_never_saw_whatever_becomes_of_its_pod,

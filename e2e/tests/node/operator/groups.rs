@@ -22,7 +22,8 @@ use tokio::process::{Child, Command};
 
 use super::batch::{is_done, manifest};
 use super::ground::Ground;
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Asked;
     a_teacher_over_nodes_waits_for_leader_worker_set_and_is_served_by_it_and_goes,

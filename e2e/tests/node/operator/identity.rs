@@ -8,7 +8,8 @@ use sera_crds::conditions::ConditionType;
 use serde_json::json;
 
 use super::ground::{Ground, message, reason, status};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_run_created_again_under_its_name_shares_nothing_with_the_old_one,

@@ -9,7 +9,8 @@ use sera_e2e::progress::Progress;
 use serde_json::Value;
 use tar::Archive;
 
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome; every_image_that_was_built_runs_as_nobody_and_says_what_it_is, servers_have_nothing_to_run_but_themselves];
 

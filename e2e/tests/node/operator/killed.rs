@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures::TryStreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,9 +16,11 @@ use sera_e2e::platform;
 use serde_json::json;
 
 use super::ground::{Ground, is_true, status};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
-pub(crate) const TESTS: &[Test] = tests![Company::Alone; an_operator_killed_twenty_times_makes_one_job_and_one_result];
+pub(crate) const TESTS: &[Test] =
+    tests![Company::Shaking; an_operator_killed_twenty_times_makes_one_job_and_one_result];
 
 /// How often it is killed, and how long it lives in between, in milliseconds: from before it is elected to after it has acted. The sequence is
 /// fixed, so that a failure comes again.
@@ -53,10 +55,9 @@ async fn an_operator_killed_twenty_times_makes_one_job_and_one_result(space: Spa
 /// Kills the operator's processes without a warning: one of the two, or both.
 pub(super) async fn kill_operators(ground: &Ground, both: bool) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(ground.space.client(), platform::NAMESPACE);
-    let all = pods.list(&ListParams::default().labels("app.kubernetes.io/name=sera-operator")).await?;
-    ensure!(!all.items.is_empty(), "there is no operator");
-    let victims = if both { all.items.len() } else { 1 };
-    for pod in all.items.into_iter().take(victims) {
+    let all = some_operator(&pods).await?;
+    let victims = if both { all.len() } else { 1 };
+    for pod in all.into_iter().take(victims) {
         let name = pod.metadata.name.context("a pod without a name")?;
         let now = DeleteParams {
             grace_period_seconds: Some(0),
@@ -72,6 +73,18 @@ pub(super) async fn kill_operators(ground: &Ground, both: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The operator's pods: where another test has just killed all of them, those that follow.
+async fn some_operator(pods: &Api<Pod>) -> Result<Vec<Pod>> {
+    for _ in 0..100 {
+        let there = pods.list(&ListParams::default().labels("app.kubernetes.io/name=sera-operator")).await?.items;
+        if !there.is_empty() {
+            return Ok(there);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("there is no operator")
 }
 
 /// Collects the uid of every Job that is ever seen in the namespace, until the run is through.

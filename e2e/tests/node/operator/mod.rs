@@ -24,31 +24,32 @@ mod suspending;
 mod teacher;
 mod training;
 
-use crate::house::{Company, Test};
+use crate::house::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
+    // Of those that may be at work at once the longest begin.
     let mut tests = [
+        suspending::TESTS,
+        evaluation::TESTS,
+        bucket::TESTS,
+        run::TESTS,
         snapshot::TESTS,
         repair::TESTS,
         refused::TESTS,
         broken::TESTS,
         broken::AT_HOME,
         reclaim::TESTS,
+        batch::TESTS,
         identity::TESTS,
         images::TESTS,
-        killed::TESTS,
-        batch::TESTS,
-        run::TESTS,
+        training::SHAKEN,
         run::SHAKEN,
+        killed::TESTS,
         training::TESTS,
-        evaluation::TESTS,
-        suspending::TESTS,
-        bucket::TESTS,
         self_test::TESTS,
         groups::TESTS,
     ]
     .concat();
-    // Whoever wants to be alone waits for all others, and they for it: once is enough.
-    tests.sort_by_key(|test| matches!(test.company, Company::Alone | Company::Asked));
+    tests.sort_by_key(|test| test.company.turn());
     tests
 }

@@ -11,7 +11,8 @@ use sera_crds::values::Stage;
 use serde_json::json;
 
 use super::ground::{CLAIM, Ground, made_for, message, reason, status};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     deleted_runs_take_their_data_along_and_their_neighbour_s_stays,

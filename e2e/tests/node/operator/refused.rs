@@ -8,7 +8,8 @@ use sera_crds::conditions::ConditionType;
 use serde_json::{Value, json};
 
 use super::ground::{Ground, message, reason, status};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_class_or_an_account_that_is_not_there_is_named_with_its_field_until_the_run_is_edited,

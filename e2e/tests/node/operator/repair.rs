@@ -9,7 +9,8 @@ use sera_e2e::git_server::{Access, Behaviour};
 use serde_json::json;
 
 use super::ground::{Ground, is_true, message, reason, status};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_missing_or_wrong_secret_stalls_the_run_by_the_fields_name_until_it_is_right,

@@ -21,12 +21,13 @@ use super::killed::kill_operators;
 use super::lineage;
 use super::self_test::set;
 use super::training::folder;
-use crate::house::{Company, Space, Test, phase, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_run_makes_its_batches_and_a_dataset_whose_lineage_leads_to_patches_and_others_adopt_both,
 ];
-pub(crate) const SHAKEN: &[Test] = tests![Company::Alone;
+pub(crate) const SHAKEN: &[Test] = tests![Company::Shaking;
     an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_samples_are_accepted,
 ];
 

@@ -20,7 +20,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::ground::Ground;
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Alone;
     helm_test_passes_and_leaves_nothing_nor_does_helm_uninstall,

@@ -10,7 +10,8 @@ use sera_crds::values::Stage;
 use serde_json::json;
 
 use super::ground::{Ground, STORE, is_true, made_for, message, reason, status};
-use crate::house::{Company, Space, Test, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     an_applied_run_has_its_snapshot_in_the_store_and_says_so,

@@ -14,7 +14,8 @@ use super::evaluation::compared;
 use super::ground::{Ground, is_true, made_for, merge, status};
 use super::student::lay_student;
 use super::training::TRAINING;
-use crate::house::{Company, Space, Test, phase, tests};
+use crate::company::Company;
+use crate::house::{Space, Test, phase, tests};
 
 pub(crate) const TESTS: &[Test] = tests![Company::Welcome;
     a_suspended_run_has_no_pod_at_work_after_a_minute_in_any_stage,
