@@ -17,7 +17,8 @@ pub const RELEASE: &str = "sera-operator";
 
 const CRDS_RELEASE: &str = "sera-operator-crds";
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/manifests");
-const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts");
+/// The folder of the charts.
+pub(crate) const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts");
 /// Helm waits this long for the Deployment: images are loaded already, so this is many times what it takes on a busy machine.
 const READY_WITHIN: &str = "--timeout=3m";
 /// What helm says where another one is at the release.

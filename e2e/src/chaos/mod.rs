@@ -22,6 +22,7 @@ mod proxy;
 mod queue;
 mod random;
 mod real;
+mod rights;
 mod script;
 mod store;
 mod table;
@@ -41,6 +42,7 @@ use self::field::Field;
 use self::oracle::Harvest;
 use self::outage::{Outages, after};
 use self::real::Stock;
+use self::rights::Rights;
 use self::trial::{Ground, Verdict};
 
 pub use self::drain::Drained;
@@ -75,7 +77,7 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<Report> {
     let cluster = boot(options.on_a_node).await?;
     let field = if options.on_a_node { Field::Real(Stock::new(&cluster).await?) } else { Field::Played };
-    let ground = Ground { field, ..ground(&cluster, options.folder.clone())? };
+    let ground = Ground { field, ..ground(&cluster, options.folder.clone()).await? };
     let report = try_all(&ground, &cluster, options).await;
     cluster.down().await?;
     report
@@ -84,16 +86,17 @@ pub async fn run(options: &Options) -> Result<Report> {
 /// Makes one large run on a control plane of its own, and waits until all of its samples are through.
 pub async fn drain(samples: u32, folder: PathBuf) -> Result<Drained> {
     let cluster = boot(false).await?;
-    let ground = ground(&cluster, folder)?;
+    let ground = ground(&cluster, folder).await?;
     let drained = drain::drain(&ground, samples).await;
     cluster.down().await?;
     drained
 }
 
 /// Where trials are made on this cluster: on a node that is played.
-fn ground(cluster: &Cluster, folder: PathBuf) -> Result<Ground> {
+async fn ground(cluster: &Cluster, folder: PathBuf) -> Result<Ground> {
     let (client, program, mark) = (cluster.client(), trial::program("sera-operator")?, cluster.mark());
-    Ok(Ground { client, field: Field::Played, program, folder, outages: Outages::default(), mark })
+    let (field, outages, rights) = (Field::Played, Outages::default(), Rights::of_the_chart(cluster).await?);
+    Ok(Ground { client, field, program, folder, outages, rights, mark })
 }
 
 /// Boots a cluster that knows the project's kinds.

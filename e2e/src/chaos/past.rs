@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::course::{Course, lock};
+use super::rights;
 
 /// Between two looks at the version that is the newest.
 const LOOK: Duration = Duration::from_millis(100);
@@ -83,6 +84,10 @@ pub(super) fn request(
     let accept = read.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if let Some(accept) = accept.filter(|_| call.name.is_some()) {
         request.headers_mut().insert(header::ACCEPT, HeaderValue::try_from(accept.replace(ONE, MANY))?);
+    }
+    if call.name.is_some() {
+        // Who may read an object need not be allowed to list them.
+        request.headers_mut().remove(rights::TAKEN_FOR);
     }
     Ok(Some(request))
 }

@@ -1,5 +1,5 @@
 //! What stands between an operator and the API server: it hands calls on, counts them, and does to each what the script says. It speaks plain HTTP on
-//! the loopback, and to the API server as the administrator; the operator's own rights are tested elsewhere.
+//! the loopback, and to the API server as the chart's service account: a call that the chart does not grant is refused.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use super::intent;
 use super::outage::Outages;
 use super::past;
 use super::random::Random;
+use super::rights;
 use super::script::{Fault, When};
 
 /// The longest that an answer is held; a new leader needs the time of a lease to be one.
@@ -127,6 +128,7 @@ impl Seat {
         self.until_connected().await;
         let fault = if call.is_work() { self.course.next_call(self.number, &call) } else { None };
         let mut request = Request::builder().method(head.method).uri(head.uri);
+        request = request.header(rights::TAKEN_FOR, rights::account(&self.course.namespace));
         for name in [header::ACCEPT, header::CONTENT_TYPE, header::USER_AGENT] {
             if let Some(value) = head.headers.get(&name) {
                 request = request.header(name, value);

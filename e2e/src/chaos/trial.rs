@@ -21,6 +21,7 @@ use super::outage::Outages;
 use super::past;
 use super::persist::{PATIENCE, make, persistently};
 use super::queue;
+use super::rights::Rights;
 use super::script::Trial;
 
 /// How long what a run has left behind is given to go away.
@@ -45,6 +46,8 @@ pub(super) struct Ground {
     pub(super) folder: PathBuf,
     /// The restarts of its API server.
     pub(super) outages: Outages,
+    /// What operators may do there.
+    pub(super) rights: Rights,
     /// The variable by which processes belong to the cluster.
     pub(super) mark: Option<(&'static str, PathBuf)>,
 }
@@ -199,7 +202,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Makes a namespace in which pods can be made.
+    /// Makes a namespace in which pods can be made, and operators may do what the chart grants them.
     pub(super) async fn make_namespace(&self, name: &str) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
@@ -207,6 +210,7 @@ impl Ground {
         make(|| async { namespaces.create(&PostParams::default(), &namespace).await })
             .await
             .with_context(|| format!("cannot make namespace {name}"))?;
+        self.rights.grant(&self.client, name).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
         // Without it no pod can be made, and the Job controller waits for long before it tries again.
         for _ in 0..300 {

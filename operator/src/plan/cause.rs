@@ -93,6 +93,16 @@ pub fn of_refused_pod(message: &str, role: PodRole) -> Failure {
     }
 }
 
+/// Why Kubernetes says that a pod ended which its node could not keep.
+const EVICTED: &str = "Evicted";
+/// What the kubelet says where a pod took more disk than it may, whatever room there is, and the field that says how much that is. The first that
+/// fits counts: containers of slots have their own.
+const OWN_LIMITS: [(&str, &str); 4] = [
+    ("Container slot-", "spec.generation.sandbox.resources.limits.ephemeral-storage"),
+    ("exceeded its local ephemeral storage limit", "spec.pods.ROLE.resources.limits.ephemeral-storage"),
+    ("local storage usage exceeds the total limit", "spec.pods.ROLE.resources.limits.ephemeral-storage"),
+    (r#"EmptyDir volume "shm" exceeds"#, "spec.pods.ROLE.shmSize"),
+];
 /// What is to be changed where pods are evicted again and again.
 const ADVICE_ON_EVICTION: &str =
     "; where that goes on, ask for as much as it uses in spec.pods.ROLE.resources.requests";
@@ -104,6 +114,19 @@ fn last_lines(pod: &PodFacts) -> Option<&str> {
     let said = pod.message.as_deref()?.trim();
     let begin = said.ceil_char_boundary(said.len().saturating_sub(MOST_BYTES));
     Some(&said[begin..]).filter(|said| !said.is_empty())
+}
+
+/// The failure of a pod that was evicted because it took more of its node's disk than it may itself, which is no chance: the next one would, too.
+/// What its program said when it was told to end is of no interest then.
+pub fn of_full_disk(pod: &PodFacts, role: PodRole) -> Option<Failure> {
+    let trouble = pod.trouble.as_ref().filter(|trouble| &*trouble.reason == EVICTED)?;
+    let (_, field) = OWN_LIMITS.iter().find(|(words, _)| trouble.message.contains(words))?;
+    Some(Failure {
+        class: FailureClass::Configuration,
+        reason: "OutOfDisk".into(),
+        field: Some(field.replace("ROLE", role.as_str())),
+        message: format!("the pod was evicted: {}: raise it", trouble.message.trim().trim_end_matches('.')),
+    })
 }
 
 /// The failure of a pod that left no termination message.
@@ -138,7 +161,7 @@ pub fn of_silent_pod(pod: &PodFacts, role: PodRole) -> Failure {
             let message = pod.trouble.as_ref().map_or(ended.clone(), |trouble| sentence(&ended, trouble));
             let said = last_lines(pod).map(|said| format!("; the end of its log: {said}")).unwrap_or_default();
             let advice =
-                if trouble == "Evicted" { ADVICE_ON_EVICTION.replace("ROLE", role.as_str()) } else { String::new() };
+                if trouble == EVICTED { ADVICE_ON_EVICTION.replace("ROLE", role.as_str()) } else { String::new() };
             let message = format!("{message}{said}{advice}");
             Failure { class: FailureClass::Unavailable, reason: trouble.into(), field: None, message }
         }
@@ -200,6 +223,7 @@ fn sentence(what: &str, trouble: &Trouble) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{facts::PodPhase, plan::tests::pod};
 
     fn trouble(reason: &str) -> Trouble {
         Trouble { reason: reason.into(), message: "words".into() }
@@ -255,6 +279,38 @@ mod tests {
             Some("spec.pods.train.serviceAccountName"),
             "the field is that of the pods that it was about"
         );
+    }
+
+    #[test]
+    fn a_pod_that_took_more_disk_than_it_may_names_the_field_and_one_of_a_full_node_does_not() {
+        let evicted = |message: &str| {
+            let trouble = Some(Trouble { reason: EVICTED.into(), message: message.into() });
+            PodFacts { trouble, ..pod(PodPhase::Failed, None) }
+        };
+        for (message, field) in [
+            (
+                r#"Container sera exceeded its local ephemeral storage limit "1Gi". "#,
+                Some("pods.train.resources.limits"),
+            ),
+            (
+                "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+                Some("pods.train.resources"),
+            ),
+            (
+                r#"Container slot-1 exceeded its local ephemeral storage limit "1Gi". "#,
+                Some("generation.sandbox.resources"),
+            ),
+            (r#"Usage of EmptyDir volume "shm" exceeds the limit "64Mi". "#, Some("pods.train.shmSize")),
+            ("The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 9Gi. ", None),
+        ] {
+            let failure = of_full_disk(&evicted(message), PodRole::Train);
+            let named = failure.as_ref().and_then(|failure| failure.field.as_deref());
+            assert!(
+                named.map_or(field.is_none(), |named| field.is_some_and(|field| named.contains(field))),
+                "{failure:?}"
+            );
+            assert!(failure.is_none_or(|failure| failure.class == FailureClass::Configuration));
+        }
     }
 
     #[test]

@@ -250,7 +250,8 @@ fn newest_failure(pods: &[Arc<PodFacts>], role: PodRole) -> Option<Failure> {
 }
 
 fn failure_of(pod: &PodFacts, role: PodRole) -> Failure {
-    said_by(pod).unwrap_or_else(|| cause::of_silent_pod(pod, role))
+    let full = cause::of_full_disk(pod, role);
+    full.or_else(|| said_by(pod)).unwrap_or_else(|| cause::of_silent_pod(pod, role))
 }
 
 /// The failure that a pod's program has told of.

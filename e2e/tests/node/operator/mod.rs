@@ -11,6 +11,7 @@ mod identity;
 mod images;
 mod killed;
 mod lineage;
+mod lost;
 mod monitoring;
 mod reclaim;
 mod refused;
@@ -38,6 +39,7 @@ pub(crate) fn tests() -> Vec<Test> {
         refused::TESTS,
         broken::TESTS,
         broken::AT_HOME,
+        lost::TESTS,
         reclaim::TESTS,
         batch::TESTS,
         identity::TESTS,
@@ -48,6 +50,7 @@ pub(crate) fn tests() -> Vec<Test> {
         training::TESTS,
         self_test::TESTS,
         groups::TESTS,
+        lost::ASKED,
     ]
     .concat();
     tests.sort_by_key(|test| test.company.turn());
