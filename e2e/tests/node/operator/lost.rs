@@ -1,11 +1,14 @@
 //! Pods that are lost: with their node, which says nothing any more, and by the kubelet that evicts them. The run says which, and what to do, and goes on
 //! when that is done.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use sera_crds::conditions::ConditionType;
 use sera_crds::values::Stage;
 use sera_e2e::git_server::Behaviour;
@@ -25,6 +28,10 @@ const LESS_THAN_ANYTHING: &str = "1Ki";
 /// The one node, and what makes Kubernetes give up the pods of a node that has been shut down.
 const OUT_OF_SERVICE: [&str; 4] = ["taint", "node", "node", "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"];
 const BACK_IN_SERVICE: [&str; 4] = ["taint", "node", "node", "node.kubernetes.io/out-of-service-"];
+/// A node that says it is well, and on which nothing may run: where all nodes are silent Kubernetes takes itself for the one that is cut off, and gives no pod
+/// up. It has to say so every few seconds.
+const ANOTHER: &str = "well";
+const EVERY: Duration = Duration::from_secs(5);
 /// Until a node counts as lost, its pod is to end and has had the time for it, and the operator has waited a minute more: three minutes.
 const LOST_AND_SAID: Duration = Duration::from_mins(8);
 
@@ -57,18 +64,42 @@ async fn a_pod_whose_node_is_lost_is_named_with_what_ends_it_and_the_run_goes_on
     });
     ground.apply_run("billing", json!({"pods": {"snapshot": {"tolerations": at_once}}})).await?;
     let pod = at_work(&ground).await?;
-    let kubelet = ground.space.cluster().await?.component("kubelet")?;
+    let cluster = ground.space.cluster().await?;
+    let kubelet = cluster.component("kubelet")?;
     kubelet.stop()?;
-    let named = is_named_and_given_up(&ground, &pod).await;
+    let named = tokio::select! {
+        named = is_named_and_given_up(&ground, &pod) => named,
+        Err(error) = another_is_well(&ground) => Err(error),
+    };
     kubelet.cont()?;
-    ground.space.cluster().await?.kubectl(BACK_IN_SERVICE).await?;
     named?;
+    cluster.kubectl(BACK_IN_SERVICE).await?;
+    Api::<Node>::all(ground.space.client()).delete(ANOTHER, &DeleteParams::default()).await?;
 
     ground.git.set_behaviour(Behaviour::Serve);
     let run = ground.until_snapshotted("billing").await?;
     let said = status(&run)?;
     ensure!(said.attempts.get(&Stage::Snapshot) == Some(&1), "a lost node is no failure: {:?}", said.recent_failures);
     Ok(())
+}
+
+/// Makes the other node, and has it say that it is well for as long as it is polled.
+async fn another_is_well(ground: &Ground) -> Result<Infallible> {
+    let nodes: Api<Node> = Api::all(ground.space.client());
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": ANOTHER}, "spec": {"unschedulable": true},
+    });
+    nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await.context("no other node can be made")?;
+    let began = Timestamp::now();
+    loop {
+        let ready = json!({
+            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
+            "lastHeartbeatTime": Timestamp::now(), "lastTransitionTime": began,
+        });
+        let status = Patch::Strategic(json!({"status": {"conditions": [ready]}}));
+        nodes.patch_status(ANOTHER, &PatchParams::default(), &status).await.context("the other node cannot be well")?;
+        tokio::time::sleep(EVERY).await;
+    }
 }
 
 /// The pod of the snapshot, once it is at work.
