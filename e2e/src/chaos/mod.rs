@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use crate::cluster::Cluster;
 use crate::platform;
@@ -127,22 +127,21 @@ async fn try_all(ground: &Ground, cluster: &Cluster, options: &Options) -> Resul
         .map(|(never, _)| never)
     };
     let verdicts = tokio::select! {
-        verdicts = trying => verdicts?,
+        verdicts = trying => verdicts,
         ended = breaking => match ended? {},
     };
     Ok(Report::of(verdicts))
 }
 
-async fn try_each(ground: &Ground, trials: Vec<Trial>, harvest: &Harvest, at_once: usize) -> Result<Vec<Verdict>> {
+async fn try_each(ground: &Ground, trials: Vec<Trial>, harvest: &Harvest, at_once: usize) -> Vec<Verdict> {
     stream::iter(trials)
         .map(|trial| async move {
-            let verdict =
-                Box::pin(ground.hold(trial, Some(harvest))).await.with_context(|| format!("{trial} was not held"))?;
+            let verdict = Box::pin(ground.try_one(trial, harvest)).await;
             table::print(&verdict);
-            anyhow::Ok(verdict)
+            verdict
         })
         .buffer_unordered(at_once)
-        .try_collect()
+        .collect()
         .await
 }
 

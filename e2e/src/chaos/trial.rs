@@ -33,6 +33,9 @@ const RESTS: u32 = 3;
 /// The most calls that passes may make in that time.
 const CALLS_AT_REST: u64 = 2;
 const LOOK: Duration = Duration::from_millis(100);
+/// How long Kubernetes may take to give a namespace its service account: its controllers look again after half a minute when the API server was away
+/// several times.
+const ACCOUNT_WITHIN: Duration = Duration::from_mins(2);
 
 /// Where trials are made.
 pub(super) struct Ground {
@@ -76,6 +79,23 @@ pub(super) struct Verdict {
 }
 
 impl Ground {
+    /// Makes a trial, and compares its end with what is expected. One that cannot be made is wrong, and no reason to leave the others out.
+    pub(super) async fn try_one(&self, trial: Trial, expected: &Harvest) -> Verdict {
+        let began = Instant::now();
+        let held = self.hold(trial, Some(expected)).await;
+        held.unwrap_or_else(|error| Verdict {
+            trial,
+            wrongs: vec![format!("it was not held: {error:#}")],
+            calls: 0,
+            kills: 0,
+            restarts: 0,
+            took: began.elapsed(),
+            harvest: None,
+            again: format!("{}{}", trial.flags(), self.field.flags()),
+            folder: self.folder.clone(),
+        })
+    }
+
     /// Makes a trial, and compares its end with what is expected.
     pub(super) async fn hold(&self, trial: Trial, expected: Option<&Harvest>) -> Result<Verdict> {
         let (began, restarts) = (Instant::now(), self.outages.count());
@@ -213,13 +233,14 @@ impl Ground {
         self.rights.grant(&self.client, name).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
         // Without it no pod can be made, and the Job controller waits for long before it tries again.
-        for _ in 0..300 {
+        let began = Instant::now();
+        while began.elapsed() < ACCOUNT_WITHIN {
             if persistently(|| async { accounts.get_opt("default").await }).await?.is_some() {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
         }
-        anyhow::bail!("namespace {name} has no service account")
+        anyhow::bail!("namespace {name} has no service account after {ACCOUNT_WITHIN:?}")
     }
 }
 
