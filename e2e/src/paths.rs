@@ -1,8 +1,8 @@
-//! Where things lie on this machine: what is kept between clusters (programs, images) and what a cluster makes while
-//! it lives. What is in those folders is the business of the modules that fill them.
+//! Where things lie on this machine: what is kept between clusters (programs, images), what a cluster makes while it lives, and the workspace's own
+//! programs. What is in those folders is the business of the modules that fill them.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Overrides the folder for what is built once and kept.
 pub const CACHE_VARIABLE: &str = "SERA_CACHE_DIR";
@@ -31,6 +31,28 @@ pub enum PathError {
         /// What it holds.
         value: PathBuf,
     },
+    /// The system does not say which program this is.
+    #[error("the running program is not to be found")]
+    Running(#[source] std::io::Error),
+    /// Cargo has not built the program.
+    #[error("{path} is not there: build the programs first, with `cargo build --workspace --bins`")]
+    NotBuilt {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+}
+
+/// A program of the workspace, beside the running one. It is never built from here: cargo is what called, and would wait for itself.
+pub fn program(name: &str) -> Result<PathBuf, PathError> {
+    let running = env::current_exe().map_err(PathError::Running)?;
+    let path = beside(&running).join(name);
+    if path.is_file() { Ok(path) } else { Err(PathError::NotBuilt { path }) }
+}
+
+/// Cargo's folder of programs: tests and benches lie one deeper, in `deps`.
+fn beside(running: &Path) -> &Path {
+    let folder = running.parent().unwrap_or(running);
+    if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }
 }
 
 /// The folder for what is built once and kept: `$SERA_CACHE_DIR`, else `$XDG_CACHE_HOME/sera-operator`, else
@@ -60,4 +82,15 @@ fn choose(what: &'static str, own: &'static str, xdg: &str, under_home: &str) ->
 
 fn non_empty(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_lie_beside_programs_and_above_tests() {
+        assert_eq!(beside(Path::new("/t/debug/sera-e2e")), Path::new("/t/debug"));
+        assert_eq!(beside(Path::new("/t/debug/deps/node-0123")), Path::new("/t/debug"));
+    }
 }

@@ -2,7 +2,6 @@
 //! stands by goes on without waiting for the lease to expire. How an election goes when messages are lost is the business of the operator's own tests.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sera_crds::SpecializationRun;
 use sera_crds::run::Phase;
-use sera_e2e::{ask, cluster::Cluster, platform};
+use sera_e2e::{ask, cluster::Cluster, paths, platform};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -88,10 +87,7 @@ struct Operator(Child);
 impl Operator {
     /// Starts one in a pod of this name, and waits until it says that it is ready.
     async fn start(cluster: &Cluster, pod: &str) -> Result<Self> {
-        // A test's program lies one folder below those of the workspace.
-        let tests = std::env::current_exe()?;
-        let program =
-            tests.parent().and_then(Path::parent).context("a program lies in a folder")?.join("sera-operator");
+        let program = paths::program("sera-operator")?;
         let address: SocketAddr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
         let mut command = Command::new(&program);
         command

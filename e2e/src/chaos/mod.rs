@@ -36,7 +36,7 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, stream};
 
 use crate::cluster::Cluster;
-use crate::platform;
+use crate::{paths, platform};
 
 use self::field::Field;
 use self::oracle::Harvest;
@@ -94,7 +94,7 @@ pub async fn drain(samples: u32, folder: PathBuf) -> Result<Drained> {
 
 /// Where trials are made on this cluster: on a node that is played.
 async fn ground(cluster: &Cluster, folder: PathBuf) -> Result<Ground> {
-    let (client, program, mark) = (cluster.client(), trial::program("sera-operator")?, cluster.mark());
+    let (client, program, mark) = (cluster.client(), paths::program("sera-operator")?, cluster.mark());
     let (field, outages, rights) = (Field::Played, Outages::default(), Rights::of_the_chart(cluster).await?);
     Ok(Ground { client, field, program, folder, outages, rights, mark })
 }

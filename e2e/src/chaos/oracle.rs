@@ -129,8 +129,23 @@ fn costs_no_attempt(script: &Script) -> bool {
     !script.stale_looks && script.fates.is_empty() && script.deeds.iter().all(|(_, deed)| *deed == Deed::StealLease)
 }
 
+/// An object that should not be there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// What it is, and what keeps it.
+    pub(super) words: String,
+    /// Whether it has been deleted, and Kubernetes' collector has not got round to it.
+    pub(super) goes: bool,
+}
+
+impl Left {
+    fn new(words: &str, object: &ObjectMeta) -> Self {
+        Self { words: format!("{words}{}", holding(object)), goes: object.deletion_timestamp.is_some() }
+    }
+}
+
 /// What belongs to nobody, or should be gone when a run is done.
-pub(super) async fn left_over(client: &Client, namespace: &str, run: &DynamicObject) -> Result<Vec<String>> {
+pub(super) async fn left_over(client: &Client, namespace: &str, run: &DynamicObject) -> Result<Vec<Left>> {
     let batches: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<RolloutBatch>(&()));
     let batches = batches.list(&ListParams::default()).await?.items;
@@ -145,9 +160,11 @@ pub(super) async fn left_over(client: &Client, namespace: &str, run: &DynamicObj
     let ours = config_maps.iter().filter(|config_map| config_map.name_any() != "kube-root-ca.crt");
     note(&mut left, &owners, "ConfigMap", ours.map(Resource::meta));
     let is_at_work = |job: &&Job| job.status.as_ref().is_none_or(|status| status.conditions.is_none());
-    left.extend(jobs.iter().filter(is_at_work).map(|job| format!("Job {} is at work", job.name_any())));
+    left.extend(
+        jobs.iter().filter(is_at_work).map(|job| Left::new(&format!("Job {} is at work", job.name_any()), job.meta())),
+    );
     for deployment in all::<Deployment>(client, namespace).await? {
-        left.push(format!("Deployment {} is there", deployment.name_any()));
+        left.push(Left::new(&format!("Deployment {} is there", deployment.name_any()), deployment.meta()));
         owners.extend(deployment.uid());
     }
     owners.extend(jobs.iter().filter_map(ResourceExt::uid));
@@ -157,7 +174,7 @@ pub(super) async fn left_over(client: &Client, namespace: &str, run: &DynamicObj
 }
 
 fn note<'a>(
-    left: &mut Vec<String>,
+    left: &mut Vec<Left>,
     owners: &BTreeSet<String>,
     kind: &str,
     children: impl Iterator<Item = &'a ObjectMeta>,
@@ -166,7 +183,7 @@ fn note<'a>(
         let name = child.name.as_deref().unwrap_or_default();
         let mut controllers = child.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
         if !controllers.any(|owner| owners.contains(&owner.uid)) {
-            left.push(format!("{kind} {name} belongs to nobody{}", holding(child)));
+            left.push(Left::new(&format!("{kind} {name} belongs to nobody"), child));
         }
     }
 }
@@ -267,7 +284,9 @@ mod tests {
         };
         let (mut left, owners) = (Vec::new(), BTreeSet::from(["alive".to_owned()]));
         note(&mut left, &owners, "Job", [&child("alive"), &child("gone"), &ObjectMeta::default()].into_iter());
-        assert_eq!(left, ["Job of-gone belongs to nobody", "Job  belongs to nobody"]);
+        let words: Vec<_> = left.iter().map(|left| left.words.as_str()).collect();
+        assert_eq!(words, ["Job of-gone belongs to nobody", "Job  belongs to nobody"]);
+        assert!(!left.iter().any(|left| left.goes), "nobody has deleted them");
     }
 
     #[test]
@@ -275,9 +294,8 @@ mod tests {
         let pod = json!({"name": "a", "deletionTimestamp": "2026-11-30T12:00:00Z", "finalizers": ["batch.kubernetes.io/job-tracking"]});
         let (mut left, pod) = (Vec::new(), serde_json::from_value(pod).unwrap());
         note(&mut left, &BTreeSet::new(), "Pod", [&pod].into_iter());
-        assert_eq!(
-            left,
-            ["Pod a belongs to nobody (deleted at 2026-11-30T12:00:00Z, kept by [batch.kubernetes.io/job-tracking])"]
-        );
+        let words =
+            "Pod a belongs to nobody (deleted at 2026-11-30T12:00:00Z, kept by [batch.kubernetes.io/job-tracking])";
+        assert_eq!(left, [Left { words: words.to_owned(), goes: true }]);
     }
 }

@@ -1,6 +1,6 @@
 //! One trial: a run in a namespace of its own, from its beginning to its end, with all that befalls it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use super::script::Trial;
 
 /// How long what a run has left behind is given to go away.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// The same of what has been deleted: the rest is Kubernetes' collector's, which takes its time when the API server was away.
+const GONE_WITHIN: Duration = Duration::from_mins(3);
 /// For how long a run that is done is watched for calls that do nothing.
 const REST: Duration = Duration::from_secs(2);
 /// How often such a time may begin before none of them is quiet enough.
@@ -199,8 +201,12 @@ impl Ground {
             let left = oracle::left_over(&self.client, &course.namespace, run).await;
             match left {
                 Ok(left) if left.is_empty() => break,
-                Ok(left) if began.elapsed() > SETTLED_WITHIN => {
-                    course.wrong(format!("after {SETTLED_WITHIN:?} this is left: {}", left.join(", ")));
+                Ok(left)
+                    if began.elapsed() > GONE_WITHIN
+                        || began.elapsed() > SETTLED_WITHIN && !left.iter().all(|left| left.goes) =>
+                {
+                    let words: Vec<_> = left.into_iter().map(|left| left.words).collect();
+                    course.wrong(format!("after {:?} this is left: {}", began.elapsed(), words.join(", ")));
                     break;
                 }
                 // The API server is being restarted.
@@ -264,15 +270,4 @@ fn is_done(run: &DynamicObject) -> bool {
     let status = &run.data["status"];
     let is_current = status["observedGeneration"].as_i64() == run.metadata.generation;
     is_current && status["phase"] == "Succeeded" && run.metadata.deletion_timestamp.is_none()
-}
-
-/// The program that cargo has put beside this one.
-pub(super) fn program(name: &str) -> Result<PathBuf> {
-    let here = std::env::current_exe()?;
-    let beside = |folder: Option<&Path>| folder.map(|folder| folder.join(name)).filter(|path| path.exists());
-    // A test's program lies one folder deeper.
-    let folder = here.parent();
-    beside(folder)
-        .or_else(|| beside(folder.and_then(Path::parent)))
-        .with_context(|| format!("{name} is not there: `cargo build --workspace --bins` makes it"))
 }

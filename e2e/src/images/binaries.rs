@@ -1,6 +1,5 @@
-//! The programs that go into images: where cargo left them, whether they are up to date, and how they are made smaller.
+//! The programs that go into images: whether they are up to date, and how they are made smaller.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,19 +7,6 @@ use std::time::SystemTime;
 use tokio::process::Command;
 
 use super::{ImageError, store};
-
-/// The program's file, beside the running one. It is never built from here: cargo is what called, and would wait for itself.
-pub(super) fn find(name: &str) -> Result<PathBuf, ImageError> {
-    let running = env::current_exe().map_err(ImageError::io("find", Path::new("the running program")))?;
-    let path = beside(&running).join(name);
-    if path.is_file() { Ok(path) } else { Err(ImageError::NotBuilt { path }) }
-}
-
-/// Cargo's folder of programs: tests and benches lie one deeper, in `deps`.
-fn beside(running: &Path) -> &Path {
-    let folder = running.parent().unwrap_or(running);
-    if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }
-}
 
 /// A source that was written after the program was, if there is one: `cargo test -p` of another crate leaves programs as
 /// they are. Cargo's list of sources lies beside the program.
@@ -45,16 +31,9 @@ pub(super) async fn strip(binary: &Path, to: &Path) -> Result<(), ImageError> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{beside, newer_source};
-
-    #[test]
-    fn programs_lie_beside_programs_and_above_tests() {
-        assert_eq!(beside(Path::new("/t/debug/sera-e2e")), Path::new("/t/debug"));
-        assert_eq!(beside(Path::new("/t/debug/deps/node-0123")), Path::new("/t/debug"));
-    }
+    use super::newer_source;
 
     #[test]
     fn a_source_that_is_newer_than_the_program_is_found() {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use crate::packages::{self, Package, PackageError};
-use crate::paths::{PathError, cache_root};
+use crate::paths::{self, PathError, cache_root};
 use crate::progress::Progress;
 use archives::{Archives, is_kept};
 use base::Base;
@@ -140,12 +140,6 @@ pub enum ImageError {
     /// No folder to keep images in.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Cargo has not built the program.
-    #[error("{path} is not there: build the programs first, with `cargo build --workspace --bins`")]
-    NotBuilt {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
     /// A package that images are made with is missing.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -208,7 +202,7 @@ pub async fn build(images: &[Image], progress: &Progress) -> Result<Vec<ImageArc
 
 /// The program of an image, as cargo has built it: beside the running one.
 pub fn program(image: Image) -> Result<PathBuf, ImageError> {
-    binaries::find(image.program())
+    Ok(paths::program(image.program())?)
 }
 
 /// The directory of the student that is built in: a model and its tokenizer.

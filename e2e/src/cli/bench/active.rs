@@ -15,6 +15,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use sera_crds::SpecializationRun;
+use sera_e2e::paths;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -49,7 +50,7 @@ pub(crate) struct Active {
 type Times = Arc<Mutex<BTreeMap<String, Instant>>>;
 
 pub(super) async fn run(Active { runs, seconds }: Active) -> Result<ExitCode> {
-    let program = process::program()?;
+    let program = paths::program("sera-operator")?;
     let cluster = process::control_plane().await?;
     let api: Api<SpecializationRun> = Api::namespaced(cluster.client(), "default");
     let (made, jobs, driving) = (Times::default(), Times::default(), Times::default());

@@ -14,6 +14,7 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use sera_crds::SpecializationRun;
 use sera_crds::run::Phase;
+use sera_e2e::paths;
 use serde_json::json;
 
 use super::metrics::PassTimes;
@@ -40,7 +41,7 @@ pub(crate) struct Operator {
 }
 
 pub(super) async fn run(Operator { runs, seconds }: Operator) -> Result<ExitCode> {
-    let program = process::program()?;
+    let program = paths::program("sera-operator")?;
     let cluster = process::control_plane().await?;
     let api: Api<SpecializationRun> = Api::namespaced(cluster.client(), "default");
     let jobs: Api<Job> = Api::namespaced(cluster.client(), "default");

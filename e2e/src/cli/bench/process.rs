@@ -2,11 +2,11 @@
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use sera_e2e::ask;
 use sera_e2e::cluster::Cluster;
 use sera_e2e::platform;
@@ -41,13 +41,6 @@ pub(super) async fn control_plane() -> Result<Cluster> {
     let cluster = Cluster::control_plane().await?;
     platform::define_kinds(&cluster).await?;
     Ok(cluster)
-}
-
-/// The operator's program, as cargo has built it.
-pub(super) fn program() -> Result<PathBuf> {
-    let program = std::env::current_exe()?.with_file_name("sera-operator");
-    ensure!(program.exists(), "{} is not there: `cargo build --workspace --bins` makes it", program.display());
-    Ok(program)
 }
 
 /// How it was built, in a word.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use sera_e2e::cluster::kubeflow_trainer;
+use sera_e2e::paths;
 use sera_e2e::progress::Progress;
 
 use self::side::Figures;
@@ -31,7 +32,7 @@ pub(crate) struct Peers {
 }
 
 pub(super) async fn run(peers: Peers) -> Result<ExitCode> {
-    let program = process::program()?;
+    let program = paths::program("sera-operator")?;
     let peer = kubeflow_trainer(&Progress::console()).await?;
     let version = peer.version.clone();
     let cluster = process::control_plane().await?;
