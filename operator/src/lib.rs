@@ -11,6 +11,7 @@ pub mod facts;
 pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod plugin;
 pub mod report;
 pub mod runtime;
 pub mod selftest;

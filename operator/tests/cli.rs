@@ -259,3 +259,42 @@ fn with_an_api_server_out_of_reach_it_lives_unready_says_why_once_and_ends_order
     let rest: Vec<_> = lines.collect();
     assert!(!rest.iter().any(|line| line.contains("cannot reach")), "{rest:#?}");
 }
+
+/// The plugin with these words, knowing of no cluster.
+fn plugin(words: &[&str]) -> (Output, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-sera"));
+    let output = command.env_clear().env("HOME", "/nowhere").args(words).output().unwrap();
+    let told = String::from_utf8([&*output.stdout, &*output.stderr].concat()).unwrap();
+    (output, told)
+}
+
+#[test]
+fn the_plugins_help_has_examples_and_exit_codes() {
+    let (output, told) = plugin(&["--help"]);
+    assert!(output.status.success());
+    for word in ["Usage: kubectl sera", "kubectl sera logs billing --follow", "Exit codes: 0"] {
+        assert!(told.contains(word), "{word:?} is not in\n{told}");
+    }
+}
+
+#[test]
+fn the_plugin_says_in_a_line_which_kubeconfig_it_cannot_read() {
+    let folder = TempDir::new().unwrap();
+    let broken = folder.path().join("kubeconfig");
+    fs::write(&broken, "clusters: 7").unwrap();
+    let broken = broken.to_str().unwrap();
+    for words in [&["status"][..], &["status", "--kubeconfig", "/nowhere/else"], &["status", "--kubeconfig", broken]] {
+        let (output, told) = plugin(words);
+        assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{words:?}: {told}");
+        assert!(told.starts_with("error: ") && told.contains("--kubeconfig"), "{told}");
+    }
+}
+
+#[test]
+fn the_plugin_says_in_a_line_that_no_server_answers() {
+    let folder = TempDir::new().unwrap();
+    let config = kubeconfig(&folder, &format!("127.0.0.1:{}", free_port()));
+    let (output, told) = plugin(&["status", "billing", "--kubeconfig", &config]);
+    assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.starts_with("error: "), "{told}");
+}

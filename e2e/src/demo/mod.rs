@@ -156,7 +156,9 @@ fn afterwards(kubeconfig: &Path, is_ours: bool, run: Option<&str>) -> String {
     let look = format!("  look at it:   KUBECONFIG={} kubectl {what}", kubeconfig.display());
     match run {
         _ if is_ours => {
-            format!("The cluster stays up.\n{look}\n  in a shell:   cargo e2e shell\n  take it down: cargo e2e down")
+            let told = run.map(|run| format!("   (and there: kubectl sera -n {NAMESPACE} status {run})"));
+            let shell = format!("cargo e2e shell{}", told.unwrap_or_default());
+            format!("The cluster stays up.\n{look}\n  in a shell:   {shell}\n  take it down: cargo e2e down")
         }
         Some(_) => format!("The operator stays in namespace {}, the run in {NAMESPACE}.\n{look}", platform::NAMESPACE),
         None => format!("What is installed of the operator stays in namespace {}.\n{look}", platform::NAMESPACE),
@@ -174,7 +176,7 @@ mod tests {
         for expected in [
             "cargo demo",
             "KUBECONFIG=/state/default/kubeconfig kubectl -n sera-demo describe srun quickstart",
-            "cargo e2e shell",
+            "cargo e2e shell   (and there: kubectl sera -n sera-demo status quickstart)",
             "cargo e2e down",
         ] {
             assert!(ours.contains(expected), "{expected:?} is not among {ours}");

@@ -13,6 +13,7 @@ mod killed;
 mod lineage;
 mod lost;
 mod monitoring;
+mod plugin;
 mod reclaim;
 mod refused;
 mod repair;
@@ -42,6 +43,7 @@ pub(crate) fn tests() -> Vec<Test> {
         lost::TESTS,
         reclaim::TESTS,
         batch::TESTS,
+        plugin::TESTS,
         identity::TESTS,
         images::TESTS,
         training::SHAKEN,
