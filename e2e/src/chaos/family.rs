@@ -236,7 +236,7 @@ fn is_late(seed: u64) -> bool {
 }
 
 /// Whether the API server is restarted.
-fn restarts_the_server(seed: u64) -> bool {
+pub(super) fn restarts_the_server(seed: u64) -> bool {
     Random::of(seed, 9).percent(RESTART_PERCENT)
 }
 

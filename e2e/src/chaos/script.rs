@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::call::Call;
-use super::family::Family;
+use super::family::{Family, restarts_the_server};
 
 /// Which run it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +125,11 @@ impl Trial {
             Self::Call(_, When::After) => "killed after a call",
             Self::Queue(_) => "queue",
         }
+    }
+
+    /// Whether it restarts the API server, for all trials that go on at the same time.
+    pub fn restarts_the_server(self) -> bool {
+        matches!(self, Self::Seed(seed) if restarts_the_server(seed))
     }
 
     /// The flags of `cargo e2e chaos` that repeat it.

@@ -83,8 +83,11 @@ pub(super) async fn run(chaos: Chaos) -> Result<ExitCode> {
         println!("seed-{seed:<13} {found}");
     }
     let calls = chaos.call.into_iter().map(|call| Trial::Call(call, when));
+    let mut trials: Vec<Trial> = chaos.seeds.trials().chain(calls).collect();
+    // Those go last, and beside each other: all others would wait for the API server, too, which takes more time than all that befalls them.
+    trials.sort_by_key(|trial| trial.restarts_the_server());
     let options = Options {
-        trials: chaos.seeds.trials().chain(calls).collect(),
+        trials,
         every_call: chaos.every_call,
         at_once: chaos.at_once.max(1),
         restart_every: chaos.restart_every.map(Duration::from_secs),
