@@ -358,7 +358,7 @@ async fn hugging_faces_reader_takes_the_files_as_they_are() {
 /// One difference is axolotl's: it finds a turn by putting another text in its place. Qwen3's template writes thinking, be it empty, into the last turn
 /// whatever its text is, so that the tag is taken for the template's and not for the turn's.
 #[tokio::test]
-#[ignore = "needs a Python with peers: pip install datasets transformers torch jinja2 addict colorama, pip install --no-deps axolotl, and SERA_PYTHON"]
+#[ignore = "needs a Python with peers: pip install datasets transformers torch jinja2 addict colorama accelerate, pip install --no-deps axolotl, and SERA_PYTHON"]
 async fn axolotl_trains_on_the_tokens_that_we_train_on_but_for_the_last_turns_first_tag() {
     let student = std::env::var_os("SERA_STUDENT").map_or_else(testing::folder, std::path::PathBuf::from);
     let chat = sera_chat::Chat::load(&student).unwrap();

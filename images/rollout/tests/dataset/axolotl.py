@@ -3,7 +3,7 @@
     python axolotl.py --student DIR FILE…
 
 Prints, for each line, a JSON object: its `ids`, and whether each of them carries `loss`. Needs `datasets`, `transformers`, `torch`, `jinja2`, `addict`,
-`colorama` and `axolotl`; of the last the code alone (`pip install --no-deps axolotl`), as what it trains with is not used. Lines in the format Raw are
+`colorama`, `accelerate` and `axolotl`; of the last the code alone (`pip install --no-deps axolotl`), as what it trains with is not used. Lines in the format Raw are
 changed as the docs say.
 """
 
