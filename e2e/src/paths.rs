@@ -12,7 +12,7 @@ pub const STATE_VARIABLE: &str = "SERA_STATE_DIR";
 /// The folder's name under the user's cache and state folders.
 const PROJECT: &str = "sera-operator";
 
-/// Why a folder could not be chosen.
+/// Why there is no such place.
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
     /// Neither the override nor a home directory is there.

@@ -81,11 +81,11 @@ pub(super) fn request(
     let uri: Uri = format!("{path}?{}", words.join("&")).parse()?;
     let mut request = Request::builder().method(read.method()).uri(uri).body(Bytes::new())?;
     *request.headers_mut() = read.headers().clone();
-    let accept = read.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    if let Some(accept) = accept.filter(|_| call.name.is_some()) {
-        request.headers_mut().insert(header::ACCEPT, HeaderValue::try_from(accept.replace(ONE, MANY))?);
-    }
     if call.name.is_some() {
+        let accept = read.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        if let Some(accept) = accept {
+            request.headers_mut().insert(header::ACCEPT, HeaderValue::try_from(accept.replace(ONE, MANY))?);
+        }
         // Who may read an object need not be allowed to list them.
         request.headers_mut().remove(rights::TAKEN_FOR);
     }

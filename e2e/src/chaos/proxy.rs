@@ -127,8 +127,8 @@ impl Seat {
         let call = Call::of(&head.method, &head.uri);
         self.until_connected().await;
         let fault = if call.is_work() { self.course.next_call(self.number, &call) } else { None };
-        let mut request = Request::builder().method(head.method).uri(head.uri);
-        request = request.header(rights::TAKEN_FOR, rights::account(&self.course.namespace));
+        let account = rights::account(&self.course.namespace);
+        let mut request = Request::builder().method(head.method).uri(head.uri).header(rights::TAKEN_FOR, account);
         for name in [header::ACCEPT, header::CONTENT_TYPE, header::USER_AGENT] {
             if let Some(value) = head.headers.get(&name) {
                 request = request.header(name, value);

@@ -93,7 +93,7 @@ impl Ground {
             restarts: 0,
             took: began.elapsed(),
             harvest: None,
-            again: format!("{}{}", trial.flags(), self.field.flags()),
+            again: self.again(trial),
             folder: self.folder.clone(),
         })
     }
@@ -114,8 +114,13 @@ impl Ground {
             tokio::fs::remove_dir_all(&folder).await?;
         }
         let (calls, kills, restarts) = (course.calls(), course.kills(), self.outages.count() - restarts);
-        let again = format!("{}{}", trial.flags(), self.field.flags());
+        let again = self.again(trial);
         Ok(Verdict { trial, wrongs, calls, kills, restarts, took: began.elapsed(), harvest, again, folder })
+    }
+
+    /// The flags that repeat a trial.
+    fn again(&self, trial: Trial) -> String {
+        format!("{}{}", trial.flags(), self.field.flags())
     }
 
     async fn see_through(

@@ -1,12 +1,10 @@
 //! `cargo e2e shell`: the user's shell, in place, pointed at a cluster, with kubectl, its plugin `kubectl sera` and helm.
 
 use std::env;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use sera_e2e::cluster::Cluster;
-use sera_e2e::paths;
 use tokio::process::Command;
 
 /// What a shell says of a program that a signal ended.
@@ -16,8 +14,6 @@ pub(super) async fn run(cluster: &Cluster, command: &[String]) -> Result<ExitCod
     let shell = env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
     let (program, arguments) = command.split_first().map_or((shell.as_str(), &[][..]), |(first, rest)| (first, rest));
     let mut folders = cluster.tool_folders().await?;
-    // Where it has not been built, the shell goes without.
-    folders.extend(paths::program("kubectl-sera").ok().and_then(|plugin| plugin.parent().map(Path::to_owned)));
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let path = env::join_paths(folders).context("a folder of the PATH cannot be named in one")?;
     let mut child = Command::new(program);

@@ -40,6 +40,7 @@ use self::folder::{ClusterFolder, Lifetime};
 use self::foreign::{Foreign, kubeconfig_variable};
 use self::node::network::Network;
 use self::programs::Program;
+use crate::paths;
 use crate::progress::Progress;
 
 pub use self::boot::BootError;
@@ -264,10 +265,11 @@ impl Cluster {
         Ok(self.embedded()?.components())
     }
 
-    /// The folders of kubectl and helm, for a `PATH`.
+    /// The folders of kubectl, of helm and, where it has been built, of the plugin of kubectl, for a `PATH`.
     pub async fn tool_folders(&self) -> Result<Vec<PathBuf>, ProgramError> {
-        let tools = [self.kubectl_path().await?, self.helm_path().await?];
-        Ok(tools.iter().filter_map(|tool| tool.parent()).map(Path::to_owned).collect())
+        let plugin = paths::program("kubectl-sera").ok();
+        let tools = [Some(self.kubectl_path().await?), Some(self.helm_path().await?), plugin.as_deref()];
+        Ok(tools.into_iter().flatten().filter_map(Path::parent).map(Path::to_owned).collect())
     }
 
     /// A component, to be killed, stopped and restarted: `etcd`, `kube-apiserver`, `kube-controller-manager`, and with a

@@ -1,16 +1,15 @@
 //! Every run, and every batch that belongs to none, a line each.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::api::ListParams;
-use kube::{Api, Resource};
-use sera_crds::conditions::{self, ConditionType, Reason};
-use sera_crds::run::{GenerationStatus, Phase, Progress};
+use kube::{Api, ResourceExt};
+use sera_crds::run::Phase;
 use sera_crds::{RolloutBatch, SpecializationRun};
 
 use super::Error;
 use super::connect::Connection;
 use super::page::{Page, ago, count};
+use super::standing::Standing;
 use super::target::run_of;
 
 /// The most characters of what something waits for; the whole of it is on its own page.
@@ -38,60 +37,33 @@ pub(super) async fn all(connection: &Connection, everywhere: bool) -> Result<Str
 
 /// What is told of one.
 struct Row<'a> {
-    meta: &'a ObjectMeta,
     name: String,
-    phase: Option<Phase>,
-    progress: Option<&'a Progress>,
-    generation: Option<&'a GenerationStatus>,
-    conditions: &'a [Condition],
+    standing: Standing<'a>,
 }
 
 impl<'a> Row<'a> {
     fn of_run(run: &'a SpecializationRun) -> Self {
-        let status = run.status.as_ref();
-        Self {
-            meta: run.meta(),
-            name: run.metadata.name.clone().unwrap_or_default(),
-            phase: status.and_then(|status| status.phase),
-            progress: status.and_then(|status| status.progress.as_ref()),
-            generation: status.and_then(|status| status.generation.as_ref()),
-            conditions: status.map_or(&[], |status| &status.conditions),
-        }
+        Self { name: run.name_any(), standing: Standing::of_run(run) }
     }
 
     fn of_batch(batch: &'a RolloutBatch) -> Self {
-        let status = batch.status.as_ref();
-        Self {
-            meta: batch.meta(),
-            name: format!("batch/{}", batch.metadata.name.as_deref().unwrap_or_default()),
-            phase: status.and_then(|status| status.phase),
-            progress: status.and_then(|status| status.progress.as_ref()),
-            generation: status.and_then(|status| status.generation.as_ref()),
-            conditions: status.map_or(&[], |status| &status.conditions),
-        }
+        Self { name: format!("batch/{}", batch.name_any()), standing: Standing::of_batch(batch) }
     }
 
     fn cells(&self, now: Timestamp) -> [String; 8] {
-        let at_work = self.progress.filter(|_| self.phase == Some(Phase::Running));
-        let totals = self.generation.map(|made| &made.totals);
+        let Standing { meta, phase, generation, .. } = self.standing;
+        let at_work = self.standing.at_work();
+        let totals = generation.map(|made| &made.totals);
         [
-            self.meta.namespace.clone().unwrap_or_default(),
+            meta.namespace.clone().unwrap_or_default(),
             self.name.clone(),
-            self.phase.map_or("Pending", Phase::as_str).to_owned(),
+            phase.map_or("Pending", Phase::as_str).to_owned(),
             at_work.map(|progress| format!("{} {} %", progress.stage, progress.percent)).unwrap_or_default(),
             totals.map(|totals| count(totals.accepted)).unwrap_or_default(),
             totals.and_then(|totals| Some(format!("{} USD", totals.cost.as_ref()?))).unwrap_or_default(),
-            self.meta.creation_timestamp.as_ref().map(|made| ago(made.0, now)).unwrap_or_default(),
-            self.held_up(),
+            meta.creation_timestamp.as_ref().map(|made| ago(made.0, now)).unwrap_or_default(),
+            self.standing.holdups().next().map(|held| short(&held)).unwrap_or_default(),
         ]
-    }
-
-    /// What it waits for, where that is not its own work.
-    fn held_up(&self) -> String {
-        let waits = [ConditionType::Stalled, ConditionType::Reconciling].into_iter();
-        let said = waits.filter_map(|about| conditions::get(self.conditions, about));
-        let said = said.filter(|said| said.reason != Reason::Progressing.as_str());
-        said.map(|said| short(&format!("{}: {}", said.reason, said.message))).next().unwrap_or_default()
     }
 }
 
@@ -123,26 +95,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plugin::testing::run;
 
     #[test]
     fn each_has_a_line_with_what_it_is_at_and_what_it_waits_for() {
-        let run = |status: serde_json::Value| -> SpecializationRun {
-            let spec = json!({
-                "source": {"git": {"url": "https://example.org/a.git"}}, "teacher": {"rehearsal": {}},
-                "generation": {"acceptedTrajectories": 10}, "training": {"student": {"uri": "builtin://tiny"}},
-                "output": {"store": "s3://acme/sera"},
-            });
-            serde_json::from_value(json!({
-                "apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun", "spec": spec, "status": status,
-                "metadata": {"name": "billing", "namespace": "ml", "creationTimestamp": "2026-01-01T00:00:00Z"},
-            }))
-            .unwrap()
-        };
-        let works = run(json!({
+        let works = run(&json!({
             "phase": "Running", "progress": {"stage": "Generation", "percent": 41},
             "generation": {"accepted": 4100, "cost": "12.5"},
         }));
-        let waits = run(json!({
+        let waits = run(&json!({
             "phase": "Stalled",
             "conditions": [{
                 "type": "Stalled", "status": "True", "reason": "QuotaExceeded", "message": "raise it",

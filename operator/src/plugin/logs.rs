@@ -14,6 +14,7 @@ use sera_crds::RolloutBatch;
 use sera_crds::values::Stage;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at};
 
 use super::Error;
 use super::connect::Connection;
@@ -55,14 +56,12 @@ impl Arguments {
             return Err(Error::NoPods(format!("{} {}", object.kind().noun(), object.name_any())));
         }
         let mut out = std::io::stdout().lock();
+        // Beside the lines: where they come without a pause there are new pods all the same.
+        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
         loop {
-            let more = async {
-                tokio::time::sleep(LOOK).await;
-                self.follow
-            };
             tokio::select! {
                 Some(line) = lines.recv() => writeln!(out, "{line}")?,
-                Some(ended) = readers.tasks.join_next() => {
+                Some(_) = readers.tasks.join_next() => {
                     if !self.follow && readers.tasks.is_empty() {
                         // What they have sent is there before they end.
                         while let Ok(line) = lines.try_recv() {
@@ -70,9 +69,8 @@ impl Arguments {
                         }
                         return Ok(ExitCode::SUCCESS);
                     }
-                    drop(ended);
                 }
-                true = more => readers.begin(&self.pods(connection, &object).await?, &self.parameters()),
+                _ = looks.tick(), if self.follow => readers.begin(&self.pods(connection, &object).await?, &self.parameters()),
             }
         }
     }

@@ -6,13 +6,17 @@ mod connect;
 mod list;
 mod logs;
 mod page;
+mod standing;
 mod status;
 mod target;
+#[cfg(test)]
+mod testing;
 
 use std::process::ExitCode;
 
-use crate::runtime::advice::{chain, explain};
 use clap::{Parser, Subcommand};
+
+use crate::runtime::advice::{chain, explain};
 
 use self::change::Change;
 use self::connect::{Cluster, Connection};
@@ -129,8 +133,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
 
 async fn change(connection: &Connection, target: &Target, change: Change) -> Result<ExitCode, Error> {
     let object = target.find(connection).await?;
-    if let (Some(run), verb) = (object.run(), change.verb()) {
-        return Err(Error::OfARun { batch: object.name_any(), run, verb });
+    if let Some(run) = object.run() {
+        return Err(Error::OfARun { batch: object.name_any(), run, verb: change.verb() });
     }
     println!("{}", change.make(connection, &object).await?);
     Ok(ExitCode::SUCCESS)

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::{Timestamp, Unit};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use sera_crds::conditions::{self, ConditionType, Reason};
+use sera_crds::SpecializationRun;
+use sera_crds::conditions::{self, ConditionType};
 use sera_crds::run::{
-    Artifacts, EvaluationStatus, FailureRecord, GenerationStatus, Phase, Progress, Score, ServingStatus, StageTime,
-    TrainingStatus,
+    EvaluationStatus, FailureRecord, GenerationStatus, Phase, RunStatus, Score, ServingStatus, TrainingStatus,
 };
 use sera_crds::values::{Stage, Usd};
-use std::collections::BTreeMap;
 
 use super::connect::Connection;
 use super::page::{Page, ago, count, percent, span};
+use super::standing::Standing;
 use super::target::{Name, Object};
 use super::{Error, list};
 use crate::names::Kind;
@@ -73,9 +72,9 @@ async fn watch(name: &Name, connection: &Connection) -> Result<ExitCode, Error> 
                 last = Some(now);
             }
         }
-        match told.phase {
-            Some(Phase::Succeeded) if told.is_current => return Ok(ExitCode::SUCCESS),
-            Some(Phase::Failed | Phase::Stalled) if told.is_current => return Ok(ExitCode::FAILURE),
+        match told.standing.phase {
+            Some(Phase::Succeeded) if told.standing.is_current() => return Ok(ExitCode::SUCCESS),
+            Some(Phase::Failed | Phase::Stalled) if told.standing.is_current() => return Ok(ExitCode::FAILURE),
             _ => tokio::time::sleep(EVERY).await,
         }
     }
@@ -96,106 +95,37 @@ pub(super) fn page(object: &Object, now: Timestamp) -> String {
 struct Told<'a> {
     kind: Kind,
     name: &'a str,
-    namespace: &'a str,
-    /// Whether the status speaks of the newest spec.
-    is_current: bool,
+    standing: Standing<'a>,
     stages: &'static [Stage],
-    phase: Option<Phase>,
-    conditions: &'a [Condition],
-    progress: Option<&'a Progress>,
-    times: &'a [StageTime],
-    attempts: &'a BTreeMap<Stage, u32>,
-    failures: &'a [FailureRecord],
-    generation: Option<&'a GenerationStatus>,
-    /// How many trajectories, and how much money, generation may come to.
-    wanted: (Option<u64>, Option<&'a Usd>),
-    teacher: Option<&'a str>,
-    store: Option<&'a str>,
-    training: Option<&'a TrainingStatus>,
-    evaluation: Option<&'a EvaluationStatus>,
-    serving: Option<&'a ServingStatus>,
-    artifacts: Option<&'a Artifacts>,
+    /// How much money generation may come to.
+    most_cost: Option<&'a Usd>,
+    run: Option<&'a SpecializationRun>,
 }
 
 impl<'a> Told<'a> {
     fn of(object: &'a Object) -> Self {
-        static NO_ATTEMPTS: BTreeMap<Stage, u32> = BTreeMap::new();
-        let meta = object.meta();
-        let nothing = Self {
-            kind: object.kind(),
-            name: meta.name.as_deref().unwrap_or_default(),
-            namespace: meta.namespace.as_deref().unwrap_or_default(),
-            is_current: false,
-            stages: &[],
-            phase: None,
-            conditions: &[],
-            progress: None,
-            times: &[],
-            attempts: &NO_ATTEMPTS,
-            failures: &[],
-            generation: None,
-            wanted: (None, None),
-            teacher: None,
-            store: None,
-            training: None,
-            evaluation: None,
-            serving: None,
-            artifacts: None,
-        };
-        match object {
+        let (standing, stages, budget, run) = match object {
             Object::Run(run) => {
-                let Some(status) = &run.status else { return nothing };
-                let generation = &run.spec.generation;
-                let budget = generation.rollouts.budget.as_ref();
-                Self {
-                    is_current: status.observed_generation == meta.generation,
-                    stages: &Stage::OF_A_RUN,
-                    phase: status.phase,
-                    conditions: &status.conditions,
-                    progress: status.progress.as_ref(),
-                    times: &status.stage_times,
-                    attempts: &status.attempts,
-                    failures: &status.recent_failures,
-                    generation: status.generation.as_ref(),
-                    wanted: (
-                        Some(generation.accepted_trajectories.into()),
-                        budget.and_then(|budget| budget.max_cost.as_ref()),
-                    ),
-                    teacher: status.teacher.as_deref(),
-                    store: status.store.as_deref(),
-                    training: status.training.as_ref(),
-                    evaluation: status.evaluation.as_ref(),
-                    serving: status.serving.as_ref(),
-                    artifacts: status.artifacts.as_ref(),
-                    ..nothing
-                }
+                let budget = run.spec.generation.rollouts.budget.as_ref();
+                (Standing::of_run(run), &Stage::OF_A_RUN[..], budget, Some(&**run))
             }
             Object::Batch(batch) => {
-                let Some(status) = &batch.status else { return nothing };
                 let budget = batch.spec.generation.as_ref().and_then(|generation| generation.budget.as_ref());
-                Self {
-                    is_current: status.observed_generation == meta.generation,
-                    stages: &OF_A_BATCH,
-                    phase: status.phase,
-                    conditions: &status.conditions,
-                    progress: status.progress.as_ref(),
-                    times: &status.stage_times,
-                    attempts: &status.attempts,
-                    failures: &status.recent_failures,
-                    generation: status.generation.as_ref(),
-                    wanted: (None, budget.and_then(|budget| budget.max_cost.as_ref())),
-                    teacher: status.teacher.as_deref(),
-                    store: status.store.as_deref(),
-                    ..nothing
-                }
+                (Standing::of_batch(batch), &OF_A_BATCH[..], budget, None)
             }
-        }
+        };
+        let most_cost = budget.and_then(|budget| budget.max_cost.as_ref());
+        let name = standing.meta.name.as_deref().unwrap_or_default();
+        Self { kind: object.kind(), name, standing, stages, most_cost, run }
     }
 
     /// The last time that anything of it has begun or ended.
     fn since(&self) -> Timestamp {
-        let times =
-            self.times.iter().flat_map(|time| [Some(time.started.0), time.finished.as_ref().map(|time| time.0)]);
+        let times = self
+            .standing
+            .times
+            .iter()
+            .flat_map(|time| [Some(time.started.0), time.finished.as_ref().map(|time| time.0)]);
         times.flatten().max().unwrap_or_default()
     }
 
@@ -210,10 +140,10 @@ impl<'a> Told<'a> {
         }
         page.gap();
         self.results(&mut page);
-        if !self.failures.is_empty() {
+        if !self.standing.failures.is_empty() {
             page.gap();
             page.line("What failed last:");
-            self.failures.iter().for_each(|failure| page.line(&told_failure(failure, now)));
+            self.standing.failures.iter().for_each(|failure| page.line(&told_failure(failure, now)));
         }
         if let Some(advice) = self.advice() {
             page.gap();
@@ -223,34 +153,27 @@ impl<'a> Told<'a> {
     }
 
     fn head(&self, page: &mut Page) {
-        let phase = self.phase.map_or("not looked at by the operator yet", Phase::as_str);
-        page.line(&format!("{} {} in {}: {phase}", self.kind.noun(), self.name, self.namespace));
-        if !self.is_current && self.phase.is_some() {
+        let phase = self.standing.phase.map_or("not looked at by the operator yet", Phase::as_str);
+        let namespace = self.standing.meta.namespace.as_deref().unwrap_or_default();
+        page.line(&format!("{} {} in {namespace}: {phase}", self.kind.noun(), self.name));
+        if !self.standing.is_current() && self.standing.phase.is_some() {
             page.line("its spec was changed, and the operator has not looked at it since");
         }
-        if let Some(progress) = self.progress.filter(|_| self.phase == Some(Phase::Running)) {
+        if let Some(progress) = self.standing.at_work() {
             let eta = progress.eta.as_ref().map(|eta| format!(", done about {}", minute(eta.0))).unwrap_or_default();
             page.line(&format!("{} is {} % done{eta}", progress.stage, progress.percent));
         }
-        for about in [ConditionType::Stalled, ConditionType::Reconciling] {
-            if let Some(said) = self.condition(about).filter(|said| said.reason != Reason::Progressing.as_str()) {
-                page.line(&format!("{}: {}", said.reason, said.message));
-            }
-        }
-    }
-
-    fn condition(&self, about: ConditionType) -> Option<&'a Condition> {
-        conditions::get(self.conditions, about)
+        self.standing.holdups().for_each(|held| page.line(&held));
     }
 
     /// One line about a stage; none of a stage that is not this object's.
     fn stage(&self, stage: Stage, now: Timestamp) -> Option<String> {
-        let condition = self.condition(ConditionType::from(stage));
-        let time = self.times.iter().find(|time| time.stage == stage);
+        let condition = self.standing.condition(ConditionType::from(stage));
+        let time = self.standing.times.iter().find(|time| time.stage == stage);
         if condition.is_none() && time.is_none() {
             return None;
         }
-        let done = conditions::is_true(self.conditions, ConditionType::from(stage));
+        let done = conditions::is_true(self.standing.conditions, ConditionType::from(stage));
         let mark = match (done, time) {
             (true, _) => "✓",
             (false, Some(time)) if time.finished.is_none() => "▸",
@@ -260,46 +183,33 @@ impl<'a> Told<'a> {
         let took = time.map_or_else(String::new, |time| {
             span(time.finished.as_ref().map_or(now, |finished| finished.0).duration_since(time.started.0))
         });
-        let attempts = self.attempts.get(&stage).filter(|number| **number > 1);
+        let attempts = self.standing.attempts.and_then(|attempts| attempts.get(&stage)).filter(|number| **number > 1);
         let attempts = attempts.map(|number| format!("attempt {number}: ")).unwrap_or_default();
         let said = condition.map_or("", |condition| &condition.message);
         Some(format!("  {mark} {:<12} {took:>11}   {attempts}{said}", stage.as_str()))
     }
 
     fn results(&self, page: &mut Page) {
-        if let Some(generation) = self.generation {
-            generated(page, generation, self.kind, self.wanted.0);
+        let Standing { generation, teacher, store, .. } = self.standing;
+        if let Some(made) = generation {
+            let wanted = self.run.map(|run| run.spec.generation.accepted_trajectories.into());
+            generated(page, made, self.kind, wanted);
         }
-        page.row(
-            "teacher",
-            self.generation.map_or_else(|| self.teacher.map(str::to_owned), |made| Some(self.spent(made))),
-        );
-        page.row("training", self.training.map(trained));
-        page.row("evaluation", self.evaluation.and_then(compared));
-        page.row(
-            "serving",
-            self.serving.map(|serving| {
-                let ServingStatus { url, model, replicas, ready_replicas } = serving;
-                format!("{url} as {model}, {ready_replicas} of {replicas} copies answer")
-            }),
-        );
-        page.row("store", self.store.map(str::to_owned));
-        let Some(artifacts) = self.artifacts else { return };
-        page.row(
-            "snapshot",
-            artifacts.snapshot.as_ref().map(|found| format!("{} (commit {})", found.uri, found.commit)),
-        );
-        for (label, artifact) in
-            [("dataset", &artifacts.dataset), ("model", &artifacts.model), ("report", &artifacts.report)]
-        {
-            page.row(label, artifact.as_ref().map(|artifact| artifact.uri.clone()));
+        page.row("teacher", generation.map_or_else(|| teacher.map(str::to_owned), |made| Some(self.spent(made))));
+        let status = self.run.and_then(|run| run.status.as_ref());
+        if let Some(status) = status {
+            learnt(page, status);
+        }
+        page.row("store", store.map(str::to_owned));
+        if let Some(status) = status {
+            stored(page, status);
         }
     }
 
     /// What the teacher has read and written, and what that came to.
     fn spent(&self, made: &GenerationStatus) -> String {
         let totals = &made.totals;
-        let mut said = vec![self.teacher.unwrap_or("no name").to_owned()];
+        let mut said = vec![self.standing.teacher.unwrap_or("no name").to_owned()];
         if totals.tokens > 0 {
             let read = totals.tokens.saturating_sub(totals.output_tokens);
             let cached = percent(totals.cached_tokens, read).map(|share| format!(" ({share} % of them cached)"));
@@ -307,7 +217,7 @@ impl<'a> Told<'a> {
             said.push(format!("{} written", count(totals.output_tokens)));
         }
         if let Some(cost) = &totals.cost {
-            let most = self.wanted.1.map(|most| format!(" of {most}")).unwrap_or_default();
+            let most = self.most_cost.map(|most| format!(" of {most}")).unwrap_or_default();
             said.push(format!("{cost}{most} USD"));
         }
         said.join(", ")
@@ -319,7 +229,7 @@ impl<'a> Told<'a> {
             Kind::Run => self.name.to_owned(),
             Kind::Batch => format!("batch/{}", self.name),
         };
-        match self.phase? {
+        match self.standing.phase? {
             Phase::Stalled => Some(format!(
                 "It goes on by itself when that is put right; `kubectl sera retry {name}` has it look at once."
             )),
@@ -358,6 +268,29 @@ fn generated(page: &mut Page, made: &GenerationStatus, kind: Kind, wanted: Optio
             "batches",
             Some(batches.join(", ")).filter(|said| !said.is_empty()).map(|said| format!("at work: {said}")),
         );
+    }
+}
+
+/// What has come of the student.
+fn learnt(page: &mut Page, status: &RunStatus) {
+    page.row("training", status.training.as_ref().map(trained));
+    page.row("evaluation", status.evaluation.as_ref().and_then(compared));
+    let serving = status.serving.as_ref().map(|serving| {
+        let ServingStatus { url, model, replicas, ready_replicas } = serving;
+        format!("{url} as {model}, {ready_replicas} of {replicas} copies answer")
+    });
+    page.row("serving", serving);
+}
+
+/// Where everything lies.
+fn stored(page: &mut Page, status: &RunStatus) {
+    let Some(artifacts) = &status.artifacts else { return };
+    let snapshot = artifacts.snapshot.as_ref().map(|found| format!("{} (commit {})", found.uri, found.commit));
+    page.row("snapshot", snapshot);
+    for (label, artifact) in
+        [("dataset", &artifacts.dataset), ("model", &artifacts.model), ("report", &artifacts.report)]
+    {
+        page.row(label, artifact.as_ref().map(|artifact| artifact.uri.clone()));
     }
 }
 

@@ -4,11 +4,11 @@ use std::str::FromStr;
 
 use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Resource};
 use sera_crds::{RolloutBatch, SpecializationRun};
 
 use super::{Error, connect::Connection};
-use crate::names::Kind;
+use crate::{names::Kind, subject::Subject};
 
 /// The object that a command is about.
 #[derive(Debug, Clone, Args)]
@@ -105,8 +105,8 @@ impl Object {
 
 /// The run that a batch belongs to; a lone one belongs to none.
 pub(super) fn run_of(batch: &RolloutBatch) -> Option<String> {
-    let controller = batch.owner_references().iter().find(|owner| owner.controller == Some(true))?;
-    (controller.kind == Kind::Run.as_str()).then(|| controller.name.clone())
+    let controller = batch.controller_reference().filter(|owner| owner.kind == Kind::Run.as_str());
+    controller.map(|owner| owner.name.clone())
 }
 
 #[cfg(test)]

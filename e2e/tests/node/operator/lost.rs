@@ -4,19 +4,21 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
 use sera_crds::conditions::ConditionType;
+use sera_crds::run::RunStatus;
 use sera_crds::values::Stage;
 use sera_e2e::git_server::Behaviour;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, made_for, message, reason, status};
+use super::ground::{Ground, message, reason, status};
+use super::run::until_at_work;
 use crate::company::Company;
-use crate::house::{Space, Test, phase, tests};
+use crate::house::{Space, Test, tests};
 
 pub(crate) const TESTS: &[Test] =
     tests![Company::Welcome; a_pod_that_takes_more_disk_than_it_may_says_which_limit_to_raise];
@@ -63,7 +65,7 @@ async fn a_pod_whose_node_is_lost_is_named_with_what_ends_it_and_the_run_goes_on
         json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1})
     });
     ground.apply_run("billing", json!({"pods": {"snapshot": {"tolerations": at_once}}})).await?;
-    let pod = at_work(&ground).await?;
+    let pod = until_at_work(&ground, Stage::Snapshot).await?;
     let cluster = ground.space.cluster().await?;
     let kubelet = cluster.component("kubelet")?;
     kubelet.stop()?;
@@ -102,30 +104,17 @@ async fn another_is_well(ground: &Ground) -> Result<Infallible> {
     }
 }
 
-/// The pod of the snapshot, once it is at work.
-async fn at_work(ground: &Ground) -> Result<String> {
-    let pods = ground.space.api::<Pod>();
-    for _ in 0..600 {
-        let there = pods.list(&made_for(Stage::Snapshot)).await?.items;
-        if let Some(pod) = there.iter().find(|pod| phase(Some(pod)) == "Running") {
-            return Ok(pod.name_any());
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    bail!("the snapshot is not at work")
-}
-
 /// Waits until the run says what to do about the pod, and does it.
 async fn is_named_and_given_up(ground: &Ground, pod: &str) -> Result<()> {
     let name = pod.to_owned();
-    let is_said = move |status: &sera_crds::run::RunStatus| {
+    let is_said = move |status: &RunStatus| {
         let said = message(status, ConditionType::Reconciling);
         said.contains(&name) && said.contains("node.kubernetes.io/out-of-service")
     };
     ground.until("billing", is_said).await.context("the pod of a lost node is not named")?;
     ground.space.cluster().await?.kubectl(OUT_OF_SERVICE).await?;
     let is_gone = |pod: Option<&Pod>| pod.is_none();
-    let gone = kube::runtime::wait::await_condition(ground.space.api::<Pod>(), pod, is_gone);
+    let gone = await_condition(ground.space.api::<Pod>(), pod, is_gone);
     tokio::time::timeout(LOST_AND_SAID, gone).await.context("the pod of a lost node stays")??;
     Ok(())
 }

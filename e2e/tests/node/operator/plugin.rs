@@ -9,7 +9,6 @@ use sera_crds::conditions::ConditionType;
 use sera_crds::run::{Phase, RunStatus};
 use sera_crds::values::Stage;
 use sera_e2e::git_server::Behaviour;
-use sera_e2e::paths;
 use serde_json::json;
 use tokio::process::Command;
 
@@ -61,9 +60,7 @@ struct Sera<'a> {
 impl<'a> Sera<'a> {
     async fn of(ground: &'a Ground) -> Result<Self> {
         let cluster = ground.space.cluster().await?;
-        let plugin = paths::program("kubectl-sera")?;
-        let mut folders = vec![plugin.parent().context("a program lies in a folder")?.to_owned()];
-        folders.extend(cluster.tool_folders().await?);
+        let mut folders = cluster.tool_folders().await?;
         folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
         Ok(Self { ground, path: env::join_paths(folders)?, kubeconfig: cluster.kubeconfig_path() })
     }

@@ -180,7 +180,7 @@ async fn an_upgrade_in_the_middle_loses_nothing_and_whatever_is_killed_the_same_
 /// calls, by as many attempts.
 async fn is_upgraded_and_loses_nothing(ground: &Ground, quiet: &SpecializationRun) -> Result<()> {
     ground.apply_run("upgraded", changes()).await?;
-    until_rollouts_work(ground).await?;
+    until_at_work(ground, Stage::Rollouts).await?;
     let before = leader(ground).await?;
     set(ground, &["--set-string=podAnnotations.upgraded=in-the-middle", "--wait", "--timeout=3m"]).await?;
     until_another_leads(ground, before.as_deref()).await?;
@@ -225,16 +225,17 @@ async fn has_the_lines_of(ground: &Ground, run: &SpecializationRun, quiet: &Spec
     Ok(())
 }
 
-async fn until_rollouts_work(ground: &Ground) -> Result<()> {
+/// A pod of a stage, once it is at work.
+pub(super) async fn until_at_work(ground: &Ground, stage: Stage) -> Result<String> {
     let pods = ground.space.api::<Pod>();
     for _ in 0..600 {
-        let found = pods.list(&made_for(Stage::Rollouts)).await?.items;
-        if found.iter().any(|pod| phase(Some(pod)) == "Running") {
-            return Ok(());
+        let found = pods.list(&made_for(stage)).await?.items;
+        if let Some(pod) = found.iter().find(|pod| phase(Some(pod)) == "Running") {
+            return Ok(pod.name_any());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    bail!("no rollouts were at work within two minutes")
+    bail!("no pod of {stage} was at work within two minutes")
 }
 
 /// Who holds the Lease.

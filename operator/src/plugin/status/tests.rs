@@ -3,20 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::plugin::testing;
 
 fn run(status: &Value) -> Object {
-    let object = json!({
-        "apiVersion": "sera.dev/v1alpha1", "kind": "SpecializationRun",
-        "metadata": {"name": "billing", "namespace": "ml", "generation": 3},
-        "spec": {
-            "source": {"git": {"url": "https://example.org/a.git"}},
-            "teacher": {"endpoint": {"url": "https://teacher.example/v1", "model": "GLM-4.6"}},
-            "generation": {"acceptedTrajectories": 8000, "budget": {"maxCost": "200"}},
-            "training": {"student": {"uri": "builtin://tiny"}}, "output": {"store": "s3://acme/sera"},
-        },
-        "status": status,
-    });
-    Object::Run(Box::new(serde_json::from_value(object).unwrap()))
+    Object::Run(Box::new(testing::run(status)))
 }
 
 fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
