@@ -264,6 +264,9 @@ pub(super) fn served_student(spec: &RunSpec, owner: &Owner) -> Option<ServedMode
 pub(super) fn evaluation_parts(spec: &RunSpec, owner: &Owner) -> Option<EvaluationParts> {
     let Evaluation { enabled, samples, seeds, min_effect } = &spec.evaluation;
     let (rollouts, teacher) = (&spec.generation.rollouts, &spec.teacher);
+    let mut plan = rollout_plan(rollouts, teacher, BudgetSlice::default());
+    // What the student was trained on is all that it can be asked for, and its teacher and its base are given no more.
+    plan.sampling.context_length = teacher.context_length.min(spec.dataset.context_length);
     let served = |name: &str| ServedModel {
         engine: spec.serve.engine,
         image: spec.serve.image.clone(),
@@ -286,7 +289,7 @@ pub(super) fn evaluation_parts(spec: &RunSpec, owner: &Owner) -> Option<Evaluati
             batch: owner.name.clone(),
             range: SampleRange { from: 0, count: *samples },
             shard_size: *samples,
-            plan: rollout_plan(rollouts, teacher, BudgetSlice::default()),
+            plan,
             slots: rollouts.sandbox.slots,
             environment: rollouts.environment.clone(),
             slot_resources: rollouts.sandbox.resources.clone(),

@@ -19,6 +19,7 @@ use crate::metrics::Meter;
 use crate::prompts::{ABSTAIN, Prompts};
 use crate::sandbox::Slot;
 
+pub(crate) use observation::marked;
 use stop::Stop;
 pub(crate) use stop::{AgentError, outcome_of};
 use tools::Tool;
@@ -169,14 +170,14 @@ impl Course<'_> {
             let Turn { tool, call, answer } = self.turn().await?;
             self.conversation.push_answer(&answer, &call);
             self.messages.push(turn::message(&answer, &call));
-            let (mut content, review) = match tool {
+            let (content, review) = match tool {
                 Tool::Bash { command } => (self.execute(&command).await?, false),
                 Tool::Edit(operation) => (self.edit(operation).await?, false),
                 Tool::Submit => self.submit(&answer).await?,
             };
+            // Exactly as long as it is: it is kept until the rollout ends, beside hundreds of others.
+            let content = marked(&content);
             self.conversation.push_observation(&call.id, &content);
-            // It is kept until the rollout ends, beside hundreds of others.
-            content.shrink_to_fit();
             self.messages.push(Message::Tool { tool_call_id: call.id, content, review });
         }
     }

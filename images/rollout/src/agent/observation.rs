@@ -7,8 +7,16 @@ use sera_sandbox::wire::CommandEnd;
 
 use crate::sandbox::Executed;
 
+/// What stands before whatever a tool answers, in the conversation as in the dataset: the student is trained on what it will be served.
+const MARK: &str = "OBSERVATION:\n";
+
 /// How many characters the sandbox may take to say that it left something out.
 const LONGEST_MARK: u32 = 64;
+
+/// A tool's answer as the teacher and the student read it; what says so already stays as it is.
+pub(crate) fn marked(content: &str) -> String {
+    if content.starts_with(MARK) { content.to_owned() } else { [MARK, content].concat() }
+}
 
 /// What a command printed and how it ended.
 pub(super) fn of_command(executed: &Executed, limit: Duration, max_chars: u32) -> String {
@@ -66,6 +74,12 @@ mod tests {
         assert_eq!(shown("a\n", CommandEnd::Exited { code: 1 }), "a\n[exit code 1]");
         assert_eq!(shown("no line break", CommandEnd::Exited { code: 0 }), "no line break\n[exit code 0]");
         assert!(shown("x", CommandEnd::TimedOut).contains("longer than 300 s"));
+    }
+
+    #[test]
+    fn an_observation_is_called_one_and_only_once() {
+        assert_eq!(marked("a\n[exit code 0]"), "OBSERVATION:\na\n[exit code 0]");
+        assert_eq!(marked(&marked("a")), marked("a"));
     }
 
     #[test]

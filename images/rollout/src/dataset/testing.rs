@@ -7,6 +7,7 @@ use sera_crds::values::ToolCallFormat;
 use serde_json::json;
 
 use super::student::Student;
+use crate::agent::marked;
 
 /// The tiny student's directory.
 pub(super) fn folder() -> PathBuf {
@@ -32,7 +33,7 @@ pub(super) fn turn(id: &str, thinking: &str, name: &str, arguments: serde_json::
 
 /// What a tool answers.
 pub(super) fn answer(id: &str, content: &str) -> Message {
-    Message::Tool { tool_call_id: id.to_owned(), content: content.to_owned(), review: false }
+    Message::Tool { tool_call_id: id.to_owned(), content: marked(content), review: false }
 }
 
 /// A trajectory of some exchanges, a review and the end: `2 * exchanges + 5` messages.
@@ -50,7 +51,7 @@ pub(super) fn trajectory(exchanges: usize) -> Trajectory {
     messages.push(turn("first-submit", "All done.", "submit", json!({})));
     messages.push(Message::Tool {
         tool_call_id: "first-submit".into(),
-        content: "Look it over. ".repeat(200),
+        content: marked(&"Look it over. ".repeat(200)),
         review: true,
     });
     messages.push(turn("second-submit", "It is right.", "submit", json!({})));

@@ -1,5 +1,7 @@
 //! The course of a sample: what is asked, what is kept, and what an answer that cannot be used leads to.
 
+use std::sync::{Arc, Mutex};
+
 use sera_crds::contract::{Message, PullRequestRecord, RolloutOutcome, Usage};
 use serde_json::{Value, json};
 
@@ -85,6 +87,30 @@ async fn a_sample_goes_from_its_function_to_its_end_and_a_line_with_tabs_is_exac
     );
     let Message::User { content } = &place.trajectory(&second).messages[1] else { panic!("no task") };
     assert!(content.contains(ISSUE) && !content.contains("Next`"), "the second rollout gets the text alone: {content}");
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_tools_answer_is_what_the_teacher_was_sent_and_is_called_an_observation() {
+    let Some(program) = sandbox_program() else { return };
+    let (place, sent) = (Place::new(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&sent);
+    let teacher = teacher(move |_, request| {
+        if about(request) == About::First(4) {
+            let messages = request["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "tool");
+            *seen.lock().unwrap() = messages.map(|message| message["content"].as_str().unwrap().to_owned()).collect();
+        }
+        None
+    })
+    .await;
+    place.finish(place.rollout(&program, &teacher.url, 1, &json!({}))).await.succeeded();
+    let trajectory = place.trajectory(&place.record(0, "t1.json"));
+    let kept = trajectory.messages.into_iter().filter_map(|message| match message {
+        Message::Tool { content, .. } => Some(content),
+        _ => None,
+    });
+    let kept: Vec<String> = kept.collect();
+    assert!(kept.len() == 4 && kept.iter().all(|content| content.starts_with("OBSERVATION:\n")), "{kept:?}");
+    assert_eq!(*sent.lock().unwrap(), kept);
 }
 
 /// What a teacher may do with its own git, and what it is shown of that: nothing of the change, or no repository.
@@ -251,6 +277,25 @@ async fn what_the_review_refuses_is_tried_with_another_bug_kind_and_both_are_kep
     let mut all = refused.usage;
     all += first.usage;
     assert_eq!((all.calls, outcome.usage.calls), (12, 12 + 1 + 5));
+}
+
+#[tokio::test]
+async fn a_teacher_that_is_out_of_order_while_it_should_review_has_refused_nothing() {
+    let Some(program) = sandbox_program() else { return };
+    let place = Place::new();
+    let reviews = std::sync::atomic::AtomicUsize::new(0);
+    let teacher = teacher(move |_, request| {
+        let fails = about(request) == About::Review && reviews.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 4;
+        fails.then(|| Reply::Status(500, "", "no".into()))
+    })
+    .await;
+    let mut command = place.rollout(&program, &teacher.url, 1, &json!({}));
+    command.args(["--teacher-retries=0"]);
+    place.finish(command).await.succeeded();
+    assert_eq!(
+        (place.outcome(0).first, place.outcome(0).second),
+        (RolloutOutcome::Submitted, Some(RolloutOutcome::Submitted))
+    );
 }
 
 #[tokio::test]

@@ -30,6 +30,19 @@ fn a_run_is_compared_as_its_spec_says_with_the_engine_that_serves_it() {
 }
 
 #[test]
+fn all_models_have_as_much_context_as_the_student_was_trained_on_or_the_teacher_has_where_that_is_less() {
+    for (teacher, dataset, all) in [(131_072, 32_768, 32_768), (16_384, 32_768, 16_384)] {
+        let endpoint = json!({"url": "https://teacher.example.org/v1", "model": "m"});
+        let spec = json!({
+            "output": {"store": "pvc://store/runs"}, "training": {"student": {"uri": "pvc://models/a"}},
+            "teacher": {"endpoint": endpoint, "contextLength": teacher}, "dataset": {"contextLength": dataset},
+        });
+        let parts = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody).blueprint.unwrap().evaluation.unwrap();
+        assert_eq!(parts.rollouts.plan.sampling.context_length, all);
+    }
+}
+
+#[test]
 fn what_an_engine_cannot_serve_is_said_before_it_is_tried() {
     for (store, student, engine, is_lacking) in [
         ("pvc://store/runs", "pvc://models/a", "vLLM", false),

@@ -10,9 +10,7 @@ use sera_crds::contract::DatasetMessage;
 use sera_crds::values::ToolCallFormat;
 
 use super::shape::{Exchange, Shape};
-
-/// What stands before every observation, in training and in service.
-pub(super) const OBSERVATION: &str = "OBSERVATION:\n";
+use crate::agent::marked;
 
 /// A trajectory as a line has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,15 +58,10 @@ pub(super) fn check(format: ToolCallFormat, chat: &Chat) -> Result<(), FormatErr
     }
 }
 
-/// An observation as the student reads it.
-pub(super) fn observation(content: &str) -> String {
-    if content.starts_with(OBSERVATION) { content.to_owned() } else { format!("{OBSERVATION}{content}") }
-}
-
 /// An observation as the message of a user, for formats that have no message of a tool. Exactly so: Qwen3's template takes other texts for a new task,
 /// and drops the thinking before it.
 pub(super) fn tool_response(content: &str) -> String {
-    format!("<tool_response>\n{}\n</tool_response>", observation(content))
+    format!("<tool_response>\n{}\n</tool_response>", marked(content))
 }
 
 fn message(role: &str, content: String) -> DatasetMessage {

@@ -4,7 +4,8 @@
 use sera_chat::to_json;
 use serde_json::{Value, json};
 
-use super::{FormatError, Formatted, message, observation};
+use super::{FormatError, Formatted, message};
+use crate::agent::marked;
 use crate::dataset::shape::Shape;
 
 pub(super) fn format(shape: &Shape<'_>) -> Result<Formatted, FormatError> {
@@ -22,7 +23,7 @@ pub(super) fn format(shape: &Shape<'_>) -> Result<Formatted, FormatError> {
         })]);
         messages.push(turn);
         messages.extend(exchange.answer.map(|answer| {
-            let mut turn = message("tool", observation(answer.content));
+            let mut turn = message("tool", marked(answer.content));
             turn.tool_call_id = Some(exchange.call.id.clone());
             turn
         }));

@@ -22,7 +22,7 @@ fn request(trajectory: &Trajectory) -> Vec<Value> {
             "tool_calls": [{"id": tool_call.id, "type": "function", "function": {"name": tool_call.name, "arguments": tool_call.arguments}}],
         }),
         Message::Tool { tool_call_id, content, .. } => {
-            json!({"role": "tool", "tool_call_id": tool_call_id, "content": observation(content)})
+            json!({"role": "tool", "tool_call_id": tool_call_id, "content": content})
         }
     };
     trajectory.messages.iter().map(message).collect()
