@@ -100,7 +100,7 @@ impl Conversation {
             tool_calls: [SaidCall {
                 id: &call.id,
                 r#type: "function",
-                function: SaidFunction { name: &call.name, arguments: &call.arguments },
+                function: SaidFunction { name: &call.name, arguments: said(&call.arguments) },
             }],
         });
     }
@@ -135,6 +135,11 @@ impl Conversation {
     }
 }
 
+/// A call's arguments as they came. Servers that stream a call of a tool without parameters may send none at all, and refuse a history that has none.
+fn said(arguments: &str) -> &str {
+    if arguments.trim().is_empty() { "{}" } else { arguments }
+}
+
 /// Strings and structs of strings always have a JSON form.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
@@ -166,6 +171,20 @@ mod tests {
             conversation.push_observation(&call.id, "a\tb\n");
             assert!(conversation.messages.concat().starts_with(&before));
             before = conversation.messages.concat();
+        }
+    }
+
+    #[test]
+    fn a_call_without_arguments_enters_the_history_as_one_with_none() {
+        for (came, said) in [("", "{}"), (" \n", "{}"), (r#"{"a": 1}"#, r#"{"a": 1}"#)] {
+            let mut conversation = Conversation::new(&[]);
+            conversation.push_kept(
+                "",
+                None,
+                &RawCall { id: "c".into(), name: "submit".into(), arguments: came.into() },
+            );
+            let request = parsed(&conversation.request(None, &SETTINGS));
+            assert_eq!(request["messages"][0]["tool_calls"][0]["function"]["arguments"], said);
         }
     }
 

@@ -62,7 +62,12 @@ pub(crate) enum Fault {
 impl Fault {
     /// Whether the replica is out of order. One that asks for patience works.
     pub(super) fn blames_the_replica(&self) -> bool {
-        !matches!(self, Self::Status { status: 429, .. })
+        !self.is_congestion()
+    }
+
+    /// Whether it only has too much to do.
+    pub(super) fn is_congestion(&self) -> bool {
+        matches!(self, Self::Status { status: 429, .. })
     }
 
     /// What it comes to, for whoever watches.

@@ -137,8 +137,7 @@ impl Teacher {
     /// Whether it answers others: it has, since `moment`, or does when it is asked for a word. One that answers nobody is out of order, and no
     /// conversation is to blame.
     pub(crate) async fn answers_others(&self, moment: Instant) -> bool {
-        let since = moment.saturating_duration_since(self.begun).as_millis();
-        if u128::from(self.answered.load(Ordering::Relaxed)) > since {
+        if self.has_answered_since(moment) {
             return true;
         }
         // To refuse is to answer.
@@ -146,6 +145,11 @@ impl Teacher {
             self.ask_for_a_word(&[], Some(WORD), None).await,
             Err(ChatError::GivenUp { .. } | ChatError::OutOfTime { .. })
         )
+    }
+
+    fn has_answered_since(&self, moment: Instant) -> bool {
+        let since = moment.saturating_duration_since(self.begun).as_millis();
+        u128::from(self.answered.load(Ordering::Relaxed)) > since
     }
 
     /// Whether it refuses every request with these tools and settings: it has answered nobody yet, and refuses as much as a word with them. Then it
@@ -205,7 +209,7 @@ impl Teacher {
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, ChatError> {
         let begun = Instant::now();
         let out_of_time = || ChatError::OutOfTime { since: begun };
-        let mut pauses = self.pauses();
+        let (mut pauses, mut waited_since) = (self.pauses(), begun);
         let mut tries = 0;
         let mut failed = None;
         loop {
@@ -236,8 +240,14 @@ impl Teacher {
             if failed.is_some() {
                 replica.failed();
             }
-            let Some(pause) = pauses.next() else {
-                return Err(ChatError::GivenUp { tries, last: fault, since: begun });
+            let pause = match pauses.next() {
+                Some(pause) => pause,
+                // It has too many to answer, and has answered some meanwhile: whoever waits has a turn.
+                None if fault.is_congestion() && self.has_answered_since(waited_since) => {
+                    (pauses, waited_since) = (self.pauses(), Instant::now());
+                    self.patience.longest_pause
+                }
+                None => return Err(ChatError::GivenUp { tries, last: fault, since: begun }),
             };
             // A server that is asked before it wants to be only refuses again.
             let pause = fault.retry_after().map_or(pause, |asked| pause.max(asked));

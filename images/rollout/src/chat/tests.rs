@@ -205,6 +205,27 @@ async fn a_storm_of_429_does_not_take_a_replica_out() {
 }
 
 #[tokio::test]
+async fn who_is_told_to_wait_while_others_are_answered_has_a_turn_in_the_end_however_long_that_takes() {
+    let endpoint = Endpoint::start(|call, request| {
+        let is_patient = request["messages"][0]["content"] == "hello";
+        if is_patient && call < 40 { Reply::Status(429, "", "slow down".into()) } else { good() }
+    })
+    .await;
+    let teacher = teacher(&[&endpoint.url]);
+    let others = async {
+        loop {
+            let _ = teacher.ask_for_a_word(&[], None, None).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = ask(&teacher) => answer,
+        () = others => unreachable!(),
+    };
+    assert_eq!(answer.unwrap().content, "hi");
+    assert!(endpoint.calls() > 40);
+}
+
+#[tokio::test]
 async fn why_a_teacher_answers_nobody_is_told_until_it_answers() {
     let endpoint =
         Endpoint::start(|call, _| if call < 3 { Reply::Status(500, "", String::new()) } else { good() }).await;

@@ -43,9 +43,9 @@ pub(super) enum Flaw {
 }
 
 impl Flaw {
-    /// Whether a text with it is of use at all, where no better one comes.
+    /// Whether a text with it is of use at all, where no better one comes: of code that is about tests itself, no text can be written without the word.
     pub(super) fn is_bearable(&self) -> bool {
-        matches!(self, Self::Leak(_) | Self::Code | Self::Length { .. })
+        matches!(self, Self::Tests(_) | Self::Leak(_) | Self::Code | Self::Length { .. })
     }
 }
 
@@ -153,6 +153,7 @@ mod tests {
             ("It fails:\n```\nfirst([])\n```", Flaw::Code),
             ("It fails.", Flaw::Length { found: 9, example: example.len() }),
         ] {
+            assert_eq!(flawed.is_bearable(), flawed != Flaw::Diff, "where no better text comes: {text}");
             assert_eq!(flaw(text, PATCH, example), Some(flawed), "{text}");
         }
         assert!(matches!(flaw(&"It fails. ".repeat(200), PATCH, example), Some(Flaw::Length { found: 2000, .. })));

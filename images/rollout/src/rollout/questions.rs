@@ -15,7 +15,7 @@ use super::sample::{First, Workshop};
 use super::work::mark;
 use super::{RolloutError, replay};
 use crate::agent::{AgentError, Ended, outcome_of, tools};
-use crate::chat::{Answer, Ask, Conversation};
+use crate::chat::{Answer, Ask, ChatError, Conversation};
 use crate::sampling::Sample;
 
 /// How often a self-review is asked for that cannot be understood.
@@ -24,6 +24,16 @@ const REVIEW_TRIES: u32 = 3;
 const PULL_REQUEST_TRIES: u32 = 10;
 /// How long a call outside of a rollout may take in all, with what is tried again.
 const CALL_TIME: Duration = Duration::from_mins(30);
+
+/// What a question came to.
+enum Reply {
+    /// An answer, paid for.
+    Answer(Answer),
+    /// The teacher will not have this conversation: it is too long, or refused in words that say nothing of its length. A shorter one may do.
+    Refused { outcome: RolloutOutcome, problem: Option<String> },
+    /// It has no answer for now, and answers others: the same may be asked again.
+    Missing,
+}
 
 /// What asking for a pull request came to.
 #[derive(Default)]
@@ -35,30 +45,39 @@ struct Written {
 
 impl Workshop<'_> {
     /// How a first rollout that was submitted ends: by whether the teacher takes its own work for a valid fix. What cannot be understood, or does not
-    /// fit, is asked again with fewer of the steps; what cannot be understood three times is no yes. Where nothing is left of the budget or of the
-    /// rollout's time, that is its end.
+    /// fit, is asked again with fewer of the steps; what cannot be understood three times is no yes. Whose teacher refused every time was not
+    /// reviewed, and ends as that has it; a teacher that has no answer for now is asked again. Where nothing is left of the budget or of the rollout's
+    /// time, that is its end.
     pub(super) async fn review(&self, key: &str, ended: &Ended) -> Result<Review, RolloutError> {
         let question = self.agent.prompts.self_review().map_err(AgentError::from)?;
         let mut usage = Usage::default();
         let mut messages = ended.messages.clone();
         let mut conversation = ended.conversation.clone();
-        for _ in 0..REVIEW_TRIES {
+        let (mut tries, mut refused, mut answered) = (0, None, false);
+        while tries < REVIEW_TRIES {
             if self.agent.purse.is_spent() {
-                return Ok(Review { outcome: RolloutOutcome::Budget, usage });
+                return Ok(Review::ended(RolloutOutcome::Budget, usage));
             }
             if Instant::now() >= ended.until {
-                return Ok(Review { outcome: RolloutOutcome::TimeLimit, usage });
+                return Ok(Review::ended(RolloutOutcome::TimeLimit, usage));
             }
-            if let Some(answer) = self.ask(key, &conversation, &question).await? {
-                usage += answer.usage;
-                if let Some(valid) = verdict(&answer.content).filter(|_| !answer.cut_off) {
-                    let outcome = if valid { RolloutOutcome::Submitted } else { RolloutOutcome::RefusedByReview };
-                    return Ok(Review { outcome, usage });
+            match self.ask(key, &conversation, &question).await? {
+                Reply::Answer(answer) => {
+                    answered = true;
+                    usage += answer.usage;
+                    if let Some(valid) = verdict(&answer.content).filter(|_| !answer.cut_off) {
+                        let outcome = if valid { RolloutOutcome::Submitted } else { RolloutOutcome::RefusedByReview };
+                        return Ok(Review::ended(outcome, usage));
+                    }
                 }
+                Reply::Refused { outcome, problem } => refused = Some((outcome, problem)),
+                Reply::Missing => continue,
             }
+            tries += 1;
             conversation = replay::without_first_quarter(&tools(self.agent.limits), &mut messages);
         }
-        Ok(Review { outcome: RolloutOutcome::RefusedByReview, usage })
+        let (outcome, problem) = refused.filter(|_| !answered).unwrap_or((RolloutOutcome::RefusedByReview, None));
+        Ok(Review { outcome, problem, usage })
     }
 
     /// The synthetic pull request: adopted, or asked for until one will do.
@@ -107,9 +126,15 @@ impl Workshop<'_> {
                 None => request.clone(),
                 Some(flaw) => format!("{request}\n\nA text that you wrote before was turned down: {flaw}."),
             };
-            let answer = self.ask(&key, &conversation, &request).await?;
-            written.usage += answer.as_ref().map(|answer| answer.usage).unwrap_or_default();
-            let Some(answer) = answer.filter(|answer| !answer.cut_off) else {
+            let answer = match self.ask(&key, &conversation, &request).await? {
+                Reply::Missing => continue,
+                Reply::Refused { .. } => None,
+                Reply::Answer(answer) => {
+                    written.usage += answer.usage;
+                    Some(answer).filter(|answer| !answer.cut_off)
+                }
+            };
+            let Some(answer) = answer else {
                 tracing::debug!(
                     rollout = key,
                     tries = written.tries,
@@ -140,13 +165,8 @@ impl Workshop<'_> {
         self.shelf.get_compressed(&record.folder, &record.trajectory).await
     }
 
-    /// One call beside a rollout; none where the teacher has no answer to this one.
-    async fn ask(
-        &self,
-        key: &str,
-        conversation: &Conversation,
-        question: &str,
-    ) -> Result<Option<Answer>, RolloutError> {
+    /// One call beside a rollout.
+    async fn ask(&self, key: &str, conversation: &Conversation, question: &str) -> Result<Reply, RolloutError> {
         let begun = Instant::now();
         let ask = Ask {
             key,
@@ -160,12 +180,14 @@ impl Workshop<'_> {
         match self.agent.teacher.ask(&ask).await {
             Ok(answer) => {
                 self.agent.pay(&answer, begun.elapsed()).map_err(AgentError::from)?;
-                Ok(Some(answer))
+                Ok(Reply::Answer(answer))
             }
             Err(error) => {
+                let is_for_now = matches!(error, ChatError::GivenUp { .. } | ChatError::OutOfTime { .. });
                 let (outcome, problem) = outcome_of(error, &self.agent).await.map_err(AgentError::from)?;
-                tracing::warn!(rollout = key, ?outcome, "a question has no answer: {}", problem.unwrap_or_default());
-                Ok(None)
+                let told = problem.as_deref().unwrap_or_default();
+                tracing::warn!(rollout = key, ?outcome, "a question has no answer: {told}");
+                Ok(if is_for_now { Reply::Missing } else { Reply::Refused { outcome, problem } })
             }
         }
     }

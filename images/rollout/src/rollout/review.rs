@@ -3,11 +3,20 @@
 use sera_crds::contract::{RolloutOutcome, Usage};
 
 /// What asking for it came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Review {
     /// How the rollout ends by it.
     pub(super) outcome: RolloutOutcome,
+    /// Why there was none, where the teacher refused to give one.
+    pub(super) problem: Option<String>,
     pub(super) usage: Usage,
+}
+
+impl Review {
+    /// One that was held, or for which there was nothing left.
+    pub(super) fn ended(outcome: RolloutOutcome, usage: Usage) -> Self {
+        Self { outcome, problem: None, usage }
+    }
 }
 
 /// The verdict of an answer (without its thinking): the word on its last line, or its first word.

@@ -143,7 +143,7 @@ impl Workshop<'_> {
         if ended.outcome == RolloutOutcome::Submitted {
             let review = self.review(&key, &ended).await?;
             ended.usage += review.usage;
-            ended.outcome = review.outcome;
+            (ended.outcome, ended.problem) = (review.outcome, review.problem);
         }
         self.agent.meter.rolled_out(RolloutKind::First, ended.outcome);
         let stem =

@@ -148,6 +148,8 @@ async fn one_conversation_that_breaks_the_teacher_hangs_it_or_is_refused_ends_al
         (Some(422), About::First(0), RolloutOutcome::TeacherError),
         (None, About::First(0), RolloutOutcome::TimeLimit),
         (None, About::Review, RolloutOutcome::TimeLimit),
+        (Some(500), About::Review, RolloutOutcome::TimeLimit),
+        (Some(422), About::Review, RolloutOutcome::TeacherError),
     ] {
         let place = Place::new();
         let teacher = teacher(move |_, request| {
@@ -158,7 +160,8 @@ async fn one_conversation_that_breaks_the_teacher_hangs_it_or_is_refused_ends_al
             })
         })
         .await;
-        let plan = if status.is_none() { json!({"agent": {"rolloutTimeout": "6s"}}) } else { json!({}) };
+        let is_short = expected == RolloutOutcome::TimeLimit;
+        let plan = if is_short { json!({"agent": {"rolloutTimeout": "6s"}}) } else { json!({}) };
         let mut command = place.rollout(&program, &teacher.url, 8, &plan);
         command.args(["--teacher-retries=3"]);
         place.finish(command).await.succeeded();
