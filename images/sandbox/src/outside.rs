@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::Pid;
 
-use crate::processes::reap;
+use crate::processes::{Scope, reap};
 
 /// Why the session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,8 @@ pub(crate) enum Ending {
 pub(crate) struct Outside {
     peer: File,
     signals: SignalFd,
+    /// Whether this is the first process of a PID namespace.
+    is_first: bool,
 }
 
 /// What was heard of.
@@ -44,7 +46,14 @@ impl Outside {
         let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD]);
         signals.thread_block()?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { peer, signals })
+        Ok(Self { peer, signals, is_first: Scope::of_this_process() == Scope::Namespace })
+    }
+
+    /// Whether a signal comes from whoever may ask for an end. As the first process of a container this one can tell: who is not in its namespace has no
+    /// number in it, and all others are commands, which only newer kernels keep from signalling it. A sender may choose what it says of itself, but then
+    /// the code is below zero.
+    fn is_from_outside(&self, signal: &siginfo) -> bool {
+        !self.is_first || (signal.ssi_pid == 0 && signal.ssi_code >= 0)
     }
 
     /// Waits until something can be read from one of `readers`, written to one of `writers`, or is heard of; at most until then. `request` says
@@ -72,7 +81,7 @@ impl Outside {
         let mut news = News { ended: Vec::new(), request: peer.contains(PollFlags::POLLIN) };
         if signalled {
             while let Ok(Some(signal)) = self.signals.read_signal() {
-                if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                if signal.ssi_signo != Signal::SIGCHLD as u32 && self.is_from_outside(&signal) {
                     return Err(Ending::Terminated);
                 }
             }

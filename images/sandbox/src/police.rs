@@ -2,12 +2,15 @@
 //! container's own, because passing those ends the whole pod.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::sys::stat::SFlag;
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, fchmod};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -119,18 +122,34 @@ struct Count {
 }
 
 impl Count {
-    /// Everything beneath a directory. Directories are kept open one at a time, so that none is too deep.
+    /// Everything beneath a directory. Each is opened when its turn comes, so that neither many in one nor many in each other are open at once.
     fn dir(&mut self, root: BorrowedFd<'_>) {
-        let mut open: Vec<OwnedFd> = root.try_clone_to_owned().into_iter().collect();
-        while let Some(dir) = open.pop() {
-            for name in disk::names(&dir).unwrap_or_default() {
-                let Ok(stat) = disk::stat(&dir, &name) else { continue };
-                if stat.st_nlink < 2 || self.linked.insert((stat.st_dev, stat.st_ino)) {
-                    self.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK;
+        let Ok(root) = root.try_clone_to_owned() else { return };
+        let mut waiting = Vec::new();
+        self.entries(Opened { dir: root, was: None }, &mut waiting);
+        while let Some((within, name)) = waiting.pop() {
+            match disk::open_dir_for_now(within.dir.as_fd(), &name) {
+                Ok((dir, was)) => {
+                    drop(within);
+                    self.entries(Opened { dir, was }, &mut waiting);
                 }
-                if disk::kind(&stat) == SFlag::S_IFDIR {
-                    open.extend(disk::open_dir(dir.as_fd(), &name));
-                }
+                // Nobody works on a tree of which more cannot be open at once.
+                Err(Errno::EMFILE) => self.bytes = u64::MAX,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// What is in a directory; the directories in it wait for their turn.
+    fn entries(&mut self, opened: Opened, waiting: &mut Vec<(Rc<Opened>, OsString)>) {
+        let opened = Rc::new(opened);
+        for name in disk::names(&opened.dir).unwrap_or_default() {
+            let Ok(stat) = disk::stat(&opened.dir, &name) else { continue };
+            if stat.st_nlink < 2 || self.linked.insert((stat.st_dev, stat.st_ino)) {
+                self.bytes = self.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK);
+            }
+            if disk::kind(&stat) == SFlag::S_IFDIR {
+                waiting.push((Rc::clone(&opened), name));
             }
         }
     }
@@ -141,8 +160,24 @@ impl Count {
         for metadata in opened.filter_map(|entry| fs::metadata(entry.path()).ok()) {
             let unnamed = metadata.is_file() && metadata.nlink() == 0;
             if unnamed && self.linked.insert((metadata.dev(), metadata.ino())) {
-                self.bytes += metadata.blocks() * BLOCK;
+                self.bytes = self.bytes.saturating_add(metadata.blocks() * BLOCK);
             }
+        }
+    }
+}
+
+/// A directory that is counted. Commands may close one to themselves, and what is in it takes room all the same: it is open as long as it has to be.
+struct Opened {
+    dir: OwnedFd,
+    /// The mode that it had, where it was closed.
+    was: Option<Mode>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(mode) = self.was {
+            // Whoever has removed it needs no mode.
+            let _ = fchmod(&self.dir, mode);
         }
     }
 }

@@ -57,6 +57,15 @@ pub(crate) fn open_dir_anyway(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Owned
     }
 }
 
+/// Opens a directory whose owner may list and search it, and lets the owner where it may not; with the mode that it had then.
+pub(crate) fn open_dir_for_now(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, Option<Mode>), Errno> {
+    let needed = Mode::S_IRUSR | Mode::S_IXUSR;
+    let mode = Mode::from_bits_truncate(stat(dir, name)?.st_mode);
+    // A directory of somebody else stays as it is.
+    let was = (!mode.contains(needed) && permit(dir, name, needed).is_ok()).then_some(mode);
+    Ok((open_dir(dir, name)?, was))
+}
+
 /// Opens a regular file for reading, and nothing else: what is no regular file answers `EINVAL`, and is not waited for.
 pub(crate) fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(File, FileStat), Errno> {
     // O_NONBLOCK: a FIFO would wait for its other end.

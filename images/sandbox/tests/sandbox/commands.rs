@@ -1,8 +1,11 @@
 //! The shell: what stays from command to command, how commands end, what is kept of what they print.
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
 use sera_sandbox::wire::{Answer, CommandEnd, Fault, Limit, Policy, Request};
 
-use crate::support::{Sandbox, Tree, descendants, policy};
+use crate::support::{PROGRAM, Sandbox, Tree, descendants, policy};
 
 #[test]
 fn directory_variables_and_functions_stay() {
@@ -257,6 +260,29 @@ fn limits_are_policed() {
     sandbox.wipe();
     assert_ne!(sandbox.code("head -c 60000000 /dev/zero >large"), 0, "no single file is larger than all may be");
     assert_eq!(sandbox.run("echo alive"), "alive\n");
+}
+
+#[test]
+fn what_is_in_a_directory_that_its_owner_may_not_list_counts() {
+    let policy = Policy { disk_bytes: Some(50 << 20), ..policy() };
+    // As in a pod, where nobody may read everything.
+    let mut sandbox = Sandbox::start(&policy, |_, command| {
+        let mut narrow = Command::new("setpriv");
+        narrow.arg("--bounding-set=-dac_override,-dac_read_search").arg(PROGRAM).args(command.get_args());
+        narrow.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        *command = narrow;
+    });
+    sandbox.put("empty", &Tree::new());
+    for mode in ["300", "400", "000"] {
+        let fill = format!(
+            "mkdir d; for n in $(seq 21 29); do eval \"exec $n>d/f$n\"; done; chmod {mode} d
+             for n in $(seq 21 29); do eval \"head -c 9000000 /dev/zero >&$n\"; done; sleep 60"
+        );
+        assert_eq!(sandbox.exec_for(&fill, 60_000).end, CommandEnd::LimitPassed { limit: Limit::Disk }, "{mode}");
+        let kept = std::fs::metadata(sandbox.workspace.join("d")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(format!("{kept:03o}"), mode, "it stays as it was");
+        sandbox.wipe();
+    }
 }
 
 #[test]

@@ -159,6 +159,36 @@ fn as_the_first_process_of_a_container_it_ends_when_it_is_asked_to_with_all_that
     }
 }
 
+#[test]
+fn as_the_first_process_of_a_container_it_does_not_end_for_what_runs_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let places = ["workspace", "tmp", "home"].map(|name| format!("--{name}={}", path(name)));
+    let socket = format!("--socket={}", path("socket"));
+    let arguments: Vec<&str> =
+        [PROGRAM, "serve", &socket].into_iter().chain(places.iter().map(String::as_str)).collect();
+    let Some(mut command) = first_process(&arguments) else { return };
+    let mut container = command.spawn().unwrap();
+    wait_for(|| fs::exists(path("socket")).unwrap());
+    let first = child_of(container.id());
+    let mut stream = greeted(Path::new(&path("socket")));
+    // Somebody in the namespace whom Landlock does not hold, as commands are on kernels before 6.12; and one who claims to be nobody.
+    let claims = "import ctypes, struct; libc = ctypes.CDLL(None, use_errno=True)
+info = struct.pack('iiii', 15, 0, -1, 0) + bytes(112)
+assert libc.syscall(129, 1, 15, info) == 0, ctypes.get_errno()";
+    for signals in [vec!["kill", "-TERM", "1"], vec!["kill", "-HUP", "1"], vec!["python3", "-c", claims]] {
+        let within = ["--pid", "--target", &first.to_string()].map(str::to_owned);
+        let sent = Command::new("nsenter").args(within).args(&signals).status().unwrap();
+        assert!(sent.success(), "{signals:?}");
+        let request = Request::Exec { command: "echo alive".to_owned(), timeout_ms: 10_000, max_output: 100 };
+        frame::write_message(&mut stream, &request).unwrap();
+        let answer: Option<Answer> = frame::read_message(&mut stream).unwrap();
+        assert!(answer.is_some(), "{signals:?} has ended it");
+    }
+    Command::new("kill").arg(first.to_string()).status().unwrap();
+    assert_eq!(container.wait().unwrap().code(), Some(0));
+}
+
 /// A driver that was taken by the first process of a PID namespace.
 fn greeted(socket: &Path) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
