@@ -57,6 +57,8 @@ const NAMES: [&str; 9] =
 const NO_SECRETS: [&str; 9] = ["name", "file", "path", "ref", "id", "url", "uri", "type", "class"];
 /// The longest end of a name, in bytes: a longer word is another word, and no name.
 const LONGEST_END: usize = 24;
+/// White space as JSON and most languages write it in a string.
+const ESCAPES: [&str; 3] = [r"\n", r"\t", r"\r"];
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 /// What stands before a token in the header `Authorization`.
 const BEARER: &str = "Bearer ";
@@ -99,8 +101,7 @@ pub(super) fn find(text: &str) -> Option<&'static str> {
             known if known < KNOWN.len() => {
                 let known = &KNOWN[known];
                 let exact = &text[found.range()] == known.prefix;
-                (exact && !before.ends_with(|c: char| c.is_ascii_alphanumeric()) && known.begins(after))
-                    .then_some(known.kind)
+                (exact && !is_within_a_word(before) && known.begins(after)).then_some(known.kind)
             }
             other => match other - KNOWN.len() {
                 name if name < NAMES.len() => {
@@ -115,6 +116,11 @@ pub(super) fn find(text: &str) -> Option<&'static str> {
             },
         }
     })
+}
+
+/// Whether what follows goes on with a word; the letter of an escaped line break or tab is none, as calls' arguments and printed JSON have them.
+fn is_within_a_word(before: &str) -> bool {
+    before.ends_with(|c: char| c.is_ascii_alphanumeric()) && !ESCAPES.iter().any(|escape| before.ends_with(escape))
 }
 
 impl Known {
@@ -252,6 +258,8 @@ const fn is_base64(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// Characters that look random, made on the spot so that nothing in this file looks like a secret.
@@ -265,11 +273,23 @@ mod tests {
         for known in &KNOWN {
             let tail: String = random(200).chars().filter(|c| (known.alphabet)(*c as u8)).take(known.least).collect();
             let tail = if tail.len() < known.least { "7".repeat(known.least) } else { tail };
-            for text in [format!("{}{tail}", known.prefix), format!("export KEY={}{tail}\n", known.prefix)] {
-                assert!(find(&text).is_some(), "{}", known.kind);
+            let key = format!("{}{tail}", known.prefix);
+            for text in [
+                key.clone(),
+                format!("export KEY={key}\n"),
+                json!({"file_text": format!("a\n{key}\t{key}")}).to_string(),
+            ] {
+                assert!(find(&text).is_some(), "{}: {text}", known.kind);
             }
             assert_eq!(find(&format!("{}{}", known.prefix, "!")), None, "{}", known.kind);
         }
+    }
+
+    #[test]
+    fn what_only_ends_like_a_keys_beginning_within_a_word_is_none() {
+        let tail = "7".repeat(16);
+        assert_eq!(find(&format!("nAKIA{tail}")), None);
+        assert_eq!(find(&format!("\\nAKIA{tail}")), Some("an AWS access key"));
     }
 
     #[test]

@@ -23,6 +23,10 @@ const MAX_IMPORT: usize = 4096;
 /// ends the same on every machine.
 const MAX_STEPS: u32 = 200_000;
 
+/// How many functions and types may stand within each other. People write a dozen; each has all that is around it in its name and all that is within it
+/// in its text, so that of a file's depth memory and time are the square.
+const MAX_NESTED: usize = 128;
+
 /// What became of a file.
 pub(super) enum Outcome {
     Read(FileFunctions),
@@ -138,6 +142,7 @@ struct Walk<'a> {
     imports: BTreeSet<&'a str>,
     /// Bytes that the grammar makes nothing of.
     broken: usize,
+    is_too_deep: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -151,14 +156,15 @@ impl<'a> Walk<'a> {
             functions: Vec::new(),
             imports: BTreeSet::new(),
             broken: 0,
+            is_too_deep: false,
         }
     }
 
-    /// What the tree has; nothing where the grammar makes nothing of most of it.
+    /// What the tree has; nothing where the grammar makes nothing of most of it, or it is deeper than anybody writes.
     fn through(mut self, tree: &Tree) -> Option<FileFunctions> {
         let mut cursor = tree.walk();
-        while self.step(&mut cursor) {}
-        if self.broken * 2 > self.text.0.len() {
+        while !self.is_too_deep && self.step(&mut cursor) {}
+        if self.is_too_deep || self.broken * 2 > self.text.0.len() {
             return None;
         }
         for function in &mut self.functions {
@@ -209,6 +215,7 @@ impl<'a> Walk<'a> {
     }
 
     fn push(&mut self, depth: u32, name: &str, is_type: bool, function: Option<usize>, own_name: Option<String>) {
+        self.is_too_deep |= self.open.len() == MAX_NESTED;
         let outer = self.path.len();
         if !self.path.is_empty() {
             self.path.push('.');

@@ -97,3 +97,12 @@ fn about_the_share_asked_for_is_set_aside_by_whole_files() {
 fn a_reader_that_has_enough_is_no_failure() {
     assert_eq!(everything().code_unread(), Some(0));
 }
+
+#[test]
+fn functions_within_each_other_by_the_thousand_are_no_code_that_anybody_wrote() {
+    let nested = |depth: usize| ["function a(){\n".repeat(depth), "}\n".repeat(depth)].concat().into_bytes();
+    let repository = Repository::of([("src/deep.js", nested(100)), ("src/deeper.js", nested(60_000))]);
+    let functions = repository.functions(&[]);
+    assert_eq!(functions.len(), 100);
+    assert!(functions.iter().all(|function| function.file == "src/deep.js"));
+}
