@@ -281,9 +281,7 @@ impl Applier {
         match api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(child)).await {
             Ok(_) => Ok(Made::Applied),
             Err(kube::Error::Api(status)) if is_going(&status) => Ok(Made::NamespaceGoing),
-            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-                Ok(Made::Refused { what, message: status.message })
-            }
+            Err(kube::Error::Api(status)) if is_refused(&status) => Ok(Made::Refused { what, message: status.message }),
             Err(source) => Err(failed("applied")(source)),
         }
     }
@@ -319,9 +317,7 @@ impl Applier {
                     None => return Err(Error::OutOfDate { why: "a child of that name went away this moment" }),
                 })
             }
-            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-                Ok(Created::Refused(status))
-            }
+            Err(kube::Error::Api(status)) if is_refused(&status) => Ok(Created::Refused(status)),
             Err(source) => Err(failed("made")(source)),
         }
     }
@@ -337,6 +333,12 @@ enum Created {
     Foreign,
     /// The API server will not have it.
     Refused(Box<Status>),
+}
+
+/// Whether the API server will not have what was sent, and tells its reason to whoever can change that: it is forbidden, invalid, or denied by a
+/// webhook, which may do so with any code (without one the API server makes it 400 and gives no reason). The other codes are about who asks, or when.
+fn is_refused(status: &Status) -> bool {
+    (400..500).contains(&status.code) && !matches!(status.code, 401 | 404 | 408 | 409 | 410 | 429)
 }
 
 /// Whether it is refused because the namespace is being deleted.

@@ -89,6 +89,34 @@ async fn what_cannot_be_made_because_the_namespace_goes_is_told_from_what_is_ref
     assert!(matches!(applier(422, "Invalid").fix_defaults(&owner).await.unwrap(), Made::Refused { .. }));
 }
 
+#[tokio::test]
+async fn what_a_webhook_denies_is_refused_in_its_words_with_whatever_code_and_what_may_pass_is_an_error() {
+    let owner = Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: "3f2c9".into() };
+    let service = build::student_service(&owner);
+    let words = r#"admission webhook "validate.kyverno.svc-fail" denied the request: no owner label"#;
+    for (code, reason) in [(400, ""), (403, "Forbidden"), (413, ""), (418, ""), (422, "Invalid")] {
+        let applier = denying(code, reason, words);
+        let made = Made::Refused { what: "the ConfigMap for the platform's defaults", message: words.to_owned() };
+        assert_eq!(applier.fix_defaults(&owner).await.unwrap(), made, "{code}");
+        let applied = applier.apply_child(&owner, &service, "Service").await.unwrap();
+        assert_eq!(applied, Made::Refused { what: "Service", message: words.to_owned() }, "{code}");
+    }
+    for code in [401, 404, 408, 409, 410, 429, 500, 503] {
+        let applier = denying(code, "", words);
+        assert!(matches!(applier.fix_defaults(&owner).await, Err(Error::Request { .. })), "{code}");
+        assert!(matches!(applier.apply_child(&owner, &service, "Service").await, Err(Error::Request { .. })), "{code}");
+    }
+}
+
+/// An applier whose API server has nothing, and answers whatever is sent so.
+fn denying(code: u16, reason: &'static str, message: &'static str) -> Applier {
+    asked_by(move |request| {
+        let (code, reason) = if request.method() == http::Method::GET { (404, "NotFound") } else { (code, reason) };
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "code": code, "message": message});
+        (code, status)
+    })
+}
+
 fn list(kind: &str, version: &str, items: &[Value]) -> Value {
     json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
 }
