@@ -1,6 +1,8 @@
 //! The last step: status, written only where it changes and only over the version that the plan was made from; then, once it is written, the Events
 //! that it tells of.
 
+use std::sync::{Arc, Once};
+
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
@@ -33,24 +35,30 @@ pub enum Error {
 pub struct Reporter {
     client: Client,
     events: EventPublisher,
+    told: Arc<Once>,
 }
 
 impl Reporter {
     /// A reporter that writes by `client` and leaves Events with `events`.
     pub fn new(client: Client, events: EventPublisher) -> Self {
-        Self { client, events }
+        Self { client, events, told: Arc::new(Once::new()) }
     }
 
-    /// Writes `record` into the status of `subject`, where that says something else; says whether it did.
+    /// Writes `record` into the status of `subject`, where that says something else; says whether anything of it was kept.
     pub async fn report<S: Subject>(&self, subject: &S, before: &Record, record: &Record) -> Result<bool, Error> {
         let Some(patch) = changes(subject, before, record) else { return Ok(false) };
         let api = Api::<S>::namespaced(self.client.clone(), &subject.namespace().unwrap_or_default());
         let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        match api.patch_status(&subject.name_any(), &parameters, &Patch::Merge(patch)).await {
-            Ok(_) => {}
+        let kept = match api.patch_status(&subject.name_any(), &parameters, &Patch::Merge(patch)).await {
+            Ok(kept) => kept,
             Err(kube::Error::Api(status)) if status.is_conflict() => return Err(Error::OutOfDate),
             Err(kube::Error::Api(status)) if status.is_not_found() => return Err(Error::Gone),
             Err(source) => return Err(Error::Write(source)),
+        };
+        // Of a status that stays as it was no event comes: what waited for one would wait for ever.
+        if kept.resource_version() == subject.resource_version() {
+            self.told.call_once(|| tell_of_old_definitions(S::KIND.as_str()));
+            return Ok(false);
         }
         let object = subject.object_ref(&());
         for note in events::between(before, record) {
@@ -60,6 +68,14 @@ impl Reporter {
         }
         Ok(true)
     }
+}
+
+/// Fields that a definition does not have are dropped by the API server without a word.
+fn tell_of_old_definitions(kind: &str) {
+    tracing::warn!(
+        "the API server keeps nothing of what the status of a {kind} is to say: the custom resource definitions are older than this operator; \
+         upgrade the chart sera-operator-crds"
+    );
 }
 
 /// The merge patch that turns the status that was read, which says `before`, into one that says `record`, and only over the version that was read;

@@ -48,16 +48,26 @@ fn run() -> SpecializationRun {
     .unwrap()
 }
 
-/// An API server that has nothing and takes everything; or one that fails whatever it is asked.
-async fn api_server(works: bool) -> SocketAddr {
+/// What an API server does that has nothing.
+#[derive(Clone, Copy, PartialEq)]
+enum Conduct {
+    /// It takes everything.
+    Takes,
+    /// It drops whatever status is to say, as fields that its definitions do not have.
+    Drops,
+    /// It fails whatever it is asked.
+    Fails,
+}
+
+async fn api_server(conduct: Conduct) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = Router::new().fallback(answer).with_state(works);
+    let routes = Router::new().fallback(answer).with_state(conduct);
     tokio::spawn(axum::serve(listener, routes).into_future());
     address
 }
 
-async fn answer(State(works): State<bool>, request: Request) -> Response {
+async fn answer(State(conduct): State<Conduct>, request: Request) -> Response {
     let failure = |code: u16, reason: &str| {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "code": code,
@@ -65,9 +75,15 @@ async fn answer(State(works): State<bool>, request: Request) -> Response {
         (StatusCode::from_u16(code).unwrap(), status.to_string()).into_response()
     };
     match *request.method() {
-        _ if !works => failure(500, "InternalError"),
+        _ if conduct == Conduct::Fails => failure(500, "InternalError"),
         Method::POST => axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap().into_response(),
-        Method::PATCH => serde_json::to_string(&run()).unwrap().into_response(),
+        Method::PATCH => {
+            let mut written = run();
+            if conduct == Conduct::Takes {
+                written.metadata.resource_version = Some("8".to_owned());
+            }
+            serde_json::to_string(&written).unwrap().into_response()
+        }
         _ => failure(404, "NotFound"),
     }
 }
@@ -93,11 +109,11 @@ fn passer(api_server: SocketAddr) -> Arc<Passer> {
 }
 
 /// The spans of one pass.
-async fn traced_pass(works: bool) -> Vec<Seen> {
-    let passer = passer(api_server(works).await);
+async fn traced_pass(conduct: Conduct) -> Vec<Seen> {
+    let passer = passer(api_server(conduct).await);
     let collector = Collector::start().await;
     let (traces, guard) = traced(collector.endpoint());
-    assert_eq!(reconcile(Arc::new(run()), passer).await.is_ok(), works);
+    assert_eq!(reconcile(Arc::new(run()), passer).await.is_ok(), conduct != Conduct::Fails);
     drop(guard);
     traces.end().await;
     collector.spans()
@@ -109,7 +125,7 @@ fn words(spans: &[Seen]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_pass_is_traced_with_its_steps_and_each_request_in_the_step_that_makes_it() {
-    let spans = traced_pass(true).await;
+    let spans = traced_pass(Conduct::Takes).await;
     assert_eq!(
         words(&spans),
         [
@@ -142,7 +158,7 @@ async fn a_pass_is_traced_with_its_steps_and_each_request_in_the_step_that_makes
 
 #[tokio::test]
 async fn a_pass_that_fails_and_the_request_that_it_fails_by_are_traced_as_failed() {
-    let spans = traced_pass(false).await;
+    let spans = traced_pass(Conduct::Fails).await;
     assert_eq!(words(&spans), ["pass/observe/GET", "pass/observe", "/pass"]);
     assert_eq!(spans.iter().map(|span| span.failed).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!((&*spans[0].attributes["http.request.resend_count"], &*spans[2].attributes["outcome"]), ("3", "error"));
@@ -152,7 +168,7 @@ async fn a_pass_that_fails_and_the_request_that_it_fails_by_are_traced_as_failed
 async fn a_line_of_the_log_names_the_object_its_stage_and_the_pass() {
     let written = tempfile::NamedTempFile::new().unwrap();
     let guard = tracing_subscriber::registry().with(json_lines(Arc::new(written.reopen().unwrap()))).set_default();
-    let passer = passer(api_server(false).await);
+    let passer = passer(api_server(Conduct::Fails).await);
     for _ in 0..2 {
         assert!(reconcile(Arc::new(run()), Arc::clone(&passer)).await.is_err());
     }
@@ -171,8 +187,25 @@ async fn a_line_of_the_log_names_the_object_its_stage_and_the_pass() {
 }
 
 #[tokio::test]
+async fn an_object_of_whose_status_nothing_is_kept_is_looked_at_again_and_the_log_says_why_once() {
+    for (conduct, warnings) in [(Conduct::Takes, 0), (Conduct::Drops, 1)] {
+        let written = tempfile::NamedTempFile::new().unwrap();
+        let guard = tracing_subscriber::registry().with(json_lines(Arc::new(written.reopen().unwrap()))).set_default();
+        let passer = passer(api_server(conduct).await);
+        for _ in 0..2 {
+            reconcile(Arc::new(run()), Arc::clone(&passer)).await.unwrap();
+        }
+        drop(guard);
+        let is_behind = passer.written.is_behind(&run().owner().uid, Some("7"));
+        assert_eq!(is_behind, conduct == Conduct::Takes, "a cache is behind where there is something newer");
+        let text = std::fs::read_to_string(written.path()).unwrap();
+        assert_eq!(text.matches("definitions are older than this operator").count(), warnings, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_backlog_hears_of_requests_passes_and_objects_that_are_gone() {
-    let passer = passer(api_server(true).await);
+    let passer = passer(api_server(Conduct::Takes).await);
     let backlog = passer.passes.backlog().clone();
     let mut writer = Writer::<SpecializationRun>::default();
     writer.apply_watcher_event(&Event::Init);
