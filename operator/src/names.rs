@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sera_crds::values::Stage;
+use sera_crds::{contract::BatchNames, values::Stage};
 
 use crate::facts::Uid;
 
@@ -101,6 +101,11 @@ impl Owner {
     /// The name of a run's batch: `<run>-<number>`. The number has room for five digits below the longest run's name.
     pub fn batch_name(&self, number: u32) -> String {
         format!("{}-{number}", self.name)
+    }
+
+    /// The names of a run's batches, from the first one through this one.
+    pub fn batch_names(&self, through: u32) -> BatchNames {
+        BatchNames::Numbered { run: self.name.clone(), numbers: 1..=through }
     }
 
     /// The number in the name of a run's batch.
@@ -238,6 +243,8 @@ mod tests {
             assert_eq!(owner.job_of(name), None, "{name}");
         }
         assert_eq!(owner.batch_number(&owner.batch_name(7)), Some(7));
+        let names: Vec<String> = (1..=12).map(|number| owner.batch_name(number)).collect();
+        assert_eq!(owner.batch_names(12).names().collect::<Vec<_>>(), names);
         assert_eq!(owner.batch_number("billing-agent-3f2c9-s1"), None);
     }
 

@@ -2,6 +2,7 @@
 //! Versioned, and free of Kubernetes: a person who runs a stage by hand sees the same files and codes as the operator
 //! does.
 
+mod batches;
 mod evaluation;
 mod exit;
 mod functions;
@@ -14,6 +15,7 @@ mod termination;
 mod training;
 mod verdict;
 
+pub use batches::{BatchNames, BatchNamesError};
 pub use evaluation::{Comparison, Contestant, EvaluationPlan, EvaluationReport, Interval, ModelResult, TaskResult};
 pub use exit::ExitCode;
 pub use functions::{

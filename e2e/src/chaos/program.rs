@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use sera_crds::batch::SampleRange;
-use sera_crds::contract::{DatasetPlan, VerificationPlan};
+use sera_crds::contract::{BatchNames, DatasetPlan, VerificationPlan};
 
 /// The container of a stage's program.
 pub(super) const CONTAINER: &str = "sera";
@@ -93,7 +93,7 @@ impl Assignment {
         let index = pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()?;
         let batch = || Some((*flags.get("batch")?).to_owned());
         let range = || Some(SampleRange { from: number("first")?, count: number("count")? });
-        let batches = || Some(flags.get("batches")?.split(',').map(str::to_owned).collect());
+        let batches = || Some(flags.get("batches")?.parse::<BatchNames>().ok()?.names().collect());
         let policy = || {
             let words = variable("SERA_VERIFICATION")?;
             Some(Policy { plan: serde_json::from_str(&words).ok()?, words })

@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::EnvVar;
 use sera_crds::{
     batch::SampleRange,
     common::Resources,
-    contract::{DatasetPlan, EvaluationPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan},
+    contract::{
+        BatchNames, DatasetPlan, EvaluationPlan, FunctionSelection, RolloutPlan, TrainingPlan, VerificationPlan,
+    },
     run::{Commits, Environment, PodRole, PodSettings, Pods, RehearsalShares},
     values::{AdoptableStage, ImageRef, ModelUri, ServingEngine, Stage, StoreUri, Timeout, ToolCallFormat},
 };
@@ -185,8 +187,8 @@ pub struct CountingParts {
     pub student: Option<ModelUri>,
     /// The Secret that it is read with, where it is in a bucket.
     pub student_credentials: Option<String>,
-    /// The batches of a run that are folded in, by name; none where all that are in the store are meant.
-    pub batches: Vec<String>,
+    /// The batches of a run that are folded in; none where none is, and of a batch.
+    pub batches: Option<BatchNames>,
 }
 
 /// How a student is trained, and by what pods.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
 use sera_crds::{
     batch::SampleRange,
-    contract::FunctionSelection,
+    contract::{BatchNames, FunctionSelection},
     values::{ModelUri, Stage, StoreUri},
 };
 use serde::Serialize;
@@ -36,9 +36,9 @@ pub(super) fn told(owner: &Owner, stage: Stage, blueprint: &Blueprint) -> Option
             None => snapshot(blueprint.snapshot.as_ref()?),
         },
         Stage::Rollouts => rollouts(blueprint.samples.as_ref()?),
-        Stage::Verification => verification(blueprint.counting.as_ref()?, blueprint.samples.as_ref()),
-        Stage::Generation => dataset(blueprint.counting.as_ref()?, true),
-        Stage::Dataset => dataset(blueprint.counting.as_ref()?, false),
+        Stage::Verification => verification(blueprint.counting.as_ref()?, blueprint.samples.as_ref())?,
+        Stage::Generation => dataset(blueprint.counting.as_ref()?, true)?,
+        Stage::Dataset => dataset(blueprint.counting.as_ref()?, false)?,
         Stage::Reclaim => erase(owner),
         Stage::Evaluation => evaluation(blueprint.evaluation.as_ref()?),
         Stage::Training | Stage::Serving => return None,
@@ -181,35 +181,27 @@ fn evaluation(parts: &EvaluationParts) -> Told {
     told
 }
 
-fn verification(parts: &CountingParts, samples: Option<&SampleParts>) -> Told {
+fn verification(parts: &CountingParts, samples: Option<&SampleParts>) -> Option<Told> {
     let mut told = Told::of("verify");
     match samples {
         Some(samples) => told.samples(&samples.batch, samples.range),
-        None => told.say(format!("--batches={}", listed(&parts.batches))),
+        None => told.batches(parts.batches.as_ref()?),
     }
     told.student(parts.student.as_ref(), parts.student_credentials.is_some());
     told.hand("SERA_VERIFICATION", &parts.verification);
-    told
+    Some(told)
 }
 
-fn dataset(parts: &CountingParts, dry: bool) -> Told {
+fn dataset(parts: &CountingParts, dry: bool) -> Option<Told> {
     let mut told = Told::of("dataset");
-    told.say(format!("--batches={}", listed(&parts.batches)));
+    told.batches(parts.batches.as_ref()?);
     told.student(parts.student.as_ref(), parts.student_credentials.is_some());
     if dry {
         told.say("--dry-run".to_owned());
     }
     told.hand("SERA_VERIFICATION", &parts.verification);
     told.hand("SERA_DATASET", &parts.dataset);
-    told
-}
-
-/// The batches by name, so that one which has just ended is not counted before its turn; all of them, where their names are too many for a flag.
-fn listed(batches: &[String]) -> String {
-    /// A flag may have 128 KiB on Linux.
-    const MOST_BYTES: usize = 96 * 1024;
-    let names = batches.join(",");
-    if names.is_empty() || names.len() > MOST_BYTES { "all".to_owned() } else { names }
+    Some(told)
 }
 
 impl Told {
@@ -229,6 +221,11 @@ impl Told {
         self.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
         self.hand("SERA_PLAN", &parts.plan);
         self.variables.push(pod_uid());
+    }
+
+    /// The batches that are counted by name, never all that there are: one that is at work or has just ended must not be counted before its turn.
+    fn batches(&mut self, batches: &BatchNames) {
+        self.say(format!("--batches={batches}"));
     }
 
     fn samples(&mut self, batch: &str, SampleRange { from, count }: SampleRange) {

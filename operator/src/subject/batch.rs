@@ -172,7 +172,7 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
             dataset: None,
             student: None,
             student_credentials: None,
-            batches: Vec::new(),
+            batches: None,
         }),
         training: None,
         evaluation: None,

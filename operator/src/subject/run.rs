@@ -22,9 +22,6 @@ use crate::{
     },
 };
 
-/// How many batches are named one by one at most.
-const MOST_NAMED: u32 = 16_384;
-
 shared_fields!(RunStatus);
 
 impl Subject for SpecializationRun {
@@ -148,9 +145,7 @@ fn work(spec: &RunSpec, owner: &Owner) -> RunWork {
 fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result<Blueprint, Finding> {
     let EffectiveRun { spec, store, git } = effective;
     let through = record.generation.as_ref().map_or(0, |generation| generation.folded.through);
-    // Those of more would not fit into a flag, which then says that all are meant.
-    let named = if through > MOST_NAMED { 0 } else { through };
-    let batches = (1..=named).map(|number| owner.batch_name(number)).collect();
+    let batches = (through > 0).then(|| owner.batch_names(through));
     Ok(Blueprint {
         home: home(store, owner)?,
         store_credentials: super::store_credentials(&spec.output),
@@ -179,7 +174,7 @@ pub(super) fn counting(spec: &RunSpec) -> CountingParts {
         dataset: Some(settings::dataset_plan(&spec.generation, &spec.dataset)),
         student: Some(spec.training.student.uri.clone()),
         student_credentials: settings::bucket_credentials(&spec.training.student),
-        batches: Vec::new(),
+        batches: None,
     }
 }
 

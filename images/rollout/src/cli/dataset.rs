@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sera_crds::contract::{Failure, StageResult};
+use sera_crds::contract::{BatchNames, Failure, StageResult};
 use sera_program::address::Address;
 
 use super::store::StoreArgs;
@@ -17,8 +17,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   How many of each kind there would be, and why the others are left out:
     sera-rollout dataset --store file:///tmp/sera/run --plan plan.yaml --verification policy.yaml --student ./Qwen3-8B --dry-run
 
-  The dataset of two batches:
-    sera-rollout dataset --store s3://acme-ml/sera/ml/billing/1 --store-credentials ./s3 --batches billing-0,billing-1 \\
+  The dataset of a run's first twelve batches and of another one:
+    sera-rollout dataset --store s3://acme-ml/sera/ml/billing/1 --store-credentials ./s3 --batches billing-1..12,more-0 \\
         --plan plan.yaml --verification policy.yaml --student ./Qwen3-8B
 
 plan.yaml:
@@ -37,9 +37,9 @@ What it writes:
 pub(super) struct DatasetArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// The batches to take lines from, with commas between, or all that were verified
+    /// The batches to take lines from, with commas between (billing-1..12 are twelve), or all that were verified
     #[arg(long, env = "SERA_BATCHES", value_name = "NAMES", default_value = "all", value_delimiter = ',')]
-    batches: Vec<String>,
+    batches: Vec<BatchNames>,
     /// How many lines of which kind, as YAML or JSON [default: what SERA_DATASET holds]
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -69,13 +69,14 @@ pub(super) async fn stage(
     redactor: &Redactor,
 ) -> Result<StageResult, Failure> {
     let names = arguments.store.field_names();
-    let all = arguments.batches.iter().any(|batch| batch == "all");
+    let batches: Vec<String> = arguments.batches.iter().flat_map(BatchNames::names).collect();
+    let all = batches.iter().any(|batch| batch == "all");
     let scratch = arguments.scratch.unwrap_or_else(std::env::temp_dir);
     let student = arguments.of_student.folder(&arguments.student, &scratch, progress, redactor).await;
     let request = dataset::Request {
         store: arguments.store.store,
         store_credentials: arguments.store.store_credentials,
-        batches: (!all).then_some(arguments.batches),
+        batches: (!all).then_some(batches),
         plan: settings::required(arguments.plan.as_deref(), "--plan", "SERA_DATASET")?,
         verification: settings::required(arguments.verification.as_deref(), "--verification", "SERA_VERIFICATION")?,
         student: student.map_err(|error| names.failure(&error))?,

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
-use sera_crds::contract::{Failure, FailureClass, StageResult, VerificationPlan};
+use sera_crds::contract::{BatchNames, Failure, FailureClass, StageResult, VerificationPlan};
 use sera_crds::values::{Measure, Ratio};
 use sera_program::address::Address;
 
@@ -82,9 +82,9 @@ struct StageArgs {
     /// The batch whose rollouts are verified
     #[arg(long, value_name = "NAME", requires_all = ["store", "first", "count"], help_heading = "Rollouts of a store")]
     batch: Option<String>,
-    /// Verify all that the store has of these batches, with commas between, or of all of them
+    /// Verify all that the store has of these batches, with commas between (billing-1..12 are twelve), or of all of them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "store", help_heading = "Rollouts of a store")]
-    batches: Vec<String>,
+    batches: Vec<BatchNames>,
     /// The batch's first sample, by its number in the run
     #[arg(long, value_name = "N", requires = "batch", help_heading = "Rollouts of a store")]
     first: Option<u64>,
@@ -154,7 +154,7 @@ pub(super) async fn stage(
     let scope = match batch {
         // The command line's requirements leave none of these out.
         Some(name) => Scope::Batch { name, first: first.unwrap_or_default(), count: count.unwrap_or_default() },
-        None => Scope::Batches(batches.into_iter().filter(|name| name != ALL).collect()),
+        None => Scope::Batches(batches.iter().flat_map(BatchNames::names).filter(|name| name != ALL).collect()),
     };
     let scratch = scratch.unwrap_or_else(std::env::temp_dir);
     let student = match student {

@@ -277,6 +277,22 @@ fn all_batches_are_verified_together_and_each_keeps_its_own_file() {
     assert_eq!(reported(&command(&store, &["--batches=all", "--threshold=1"]).output().unwrap()).2, counts);
 }
 
+#[test]
+fn of_the_batches_that_a_range_names_none_is_left_out_and_one_that_is_still_at_work_is_not_looked_at() {
+    let (_folder, store) = place();
+    for (batch, sample) in (1..13).zip(1..) {
+        let patch = patch(&format!("v{batch}"), 3);
+        store.sample(&format!("billing-{batch}"), sample, &Finished::submitted(&patch), &Finished::submitted(&patch));
+    }
+    let (_, _, counts) = reported(&command(&store, &["--batches=billing-1..10,billing-12"]).output().unwrap());
+    assert_eq!((counts.attempted, counts.accepted_second), (11, 11));
+    let has_none = |batch: &u32| store.verdicts(&format!("billing-{batch}")).is_empty();
+    assert_eq!((1..13).filter(has_none).collect::<Vec<_>>(), [11]);
+    let output = command(&store, &["--batches=billing-10..1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("'billing-10..1' names no batches"));
+}
+
 /// Enough samples that a run takes a while.
 fn many(store: &Rollouts) {
     for sample in 0..300 {

@@ -146,10 +146,10 @@ fn counting_is_told_the_policy_and_the_student_and_whether_it_is_a_dry_run() {
     };
     assert_eq!(told(&verification), ["SERA_VERIFICATION"]);
     blueprint.samples = None;
-    assert!(arguments(&built_of(Stage::Verification, &blueprint)).contains(&"--batches=billing-1,billing-2"));
+    assert!(arguments(&built_of(Stage::Verification, &blueprint)).contains(&"--batches=billing-1..2"));
     for (stage, is_dry) in [(Stage::Generation, true), (Stage::Dataset, false)] {
         let job = built_of(stage, &blueprint);
-        assert_eq!(arguments(&job)[..2], ["dataset", "--batches=billing-1,billing-2"]);
+        assert_eq!(arguments(&job)[..2], ["dataset", "--batches=billing-1..2"]);
         assert_eq!(arguments(&job).contains(&"--dry-run"), is_dry);
         assert_eq!(told(&job), ["SERA_VERIFICATION", "SERA_DATASET"]);
     }

@@ -89,7 +89,7 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             }),
             student: Some("pvc://models/q/Qwen3-8B".parse().unwrap()),
             student_credentials: None,
-            batches: vec!["billing-1".into(), "billing-2".into()],
+            batches: Some(owner().batch_names(2)),
         }),
         training: Some(TrainingParts {
             student: "pvc://models/q/Qwen3-8B".parse().unwrap(),

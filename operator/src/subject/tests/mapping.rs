@@ -191,7 +191,7 @@ fn what_counts_and_what_the_dataset_is_to_be_arrive_field_by_field() {
         dataset: read(json!({"acceptedTrajectories": 1_601, "firstRolloutShare": "0.6", "evalFraction": "0.03"})),
         student: Some("s3://models/Qwen3-8B".parse().unwrap()),
         student_credentials: Some("models-secret".into()),
-        batches: Vec::new(),
+        batches: None,
     };
     assert_eq!(blueprint().counting, Some(expected));
 }
