@@ -160,7 +160,9 @@ impl Applier {
             .and_then(|blueprint| Some((blueprint, build::job(owner, stage, attempt, blueprint, &self.images)?)));
         let Some((blueprint, job)) = parts else { return Ok(None) };
         self.preflight(site.subject, owner).await?;
-        self.preflight_jobs(owner, &job.name_any()).await?;
+        if let Some(child) = self.preflight_jobs(owner, &job.name_any()).await? {
+            return Ok(Some(Made::Awaits { stage, child }));
+        }
         if matches!(stage, Stage::Training | Stage::Reclaim) {
             self.preflight_teacher(owner, blueprint.teacher.as_ref()).await?;
         }

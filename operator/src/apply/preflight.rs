@@ -9,6 +9,7 @@ use super::{Applier, Error};
 use crate::{
     build::{HostedTeacher, LeaderWorkerSet},
     cache::WatchedJob,
+    facts::JobFacts,
     names::{Kind, OWNER_UID, Owner, is_controlled_by},
     subject::Subject,
 };
@@ -27,26 +28,30 @@ impl Applier {
         if is_same { Ok(()) } else { Err(Error::OutOfDate { why: "the object was changed meanwhile" }) }
     }
 
-    /// Whether no other Job of the owner is at work, read from the API server as well; nor one of a batch that was deleted and made again by this name,
-    /// which works at the same samples: garbage collection takes it away in its own time, and then its pods.
-    pub(super) async fn preflight_jobs(&self, owner: &Owner, name: &str) -> Result<(), Error> {
+    /// Whether no other Job of the owner is at work, read from the API server as well. A batch that was deleted and made again by this name works at the
+    /// same samples; what is still there of one is named: garbage collection takes its Job away in its own time, and then its pods, and that of a lost
+    /// node never by itself.
+    pub(super) async fn preflight_jobs(&self, owner: &Owner, name: &str) -> Result<Option<String>, Error> {
         let failed = |what| move |source| Error::Request { verb: "read", what, name: owner.name.clone(), source };
         let jobs = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
         let of_name = jobs.list(&ListParams::default().labels(&owner.at_work())).await.map_err(failed("Jobs of"))?;
-        if of_name.items.into_iter().map(WatchedJob::facts).any(|job| job.end.is_none() && *job.name != *name) {
+        let at_work = of_name.items.into_iter().map(WatchedJob::facts);
+        let at_work: Vec<JobFacts> = at_work.filter(|job| job.end.is_none() && *job.name != *name).collect();
+        let is_a_namesakes = |job: &JobFacts| owner.kind == Kind::Batch && job.controller.as_ref() != Some(&owner.uid);
+        if !at_work.iter().all(is_a_namesakes) {
             return Err(Error::OutOfDate { why: "another attempt's Job is still there" });
         }
-        if owner.kind == Kind::Batch {
-            let pods = Api::<Pod>::namespaced(self.client.clone(), &owner.namespace);
-            let of_namesakes = ListParams::default()
-                .labels(&format!("{},{OWNER_UID}!={}", owner.at_work(), owner.uid))
-                .fields("status.phase!=Succeeded,status.phase!=Failed")
-                .limit(1);
-            if !pods.list_metadata(&of_namesakes).await.map_err(failed("pods of"))?.items.is_empty() {
-                return Err(Error::OutOfDate { why: "a pod of a deleted batch of that name is still there" });
-            }
+        if owner.kind == Kind::Run {
+            return Ok(None);
         }
-        Ok(())
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &owner.namespace);
+        let of_namesakes = ListParams::default()
+            .labels(&format!("{},{OWNER_UID}!={}", owner.at_work(), owner.uid))
+            .fields("status.phase!=Succeeded,status.phase!=Failed")
+            .limit(1);
+        let pods = pods.list_metadata(&of_namesakes).await.map_err(failed("pods of"))?.items;
+        let pod = pods.first().map(|pod| format!("pod {}", pod.name_any()));
+        Ok(pod.or_else(|| at_work.first().map(|job| format!("Job {}", job.name))))
     }
 
     /// Whether no batch of the owner is there, whose Jobs may be at work.

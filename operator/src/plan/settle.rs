@@ -4,11 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 use sera_crds::{contract::Failure, values::Stage};
 
 use super::{
-    Given, Observed, Plan,
+    Given, Intent, LINGERING, Observed, Plan,
     conditions::{Pen, Reason, Standing, Why},
     reclaim::{keep, unheld},
     record::{Attempt, AttemptOutcome},
     task::{self, Task},
+    telling::OF_A_LOST_NODE,
 };
 use crate::facts::Uid;
 
@@ -42,6 +43,13 @@ pub enum Made {
         kind: &'static str,
         /// Its name.
         name: String,
+    },
+    /// The Job is not made while this is there of a deleted batch of the owner's name.
+    Awaits {
+        /// Its stage.
+        stage: Stage,
+        /// What is there, with its name.
+        child: String,
     },
     /// The API server refuses to make the Job: it is invalid, or not allowed.
     JobRefused {
@@ -85,11 +93,19 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
                 plan.stand(pen, &Standing::Stalled(Why::new(Reason::NameConflict, message)), &observed.record);
                 plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }
+            Made::Awaits { stage, child } => {
+                if let Some((attempt, intent)) = at_hand(&plan, observed, stage) {
+                    let given = Given { observed, intent: &intent, pen };
+                    let task = Task::of(stage, &intent);
+                    let standing = task::under_way(&mut plan.record, &task, &attempt, awaits(&child), given);
+                    plan.stand(pen, &standing, &observed.record);
+                }
+                plan.look_again_at(later(now, LINGERING));
+            }
             Made::JobRefused { stage, failure } => {
-                let intent =
-                    observed.intent.clone().map(|intent| if observed.deleting { unheld(&intent) } else { intent });
-                if let (Some(attempt), Some(intent)) = (plan.record.attempts.get(&stage).cloned(), &intent) {
-                    let standing = refuse(&mut plan, Given { observed, intent, pen }, stage, attempt, failure);
+                if let Some((attempt, intent)) = at_hand(&plan, observed, stage) {
+                    let given = Given { observed, intent: &intent, pen };
+                    let standing = refuse(&mut plan, given, stage, attempt, failure);
                     plan.stand(pen, &standing, &observed.record);
                 }
             }
@@ -105,6 +121,23 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
         }
     }
     plan
+}
+
+/// The attempt whose Job was to be made, and the intent that it follows.
+fn at_hand(plan: &Plan, observed: &Observed, stage: Stage) -> Option<(Attempt, Intent)> {
+    let intent = observed.intent.as_ref()?;
+    let intent = if observed.deleting { unheld(intent) } else { intent.clone() };
+    Some((plan.record.attempts.get(&stage)?.clone(), intent))
+}
+
+/// Why a batch does not begin that was made again: no watch of ours tells when what it waits for goes.
+fn awaits(child: &str) -> Why {
+    Why::new(
+        Reason::Waiting,
+        format!(
+            "{child} of a deleted batch of this name is still there, and works at the same samples; {OF_A_LOST_NODE}"
+        ),
+    )
 }
 
 fn refuse(plan: &mut Plan, given: Given<'_>, stage: Stage, attempt: Attempt, failure: Failure) -> Standing {

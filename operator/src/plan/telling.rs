@@ -14,6 +14,10 @@ use super::{
 };
 use crate::facts::{Live, LiveRollouts, LiveTraining};
 
+/// What is to be done about a pod that should have ended, as the end of a sentence: Kubernetes waits for the word of its node, for ever.
+pub(super) const OF_A_LOST_NODE: &str =
+    "if its node is gone, delete the Node, or give it the taint node.kubernetes.io/out-of-service";
+
 /// Where an object stands between an attempt that ended without a result and the next.
 pub(super) fn after_end(task: &Task, attempt: &Attempt, due: Timestamp) -> Standing {
     let number = attempt.number;

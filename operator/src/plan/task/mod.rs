@@ -19,7 +19,7 @@ use super::{
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
     settle::later,
     sight::{ASK_AGAIN, Crew, Evidence, Sight, is_between_pods, is_ending, lacks_pods, look},
-    telling::{after_end, note_progress, running, starting_at, words},
+    telling::{OF_A_LOST_NODE, after_end, note_progress, running, starting_at, words},
 };
 use crate::facts::{JobFacts, Trouble};
 
@@ -188,13 +188,9 @@ fn follow(
             }
         }
         Sight::Between => match &evidence.overdue {
-            Some(pod) => Why::new(
-                Reason::Waiting,
-                format!(
-                    "pod {pod} should have ended a while ago; if its node is gone, delete the Node, or give it the taint \
-                     node.kubernetes.io/out-of-service"
-                ),
-            ),
+            Some(pod) => {
+                Why::new(Reason::Waiting, format!("pod {pod} should have ended a while ago; {OF_A_LOST_NODE}"))
+            }
             None => said_before(&plan.record, task).unwrap_or_else(|| starting_at(task, &attempt)),
         },
         Sight::Running { earlier } => {
@@ -326,7 +322,7 @@ fn disrupt(plan: &mut Plan, given: Given<'_>, task: &Task, attempt: Attempt, wor
 
 /// Where an object stands while an attempt is under way. One that stalled for its owner's mistake stays stalled while the operator tries again by
 /// itself, and leaves that state by a success or a change: else a health check would flap with every attempt.
-fn under_way(record: &mut Record, task: &Task, attempt: &Attempt, why: Why, given: Given<'_>) -> Standing {
+pub(super) fn under_way(record: &mut Record, task: &Task, attempt: &Attempt, why: Why, given: Given<'_>) -> Standing {
     let stalled = record.conditions.get(ConditionType::Stalled).filter(|stalled| {
         attempt.failures > 0
             && stalled.generation == given.pen.generation

@@ -142,6 +142,29 @@ fn a_name_that_another_object_uses_stalls_and_is_never_adopted() {
 }
 
 #[test]
+fn a_job_that_waits_for_what_a_deleted_namesake_left_says_so_and_what_ends_it_and_is_soon_made() {
+    let mut scene = Scene::new();
+    scene.pass();
+    let awaits = || vec![Made::Awaits { stage: Stage::Snapshot, child: "pod billing-77aa1-s1-0-x2x4z".into() }];
+    for _ in 0..2 {
+        let plan = settle(scene.plan(), awaits(), &scene.observed, scene.now);
+        for condition in [ConditionType::Reconciling, ConditionType::Ready, ConditionType::Snapshotted] {
+            assert_eq!(reason_of(&plan, condition), Some("Waiting"));
+            let said = message_of(&plan, condition);
+            assert!(said.starts_with("pod billing-77aa1-s1-0-x2x4z of a deleted batch"), "{said}");
+            assert!(said.contains("node.kubernetes.io/out-of-service"), "{said}");
+        }
+        assert_eq!((attempt_of(&plan), plan.look_again), ((1, None), Some(at(5))));
+        scene.observed.record = plan.record;
+    }
+    let freed = scene.pass();
+    assert_eq!(
+        (freed.make.as_slice(), reason_of(&freed, ConditionType::Reconciling)),
+        (&[THE_JOB][..], Some("Progressing"))
+    );
+}
+
+#[test]
 fn a_job_that_the_api_server_refuses_ends_the_attempt_with_its_words() {
     let mut scene = Scene::new();
     scene.pass();
