@@ -53,7 +53,7 @@ pub(super) fn of(samples: &SampleParts, images: &Images) -> Sandboxes {
     copy.args.get_or_insert_default().extend(added_users(samples));
     copy.volume_mounts.get_or_insert_default().push(users_mount);
     let mut sandboxes = Sandboxes {
-        containers: vec![installer(images, program_mount), copy],
+        containers: vec![installer(samples, images, program_mount), copy],
         volumes: vec![program, image, users],
         driver_mounts: Vec::new(),
     };
@@ -81,7 +81,7 @@ fn copier(name: &str, slot: i64, from: &str, to: VolumeMount, samples: &SamplePa
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec![PROGRAM.to_owned()]),
         args: Some(vec!["copy".to_owned(), from.to_owned(), IMAGE_MOUNT.to_owned()]),
-        resources: Some(pod::SMALL_RESOURCES.requirements()),
+        resources: Some(pod::SMALL_RESOURCES.before(samples.slot_resources.as_ref())),
         security_context: Some(security(slot, samples)),
         volume_mounts: Some(vec![mount("program", PROGRAM_MOUNT, true), to]),
         termination_message_policy: Some(pod::END_OF_LOG.to_owned()),
@@ -111,13 +111,13 @@ fn writable(number: usize) -> String {
 }
 
 /// Puts the program where images that do not have it find it.
-fn installer(images: &Images, program: VolumeMount) -> Container {
+fn installer(samples: &SampleParts, images: &Images, program: VolumeMount) -> Container {
     Container {
         name: "install".to_owned(),
         image: Some(images.sandbox.to_string()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(vec!["install".to_owned(), PROGRAM.to_owned()]),
-        resources: Some(pod::SMALL_RESOURCES.requirements()),
+        resources: Some(pod::SMALL_RESOURCES.before(samples.slot_resources.as_ref())),
         security_context: Some(pod::container_security()),
         volume_mounts: Some(vec![program]),
         termination_message_policy: Some(pod::END_OF_LOG.to_owned()),

@@ -64,7 +64,8 @@ pub fn of_refused_pod(message: &str, role: PodRole) -> Failure {
             "must specify",
             "QuotaExceeded",
             Some("spec.pods"),
-            "the namespace's quota wants it in spec.pods.ROLE.resources",
+            "the namespace's quota wants it of every container: say it in spec.pods.ROLE.resources, and where there are sandboxes in \
+             spec.generation.sandbox.resources, or let a LimitRange of the namespace do so",
         ),
         ("violates PodSecurity", "PolicyRefused", None, "let the namespace take such pods, or change spec.pods.ROLE"),
         ("RuntimeClass", "RuntimeClassMissing", Some("spec.pods.ROLE.runtimeClassName"), "create it, or name another"),
@@ -272,6 +273,11 @@ mod tests {
             ("admission webhook \"policy.example\" denied the request: no", "PolicyRefused"),
         ] {
             assert_eq!(of_refused_pod(message, PodRole::Train).reason, reason, "{message}");
+        }
+        let vague = of_refused_pod("failed quota: exact: must specify limits.cpu for: install,sera", PodRole::Rollout);
+        assert_eq!(vague.reason, "QuotaExceeded");
+        for place in ["spec.pods.rollout.resources", "spec.generation.sandbox.resources", "LimitRange"] {
+            assert!(vague.message.contains(place), "{}", vague.message);
         }
         let account = "error looking up service account ml/x: serviceaccount \"x\" not found";
         assert_eq!(

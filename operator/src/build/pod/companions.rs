@@ -40,6 +40,7 @@ impl Fetch<'_> {
         volumes.retain(|volume| !known.contains(&volume.name));
         let container = Container {
             name: FETCH.to_owned(),
+            resources: Some(SNAPSHOT_RESOURCES.before(settings.resources.as_ref())),
             termination_message_policy: Some(END_OF_LOG.to_owned()),
             ..container(&own, &placed, mounts)
         };

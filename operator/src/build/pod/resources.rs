@@ -1,6 +1,10 @@
 //! What programs get where nobody says otherwise.
 
 use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity};
+use sera_crds::common::Resources;
+
+/// What every container has: devices and huge pages are the program's alone.
+const OF_EVERY_CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 /// What a snapshot's pod asks for where nobody says otherwise: git packs one repository on one or two cores, in memory that grows with its size.
 pub(in crate::build) const SNAPSHOT_RESOURCES: DefaultResources =
@@ -48,5 +52,22 @@ impl DefaultResources {
             limits: quantities(&[("memory", self.memory_limit)]),
             claims: None,
         }
+    }
+
+    /// The same for what runs before containers of which this is `said`, with each limit that they have and it lacks: a quota for processor time takes no
+    /// pod that has a container without one. It costs nothing, since a pod asks for the most that it needs at any time.
+    pub(in crate::build) fn before(self, said: Option<&Resources>) -> ResourceRequirements {
+        let mut own = self.requirements();
+        let (limits, requests) = (own.limits.get_or_insert_default(), own.requests.get_or_insert_default());
+        for (name, limit) in said.iter().flat_map(|said| &said.limits) {
+            if !OF_EVERY_CONTAINER.contains(&name.as_str()) || limits.contains_key(name) {
+                continue;
+            }
+            limits.insert(name.clone(), limit.clone());
+            // Ours may be above that limit. Where nothing is asked for, it is the limit.
+            requests.remove(name);
+            requests.extend(said.and_then(|said| Some((name.clone(), said.requests.get(name)?.clone()))));
+        }
+        own
     }
 }

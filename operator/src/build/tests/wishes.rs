@@ -53,6 +53,38 @@ fn a_queued_job_is_born_suspended_and_carries_the_queues_label() {
 }
 
 #[test]
+fn a_limit_that_is_said_of_programs_and_sandboxes_is_one_of_every_container_of_their_pods() {
+    let own = json!({"limits": {"cpu": "2", "memory": "3Gi", "ephemeral-storage": "5Gi", "example.com/nic": "1"}, "requests": {"cpu": "7m"}});
+    let of_slots = json!({"limits": {"cpu": "5m", "memory": "1Gi", "ephemeral-storage": "4Gi"}});
+    let said = settings(json!({"resources": own}));
+    let mut blueprint = blueprint("s3://acme/sera", said.clone());
+    let slots: sera_crds::common::Resources = serde_json::from_value(of_slots).unwrap();
+    blueprint.samples.as_mut().unwrap().slot_resources = Some(slots.clone());
+    blueprint.evaluation.as_mut().unwrap().rollouts.slot_resources = Some(slots);
+    let mut pods: Vec<Value> = WITH_JOBS.into_iter().map(|stage| pod(&built_of(stage, &blueprint)).clone()).collect();
+    pods.extend(pods_of_engines(&said).into_iter().map(|(_, pod)| pod));
+    let mut names = Vec::new();
+    for container in pods.iter().flat_map(containers) {
+        let (name, resources) = (container["name"].as_str().unwrap(), &container["resources"]);
+        for resource in ["cpu", "memory", "ephemeral-storage"] {
+            assert!(resources["limits"][resource].is_string(), "{resource} of {name}: {resources}");
+        }
+        let is_helper = ["install", "copy", "fetch", "student-fetch"].contains(&name);
+        assert!(!is_helper || resources["limits"].get("example.com/nic").is_none(), "{name}: {resources}");
+        let asked = &resources["requests"]["cpu"];
+        match name {
+            "install" | "copy" => assert!(asked.is_null(), "more than the limit is asked for: {resources}"),
+            "fetch" | "student-fetch" => assert_eq!(asked, "7m"),
+            _ => {}
+        }
+        names.push(name);
+    }
+    for name in ["install", "copy", "slot-1", "sera", "student", "student-fetch", "fetch"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+}
+
+#[test]
 fn a_proxy_is_told_in_both_spellings_and_an_authority_as_a_file() {
     let said = json!({
         "proxy": {"https": "http://proxy.acme:3128", "noProxy": ["10.0.0.0/8"]},
