@@ -13,6 +13,8 @@ use sera_crds::{
     values::{AdoptableStage, ImageRef, ModelUri, ServingEngine, Stage, StoreUri, Timeout, ToolCallFormat},
 };
 
+use super::meshes;
+
 /// The images that pods run where a spec names none.
 #[derive(Debug, Clone)]
 pub struct Images {
@@ -253,9 +255,11 @@ pub struct ServedModel {
 }
 
 impl Blueprint {
-    /// What is said about the pods of a role.
+    /// What is said about the pods of a role. The teacher is asked by pods of Jobs alone, and is outside of meshes as they are; who serves the student may
+    /// be meant to be in one.
     pub fn settings(&self, role: PodRole) -> PodSettings {
-        self.pods.settings(role)
+        let said = self.pods.settings(role);
+        if role == PodRole::Serve { said } else { meshes::outside(said) }
     }
 
     /// The rollouts that a stage makes; none of one that makes none.

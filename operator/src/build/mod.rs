@@ -9,6 +9,7 @@ mod gang;
 mod gpus;
 mod groups;
 mod job;
+mod meshes;
 mod network;
 mod pod;
 mod program;

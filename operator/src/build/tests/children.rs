@@ -12,11 +12,12 @@ fn a_child_is_controlled_by_its_owner_and_labelled_with_it() {
         "controller": true, "blockOwnerDeletion": true,
     }]);
     assert_eq!(metadata["ownerReferences"], reference);
-    let labels = json!({
+    let mut labels = json!({
         "app.kubernetes.io/name": "sera", "app.kubernetes.io/managed-by": "sera-operator", "sera.dev/kind": "SpecializationRun",
         "sera.dev/owner": "billing", "sera.dev/owner-uid": "3f2c9a10-0000", "sera.dev/stage": "Snapshot", "sera.dev/attempt": "3",
     });
     assert_eq!(metadata["labels"], labels);
+    labels["sidecar.istio.io/inject"] = json!("false");
     assert_eq!(job["spec"]["template"]["metadata"]["labels"], labels, "or the pods would be missing from the watch");
 }
 

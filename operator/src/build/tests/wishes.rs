@@ -32,7 +32,10 @@ fn what_a_user_says_about_pods_arrives_and_cannot_take_our_labels_over() {
     }
     let labels = &job["spec"]["template"]["metadata"]["labels"];
     assert_eq!((&labels["team"], &labels["app.kubernetes.io/managed-by"]), (&json!("ml"), &json!("sera-operator")));
-    assert_eq!(job["spec"]["template"]["metadata"]["annotations"], said["annotations"]);
+    assert_eq!(
+        job["spec"]["template"]["metadata"]["annotations"],
+        json!({"note": "mine", "linkerd.io/inject": "disabled"})
+    );
     assert_eq!(pod["containers"][0]["resources"], said["resources"]);
     assert!(
         pod["volumes"]
@@ -40,6 +43,41 @@ fn what_a_user_says_about_pods_arrives_and_cannot_take_our_labels_over() {
             .unwrap()
             .contains(&json!({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}))
     );
+}
+
+#[test]
+fn meshes_leave_alone_what_is_to_end_and_the_teacher_that_it_asks_unless_their_owner_wants_them_to() {
+    let metadata = |stage, said: &Value| {
+        let blueprint = blueprint("s3://acme/sera", settings(said.clone()));
+        let template = match stage {
+            None => written(teacher(&owner(), 7, blueprint.teacher.as_ref().unwrap(), &blueprint, &images())),
+            Some(Stage::Serving) => {
+                let student = student(&owner(), 7, blueprint.serving.as_ref().unwrap(), &blueprint, &images());
+                serde_json::to_value(student).unwrap()
+            }
+            Some(stage) => built_of(stage, &blueprint),
+        };
+        template["spec"]["template"]["metadata"].clone()
+    };
+    let of_istio = |metadata: &Value| metadata["labels"].get("sidecar.istio.io/inject").cloned();
+    let of_linkerd = |metadata: &Value| metadata["annotations"].get("linkerd.io/inject").cloned();
+    let by_label = json!({
+        "labels": {"sidecar.istio.io/inject": "true"}, "annotations": {"linkerd.io/inject": "enabled", "note": "mine"},
+    });
+    let by_annotation = json!({"annotations": {"sidecar.istio.io/inject": "true"}});
+    for stage in WITH_JOBS.into_iter().map(Some).chain([None]) {
+        let unsaid = metadata(stage, &json!({}));
+        assert_eq!(
+            (of_istio(&unsaid), of_linkerd(&unsaid)),
+            (Some(json!("false")), Some(json!("disabled"))),
+            "{stage:?}"
+        );
+        let said = metadata(stage, &by_label);
+        assert_eq!((of_istio(&said), of_linkerd(&said)), (Some(json!("true")), Some(json!("enabled"))), "{stage:?}");
+        assert_eq!(of_istio(&metadata(stage, &by_annotation)), None, "Istio would not read the annotation, {stage:?}");
+    }
+    let served = metadata(Some(Stage::Serving), &json!({}));
+    assert_eq!((of_istio(&served), served.get("annotations")), (None, None), "the student's clients may be in a mesh");
 }
 
 #[test]
