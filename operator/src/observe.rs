@@ -64,6 +64,7 @@ pub struct Observer {
     defaults: Arc<FixedDefaults>,
     refused: Asked<Option<String>>,
     overdue: Asked<Option<String>>,
+    outlived: Asked<Option<String>>,
     holdups: Asked<Option<Trouble>>,
     going: Asked<bool>,
 }
@@ -97,8 +98,8 @@ pub struct Gathered {
 impl Observer {
     /// An observer that reads these caches and what drivers say, and asks `client` where they cannot know.
     pub fn new(client: Client, caches: Caches, board: Board, defaults: Arc<FixedDefaults>) -> Self {
-        let (refused, overdue, holdups, going) = Default::default();
-        Self { client, caches, board, defaults, refused, overdue, holdups, going }
+        let (refused, overdue, outlived, holdups, going) = Default::default();
+        Self { client, caches, board, defaults, refused, overdue, outlived, holdups, going }
     }
 
     /// Gathers all that a plan for `subject` is made from; `run` is the one that it takes its word from, where there is one.
@@ -229,6 +230,11 @@ impl Observer {
         if sight::is_ending(&evidence) {
             evidence.overdue = self.overdue_pod(owner, &job, now).await?;
         }
+        if sight::is_unready(&evidence) {
+            evidence.outlived = self.outlived(owner, &job, now).await?;
+        } else {
+            self.outlived.forget(&job.uid);
+        }
         if sight::is_between_pods(&evidence) {
             evidence.namespace_is_going = self.namespace_is_going(owner, &job, now).await?;
         }
@@ -284,6 +290,19 @@ impl Observer {
         Ok(self.overdue.keep(&job.uid, now, overdue))
     }
 
+    /// A container that goes on beside a program of this Job that has ended; asked at most every so often, and not at first: as a rule what the pod itself
+    /// tells comes within a second.
+    async fn outlived(&self, owner: &Owner, job: &JobFacts, now: Timestamp) -> Result<Option<String>, Error> {
+        if let Some(answer) = self.outlived.recent(&job.uid, now) {
+            return Ok(answer);
+        }
+        if !self.outlived.knows(&job.uid) {
+            return Ok(self.outlived.keep(&job.uid, now, None));
+        }
+        let pods = self.pods(owner, job).await?;
+        Ok(self.outlived.keep(&job.uid, now, pods.iter().find_map(WatchedPod::outlived)))
+    }
+
     async fn live_job(&self, owner: &Owner, name: &str) -> Result<Option<Arc<JobFacts>>, Error> {
         let api = Api::<WatchedJob>::namespaced(self.client.clone(), &owner.namespace);
         let job = api.get_opt(name).await.map_err(|source| Error::Read { what: "a Job", source })?;
@@ -291,10 +310,13 @@ impl Observer {
     }
 
     async fn live_pods(&self, owner: &Owner, job: &JobFacts) -> Result<Vec<Arc<PodFacts>>, Error> {
+        Ok(self.pods(owner, job).await?.into_iter().filter_map(WatchedPod::facts).map(Arc::new).collect())
+    }
+
+    async fn pods(&self, owner: &Owner, job: &JobFacts) -> Result<Vec<WatchedPod>, Error> {
         let api = Api::<WatchedPod>::namespaced(self.client.clone(), &owner.namespace);
-        let pods =
-            api.list(&of_job(&job.uid)).await.map_err(|source| Error::Read { what: "the pods of a Job", source })?;
-        Ok(pods.items.into_iter().filter_map(WatchedPod::facts).map(Arc::new).collect())
+        let pods = api.list(&of_job(&job.uid)).await;
+        Ok(pods.map_err(|source| Error::Read { what: "the pods of a Job", source })?.items)
     }
 
     /// Whether the namespace of this Job is being deleted, so that no pod follows the last one: found by a ConfigMap that is asked for and not made,

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use self::containers::PodSpec;
 pub use self::groups::WatchedGroups;
@@ -129,6 +129,7 @@ struct ContainerStatus {
 #[derive(Debug, Clone, Default, Deserialize)]
 struct ContainerState {
     waiting: Option<Waiting>,
+    running: Option<IgnoredAny>,
     terminated: Option<Terminated>,
 }
 
@@ -270,6 +271,16 @@ impl WatchedPod {
         let said = program.and_then(|program| program.state.last_words().or_else(|| program.last_state.last_words()));
         let message = said.map_or(trouble.message, |said| cut(said.trim()));
         Some(Trouble { reason: trouble.reason, message })
+    }
+
+    /// A container beside the program that goes on though that has ended, and the pod; sidecars of Kubernetes' own kind end with it.
+    pub fn outlived(&self) -> Option<String> {
+        let containers = || self.status.container_statuses.iter();
+        let has_ended =
+            |container: &ContainerStatus| &*container.name == PROGRAM_CONTAINER && container.state.terminated.is_some();
+        let other = containers().find(|container| container.state.running.is_some())?;
+        let pod = self.metadata.name.as_deref().unwrap_or_default();
+        containers().any(has_ended).then(|| format!("container {} of pod {pod}", other.name))
     }
 
     /// How much memory the program of a server's pod had, and where more is asked for.

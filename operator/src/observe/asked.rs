@@ -36,6 +36,16 @@ impl<T: Clone> Asked<T> {
         (now.duration_since(*asked) < ASK_AGAIN).then(|| answer.clone())
     }
 
+    /// Whether there is an answer about this child, however old.
+    pub(super) fn knows(&self, child: &Uid) -> bool {
+        self.answers().contains_key(child)
+    }
+
+    /// Forgets the answer about this child.
+    pub(super) fn forget(&self, child: &Uid) {
+        self.answers().remove(child);
+    }
+
     /// Remembers the answer, and gives it back.
     pub(super) fn keep(&self, child: &Uid, now: Timestamp, answer: T) -> T {
         let mut answers = self.answers();
@@ -64,5 +74,8 @@ mod tests {
         assert_eq!(asked.clone().recent(&child, at(29)), Some(7));
         assert_eq!(asked.recent(&child, at(30)), None);
         assert_eq!(asked.recent(&Uid::from("b"), at(1)), None);
+        assert!(asked.knows(&child) && !asked.knows(&Uid::from("b")));
+        asked.forget(&child);
+        assert!(!asked.knows(&child));
     }
 }

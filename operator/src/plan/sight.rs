@@ -88,6 +88,8 @@ pub struct Evidence {
     pub refused_pod: Option<String>,
     /// Whether the namespace is being deleted, asked only where a pod has failed and none has followed.
     pub namespace_is_going: bool,
+    /// A container that goes on beside a program that has ended, asked only where pods are at work and none of them has been ready for a while.
+    pub outlived: Option<String>,
     /// A pod that should have ended and has not, asked only where pods are being deleted and none is at work.
     pub overdue: Option<String>,
 }
@@ -207,6 +209,13 @@ pub fn lacks_pods(evidence: &Evidence, crew: Crew) -> bool {
 pub fn is_ending(evidence: &Evidence) -> bool {
     let is_so = |job: &Arc<JobFacts>| is_open(job) && job.active == 0 && job.terminating > 0;
     evidence.job.as_ref().is_some_and(is_so) && evidence.pods.is_empty()
+}
+
+/// Whether pods of a Job run, and in none of them every container: as a rule they have just started or ended. Where it stays so, some container has
+/// outlived its program.
+pub fn is_unready(evidence: &Evidence) -> bool {
+    let is_so = |job: &Arc<JobFacts>| is_open(job) && job.active > 0 && job.ready == 0;
+    evidence.job.as_ref().is_some_and(is_so) && evidence.pods.iter().all(|pod| pod.phase != PodPhase::Pending)
 }
 
 /// Whether a Job is meant to have pods at work.

@@ -47,6 +47,28 @@ fn a_finished_pod_keeps_the_last_words_of_its_program_and_of_nobody_else() {
 }
 
 #[test]
+fn a_container_that_goes_on_when_the_program_has_ended_is_named_and_a_sidecar_of_kubernetes_own_kind_is_not() {
+    let outlived = |status: &serde_json::Value| {
+        serde_json::from_value::<WatchedPod>(json!({"metadata": metadata(), "status": status})).unwrap().outlived()
+    };
+    let running = |name: &str| json!({"name": name, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}});
+    let ended = |name: &str| json!({"name": name, "state": {"terminated": {"exitCode": 0}}});
+    let of = |containers: [serde_json::Value; 2]| {
+        let containers = containers.as_slice();
+        outlived(
+            &json!({"phase": "Running", "containerStatuses": containers, "initContainerStatuses": [running("slot-0")]}),
+        )
+    };
+    assert_eq!(
+        of([ended("sera"), running("istio-proxy")]).as_deref(),
+        Some("container istio-proxy of pod billing-3f2c9-s1-0-x")
+    );
+    assert_eq!(of([running("sera"), running("istio-proxy")]), None);
+    assert_eq!(of([running("sera"), ended("setup")]), None);
+    assert_eq!(of([ended("sera"), ended("istio-proxy")]), None);
+}
+
+#[test]
 fn of_what_holds_a_pod_up_the_most_telling_is_kept() {
     let reason = |status: &serde_json::Value| pod(status).unwrap().trouble.map(|trouble| trouble.reason.into_string());
     let scheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"});

@@ -18,7 +18,7 @@ use super::{
     finding,
     record::{Attempt, AttemptOutcome, PastFailure, Record, StageTime},
     settle::later,
-    sight::{ASK_AGAIN, Crew, Evidence, Sight, is_between_pods, is_ending, lacks_pods, look},
+    sight::{ASK_AGAIN, Crew, Evidence, Sight, is_between_pods, is_ending, is_unready, lacks_pods, look},
     telling::{OF_A_LOST_NODE, after_end, note_progress, running, starting_at, words},
 };
 use crate::facts::{JobFacts, Trouble};
@@ -150,7 +150,7 @@ fn follow(
         }
         plan.look_again_at(later(given.pen.now, ASK_AGAIN));
     }
-    if is_ending(evidence) || lacks_pods(evidence, task.crew) {
+    if is_ending(evidence) || is_unready(evidence) || lacks_pods(evidence, task.crew) {
         plan.look_again_at(later(given.pen.now, ASK_AGAIN));
     }
     let is_out_of_date = attempt.inputs != task.inputs;
@@ -187,6 +187,7 @@ fn follow(
                 Start::GivenBack(words) => return Some(disrupt(plan, given, task, attempt, &words)),
             }
         }
+        Sight::Between | Sight::Running { .. } if evidence.outlived.is_some() => outlived(evidence, task),
         Sight::Between => match &evidence.overdue {
             Some(pod) => {
                 Why::new(Reason::Waiting, format!("pod {pod} should have ended a while ago; {OF_A_LOST_NODE}"))
@@ -199,6 +200,19 @@ fn follow(
         }
     };
     Some(under_way(&mut plan.record, task, &attempt, why, given))
+}
+
+/// What is said of an attempt whose program has ended, and whose pod has not.
+fn outlived(evidence: &Evidence, task: &Task) -> Why {
+    let container = evidence.outlived.as_deref().unwrap_or_default();
+    Why::new(
+        Reason::Waiting,
+        format!(
+            "{container} goes on though the program has ended, and keeps the pod and all that it holds: delete the pod, and have whatever \
+             puts the container there leave such pods alone, by labels or annotations in spec.pods.{}",
+            task.role
+        ),
+    )
 }
 
 /// What was said of an attempt that nothing held up.

@@ -35,6 +35,7 @@ use super::{
     conditions::{ConditionType, Truth},
     record::{AttemptOutcome, Paused, Record},
     settle::{Made, settle},
+    sight,
 };
 use crate::{
     facts::{

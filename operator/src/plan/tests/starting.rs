@@ -94,6 +94,35 @@ fn an_edit_leaves_alone_what_is_on_its_ordinary_way() {
 }
 
 #[test]
+fn a_container_that_outlives_its_program_is_named_and_is_looked_for_only_while_no_pod_is_ready() {
+    for succeeded in [0, 1] {
+        let mut scene = Scene::with_job_made();
+        scene.now = at(5_000);
+        let unready = JobFacts { ready: 0, succeeded, completions: 2, ..job(1) };
+        scene.have(unready.clone(), Vec::new());
+        let plan = scene.pass();
+        assert_eq!(
+            (reason_of(&plan, ConditionType::Reconciling), plan.look_again),
+            (Some("Progressing"), Some(at(5_030)))
+        );
+        let outlived = Some("container istio-proxy of pod billing-3f2c9-s1-0-x2x4z".to_owned());
+        scene.observed.evidence.get_mut(&Stage::Snapshot).unwrap().outlived = outlived;
+        let plan = scene.pass();
+        assert_eq!((reason_of(&plan, ConditionType::Reconciling), attempt_of(&plan)), (Some("Waiting"), (1, None)));
+        let said = message_of(&plan, ConditionType::Reconciling);
+        assert!(
+            said.starts_with("container istio-proxy of pod billing-") && said.ends_with("spec.pods.snapshot"),
+            "{said}"
+        );
+
+        scene.have(JobFacts { ready: 1, ..unready.clone() }, Vec::new());
+        assert_eq!(scene.pass().look_again, None, "a pod is at work");
+        scene.have(unready, vec![pending("ContainerCreating", "")]);
+        assert!(!sight::is_unready(&scene.observed.evidence[&Stage::Snapshot]), "a pod has not started");
+    }
+}
+
+#[test]
 fn a_pod_whose_node_is_gone_is_named_with_what_ends_it() {
     let mut scene = Scene::with_job_made();
     scene.now = at(5_000);
