@@ -179,6 +179,11 @@ pub struct AttemptRecord {
     /// The `metadata.generation` that it works from.
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub generation: i64,
+    /// Of a batch that takes its word from a run: the `metadata.generation` of that run that it works from. Absent: it
+    /// takes its word from no run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub run_generation: Option<i64>,
     /// When it was written down here, which is before anything is made for it.
     pub recorded: Time,
     /// The uid of its Job. Absent: not made yet.

@@ -17,6 +17,8 @@ pub struct Intent {
     pub suspend: bool,
     /// The token that asks for another try when it changes.
     pub retry: String,
+    /// The generation of the run that a batch takes its word from; none where it takes it from none, or where that is not there.
+    pub run_generation: Option<i64>,
     /// The folder in the store that the object works in.
     pub folder: String,
     /// Where the snapshot comes from.

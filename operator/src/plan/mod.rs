@@ -44,7 +44,7 @@ pub use self::task::{crew, role};
 pub use self::teacher::unhostable;
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},
-    record::{AttemptOutcome, Record, is_the_owners},
+    record::{AttemptOutcome, Edition, Record, is_the_owners},
     sight::Evidence,
 };
 use crate::{
@@ -191,6 +191,13 @@ struct Given<'a> {
     pen: Pen,
 }
 
+impl Given<'_> {
+    /// What an attempt that begins now works from.
+    fn edition(&self) -> Edition {
+        Edition { own: self.observed.generation, runs: self.intent.run_generation }
+    }
+}
+
 /// Decides what is to be done.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let Reclaim { wanted, held, .. } = observed.reclaim;
@@ -213,7 +220,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
             plan.record.teacher.clone_from(&intent.teacher);
             let given = Given { observed, intent, pen };
             let standing = advance(&mut plan, given);
-            validate(&mut plan.record, intent, pen);
+            validate(&mut plan.record, given);
             task::clear_away(&mut plan, given);
             generation::clear_away(&mut plan, given);
             teacher::look_after(&mut plan, given);
@@ -315,14 +322,14 @@ fn acknowledge_retry(record: &mut Record, intent: &Intent) {
 }
 
 /// Writes the condition `Validated`: false for what the spec's own words show, and for a field that a stage's program found wrong.
-fn validate(record: &mut Record, intent: &Intent, pen: Pen) {
-    if let Some(why) = finding(intent) {
-        record.conditions.set(pen, ConditionType::Validated, Truth::False, why);
+fn validate(record: &mut Record, given: Given<'_>) {
+    if let Some(why) = finding(given.intent) {
+        record.conditions.set(given.pen, ConditionType::Validated, Truth::False, why);
         return;
     }
     let named = record.attempts.values().find_map(|attempt| {
         // A host that is not found names the URL too, but may be found tomorrow.
-        let is_certain = |failure: &&Failure| is_the_owners(failure) && attempt.generation == pen.generation;
+        let is_certain = |failure: &&Failure| is_the_owners(failure) && !attempt.edition.differs(given.edition());
         let failure = attempt.failure().filter(is_certain)?;
         let field = failure.field.as_ref()?;
         Some(Why::said(&failure.reason, format!("{field}: {}", failure.message)))
@@ -333,7 +340,7 @@ fn validate(record: &mut Record, intent: &Intent, pen: Pen) {
         None if record.attempts.values().any(|attempt| attempt.end.is_none() && attempt.failures > 0) => return,
         None => (Truth::True, Why::new(Reason::SpecValid, "the spec makes sense, and no stage has found otherwise")),
     };
-    record.conditions.set(pen, ConditionType::Validated, truth, why);
+    record.conditions.set(given.pen, ConditionType::Validated, truth, why);
 }
 
 /// What is wrong with the spec, in one sentence: the first finding, and how many more there are.

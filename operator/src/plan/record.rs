@@ -12,7 +12,7 @@ use sera_crds::{
     values::{Measure, Ratio, Sha256, Stage, Usd},
 };
 
-pub use self::attempt::{Attempt, AttemptEnd, AttemptOutcome, is_the_owners};
+pub use self::attempt::{Attempt, AttemptEnd, AttemptOutcome, Edition, is_the_owners};
 use super::conditions::Conditions;
 use crate::facts::Uid;
 

@@ -194,6 +194,10 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     };
     let mut intent = Intent {
         findings: validated(&batch.spec),
+        run_generation: match guide {
+            Guide::Nobody => None,
+            Guide::Run(run, _) => run.metadata.generation,
+        },
         snapshot: SnapshotIntent::OfRun { run: name.to_owned(), progress },
         ..bare_intent(batch)
     };
@@ -311,6 +315,7 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         unsupported: None,
         suspend: batch.spec.suspend,
         retry: batch.spec.retry.clone(),
+        run_generation: None,
         folder: String::new(),
         snapshot: SnapshotIntent::Take,
         teacher: None,

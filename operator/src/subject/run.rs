@@ -92,6 +92,7 @@ impl Subject for SpecializationRun {
                 unsupported: unsupported(spec),
                 suspend: spec.suspend,
                 retry: spec.retry.clone(),
+                run_generation: None,
                 folder: blueprint.as_ref().map(|blueprint| blueprint.home.to_string()).unwrap_or_default(),
                 snapshot: SnapshotIntent::Take,
                 teacher: Some(spec.teacher.display_name().to_owned()),

@@ -15,8 +15,8 @@ use sera_crds::{
 use crate::plan::{
     conditions::{Condition, Conditions, Truth},
     record::{
-        Attempt, AttemptEnd, AttemptOutcome, Batch, DryRun, Folded, Forecast, Generation, PastFailure, Paused, Slice,
-        Snapshot, StageTime,
+        Attempt, AttemptEnd, AttemptOutcome, Batch, DryRun, Edition, Folded, Forecast, Generation, PastFailure, Paused,
+        Slice, Snapshot, StageTime,
     },
 };
 
@@ -115,7 +115,7 @@ pub(super) fn api_conditions(conditions: &Conditions) -> Vec<ApiCondition> {
 pub(super) fn attempts(records: &[AttemptRecord], failures: &[FailureRecord]) -> BTreeMap<Stage, Attempt> {
     let attempt = |record: &AttemptRecord| Attempt {
         number: record.number,
-        generation: record.generation,
+        edition: Edition { own: record.generation, runs: record.run_generation },
         recorded: record.recorded.0,
         job: record.job.as_deref().map(Into::into),
         inputs: record.inputs.clone(),
@@ -147,7 +147,8 @@ pub(super) fn attempt_records(attempts: &BTreeMap<Stage, Attempt>) -> Vec<Attemp
     let record = |(stage, attempt): (&Stage, &Attempt)| AttemptRecord {
         stage: *stage,
         number: attempt.number,
-        generation: attempt.generation,
+        generation: attempt.edition.own,
+        run_generation: attempt.edition.runs,
         recorded: Time(attempt.recorded),
         job: attempt.job.as_ref().map(ToString::to_string),
         inputs: attempt.inputs.clone(),

@@ -21,8 +21,8 @@ use crate::plan::{
     Hosted, RunSnapshot, ServingWork, SnapshotIntent, Work,
     conditions::{ConditionType, Pen, Reason, Truth, Why},
     record::{
-        Attempt, AttemptOutcome, Batch, DryRun, Folded, Forecast, Generation, PastFailure, Paused, Slice, Snapshot,
-        StageTime, Stored, Verification,
+        Attempt, AttemptOutcome, Batch, DryRun, Edition, Folded, Forecast, Generation, PastFailure, Paused, Slice,
+        Snapshot, StageTime, Stored, Verification,
     },
 };
 
@@ -99,7 +99,7 @@ fn verification() -> Verification {
 
 /// A record in which everything has a value of its own.
 fn full_record() -> Record {
-    let mut attempt = Attempt::after(None, 2, at(1));
+    let mut attempt = Attempt::after(None, Edition { own: 2, runs: Some(5) }, at(1));
     attempt.job = Some("job-uid".into());
     attempt.inputs = Some(digest('1'));
     let failure = Failure {
@@ -168,7 +168,7 @@ fn what_status_is_told_it_remembers() {
         warmup_steps: Some(9),
         precision: Some(sera_crds::values::Precision::Bf16),
     });
-    let mut disrupted = Attempt::after(None, 2, at(1));
+    let mut disrupted = Attempt::after(None, Edition { own: 2, runs: None }, at(1));
     disrupted.finish(AttemptOutcome::Disrupted, at(2));
     of_run.attempts.insert(Stage::Training, disrupted);
     let run = run(&json!({})).with_record(&of_run);

@@ -13,13 +13,30 @@ const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
 /// The longest such wait.
 const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
 
+/// What an attempt works from: which generation of the specs that say what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edition {
+    /// Of the object's own.
+    pub own: i64,
+    /// Of the run's that a batch takes its word from; none where there is none, or where nobody has written it down.
+    pub runs: Option<i64>,
+}
+
+impl Edition {
+    /// Whether an owner has said something else in the other one.
+    pub fn differs(self, other: Self) -> bool {
+        let of_runs = self.runs.zip(other.runs);
+        self.own != other.own || of_runs.is_some_and(|(one, another)| one != another)
+    }
+}
+
 /// The latest attempt of a stage. An older one is history and is not kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     /// Its number, from 1; never used twice.
     pub number: u32,
-    /// The generation of the spec that it works from.
-    pub generation: i64,
+    /// What it works from.
+    pub edition: Edition,
     /// When it was written down, which is before anything was made for it.
     pub recorded: Timestamp,
     /// Its Job, once it was made: tells "not made yet" from "made, and gone".
@@ -57,15 +74,17 @@ pub enum AttemptOutcome {
 }
 
 impl Attempt {
-    /// The attempt after `previous`, working from `generation`; a changed spec starts counting failures anew.
-    pub fn after(previous: Option<&Self>, generation: i64, now: Timestamp) -> Self {
+    /// The attempt after `previous`, working from `edition`; a changed spec starts counting failures anew.
+    pub fn after(previous: Option<&Self>, edition: Edition, now: Timestamp) -> Self {
         Self {
             number: previous.map_or(1, |attempt| attempt.number.saturating_add(1)),
-            generation,
+            edition,
             recorded: now,
             job: None,
             inputs: None,
-            failures: previous.filter(|attempt| attempt.generation == generation).map_or(0, |attempt| attempt.failures),
+            failures: previous
+                .filter(|attempt| !attempt.edition.differs(edition))
+                .map_or(0, |attempt| attempt.failures),
             end: None,
         }
     }
@@ -90,11 +109,11 @@ impl Attempt {
 
     /// When the next attempt may begin. An attempt that was withdrawn, or that worked from an older spec, holds nothing up; one that was disrupted
     /// does for a moment, so that whatever took its pods away is not met again and again without a pause.
-    pub fn next_due(&self, generation: i64) -> Option<Timestamp> {
+    pub fn next_due(&self, edition: Edition) -> Option<Timestamp> {
         let end = self.end.as_ref()?;
         let wait = match end.outcome {
             AttemptOutcome::Withdrawn => SignedDuration::ZERO,
-            _ if self.generation != generation => SignedDuration::ZERO,
+            _ if self.edition.differs(edition) => SignedDuration::ZERO,
             AttemptOutcome::Disrupted => FIRST_BACKOFF,
             _ if self.failures == 0 => SignedDuration::ZERO,
             _ => backoff(self.failures),
@@ -127,17 +146,28 @@ mod tests {
     #[test]
     fn a_change_of_the_spec_ends_the_wait_and_a_withdrawn_attempt_causes_none() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let mut attempt = Attempt::after(None, 3, now);
-        assert_eq!(attempt.next_due(3), None, "an attempt under way holds the next one up without a date");
+        let (edition, soon) = (Edition { own: 3, runs: None }, Some("2026-01-01T00:00:10Z".parse().unwrap()));
+        let mut attempt = Attempt::after(None, edition, now);
+        assert_eq!(attempt.next_due(edition), None, "an attempt under way holds the next one up without a date");
         attempt.finish(AttemptOutcome::Lost, now);
-        assert_eq!(attempt.next_due(3), Some("2026-01-01T00:00:10Z".parse().unwrap()));
-        assert_eq!(attempt.next_due(4), Some(now));
-        let mut next = Attempt::after(Some(&attempt), 3, now);
+        assert_eq!(attempt.next_due(edition), soon);
+        assert_eq!(attempt.next_due(Edition { own: 4, ..edition }), Some(now));
+        let mut next = Attempt::after(Some(&attempt), edition, now);
         assert_eq!((next.number, next.failures), (2, 1));
         let mut disrupted = next.clone();
         next.finish(AttemptOutcome::Withdrawn, now);
-        assert_eq!(next.next_due(3), Some(now));
+        assert_eq!(next.next_due(edition), Some(now));
         disrupted.finish(AttemptOutcome::Disrupted, now);
-        assert_eq!((disrupted.failures, disrupted.next_due(3)), (1, Some("2026-01-01T00:00:10Z".parse().unwrap())));
+        assert_eq!((disrupted.failures, disrupted.next_due(edition)), (1, soon));
+    }
+
+    #[test]
+    fn a_change_of_the_run_counts_as_one_of_the_spec_and_a_run_that_nobody_wrote_down_as_none() {
+        let of = |own, runs| Edition { own, runs };
+        let before = of(1, Some(7));
+        for (after, differs) in [(of(1, Some(8)), true), (of(2, Some(7)), true), (before, false), (of(1, None), false)]
+        {
+            assert_eq!((before.differs(after), after.differs(before)), (differs, differs), "{after:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use sera_crds::{
 use crate::plan::{
     Intent, Work,
     conditions::ConditionType,
-    record::Attempt,
+    record::{Attempt, Edition},
     sight::{Crew, Team},
 };
 
@@ -96,8 +96,8 @@ impl Task {
     }
 
     /// The attempt after `previous`. Where only so many may fail, a change of the spec forgives none of those that have: `spec.retry` does.
-    pub(in crate::plan) fn next(&self, previous: Option<&Attempt>, generation: i64, now: Timestamp) -> Attempt {
-        let next = Attempt { inputs: self.inputs.clone(), ..Attempt::after(previous, generation, now) };
+    pub(in crate::plan) fn next(&self, previous: Option<&Attempt>, edition: Edition, now: Timestamp) -> Attempt {
+        let next = Attempt { inputs: self.inputs.clone(), ..Attempt::after(previous, edition, now) };
         match (self.max_attempts, previous) {
             (Some(_), Some(previous)) => Attempt { failures: previous.failures, ..next },
             _ => next,

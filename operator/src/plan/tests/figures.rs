@@ -17,7 +17,7 @@ fn status_says_where_an_object_works_whom_it_asks_and_when_its_stages_began_and_
     let attempt = &record.attempts[&Stage::Snapshot];
     let end = attempt.end.as_ref().unwrap();
     assert_eq!((attempt.number, attempt.recorded, end.at), (1, at(3), at(5)));
-    assert_eq!((attempt.generation, attempt.job.as_ref().map(Uid::as_str)), (1, Some("job-1")));
+    assert_eq!((attempt.edition.own, attempt.job.as_ref().map(Uid::as_str)), (1, Some("job-1")));
     let snapshot = record.snapshot.as_ref().unwrap();
     assert_eq!(snapshot.sha256.as_str(), "ab".repeat(32));
 }

@@ -57,6 +57,7 @@ pub(super) fn intent() -> Intent {
         unsupported: None,
         suspend: false,
         retry: String::new(),
+        run_generation: None,
         folder: "s3://acme/sera/ml/billing/3f2c9a10-0000".into(),
         snapshot: SnapshotIntent::Take,
         teacher: Some("rehearsal".into()),

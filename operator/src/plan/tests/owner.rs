@@ -81,3 +81,60 @@ fn a_batch_waits_for_its_runs_snapshot_and_then_takes_it() {
         "what was taken over stays when the run goes"
     );
 }
+
+/// A run's batch whose first attempt at rollouts is made, by the seventh generation of the run.
+fn rolling_out_for_a_run() -> Scene {
+    let mut scene = Scene::snapshotted(Intent { run_generation: Some(7), ..batch_intent() });
+    scene.have_nothing();
+    scene.pass();
+    scene
+}
+
+fn rollouts(plan: &Plan) -> (u32, Option<&AttemptOutcome>) {
+    let attempt = &plan.record.attempts[&Stage::Rollouts];
+    (attempt.number, attempt.end.as_ref().map(|end| &end.outcome))
+}
+
+#[test]
+fn pods_of_a_batch_that_are_held_up_are_made_anew_when_its_run_is_edited() {
+    let mut scene = rolling_out_for_a_run();
+    let pods = vec![pending("Unschedulable", "0/3 nodes have the label pool=gqu")];
+    scene.have(JobFacts { ready: 0, ..job_of(Stage::Rollouts, 1) }, pods);
+    assert_eq!(rollouts(&scene.pass()), (1, None));
+    scene.intent().run_generation = Some(8);
+    assert_eq!(rollouts(&scene.pass()), (1, Some(&AttemptOutcome::Withdrawn)));
+    scene.have_nothing();
+    let plan = scene.pass();
+    assert_eq!((rollouts(&plan), plan.record.attempts[&Stage::Rollouts].edition.runs), ((2, None), Some(8)));
+}
+
+#[test]
+fn an_edit_of_its_run_ends_a_batchs_wait_and_its_stall_at_once() {
+    let mut scene = rolling_out_for_a_run();
+    let said = Termination::failed(failure(FailureClass::Configuration));
+    let failed = pod(PodPhase::Failed, Some(&said));
+    scene.have(ended(job_of(Stage::Rollouts, 1), Some("PodFailurePolicy")), vec![failed]);
+    let plan = scene.pass();
+    assert_eq!((plan.record.phase, plan.look_again), (Some(Phase::Stalled), Some(at(10))));
+    assert_eq!(plan.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::False);
+    scene.intent().run_generation = Some(8);
+    let plan = scene.pass();
+    assert_eq!((rollouts(&plan), plan.record.phase), ((2, None), Some(Phase::Running)));
+    assert_eq!(plan.record.attempts[&Stage::Rollouts].failures, 0);
+    assert_eq!(plan.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::True);
+}
+
+#[test]
+fn an_edit_of_its_run_while_a_batch_tries_again_ends_its_stall() {
+    let mut scene = rolling_out_for_a_run();
+    let said = Termination::failed(failure(FailureClass::Configuration));
+    let failed = pod(PodPhase::Failed, Some(&said));
+    scene.have(ended(job_of(Stage::Rollouts, 1), Some("PodFailurePolicy")), vec![failed]);
+    scene.pass();
+    scene.now = at(10);
+    let plan = scene.pass();
+    assert_eq!((rollouts(&plan), plan.record.phase), ((2, None), Some(Phase::Stalled)));
+    scene.intent().run_generation = Some(8);
+    let plan = scene.pass();
+    assert_eq!((rollouts(&plan), plan.record.phase), ((2, None), Some(Phase::Running)));
+}

@@ -13,6 +13,7 @@ fn a_batch_takes_adopts_or_waits_for_its_snapshot() {
     assert_eq!((wish.intent.snapshot, wish.intent.hosted), (SnapshotIntent::Take, Some(Hosted::Own)));
     let Some(Work::Batch(work)) = wish.intent.work else { panic!("it has nothing to do") };
     assert_eq!((work.samples, work.shards, work.of_run), (4, 2, false));
+    assert_eq!(wish.intent.run_generation, None);
     let blueprint = wish.blueprint.unwrap();
     assert!(blueprint.snapshot.is_some() && blueprint.teacher.is_some());
     assert!(blueprint.counting.unwrap().student.is_none(), "a batch alone trains nobody");
@@ -71,6 +72,7 @@ fn a_batch_that_a_run_made_works_in_its_folder_asks_its_teacher_and_spends_its_s
     let wish = child("3f2c9a10-0000").wish(&RunDefaults::default(), &guide(&spec));
     assert_eq!(wish.intent.folder, "s3://acme/sera/ml/billing/3f2c9a10-0000");
     assert!(wish.intent.suspend, "a run's own word holds all that it has made");
+    assert_eq!(wish.intent.run_generation, Some(2), "or what its owner puts right there would not reach this batch");
     assert_eq!(wish.intent.hosted, Some(Hosted::OfRun));
     let ready = RunSnapshot::Ready("s3://acme/sera/snapshot/manifest.json".into());
     assert_eq!(wish.intent.snapshot, SnapshotIntent::OfRun { run: "billing".into(), progress: ready });
@@ -108,6 +110,7 @@ fn a_batch_of_a_run_that_is_gone_takes_no_word_from_another_of_its_name() {
     let wish = child("an-earlier-one").wish(&RunDefaults::default(), &guide(&json!({})));
     let waiting = SnapshotIntent::OfRun { run: "billing".into(), progress: RunSnapshot::NoSuchRun };
     assert_eq!((wish.intent.snapshot, wish.intent.work, wish.blueprint.is_none()), (waiting, None, true));
+    assert_eq!(wish.intent.run_generation, None);
 }
 
 #[test]

@@ -295,6 +295,7 @@ fn what_a_run_is_planned_by_arrives_field_by_field() {
         unsupported: None,
         suspend: false,
         retry: "again".into(),
+        run_generation: None,
         folder: "s3://acme/sera/ml/billing/3f2c9a10-0000".into(),
         snapshot: SnapshotIntent::Take,
         teacher: Some("GLM-4.6".into()),
