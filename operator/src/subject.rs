@@ -2,6 +2,7 @@
 //! domain's and back.
 
 mod batch;
+mod digests;
 mod run;
 mod settings;
 mod status;

@@ -1,5 +1,7 @@
 //! A `RolloutBatch` as a subject: one of its own, one that joins a run, or one that a run has made.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
@@ -14,7 +16,7 @@ use sera_crds::{
 };
 
 use super::{
-    Guide, Subject, Wish, home, run, settings,
+    Guide, Subject, Wish, digests, home, run, settings,
     status::{self, SharedStatus, shared_fields},
 };
 use crate::{
@@ -135,6 +137,7 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             hosted: teacher.filter(|teacher| settings::is_hosted(teacher)).map(|_| Hosted::Own),
             over_nodes: teacher.is_some_and(settings::is_over_nodes),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
+            requests: blueprint.as_ref().map(digests::requests).unwrap_or_default(),
             work: blueprint
                 .as_ref()
                 .zip(teacher)
@@ -222,6 +225,7 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     if let Some(blueprint) = &blueprint {
         intent.folder = blueprint.home.to_string();
         intent.student_claim = settings::student_claim(blueprint);
+        intent.requests = digests::requests(blueprint);
         intent.work = work(blueprint, teacher, is_the_runs).map(Work::Batch);
     }
     Wish { intent, blueprint }
@@ -301,7 +305,7 @@ fn work(blueprint: &Blueprint, teacher: &Teacher, of_run: bool) -> Option<BatchW
     Some(BatchWork {
         samples: samples.range.count,
         shards: samples.shards(),
-        policy: settings::policy(&counting.verification, student),
+        policy: digests::policy(&counting.verification, student),
         price: settings::price(teacher),
         max_duration: None,
         of_run,
@@ -325,6 +329,7 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         keep_succeeded: KEEP_SUCCEEDED,
         keep_failed: KEEP_FAILED,
         student_claim: None,
+        requests: BTreeMap::new(),
         work: None,
     }
 }

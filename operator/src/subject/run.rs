@@ -10,7 +10,7 @@ use sera_crds::{
 };
 
 use super::{
-    Guide, Subject, Wish, home, settings,
+    Guide, Subject, Wish, digests, home, settings,
     status::{self, SharedStatus, shared_fields},
 };
 use crate::{
@@ -102,6 +102,7 @@ impl Subject for SpecializationRun {
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
                 student_claim: blueprint.as_ref().and_then(settings::student_claim),
+                requests: blueprint.as_ref().map(digests::requests).unwrap_or_default(),
                 work: Some(Work::Run(Box::new(work(spec, &owner)))),
             },
             blueprint,
@@ -120,14 +121,14 @@ impl Subject for SpecializationRun {
 fn work(spec: &RunSpec, owner: &Owner) -> RunWork {
     let (generation, student) = (&spec.generation, &spec.training.student);
     let verification = settings::verification_plan(&generation.rollouts, Some(&spec.dataset));
-    let policy = settings::policy(&verification, Some(student.uri.as_str()));
+    let policy = digests::policy(&verification, Some(student.uri.as_str()));
     RunWork {
         accepted: generation.accepted_trajectories,
         first_share: spec.dataset.first_rollout_share.clone(),
         max_samples: generation.effective_max_samples(),
         batch_size: generation.batch_size,
         parallel: generation.parallel_batches,
-        dataset: settings::dataset_digest(&policy, &settings::dataset_plan(generation, &spec.dataset)),
+        dataset: digests::dataset_digest(&policy, &settings::dataset_plan(generation, &spec.dataset)),
         policy,
         budget: settings::budget(generation.rollouts.budget.as_ref(), &spec.teacher),
         max_duration: settings::longest(&generation.rollouts),

@@ -1,4 +1,4 @@
-//! How rollouts, verification and the dataset are asked for, in the words of the contract: what of the spec the programs are handed, and digests of it.
+//! How rollouts, verification and the dataset are asked for, in the words of the contract: what of the spec the programs are handed.
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::EnvVar;
@@ -12,10 +12,8 @@ use sera_crds::{
         Agent, Budget, Dataset, Evaluation, Generation, ModelSource, Price, RolloutSettings, RunSpec, Serve, Teacher,
         TeacherBackend, Training,
     },
-    values::{ModelScheme, ServingApi, ServingEngine, Sha256, StoreScheme, ToolCallFormat},
+    values::{ModelScheme, ServingApi, ServingEngine, StoreScheme, ToolCallFormat},
 };
-use serde::Serialize;
-use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
     build::{
@@ -23,7 +21,7 @@ use crate::{
         ServedModel, TeacherParts, TrainingParts, student_url, teacher_url,
     },
     names::Owner,
-    plan::{EvaluationWork, Policy, ServingWork, record::Slice},
+    plan::{EvaluationWork, ServingWork, record::Slice},
 };
 
 /// How rollouts are made, by processes of which each may spend `budget`.
@@ -96,26 +94,6 @@ pub(super) fn dataset_plan(generation: &Generation, dataset: &Dataset) -> Datase
         first_rollout_share: dataset.first_rollout_share.clone(),
         eval_fraction: dataset.eval_fraction.clone(),
     }
-}
-
-/// The policy, with the digest by which one is told from another.
-pub(super) fn policy(verification: &VerificationPlan, student: Option<&str>) -> Policy {
-    Policy {
-        measure: verification.measure,
-        threshold: verification.threshold.clone(),
-        settings: digest(&(verification, student)),
-    }
-}
-
-/// A digest of the policy and of what is asked of the dataset.
-pub(super) fn dataset_digest(policy: &Policy, dataset: &DatasetPlan) -> Sha256 {
-    digest(&(policy.settings.as_str(), dataset))
-}
-
-/// A sha256 of a document of ours, as JSON. Its fields have an order, so equal documents have equal digests.
-fn digest(document: &impl Serialize) -> Sha256 {
-    let json = serde_json::to_vec(document).unwrap_or_default();
-    Sha256::of_digest(Hasher::digest(json).into())
 }
 
 /// What tokens cost; cached ones as much as others, where nothing is said of them.

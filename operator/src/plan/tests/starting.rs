@@ -135,3 +135,49 @@ fn a_pod_whose_node_is_gone_is_named_with_what_ends_it() {
     let said = message_of(&plan, ConditionType::Reconciling);
     assert!(said.contains("billing-3f2c9-s1-x7x2p") && said.contains("out-of-service"), "{said}");
 }
+
+#[test]
+fn a_job_in_a_queue_is_made_anew_when_what_it_asks_for_changes_and_else_keeps_its_place() {
+    let mut scene = Scene::new();
+    scene.intent().requests = BTreeMap::from([(Stage::Snapshot, digest('a'))]);
+    scene.pass();
+    assert_eq!(scene.observed.record.attempts[&Stage::Snapshot].request, Some(digest('a')));
+    scene.intent().requests = BTreeMap::from([(Stage::Snapshot, digest('b'))]);
+    let made = scene.pass();
+    assert_eq!((made.make.as_slice(), attempt_of(&made)), (&[THE_JOB][..], (1, None)));
+    scene.have(JobFacts { suspended: true, started: None, active: 0, ready: 0, ..job(1) }, Vec::new());
+    scene.pass();
+    scene.edit(|intent| intent.teacher = None);
+    assert_eq!(attempt_of(&scene.pass()), (1, None), "it asks for what it did when the Job was made");
+    scene.edit(|intent| {
+        intent.findings = vec![Finding { field: "spec.output.store".into(), message: "is required".into() }];
+        intent.requests.clear();
+    });
+    assert_eq!(attempt_of(&scene.pass()), (1, None), "nobody knows what is wanted");
+    scene.edit(|intent| intent.findings.clear());
+    let plan = scene.pass();
+    assert_eq!(attempt_of(&plan), (1, Some(&AttemptOutcome::Withdrawn)), "it is not to be queued any more");
+    assert_eq!(scene.pass().remove.len(), 1);
+    scene.have_nothing();
+    let plan = scene.pass();
+    assert_eq!((attempt_of(&plan), &plan.record.attempts[&Stage::Snapshot].request), ((2, None), &None));
+}
+
+#[test]
+fn a_job_that_was_admitted_is_left_alone_whatever_its_owner_would_ask_for_now() {
+    let mut scene = Scene::new();
+    scene.intent().requests = BTreeMap::from([(Stage::Snapshot, digest('a'))]);
+    scene.pass();
+    scene.pass();
+    scene.have(job(1), Vec::new());
+    scene.edit(|intent| intent.requests = BTreeMap::from([(Stage::Snapshot, digest('b'))]));
+    assert_eq!(attempt_of(&scene.pass()), (1, None));
+}
+
+#[test]
+fn a_job_that_somebody_holds_and_no_queue_does_is_left_alone() {
+    let mut scene = Scene::with_job_made();
+    scene.have(JobFacts { suspended: true, started: None, active: 0, ready: 0, ..job(1) }, Vec::new());
+    scene.edit(|intent| intent.requests = BTreeMap::from([(Stage::Snapshot, digest('b'))]));
+    assert_eq!(attempt_of(&scene.pass()), (1, None));
+}
