@@ -62,7 +62,10 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
     if given.intent.hosted != Some(Hosted::Own) && !is_left() {
         return;
     }
+    let is_held = held(given.intent).is_some();
     match (given.observed.teacher.as_deref(), is_needed(&given.observed.record, given)) {
+        // What is wrong with the spec takes it away from nobody who asks it: only suspending ends what runs.
+        (_, true) if is_held => {}
         (None, true) => plan.make.push(Make::Teacher),
         // The one is no change of the other: both would hold GPUs.
         (Some(teacher), true) if teacher.form != form(given.intent) => {
@@ -76,11 +79,11 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
 
 /// Whether its owner may have said something else of it since, such as how many copies there shall be.
 fn is_out_of_date(teacher: &ServerFacts, given: Given<'_>) -> bool {
-    !teacher.deleting && teacher.generation != Some(given.observed.generation) && given.intent.findings.is_empty()
+    !teacher.deleting && teacher.generation != Some(given.observed.generation)
 }
 
 fn is_needed(record: &Record, given: Given<'_>) -> bool {
-    if held(given.intent).is_some() || !record.conditions.holds(ConditionType::Snapshotted) {
+    if given.intent.suspend || !record.conditions.holds(ConditionType::Snapshotted) {
         return false;
     }
     match given.intent.work {
@@ -93,6 +96,10 @@ fn is_needed(record: &Record, given: Given<'_>) -> bool {
                 || (given.observed.teacher.is_some() && is_checked())
                 || evaluation::is_due(record, work.evaluation.as_ref())
         }
-        None => false,
+        // A batch whose spec makes no sense says nothing of what it does.
+        None => {
+            let is_wrong = !given.intent.findings.is_empty() && !super::batch::is_bereft(given.intent);
+            is_wrong && !record.conditions.holds(ConditionType::RolledOut)
+        }
     }
 }

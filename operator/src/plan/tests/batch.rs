@@ -100,6 +100,34 @@ fn rollouts_wait_for_the_teacher_which_goes_only_when_their_end_was_read_back() 
 }
 
 #[test]
+fn a_mistake_in_the_spec_takes_the_teacher_away_from_nobody_and_suspending_does() {
+    let mistake = || vec![Finding { field: "spec.pods.train.nodeSelector".into(), message: "is no label".into() }];
+    let mut scene = rolling_out();
+    scene.observed.teacher = Some(Arc::new(teacher(1)));
+    scene.edit(|intent| intent.findings = mistake());
+    let plan = scene.pass();
+    assert_eq!(reason_of(&plan, ConditionType::Validated), Some("SpecInvalid"));
+    assert!(plan.remove.is_empty() && plan.make.is_empty(), "its drivers ask it: {plan:?}");
+    let work = scene.intent().work.take();
+    assert_eq!(scene.pass().remove, [], "what the batch does cannot be told from such a spec");
+    scene.observed.teacher = None;
+    assert_eq!(scene.pass().make, [], "nor what a teacher would be made from");
+    scene.observed.teacher = Some(Arc::new(teacher(1)));
+    scene.edit(|intent| (intent.suspend, intent.work) = (true, work));
+    let plan = scene.pass();
+    assert!(plan.remove.iter().any(|removal| removal.kind == Removable::Teacher), "{plan:?}");
+}
+
+#[test]
+fn a_teacher_that_nobody_asks_any_more_goes_whatever_is_wrong_with_the_spec() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.work(Stage::Rollouts, &success());
+    scene.edit(|intent| intent.findings = vec![Finding { field: "x".into(), message: "y".into() }]);
+    assert_eq!(scene.pass().remove.iter().map(|removal| removal.kind).collect::<Vec<_>>(), [Removable::Teacher]);
+}
+
+#[test]
 fn a_teacher_whose_copies_are_to_be_spread_over_nodes_takes_the_place_of_one_whose_are_not() {
     let mut scene = Scene::of(batch_intent());
     scene.pass();

@@ -6,7 +6,7 @@ use sera_crds::{run::Phase, values::Stage};
 
 use super::{
     children::Children,
-    invariants::assert_history,
+    invariants::{assert_history, assert_nobody_is_bereft},
     recreation::Taken,
     world::{Leader, World},
 };
@@ -79,6 +79,7 @@ impl World {
             return;
         }
         for removal in &planned.remove {
+            assert_nobody_is_bereft(&observed, removal.kind);
             self.removes(removal.kind, &removal.name, &removal.uid);
         }
         let mut made = Vec::new();

@@ -4,7 +4,7 @@ use sera_crds::{run::Phase, values::Stage};
 
 use super::{means::yields, world::World};
 use crate::plan::{
-    Work,
+    Observed, Removable, Work,
     conditions::{ConditionType, Truth},
     record::{Generation, Record},
 };
@@ -86,6 +86,17 @@ pub(super) fn assert_history(before: &Record, after: &Record) {
     for batch in old.batches.iter().filter(|batch| batch.number > new.folded.through) {
         assert!(new.batches.iter().any(|known| known.number == batch.number), "batch {} is lost", batch.number);
     }
+}
+
+/// That only an owner who suspends or deletes takes the teacher away from who asks it.
+pub(super) fn assert_nobody_is_bereft(observed: &Observed, removed: Removable) {
+    let has_said_so = observed.deleting || observed.intent.as_ref().is_some_and(|intent| intent.suspend);
+    let Record { attempts, generation, .. } = &observed.record;
+    let is_asked = [Stage::Rollouts, Stage::Evaluation]
+        .iter()
+        .any(|stage| attempts.get(stage).is_some_and(|attempt| attempt.end.is_none()))
+        || generation.as_ref().is_some_and(|generation| !generation.batches.is_empty());
+    assert!(removed != Removable::Teacher || has_said_so || !is_asked, "a teacher goes that somebody asks");
 }
 
 impl World {
