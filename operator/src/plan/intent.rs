@@ -31,6 +31,8 @@ pub struct Intent {
     pub hosted: Option<Hosted>,
     /// Whether each copy of that teacher is spread over nodes.
     pub over_nodes: bool,
+    /// How many copies of that teacher there shall be.
+    pub copies: u32,
     /// How long a pod that drives rollouts may take to start.
     pub start_deadline: SignedDuration,
     /// How long the Job of a stage that is done is kept.

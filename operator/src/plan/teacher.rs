@@ -4,7 +4,7 @@ use sera_crds::values::Stage;
 
 use super::{
     Given, Hosted, Intent, Make, Plan, Removal, Work,
-    conditions::{ConditionType, Reason, Why},
+    conditions::{ConditionType, Reason, Standing, Why},
     evaluation,
     record::Record,
     task::{held, is_under_way},
@@ -31,8 +31,12 @@ fn form(intent: &Intent) -> ServerForm {
 }
 
 /// What rollouts wait for before their Job is made: a driver without a teacher would spend its samples on errors.
-pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Why> {
+pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Standing> {
     let hosted = given.intent.hosted?;
+    if given.intent.copies == 0 {
+        let sentence = "spec.teacher.serve.replicas is 0: no copy of the teacher is there that could be asked";
+        return Some(Standing::Stalled(Why::new(Reason::ScaledToZero, sentence)));
+    }
     let teacher = given.observed.teacher.as_ref();
     if teacher.is_some_and(|teacher| !teacher.deleting && teacher.ready > 0 && teacher.form == form(given.intent)) {
         return None;
@@ -44,13 +48,15 @@ pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Why> {
     };
     let gave_up = teacher.and_then(|teacher| teacher.trouble.as_ref());
     let cause = given.observed.holdups.teacher.as_ref().or(gave_up).map(|trouble| format!(": {}", trouble.words()));
-    Some(Why::new(Reason::Waiting, format!("waiting until {whose} answers{}", cause.unwrap_or_default())))
+    let sentence = format!("waiting until {whose} answers{}", cause.unwrap_or_default());
+    Some(Standing::Reconciling(Why::new(Reason::Waiting, sentence)))
 }
 
 /// What the training waits for: the teacher's place may be the one that it needs.
-pub(super) fn leaving(given: Given<'_>) -> Option<Why> {
+pub(super) fn leaving(given: Given<'_>) -> Option<Standing> {
     let is_there = given.observed.teacher.is_some() && given.intent.hosted == Some(Hosted::Own);
-    is_there.then(|| Why::new(Reason::Waiting, "waiting until the teacher is gone, whose place the training may need"))
+    let why = || Why::new(Reason::Waiting, "waiting until the teacher is gone, whose place the training may need");
+    is_there.then(|| Standing::Reconciling(why()))
 }
 
 /// Has the teacher made where it is needed, changed where its owner has, and removed where it is not needed any more. What counts is the status that

@@ -26,11 +26,11 @@ pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &TrainingWork) -> Opt
     }
     let awaited = teacher::leaving(given);
     // Not even written down before: as long as nothing is, the section can still be edited.
-    if let Some(why) = &awaited
+    if let Some(standing) = &awaited
         && !is_under_way(&plan.record, Stage::Training)
         && held(given.intent).is_none()
     {
-        return Some(Standing::Reconciling(why.clone()));
+        return Some(standing.clone());
     }
     let folder = &given.intent.folder;
     let task = Task::of(Stage::Training, given.intent);

@@ -136,6 +136,7 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             teacher: teacher.map(|teacher| teacher.display_name().to_owned()),
             hosted: teacher.filter(|teacher| settings::is_hosted(teacher)).map(|_| Hosted::Own),
             over_nodes: teacher.is_some_and(settings::is_over_nodes),
+            copies: teacher.map_or(0, settings::copies),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
             requests: blueprint.as_ref().map(digests::requests).unwrap_or_default(),
             work: blueprint
@@ -214,6 +215,7 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     let whose = if is_the_runs { Hosted::OfRun } else { Hosted::Own };
     intent.hosted = settings::is_hosted(teacher).then_some(whose);
     intent.over_nodes = settings::is_over_nodes(teacher);
+    intent.copies = settings::copies(teacher);
     intent.start_deadline = start_deadline(&effective.spec.generation.rollouts);
     let blueprint = match joined(batch, run, &effective, is_the_runs) {
         Ok(blueprint) => blueprint,
@@ -325,6 +327,7 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         teacher: None,
         hosted: None,
         over_nodes: false,
+        copies: 0,
         start_deadline: SignedDuration::ZERO,
         keep_succeeded: KEEP_SUCCEEDED,
         keep_failed: KEEP_FAILED,

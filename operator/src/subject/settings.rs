@@ -192,6 +192,15 @@ pub(super) fn is_over_nodes(teacher: &Teacher) -> bool {
     matches!(&teacher.backend, TeacherBackend::Serve(service) if service.nodes_per_replica > 1)
 }
 
+/// How many copies of the teacher the operator runs; none of one that is somewhere else.
+pub(super) fn copies(teacher: &Teacher) -> u32 {
+    match &teacher.backend {
+        TeacherBackend::Endpoint(_) => 0,
+        TeacherBackend::Rehearsal(_) => 1,
+        TeacherBackend::Serve(service) => service.replicas,
+    }
+}
+
 /// Whether the operator runs the teacher.
 pub(super) fn is_hosted(teacher: &Teacher) -> bool {
     !matches!(teacher.backend, TeacherBackend::Endpoint(_))

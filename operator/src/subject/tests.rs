@@ -238,7 +238,7 @@ fn a_teacher_that_the_operator_serves_is_asked_by_its_service_and_the_models_nam
     });
     let spec = json!({"teacher": {"serve": serve, "contextLength": 65536}});
     let wish = run(&spec).wish(&RunDefaults::default(), &Guide::Nobody);
-    assert_eq!((wish.intent.unsupported, wish.intent.hosted), (None, Some(Hosted::Own)));
+    assert_eq!((wish.intent.unsupported, wish.intent.hosted, wish.intent.copies), (None, Some(Hosted::Own), 2));
     let Some(HostedTeacher::Model(model)) = wish.blueprint.unwrap().teacher else { panic!("it is a model") };
     assert_eq!((model.name.as_str(), model.replicas, model.gpus, model.context), ("GLM-4.5-Air", 2, 8, Some(65_536)));
     assert_eq!((model.arguments.len(), model.variables[0].name.as_str()), (1, "VLLM_LOGGING_LEVEL"));

@@ -37,7 +37,7 @@ pub(super) fn drive(
     plan: &mut Plan,
     given: Given<'_>,
     task: &Task,
-    awaited: Option<Why>,
+    awaited: Option<Standing>,
     accept: impl FnOnce(&mut Record, Option<StageResult>) -> Option<String>,
 ) -> Option<Standing> {
     match plan.record.attempts.get(&task.stage).cloned() {
@@ -130,7 +130,7 @@ fn follow(
     given: Given<'_>,
     task: &Task,
     mut attempt: Attempt,
-    awaited: Option<Why>,
+    awaited: Option<Standing>,
     accept: impl FnOnce(&mut Record, Option<StageResult>) -> Option<String>,
 ) -> Option<Standing> {
     let nothing = Evidence::default();
@@ -166,7 +166,15 @@ fn follow(
             return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn));
         }
         _ if given.intent.suspend => return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn)),
-        Sight::Unmade => awaited.unwrap_or_else(|| make(plan, task, &mut attempt)),
+        Sight::Unmade => match awaited {
+            None => make(plan, task, &mut attempt),
+            Some(Standing::Reconciling(why)) => why,
+            // What is waited for does not pass by itself.
+            Some(standing) => {
+                plan.record.conditions.set(given.pen, task.condition, Truth::False, standing.why().clone());
+                return Some(standing);
+            }
+        },
         Sight::Leaving => {
             Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone")
         }

@@ -195,6 +195,37 @@ fn a_teacher_that_does_not_come_up_is_waited_for_in_its_own_words() {
 }
 
 #[test]
+fn rollouts_without_a_copy_of_the_teacher_stall_until_there_is_one_again() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.edit(|intent| intent.copies = 0);
+    let plan = scene.pass();
+    assert_eq!(plan.make, [Make::Teacher], "it is scaled down, and nobody begins to ask the copy that still answers");
+    for kind in [ConditionType::Stalled, ConditionType::RolledOut] {
+        assert_eq!(reason_of(&plan, kind), Some("ScaledToZero"));
+        assert!(message_of(&plan, kind).starts_with("spec.teacher.serve.replicas is 0: "));
+    }
+    scene.observed.teacher = Some(Arc::new(teacher(0)));
+    scene.edit(|intent| intent.copies = 2);
+    assert_eq!(reason_of(&scene.pass(), ConditionType::Reconciling), Some("Waiting"));
+    let generation = Some(scene.observed.generation);
+    scene.observed.teacher = Some(Arc::new(ServerFacts { generation, ..teacher(2) }));
+    assert_eq!(scene.pass().make, [Make::Job { stage: Stage::Rollouts, attempt: 1 }]);
+}
+
+#[test]
+fn rollouts_at_work_are_not_stopped_for_want_of_copies_of_the_teacher() {
+    let mut scene = rolling_out();
+    scene.edit(|intent| intent.copies = 0);
+    let plan = scene.pass();
+    assert_eq!(
+        (plan.record.phase, reason_of(&plan, ConditionType::RolledOut)),
+        (Some(Phase::Running), Some("Progressing"))
+    );
+    assert!(plan.record.attempts[&Stage::Rollouts].end.is_none());
+}
+
+#[test]
 fn a_teachers_owner_may_change_how_many_copies_there_are_while_it_is_asked() {
     let mut scene = Scene::snapshotted(batch_intent());
     scene.pass();

@@ -63,6 +63,7 @@ pub(super) fn intent() -> Intent {
         teacher: Some("rehearsal".into()),
         hosted: Some(Hosted::Own),
         over_nodes: false,
+        copies: 1,
         start_deadline: SignedDuration::from_mins(15),
         keep_succeeded: SignedDuration::from_hours(24),
         keep_failed: SignedDuration::from_hours(168),

@@ -301,6 +301,7 @@ fn what_a_run_is_planned_by_arrives_field_by_field() {
         teacher: Some("GLM-4.6".into()),
         hosted: None,
         over_nodes: false,
+        copies: 0,
         start_deadline: SignedDuration::from_mins(16),
         keep_succeeded: SignedDuration::from_hours(25),
         keep_failed: SignedDuration::from_hours(169),
