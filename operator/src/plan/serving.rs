@@ -6,6 +6,7 @@ use sera_crds::{run::ServingStatus, values::Stage};
 use super::{
     Given, Make, Plan, Removal, ServingWork, Work,
     conditions::{ConditionType, Reason, Standing, Truth, Why},
+    finding,
     record::{Record, StageTime},
     task::{held, is_under_way},
 };
@@ -27,7 +28,7 @@ pub(super) fn judge(plan: &mut Plan, given: Given<'_>, work: Option<&ServingWork
         say(plan, given, Truth::False, why.clone());
         return Some(held(given.intent).unwrap_or(Standing::Stalled(why)));
     }
-    let student = applied(given);
+    let student = counted(given);
     let ready = student.map_or(0, |student| student.ready);
     plan.record.serving = Some(ServingStatus {
         url: work.url.clone(),
@@ -39,18 +40,24 @@ pub(super) fn judge(plan: &mut Plan, given: Given<'_>, work: Option<&ServingWork
         say(plan, given, Truth::False, Why::new(Reason::Suspended, "spec.suspend is set: no copy is served"));
         return None;
     }
-    if work.replicas == 0 {
+    let standing = if work.replicas == 0 {
         say(plan, given, Truth::False, Why::new(Reason::ScaledToZero, "spec.serve.replicas is 0"));
-        return None;
-    }
-    if student.is_some_and(|student| student.complete && ready >= work.replicas) {
-        let message = format!("{} copies answer at {} as '{}'", work.replicas, work.url, work.model);
-        let message = if work.replicas == 1 { message.replacen("1 copies answer", "it answers", 1) } else { message };
-        note(&mut plan.record, given.pen.now, 100);
-        say(plan, given, Truth::True, Why::new(Reason::Available, message));
-        return None;
-    }
-    Some(awaits(plan, given, work, student))
+        None
+    } else if student.is_some_and(|student| student.complete && ready >= work.replicas) {
+        answers(plan, given, work);
+        None
+    } else {
+        Some(awaits(plan, given, work, student))
+    };
+    finding(given.intent).map(Standing::Stalled).or(standing)
+}
+
+/// As many copies answer as are wanted.
+fn answers(plan: &mut Plan, given: Given<'_>, work: &ServingWork) {
+    let message = format!("{} copies answer at {} as '{}'", work.replicas, work.url, work.model);
+    let message = if work.replicas == 1 { message.replacen("1 copies answer", "it answers", 1) } else { message };
+    note(&mut plan.record, given.pen.now, 100);
+    say(plan, given, Truth::True, Why::new(Reason::Available, message));
 }
 
 /// The student is not there yet, not whole, or not any more.
@@ -98,6 +105,12 @@ fn work(given: Given<'_>) -> Option<&ServingWork> {
         Some(Work::Run(work)) => work.serving.as_ref(),
         _ => None,
     }
+}
+
+/// The student as far as it counts: one that goes on because nobody knows what is wanted does, too.
+fn counted(given: Given<'_>) -> Option<&ServerFacts> {
+    let goes_on = given.observed.student.as_deref().filter(|student| !student.deleting);
+    if given.intent.findings.is_empty() { applied(given) } else { goes_on }
 }
 
 /// The student as far as it is what its owner asks for now.

@@ -142,13 +142,37 @@ fn a_student_that_is_not_wanted_any_more_goes_and_only_that_one() {
     assert_eq!(plan.remove, [], "it is going already");
 }
 
-#[test]
-fn what_is_wrong_with_the_spec_leaves_what_serves_as_it_is() {
+/// Makes a mistake in the spec of a run whose student answers.
+fn with_a_mistake(student: ServerFacts) -> (Scene, Plan) {
     let mut scene = trained_run();
-    served(&mut scene, student(1));
+    served(&mut scene, student);
     scene.edit(|intent| {
         intent.findings = vec![Finding { field: "spec.output.store".into(), message: "is required".into() }];
     });
     let plan = scene.pass();
+    (scene, plan)
+}
+
+#[test]
+fn what_is_wrong_with_the_spec_leaves_what_serves_as_it_is() {
+    let (mut scene, plan) = with_a_mistake(student(1));
     assert_eq!((plan.make.as_slice(), plan.remove.as_slice()), ([].as_slice(), [].as_slice()));
+    assert_eq!((plan.record.phase, reason_of(&plan, SERVING)), (Some(Phase::Stalled), Some("Available")));
+    assert_eq!(plan.record.serving.as_ref().unwrap().ready_replicas, 1, "it answers as it did");
+    assert_eq!(reason_of(&plan, ConditionType::Ready), Some("SpecInvalid"), "and why nothing follows the edit is said");
+    scene.edit(|intent| intent.findings.clear());
+    assert_eq!(scene.pass().make, [Make::Student]);
+    let generation = Some(scene.observed.generation);
+    assert_eq!(served(&mut scene, ServerFacts { generation, ..student(1) }).record.phase, Some(Phase::Succeeded));
+}
+
+#[test]
+fn a_student_that_breaks_while_the_spec_is_wrong_is_told_of_and_so_is_what_is_wrong() {
+    let (mut scene, _) = with_a_mistake(student(1));
+    let plan = served(&mut scene, ServerFacts { complete: false, ..student(0) });
+    assert_eq!(message_of(&plan, SERVING), "0 of 1 copies of the student answer");
+    assert_eq!(reason_of(&plan, ConditionType::Stalled), Some("SpecInvalid"));
+    assert!(plan.look_again.is_some());
+    let plan = served(&mut scene, ServerFacts { deleting: true, ..student(1) });
+    assert_eq!(plan.record.serving.unwrap().ready_replicas, 0, "one that goes is none");
 }
