@@ -107,6 +107,8 @@ pub struct LiveRollouts {
     pub tokens: u64,
     /// Why the teacher answers none of one driver's calls.
     pub silence: Option<Silence>,
+    /// Whether more tokens were seen to be taken than by what an earlier attempt has left.
+    pub gets_on: bool,
 }
 
 /// How far a training is.
@@ -130,6 +132,14 @@ impl Live {
     /// What drivers said.
     pub fn rollouts(self) -> Option<LiveRollouts> {
         if let Self::Rollouts(live) = self { Some(live) } else { None }
+    }
+
+    /// Whether its programs were seen to do something, and not only to find what is done: what would keep them from it is not wrong any more.
+    pub fn gets_on(self) -> bool {
+        match self {
+            Self::Rollouts(live) => live.gets_on,
+            Self::Training(live) => live.eta.is_some(),
+        }
     }
 
     /// What rank 0 said.

@@ -48,7 +48,7 @@ impl Asker {
 fn rollouts(answer: &[u8]) -> Option<LiveRollouts> {
     let Progress { version, samples, done, usage, silence, .. } = serde_json::from_slice(answer).ok()?;
     let tokens = usage.prompt_tokens.saturating_add(usage.completion_tokens);
-    (version == CONTRACT_VERSION).then_some(LiveRollouts { samples, done, tokens, silence })
+    (version == CONTRACT_VERSION).then_some(LiveRollouts { samples, done, tokens, silence, gets_on: false })
 }
 
 fn training(answer: &[u8]) -> Option<LiveTraining> {

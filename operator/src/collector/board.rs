@@ -7,7 +7,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::facts::{Live, LiveTraining, Uid};
+use crate::facts::{Live, LiveRollouts, LiveTraining, Uid};
 
 /// What was heard last, by Job. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -15,16 +15,25 @@ pub struct Board(Arc<Mutex<HashMap<Uid, Known>>>);
 
 /// What is known of a Job.
 #[derive(Debug, Clone, Copy)]
-struct Known {
-    live: Live,
-    /// The first step that was seen to follow another, and when: what a training's pace is counted from.
-    mark: Option<(u32, Timestamp)>,
+enum Known {
+    Rollouts {
+        live: LiveRollouts,
+        /// The most tokens that were heard of: of a driver that does not answer for once nothing is.
+        most: u64,
+        /// How often they were seen to grow.
+        growths: u32,
+    },
+    Training {
+        live: LiveTraining,
+        /// The first step that was seen to follow another, and when: what a training's pace is counted from.
+        mark: Option<(u32, Timestamp)>,
+    },
 }
 
 impl Board {
     /// What the programs of a Job said last.
     pub fn of(&self, job: &Uid) -> Option<Live> {
-        self.lock().get(job).map(|known| known.live)
+        self.lock().get(job).copied().map(Known::live)
     }
 
     /// Notes what was heard in a round that ended `now`, and forgets the Jobs that nobody was heard of; returns those that there is news of.
@@ -35,7 +44,7 @@ impl Board {
         for (job, live) in heard {
             let before = known.get(&job).copied();
             let after = Known::after(before, live, now);
-            if before.is_none_or(|before| before.live != after.live) {
+            if before.is_none_or(|before| before.live() != after.live()) {
                 news.push(job.clone());
             }
             next.insert(job, after);
@@ -50,19 +59,46 @@ impl Board {
 }
 
 impl Known {
+    fn live(self) -> Live {
+        match self {
+            Self::Rollouts { live, .. } => Live::Rollouts(live),
+            Self::Training { live, .. } => Live::Training(live),
+        }
+    }
+
     fn after(before: Option<Self>, live: Live, now: Timestamp) -> Self {
-        let Live::Training(live) = live else { return Self { live, mark: None } };
-        let known = before.and_then(|before| Some((before.live.training()?, before.mark)));
-        let (mark, eta) = match known {
-            None => (None, None),
-            // Its pods were started again within the Job, and went on from a checkpoint.
-            Some((before, _)) if live.step < before.step => (None, None),
-            // The same word is no news, and makes no other time of it.
-            Some((before, mark)) if live.step == before.step => (mark, before.eta),
-            Some((_, None)) => (Some((live.step, now)), None),
-            Some((_, Some(mark))) => (Some(mark), end(mark, live, now)),
+        match live {
+            Live::Rollouts(live) => Self::of_rollouts(before, live),
+            Live::Training(live) => Self::of_training(before, live, now),
+        }
+    }
+
+    fn of_rollouts(before: Option<Self>, live: LiveRollouts) -> Self {
+        /// The first time may be that a driver has read what lies in the store.
+        const ENOUGH: u32 = 2;
+        let (most, growths) = match before {
+            Some(Self::Rollouts { most, growths, .. }) if live.tokens > most => {
+                (live.tokens, growths.saturating_add(1))
+            }
+            Some(Self::Rollouts { most, growths, .. }) => (most, growths),
+            _ => (live.tokens, 0),
         };
-        Self { live: Live::Training(LiveTraining { eta, ..live }), mark }
+        Self::Rollouts { live: LiveRollouts { gets_on: growths >= ENOUGH, ..live }, most, growths }
+    }
+
+    fn of_training(before: Option<Self>, live: LiveTraining, now: Timestamp) -> Self {
+        let (mark, eta) = match before {
+            Some(Self::Training { live: before, mark }) => match mark {
+                // Its pods were started again within the Job, and went on from a checkpoint.
+                _ if live.step < before.step => (None, None),
+                // The same word is no news, and makes no other time of it.
+                mark if live.step == before.step => (mark, before.eta),
+                None => (Some((live.step, now)), None),
+                Some(mark) => (Some(mark), end(mark, live, now)),
+            },
+            _ => (None, None),
+        };
+        Self::Training { live: LiveTraining { eta, ..live }, mark }
     }
 }
 
@@ -78,7 +114,6 @@ fn end((step, since): (u32, Timestamp), live: LiveTraining, now: Timestamp) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::LiveRollouts;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_767_225_600 + seconds).unwrap()
@@ -96,21 +131,44 @@ mod tests {
     #[test]
     fn only_who_there_is_news_for_is_woken_and_what_ended_is_forgotten() {
         let board = Board::default();
-        let heard = |done| {
-            HashMap::from([(
-                Uid::from("a"),
-                Live::Rollouts(LiveRollouts { samples: 9, done, tokens: 1, silence: None }),
-            )])
-        };
+        let said = |done| Live::Rollouts(LiveRollouts { samples: 9, done, tokens: 1, ..LiveRollouts::default() });
+        let heard = |done| HashMap::from([(Uid::from("a"), said(done))]);
         assert_eq!(board.note(heard(1), at(0)), ["a".into()]);
         assert_eq!(board.note(heard(1), at(5)), []);
         assert_eq!(board.note(heard(2), at(10)), ["a".into()]);
-        assert_eq!(
-            board.of(&"a".into()),
-            Some(Live::Rollouts(LiveRollouts { samples: 9, done: 2, tokens: 1, silence: None }))
-        );
+        assert_eq!(board.of(&"a".into()), Some(said(2)));
         board.note(HashMap::new(), at(15));
         assert_eq!(board.of(&"a".into()), None);
+    }
+
+    #[test]
+    fn rollouts_get_on_when_more_tokens_are_taken_than_an_earlier_attempt_has_left() {
+        let board = Board::default();
+        let hear = |tokens| {
+            let live = LiveRollouts { tokens, ..LiveRollouts::default() };
+            board.note(HashMap::from([("r".into(), Live::Rollouts(live))]), at(0));
+            board.of(&"r".into()).unwrap().gets_on()
+        };
+        assert!(!hear(0), "a driver listens before it looks for what is done");
+        assert!(!hear(700), "and finds some");
+        assert!(!hear(700));
+        assert!(!hear(300), "one of two drivers does not answer in time");
+        assert!(!hear(700), "and does again, which is no growth");
+        assert!(hear(701));
+        assert!(hear(500) && hear(701), "it has got on");
+    }
+
+    #[test]
+    fn a_training_gets_on_when_steps_are_seen_to_pass() {
+        let board = Board::default();
+        let hear = |step| {
+            board.note(training(step), at(step.into()));
+            board.of(&"t".into()).unwrap().gets_on()
+        };
+        assert!(!hear(0));
+        assert!(!hear(48), "which may be its checkpoint's");
+        assert!(!hear(48));
+        assert!(hear(49));
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn together(before: Option<Live>, answer: Live) -> Live {
             done: before.done.saturating_add(answer.done),
             tokens: before.tokens.saturating_add(answer.tokens),
             silence: before.silence.or(answer.silence),
+            gets_on: before.gets_on || answer.gets_on,
         }),
         (_, answer) => answer,
     }
@@ -157,7 +158,13 @@ mod tests {
             heard,
             HashMap::from([(
                 "a".into(),
-                Live::Rollouts(LiveRollouts { samples: 64, done: 7, tokens: 1_460, silence: Some(Silence::Late) })
+                Live::Rollouts(LiveRollouts {
+                    samples: 64,
+                    done: 7,
+                    tokens: 1_460,
+                    silence: Some(Silence::Late),
+                    gets_on: false
+                })
             )])
         );
     }

@@ -88,7 +88,7 @@ mod tests {
                 break;
             }
             let round: Vec<Target> = (0..jobs).map(target).collect();
-            let live = Live::Rollouts(LiveRollouts { samples: 10_000, done, tokens: 0, silence: None });
+            let live = Live::Rollouts(LiveRollouts { samples: 10_000, done, ..LiveRollouts::default() });
             let heard = round.iter().map(|target| (target.job.clone(), live)).collect();
             let first = target(0).wake;
             let wakes = rounds.end(round, heard, Timestamp::UNIX_EPOCH + now);
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn who_has_no_news_is_not_woken() {
         let mut rounds = Rounds::of(Board::default());
-        let live = Live::Rollouts(LiveRollouts { samples: 9, done: 1, tokens: 0, silence: None });
+        let live = Live::Rollouts(LiveRollouts { samples: 9, done: 1, ..LiveRollouts::default() });
         let mut round = || {
             let heard = HashMap::from([(target(0).job, live)]);
             rounds.end(vec![target(0), target(1)], heard, Timestamp::UNIX_EPOCH).collect::<Vec<_>>()

@@ -220,7 +220,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
             plan.record.teacher.clone_from(&intent.teacher);
             let given = Given { observed, intent, pen };
             let standing = advance(&mut plan, given);
-            validate(&mut plan.record, given);
+            validate(&mut plan.record, given, &standing);
             task::clear_away(&mut plan, given);
             generation::clear_away(&mut plan, given);
             teacher::look_after(&mut plan, given);
@@ -322,7 +322,7 @@ fn acknowledge_retry(record: &mut Record, intent: &Intent) {
 }
 
 /// Writes the condition `Validated`: false for what the spec's own words show, and for a field that a stage's program found wrong.
-fn validate(record: &mut Record, given: Given<'_>) {
+fn validate(record: &mut Record, given: Given<'_>, standing: &Standing) {
     if let Some(why) = finding(given.intent) {
         record.conditions.set(given.pen, ConditionType::Validated, Truth::False, why);
         return;
@@ -336,11 +336,15 @@ fn validate(record: &mut Record, given: Given<'_>) {
     });
     let (truth, why) = match named {
         Some(why) => (Truth::False, why),
-        // A new attempt has not found the field to be right before it has succeeded or failed otherwise.
-        None if record.attempts.values().any(|attempt| attempt.end.is_none() && attempt.failures > 0) => return,
+        // A new attempt has not found the field to be right before it has succeeded, gets on or failed otherwise.
+        None if matches!(standing, Standing::Stalled(_)) && is_trying_again(record) => return,
         None => (Truth::True, Why::new(Reason::SpecValid, "the spec makes sense, and no stage has found otherwise")),
     };
     record.conditions.set(given.pen, ConditionType::Validated, truth, why);
+}
+
+fn is_trying_again(record: &Record) -> bool {
+    record.attempts.values().any(|attempt| attempt.end.is_none() && attempt.failures > 0)
 }
 
 /// What is wrong with the spec, in one sentence: the first finding, and how many more there are.

@@ -143,7 +143,7 @@ fn awaits(child: &str) -> Why {
 fn refuse(plan: &mut Plan, given: Given<'_>, stage: Stage, attempt: Attempt, failure: Failure) -> Standing {
     let task = Task::of(stage, given.intent);
     let standing = task::end(plan, given, &task, attempt, AttemptOutcome::Failed(failure));
-    super::validate(&mut plan.record, given);
+    super::validate(&mut plan.record, given, &standing);
     standing
 }
 

@@ -21,7 +21,7 @@ use super::{
     sight::{ASK_AGAIN, Crew, Evidence, Sight, is_between_pods, is_ending, is_unready, lacks_pods, look},
     telling::{OF_A_LOST_NODE, after_end, note_progress, running, starting_at, words},
 };
-use crate::facts::{JobFacts, Trouble};
+use crate::facts::{JobFacts, Live, Trouble};
 
 /// How soon the API server is asked why a Job has no pod; see [`super::sight::is_without_a_pod`].
 const ASK_AFTER: SignedDuration = SignedDuration::from_secs(6);
@@ -357,10 +357,11 @@ fn disrupt(plan: &mut Plan, given: Given<'_>, task: &Task, attempt: Attempt, wor
 }
 
 /// Where an object stands while an attempt is under way. One that stalled for its owner's mistake stays stalled while the operator tries again by
-/// itself, and leaves that state by a success or a change: else a health check would flap with every attempt.
+/// itself, and leaves that state by a success, by a change, or when its programs are seen to get on: else a health check would flap with every attempt.
 pub(super) fn under_way(record: &mut Record, task: &Task, attempt: &Attempt, why: Why, given: Given<'_>) -> Standing {
     let stalled = record.conditions.get(ConditionType::Stalled).filter(|stalled| {
         attempt.failures > 0
+            && !given.observed.live.is_some_and(Live::gets_on)
             && stalled.generation == given.pen.generation
             && !attempt.edition.differs(given.edition())
             && record.conditions.get(task.condition).is_some_and(|known| known.reason == stalled.reason)

@@ -62,7 +62,7 @@ fn progress_is_the_share_of_samples_that_are_done_and_one_pod_that_works_is_enou
     scene.have(shards(2, 1), vec![pending("ImagePullBackOff", "nope")]);
     let plan = scene.pass();
     assert_eq!(plan.record.progress, Some((Stage::Rollouts, 30)), "a shard of three is done");
-    let live = LiveRollouts { samples: 5, done: 4, tokens: 9_000, silence: None };
+    let live = LiveRollouts { samples: 5, done: 4, tokens: 9_000, ..LiveRollouts::default() };
     scene.observed.live = Some(Live::Rollouts(live));
     let plan = scene.pass();
     assert_eq!(plan.record.progress, Some((Stage::Rollouts, 70)));

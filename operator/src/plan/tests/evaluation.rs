@@ -48,7 +48,8 @@ fn the_teacher_comes_back_for_it_and_the_job_waits_for_the_teacher() {
 #[test]
 fn its_driver_tells_how_far_it_is() {
     let mut scene = comparing();
-    scene.observed.live = Some(Live::Rollouts(LiveRollouts { samples: 40, done: 10, tokens: 9, silence: None }));
+    scene.observed.live =
+        Some(Live::Rollouts(LiveRollouts { samples: 40, done: 10, tokens: 9, ..LiveRollouts::default() }));
     let plan = scene.pass();
     assert_eq!(plan.record.progress, Some((STAGE, 25)));
     assert!(message_of(&plan, ConditionType::Evaluated).ends_with("at work: 10 of 40 attempts are done"));

@@ -1,6 +1,9 @@
 //! What a failed attempt leads to: whose turn it is, what is said, and when the next one begins.
 
-use super::*;
+use super::{
+    training::{at_work, gang, rank},
+    *,
+};
 
 #[test]
 fn the_owners_mistake_stalls_and_names_the_field_and_unlocks_it() {
@@ -99,4 +102,52 @@ fn a_job_that_waits_for_its_next_pod_goes_where_the_namespace_does_and_is_left_a
     scene.have(JobFacts { active: 1, ..waiting() }, vec![pod(PodPhase::Failed, Some(&said))]);
     going(&mut scene);
     assert_eq!(scene.pass().remove, [], "another pod is at work");
+}
+
+#[test]
+fn a_training_that_was_stalled_and_gets_on_is_stalled_no_more_and_tells_how_far_it_is() {
+    let mut scene = at_work();
+    let said = Termination::failed(failure(FailureClass::Configuration));
+    scene.have(ended(gang(1), Some("BackoffLimitExceeded")), vec![rank(0, PodPhase::Failed, Some(10), Some(&said))]);
+    assert_eq!(scene.pass().record.phase, Some(Phase::Stalled));
+    scene.have_nothing();
+    scene.now += SignedDuration::from_secs(10);
+    scene.pass();
+    scene.pass();
+    scene.have(gang(2), Vec::new());
+    let live = LiveTraining { step: 48, total_steps: 96, ..LiveTraining::default() };
+    scene.observed.live = Some(Live::Training(live));
+    let plan = scene.pass();
+    assert_eq!(plan.record.phase, Some(Phase::Stalled), "it has found a checkpoint, and may fail as before");
+    assert_eq!(plan.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::False);
+    scene.observed.live = Some(Live::Training(LiveTraining { step: 49, eta: Some(at(900)), ..live }));
+    let plan = scene.pass();
+    assert_eq!(
+        (plan.record.phase, reason_of(&plan, ConditionType::Ready)),
+        (Some(Phase::Running), Some("Progressing"))
+    );
+    assert!(message_of(&plan, ConditionType::Trained).ends_with("at work: step 49 of 96"));
+    assert_eq!(plan.record.conditions.get(ConditionType::Validated).unwrap().truth, Truth::True);
+    scene.observed.live = None;
+    assert_eq!(scene.pass().record.phase, Some(Phase::Running), "and stays so, though nobody is heard for a moment");
+}
+
+#[test]
+fn a_batch_that_was_stalled_is_so_no_more_once_its_drivers_get_on() {
+    let mut scene = Scene::snapshotted(batch_intent());
+    scene.have_nothing();
+    scene.pass();
+    let said = Termination::failed(failure(FailureClass::Configuration));
+    scene.have(ended(job_of(Stage::Rollouts, 1), Some("PodFailurePolicy")), vec![pod(PodPhase::Failed, Some(&said))]);
+    assert_eq!(scene.pass().record.phase, Some(Phase::Stalled));
+    scene.have_nothing();
+    scene.now = at(10);
+    scene.pass();
+    scene.pass();
+    scene.have(job_of(Stage::Rollouts, 2), Vec::new());
+    for (gets_on, phase) in [(false, Phase::Stalled), (true, Phase::Running), (false, Phase::Running)] {
+        let live = LiveRollouts { samples: 5, done: 4, tokens: 9_000, silence: None, gets_on };
+        scene.observed.live = Some(Live::Rollouts(live));
+        assert_eq!(scene.pass().record.phase, Some(phase), "by {live:?}");
+    }
 }
