@@ -91,3 +91,35 @@ fn the_minimal_run_has_at_most_12_lines() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/minimal.yaml");
     assert!(fs::read_to_string(path).unwrap().lines().count() <= 12);
 }
+
+/// Whether `docs/memory.md` says that the training fits GPUs of 80 GB: where it is on GPUs, and its student has a table there.
+fn fits(page: &str, run: &SpecializationRun) -> Option<bool> {
+    let training = &run.spec.training;
+    let uri = training.student.uri.to_string();
+    let (_, table) = page.split_once(&format!("\n## {}\n", uri.rsplit('/').next()?))?;
+    let ranks = training.nodes * training.gpus_per_node;
+    if ranks == 0 {
+        return None;
+    }
+    assert!(run.spec.dataset.context_length <= 32_768, "the page has nothing for lines that long");
+    let written = serde_json::to_value(training).unwrap();
+    let method = if written["method"]["full"].is_null() { "LoRA" } else { "full" };
+    // One rank has nobody to divide with.
+    let sharding = if ranks == 1 { "None" } else { written["sharding"].as_str().unwrap() };
+    let row = format!("| {method} | {ranks} | {sharding} |");
+    let row = table.lines().take_while(|line| !line.starts_with("## ")).find(|line| line.starts_with(&row)).unwrap();
+    let [.., of_80, _, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
+    Some(if of_80.trim() == "with `offload`" { training.offload } else { of_80.trim() == "yes" })
+}
+
+#[test]
+fn every_example_with_gpus_fits_80_gb_as_the_page_on_memory_counts() {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/memory.md");
+    let page = fs::read_to_string(page).unwrap();
+    let runs = documents().into_iter().filter(|(_, document)| document["kind"] == "SpecializationRun");
+    let judged =
+        runs.filter_map(|(file, document)| Some((file, fits(&page, &serde_json::from_value(document).unwrap())?)));
+    let judged: Vec<(String, bool)> = judged.collect();
+    assert!(judged.len() >= 8, "the page knows the students of {judged:?} only");
+    assert!(judged.iter().all(|(_, fits)| *fits), "{judged:?}");
+}
