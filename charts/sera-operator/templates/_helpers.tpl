@@ -22,19 +22,26 @@
 {{- end -}}
 
 {{- define "sera-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "sera-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "sera-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "sera-operator.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "sera-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: sera
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "sera-operator.labelsWith" (dict "root" . "selector" "sera-operator.selectorLabels") -}}
+{{- end -}}
+
+{{/*
+The labels of an object, each key once: those by which it is selected, which nobody writes over, before those of this object alone, of all objects, and
+the chart's remaining ones: (dict "root" . "selector" TEMPLATE "labels" .Values.podLabels).
+*/}}
+{{- define "sera-operator.labelsWith" -}}
+{{- $selector := include .selector .root | fromYaml -}}
+{{- $chart := dict
+      "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_")
+      "app.kubernetes.io/version" .root.Chart.AppVersion
+      "app.kubernetes.io/managed-by" .root.Release.Service
+      "app.kubernetes.io/part-of" "sera" -}}
+{{- merge $selector (.labels | default dict) (.root.Values.commonLabels | default dict) $chart | toYaml -}}
 {{- end -}}
 
 {{- define "sera-operator.serviceAccountName" -}}
@@ -73,18 +80,11 @@ app.kubernetes.io/part-of: sera
 {{/* Not those of the operator's pods: its Services, budgets and policies must not take the test's pod for one of them. */}}
 {{- define "sera-operator.testSelectorLabels" -}}
 app.kubernetes.io/name: {{ include "sera-operator.name" . | trunc 58 | trimSuffix "-" }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "sera-operator.testLabels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "sera-operator.testSelectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: sera
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "sera-operator.labelsWith" (dict "root" . "selector" "sera-operator.testSelectorLabels") -}}
 {{- end -}}
 
 {{/* What the test's pod needs is there before it, and goes when it has passed. */}}

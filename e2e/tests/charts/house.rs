@@ -182,9 +182,11 @@ pub(crate) struct Manifests(Vec<Value>);
 
 impl Manifests {
     fn parse(text: &str) -> Result<Self> {
-        let documents = serde_yaml::Deserializer::from_str(text).map(Value::deserialize);
-        let objects = documents.filter(|document| !matches!(document, Ok(Value::Null)));
-        Ok(Self(objects.collect::<Result<_, _>>().context("helm rendered something that is no YAML")?))
+        // By way of YAML's own values, which have no key twice: Kustomize, and with it Flux, refuses what helm lets pass.
+        let documents = serde_yaml::Deserializer::from_str(text).map(serde_yaml::Value::deserialize);
+        let objects = documents.filter(|document| !matches!(document, Ok(serde_yaml::Value::Null)));
+        let objects = objects.map(|document| Ok(serde_json::to_value(document?)?));
+        Ok(Self(objects.collect::<Result<_>>().context("helm rendered something that is no YAML")?))
     }
 
     /// All of them.

@@ -6,6 +6,7 @@ mod definitions;
 mod deployment;
 mod gitops;
 mod house;
+mod labels;
 mod monitoring;
 mod places;
 mod rights;
@@ -31,6 +32,7 @@ fn main() -> Result<ExitCode> {
     trials.extend(definitions::trials(&host));
     trials.extend(deployment::trials(&host));
     trials.extend(gitops::trials(&host));
+    trials.extend(labels::trials(&host));
     trials.extend(monitoring::trials(&host));
     trials.extend(rights::trials(&host));
     trials.extend(self_test::trials(&host));
