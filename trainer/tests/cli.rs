@@ -244,6 +244,10 @@ fn the_image_for_gpus_is_made_of_what_there_is() {
     assert!(
         script.contains("--output-file \"$folder/sera-trainer\"") && file.contains("--from=source /cuda/sera-trainer")
     );
+    // Its own libraries, and the driver's where nothing but the image says where they are.
+    let searched = after("ENV ").find_map(|line| line.split("LD_LIBRARY_PATH=").nth(1)?.split(' ').next()).unwrap();
+    assert_eq!(searched.split(':').collect::<Vec<_>>(), ["/opt/nvidia/lib", "/usr/local/nvidia/lib64"]);
+    assert!(file.contains("--from=source /libraries /opt/nvidia/lib\n"), "the libraries lie elsewhere");
     // Features that the crate has: those that are built unless asked otherwise, the same here and there, and all that are looked through.
     let of_image = after("ARG FEATURES=").next().unwrap();
     assert!(script.contains(&format!("${{SERA_CUDA_FEATURES:-{of_image}}}")), "the script builds something else");
