@@ -11,8 +11,8 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::json;
 
-use super::narrow::Narrow;
-use super::uses::{ELECTION, Right, used};
+use super::narrow::{LeaseOf, Narrow};
+use super::uses::{ELECTION, Right, making_the_lease, used};
 use crate::house::{House, NAMESPACE, RELEASE};
 
 /// How many questions are under way at once.
@@ -137,11 +137,13 @@ fn everywhere() -> BTreeSet<Right> {
     served().into_iter().filter(is_wide).collect()
 }
 
-/// That an account may use the Lease of its election, and no other.
-async fn may_lead(account: &Client, lease: &str) -> Result<()> {
+/// That an account may use the Lease of its election, and no other; and make one there, where that is granted.
+async fn may_lead(account: &Client, lease: &str, makes_it: bool) -> Result<()> {
     for (namespace, name, expected) in [(NAMESPACE, lease, true), (NAMESPACE, NOBODY, false), ("default", lease, false)]
     {
-        for verb in ["get", "update"] {
+        for (verb, expected) in
+            [("get", expected), ("update", expected), ("create", makes_it && namespace == NAMESPACE)]
+        {
             let right = (ELECTION.to_owned(), "leases".to_owned(), verb.to_owned());
             let ask = Ask { right, root: format!("/apis/{ELECTION}/v1"), is_namespaced: true };
             let request = ask.request(Some(namespace), name)?.context("a request")?;
@@ -157,24 +159,29 @@ pub(crate) async fn for_the_cluster(house: &House) -> Result<()> {
     let namespace = house.namespace("elsewhere", &json!({})).await?;
     may_exactly(house, &operator, Some(&namespace), &served()).await?;
     may_exactly(house, &operator, None, &everywhere()).await?;
-    may_lead(&operator, RELEASE).await
+    may_lead(&operator, RELEASE, true).await
 }
 
 pub(crate) async fn for_some_namespaces(house: &House) -> Result<()> {
-    let narrow = Narrow::install(house, "roles").await?;
-    let outcome = of_roles(house, &narrow).await;
-    narrow.uninstall(house).await?;
-    outcome
+    for lease in [LeaseOf::TheChart, LeaseOf::TheOperator] {
+        let narrow = Narrow::install(house, "roles", lease).await?;
+        let outcome = of_roles(house, &narrow, lease == LeaseOf::TheOperator).await;
+        narrow.uninstall(house).await?;
+        outcome?;
+    }
+    Ok(())
 }
 
-async fn of_roles(house: &House, narrow: &Narrow) -> Result<()> {
+async fn of_roles(house: &House, narrow: &Narrow, makes_lease: bool) -> Result<()> {
     let account = house.client_of_account(NAMESPACE, &narrow.name).await?;
     narrow.until_its_rights_are_seen(&account).await?;
     for namespace in &narrow.served {
         may_exactly(house, &account, Some(namespace), &served()).await?;
     }
-    for namespace in [Some(narrow.other.as_str()), Some(NAMESPACE), None] {
+    let at_home = makes_lease.then(making_the_lease).into_iter().collect();
+    may_exactly(house, &account, Some(NAMESPACE), &at_home).await?;
+    for namespace in [Some(narrow.other.as_str()), None] {
         may_exactly(house, &account, namespace, &BTreeSet::new()).await?;
     }
-    may_lead(&account, &narrow.name).await
+    may_lead(&account, &narrow.name, makes_lease).await
 }

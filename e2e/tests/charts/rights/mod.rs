@@ -39,6 +39,10 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
             narrow::works_where_it_serves,
         ),
         host.trial("somebody with the role edit may write runs, and with the role view may read them", people),
+        host.trial(
+            "where the chart's Lease was left out, as Argo CD does, the operator makes it and works",
+            narrow::makes_its_lease,
+        ),
     ]
 }
 

@@ -22,6 +22,25 @@ use crate::house::{Chart, House, Manifests, NAMESPACE, texts};
 const PATIENCE: Duration = Duration::from_mins(1);
 const BATCH: &str = "tiny";
 
+/// Who makes the Lease.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeaseOf {
+    /// As where Helm installs it, and the operator may not.
+    TheChart,
+    /// As where Argo CD does, which leaves Leases out.
+    TheOperator,
+}
+
+impl LeaseOf {
+    /// What names are made of.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::TheChart => "theirs",
+            Self::TheOperator => "own",
+        }
+    }
+}
+
 /// An installation that serves two namespaces of three.
 pub(super) struct Narrow {
     /// The name of the account, of the Lease, and of everything else.
@@ -35,17 +54,22 @@ pub(super) struct Narrow {
 
 impl Narrow {
     /// Applies what the chart renders of it but for its pods, which no node would run here, and for what belongs to the cluster.
-    pub(super) async fn install(house: &House, purpose: &str) -> Result<Self> {
+    pub(super) async fn install(house: &House, purpose: &str, lease: LeaseOf) -> Result<Self> {
+        let purpose = format!("{purpose}-{}", lease.word());
         let name = format!("{purpose}-{}", std::process::id());
         let namespace = async |which: &str| house.namespace(&format!("{purpose}-{which}"), &json!({})).await;
         let (served, other) = ([namespace("one").await?, namespace("two").await?], namespace("other").await?);
         let values = json!({
             "watchNamespaces": served, "fullnameOverride": name, "commonLabels": {"installed-for": name},
-            "leaderElection": {"leaseDuration": "4s", "renewDeadline": "3s", "retryPeriod": "1s"},
+            "leaderElection": {
+                "leaseDuration": "4s", "renewDeadline": "3s", "retryPeriod": "1s",
+                "createLease": lease == LeaseOf::TheOperator,
+            },
         });
         let rendered = house.render(Chart::Operator, &values).await?;
-        let kinds = ["ServiceAccount", "Role", "RoleBinding", "Lease"];
-        let objects: Vec<&Value> = kinds.into_iter().flat_map(|kind| rendered.of(kind)).collect();
+        let kinds = ["ServiceAccount", "Role", "RoleBinding"];
+        let kinds = kinds.into_iter().chain((lease == LeaseOf::TheChart).then_some("Lease"));
+        let objects: Vec<&Value> = kinds.flat_map(|kind| rendered.of(kind)).collect();
         house.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects})).await?;
         Ok(Self { name, served, other, rendered })
     }
@@ -53,7 +77,8 @@ impl Narrow {
     /// Takes away what is in the namespace of the chart that serves the cluster; the other namespaces go as a whole.
     pub(super) async fn uninstall(&self, house: &House) -> Result<()> {
         let (within, ours) = (format!("--namespace={NAMESPACE}"), format!("--selector=installed-for={}", self.name));
-        house.kubectl(&["delete", "serviceaccount,role,rolebinding,lease", &within, &ours]).await?;
+        house.kubectl(&["delete", "serviceaccount,role,rolebinding", &within, &ours]).await?;
+        house.kubectl(&["delete", "lease", &self.name, &within, "--ignore-not-found"]).await?;
         Ok(())
     }
 
@@ -101,7 +126,16 @@ async fn until(complaint: &'static str, mut is_so: impl AsyncFnMut() -> Result<b
 
 /// The operator with nothing but the chart's Roles does its work where it serves, is refused nothing, and leaves alone what is elsewhere.
 pub(crate) async fn works_where_it_serves(house: &House) -> Result<()> {
-    let narrow = Narrow::install(house, "narrow").await?;
+    works_with(house, LeaseOf::TheChart).await
+}
+
+/// The same without a Lease of the chart: it makes its own.
+pub(crate) async fn makes_its_lease(house: &House) -> Result<()> {
+    works_with(house, LeaseOf::TheOperator).await
+}
+
+async fn works_with(house: &House, lease: LeaseOf) -> Result<()> {
+    let narrow = Narrow::install(house, "narrow", lease).await?;
     let folder = TempDir::new()?;
     let mut operator = narrow.start(house, &folder).await?;
     let outcome = works(house, &narrow).await;

@@ -43,6 +43,11 @@ const APPLIED: &[&str] = &["get", "create", "patch"];
 /// The group of the one Lease, which is a right of its own.
 pub(crate) const ELECTION: &str = "coordination.k8s.io";
 
+/// The right to make the Lease, which a value of the chart grants.
+pub(crate) fn making_the_lease() -> Right {
+    right(ELECTION, "leases", "create")
+}
+
 const SITES: &[Site] = &[
     site("controller/mod.rs", "api::<DeserializeGuard<SpecializationRun>>(", OURS, &["specializationruns"], WATCHED),
     site("controller/mod.rs", "api::<DeserializeGuard<RolloutBatch>>(", OURS, &["rolloutbatches"], WATCHED),
@@ -100,6 +105,7 @@ const SITES: &[Site] = &[
     site("observe.rs", "let events = api.list(&of_job)", "events.k8s.io", &["events"], &["list"]),
     site("runtime/lease/elector.rs", "api.get_opt(&name)", ELECTION, &["leases"], &["get"]),
     site("runtime/lease/elector.rs", "api.replace(&name, &params, &lease)", ELECTION, &["leases"], &["update"]),
+    site("runtime/lease/elector.rs", "api.create(&params, &lease)", ELECTION, &["leases"], &["create"]),
 ];
 
 fn right(group: &str, resource: &str, verb: &str) -> Right {
@@ -155,13 +161,19 @@ fn bound(rendered: &Manifests) -> Vec<&Value> {
     of(["ClusterRole", "Role"]).into_iter().filter(is_bound).collect()
 }
 
-/// The rules of either mode are the table, right for right.
+/// The rules of every mode are the table, right for right.
 pub(crate) async fn rules_are_uses(house: &House) -> Result<()> {
-    for (mode, values) in [("the cluster", json!({})), ("one namespace", json!({"watchNamespaces": ["ml"]}))] {
+    let mut without = used();
+    ensure!(without.remove(&making_the_lease()), "nothing in the code makes the Lease");
+    for (mode, values, used) in [
+        ("the cluster", json!({}), used()),
+        ("one namespace", json!({"watchNamespaces": ["ml"]}), used()),
+        ("an operator that makes no Lease", json!({"leaderElection": {"createLease": false}}), without),
+    ] {
         let rendered = house.render(Chart::Operator, &values).await?;
         let roles = bound(&rendered);
         ensure!(roles.len() == 2, "for {mode}, {} roles are the operator's", roles.len());
-        let (used, granted) = (used(), roles.into_iter().flat_map(granted).collect::<BTreeSet<Right>>());
+        let granted = roles.into_iter().flat_map(granted).collect::<BTreeSet<Right>>();
         let idle: Vec<&Right> = granted.difference(&used).collect();
         let missing: Vec<&Right> = used.difference(&granted).collect();
         ensure!(idle.is_empty(), "for {mode}, nothing in the code uses {idle:?}");

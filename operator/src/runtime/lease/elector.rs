@@ -135,6 +135,7 @@ impl Elector {
             }
             Err(failure) => {
                 self.view.sighting = Sighting::Unknown;
+                let failure = if exists { failure } else { failure.of_making() };
                 self.pause_after("write", &failure).await;
             }
         }
@@ -276,6 +277,11 @@ impl Elector {
 enum Failure {
     #[error("{}", explain(.0))]
     Api(#[source] kube::Error),
+    #[error(
+        "it is not there, and the operator may not make it: put it back by helm upgrade, or set leaderElection.createLease in the chart's values ({})",
+        explain(.0)
+    )]
+    MayNotMake(#[source] kube::Error),
     #[error("the API server did not answer in time")]
     Silent,
 }
@@ -286,6 +292,14 @@ impl Failure {
         let race = |status: &Status| status.is_conflict() || status.is_already_exists();
         matches!(self, Self::Api(kube::Error::Api(status)) if race(status))
     }
+
+    /// The same of a lease that was to be made: to be let do that is another right than the two that are always granted.
+    fn of_making(self) -> Self {
+        match self {
+            Self::Api(kube::Error::Api(status)) if status.is_forbidden() => Self::MayNotMake(kube::Error::Api(status)),
+            other => other,
+        }
+    }
 }
 
 fn record_of(lease: &Lease, since: Instant) -> Record {
@@ -295,5 +309,26 @@ fn record_of(lease: &Lease, since: Instant) -> Record {
         holder: spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty()),
         duration: duration.map(Duration::from_secs),
         since,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16, reason: &str) -> Failure {
+        Failure::Api(kube::Error::Api(Status::failure("leases is refused", reason).with_code(code).boxed()))
+    }
+
+    #[test]
+    fn who_may_not_make_the_lease_is_told_the_charts_value() {
+        let told = refused(403, "Forbidden").of_making().to_string();
+        assert!(told.contains("leaderElection.createLease") && told.contains("leases is refused"), "{told}");
+    }
+
+    #[test]
+    fn another_was_faster_to_make_the_lease_stays_a_race() {
+        let failure = refused(409, "AlreadyExists").of_making();
+        assert!(failure.is_race() && !failure.to_string().contains("createLease"), "{failure}");
     }
 }
