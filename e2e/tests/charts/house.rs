@@ -159,7 +159,12 @@ impl House {
 
     /// Applies an object, or a List of them.
     pub(crate) async fn apply(&self, object: &Value) -> Result<()> {
-        self.cluster.apply(&object.to_string()).await?;
+        self.apply_text(&object.to_string()).await
+    }
+
+    /// Applies what helm has rendered.
+    pub(crate) async fn apply_text(&self, manifest: &str) -> Result<()> {
+        self.cluster.apply(manifest).await?;
         Ok(())
     }
 

@@ -1,5 +1,6 @@
-//! What the operator's chart grants: to the operator what it needs and no Secrets, to people what their role promises.
+//! What the charts grant: to the operator what it needs and no Secrets, to people what their role promises.
 
+mod admins;
 mod calls;
 mod narrow;
 mod uses;
@@ -38,18 +39,30 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
             "the operator with Roles alone works where it serves, and is refused nothing",
             narrow::works_where_it_serves,
         ),
-        host.trial("somebody with the role edit may write runs, and with the role view may read them", people),
         host.trial(
             "where the chart's Lease was left out, as Argo CD does, the operator makes it and works",
             narrow::makes_its_lease,
+        ),
+        host.trial("somebody with the role edit may write runs, and with the role view may read them", people),
+        host.trial("of the built-in roles, those gain something that the values say", admins::values_of_people),
+        host.trial(
+            "an admin of a namespace installs the operator with Roles that were made for it, and makes a run",
+            admins::with_roles_that_were_made,
+        ),
+        host.trial(
+            "an admin of a namespace who was given the right installs the operator there, and makes a run",
+            admins::with_the_right_to_grant_them,
         ),
     ]
 }
 
 async fn no_rule_is_too_wide(house: &House) -> Result<()> {
+    let people = json!({"rbac": {"adminsMayInstall": true}});
+    let people = house.render(Chart::Definitions, &people).await?;
     for values in [json!({}), json!({"watchNamespaces": ["ml", "research"]})] {
         let (rendered, test) = (house.render(Chart::Operator, &values).await?, house.render_test(&values).await?);
-        for role in rendered.of("ClusterRole").into_iter().chain(rendered.of("Role")).chain(test.of("Role")) {
+        let of_cluster = people.of("ClusterRole").into_iter().chain(rendered.of("ClusterRole"));
+        for role in of_cluster.chain(rendered.of("Role")).chain(test.of("Role")) {
             for rule in role["rules"].as_array().into_iter().flatten() {
                 let about: Vec<&str> =
                     ["apiGroups", "resources", "verbs"].iter().flat_map(|part| texts(&rule[*part])).collect();

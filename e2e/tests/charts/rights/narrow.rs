@@ -114,7 +114,7 @@ impl Narrow {
 }
 
 /// Waits until it is so.
-async fn until(complaint: &'static str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+pub(super) async fn until(complaint: &'static str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let waiting = async {
         while !is_so().await? {
             tokio::time::sleep(Duration::from_millis(200)).await;
