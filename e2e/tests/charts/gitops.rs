@@ -18,13 +18,17 @@ use serde_json::Value;
 use crate::Host;
 use crate::house::{House, LUA};
 
+mod install;
+
 pub(crate) fn trials(host: &Host) -> Vec<Trial> {
     vec![
         host.trial("Argo CD's script says of every recorded status what docs/gitops.md says", argo),
         host.trial("kstatus makes of every recorded status what docs/gitops.md says", kstatus),
         host.trial("every phase is among the recorded statuses", phases),
         host.trial("every stage of a run and of a batch is among the recorded statuses", stages),
-        host.trial("Flux's example waits for a kind of a version that is served", flux),
+        host.trial("Flux's example waits for a kind of a version that is served, and not for hours on end", flux),
+        host.trial("Argo CD's example installs both charts, with the operator let make the Lease", install::argo),
+        host.trial("Flux's example installs both charts, the operator's after the other", install::flux),
     ]
 }
 
@@ -140,6 +144,8 @@ async fn flux(_: &House) -> Result<()> {
     ensure!(example["kind"] == "Kustomization", "it is {example}");
     let checks = example["spec"]["healthChecks"].as_array().context("there are health checks")?;
     ensure!(!checks.is_empty(), "it waits for nothing");
+    let timeout = example["spec"]["timeout"].as_str().context("it says how long it waits")?;
+    ensure!(timeout.ends_with('m'), "the next commit waits for {timeout}");
     for check in checks {
         let definitions = [SpecializationRun::crd(), RolloutBatch::crd()];
         let is_served = definitions.iter().any(|definition| {
