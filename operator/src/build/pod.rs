@@ -43,8 +43,17 @@ use crate::names::PROGRAM_CONTAINER;
 pub(super) const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// The termination message of whoever writes none: the end of its log, where it failed.
 pub(super) const END_OF_LOG: &str = "FallbackToLogsOnError";
-/// Hosts that are always reached without a proxy: the cluster's own.
-const CLUSTER_HOSTS: [&str; 4] = ["localhost", "127.0.0.1", ".svc", ".cluster.local"];
+/// Hosts that are always reached without a proxy: the cluster's own, and those where clouds tell a pod its identity: a proxy would tell its own, or none.
+const CLUSTER_HOSTS: [&str; 8] = [
+    "localhost",
+    "127.0.0.1",
+    ".svc",
+    ".cluster.local",
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "metadata.google.internal",
+];
 
 /// A program and what it needs.
 pub(super) struct Program<'a> {

@@ -135,6 +135,10 @@ fn a_proxy_is_told_in_both_spellings_and_an_authority_as_a_file() {
     }
     let without = variables.iter().find(|variable| variable["name"] == "NO_PROXY").unwrap()["value"].as_str().unwrap();
     assert!(without.contains(".svc") && without.ends_with("10.0.0.0/8"), "{without}");
+    // Where AWS and Azure, AWS' containers and pods, and Google tell who a pod is.
+    for host in ["169.254.169.254", "169.254.170.2", "169.254.170.23", "metadata.google.internal"] {
+        assert!(without.split(',').any(|without| without == host), "{host} is asked through the proxy: {without}");
+    }
     assert!(!variables.iter().any(|variable| variable["name"] == "HTTP_PROXY"), "none was given");
     assert!(variables.contains(&json!({"name": "SERA_CA_CERTIFICATES", "value": "/etc/sera/ca/ca.crt"})));
 }
