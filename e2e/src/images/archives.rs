@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::suite::Suite;
 use super::{Image, ImageArchive, ImageError};
 use crate::progress::Progress;
 
@@ -42,7 +43,7 @@ impl Archives {
     pub(super) fn name(&self, image: Image, binary: &Path, beside: &[PathBuf]) -> Result<ImageArchive, ImageError> {
         let mut digest = Sha256::new();
         digest.update(RECIPE);
-        digest.update(image.base().key());
+        digest.update(image.base().key(Suite::of_this_machine()?));
         digest.update(image.target());
         let dockerfile = image.dockerfile();
         for file in [binary, &dockerfile].into_iter().chain(beside.iter().map(PathBuf::as_path)) {

@@ -9,6 +9,7 @@ mod binaries;
 mod dockerfiles;
 mod store;
 mod student;
+mod suite;
 
 use std::fs;
 use std::io;
@@ -143,6 +144,20 @@ pub enum ImageError {
     /// A package that images are made with is missing.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// This machine does not say which glibc it has.
+    #[error("cannot tell for which glibc programs are linked here: `getconf GNU_LIBC_VERSION` says {said:?}")]
+    NoGlibc {
+        /// What was said.
+        said: String,
+    },
+    /// What is linked here would not run on any Debian that images are made of.
+    #[error(
+        "programs are linked with {said} here, and would not run in images, whose newest glibc is Debian 13's 2.41:          build on Debian 12 or 13, or on an Ubuntu no newer than 25.04"
+    )]
+    NewGlibc {
+        /// What this machine has.
+        said: String,
+    },
     /// A command ended badly.
     #[error("`{command}` failed ({status}); the last lines were:\n{output}")]
     Failed {
