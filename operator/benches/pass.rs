@@ -86,7 +86,8 @@ impl Scene {
             seen(&caches.jobs, job_of(&other_run));
         }
         defaults.fixed(&run.owner().uid);
-        let mut scene = Self { observer: Observer::new(offline(), caches.clone(), Board::default(), defaults), run };
+        let mut scene =
+            Self { observer: Observer::new(offline(), caches.clone(), Board::default(), defaults, true), run };
         scene.settle().await;
         seen(&caches.jobs, job_of(&scene.run));
         let (plan, _) = scene.plan().await;

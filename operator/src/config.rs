@@ -1,6 +1,8 @@
 //! What can be set from outside: every flag with its environment variable, checked as it is read. What the values lead to is
 //! elsewhere.
 
+mod images;
+
 use std::{
     net::SocketAddr,
     num::{NonZeroU16, NonZeroU32},
@@ -9,12 +11,13 @@ use std::{
 use clap::{ArgAction, Args, Parser, builder::BoolishValueParser};
 use sera_crds::{
     defaults::RunDefaults,
-    values::{ImageRef, ResourceName, Timeout},
+    values::{ResourceName, Timeout},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_path_to_error::Track;
 
-use crate::build::{self, NetworkRules};
+pub use self::images::Images;
+use crate::build::NetworkRules;
 use crate::runtime::{
     lease::{BadTiming, Timing},
     logs,
@@ -101,48 +104,6 @@ pub struct Scope {
     /// How many runs, and how many batches, are worked on at the same moment.
     #[arg(long, env = "SERA_CONCURRENCY", value_name = "COUNT", default_value = "8")]
     pub concurrency: NonZeroU16,
-}
-
-/// What pods run.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Images")]
-pub struct Images {
-    /// The image of the stages that work on repositories (images/rollout).
-    #[arg(long, env = "SERA_ROLLOUT_IMAGE", value_name = "IMAGE")]
-    pub rollout_image: ImageRef,
-    /// The image that brings the program which executes an agent's commands (images/sandbox).
-    #[arg(long, env = "SERA_SANDBOX_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-sandbox:", env!("CARGO_PKG_VERSION")))]
-    pub sandbox_image: ImageRef,
-    /// The image that an agent's commands run in where spec.generation.environment.image names none (images/sandbox, target `environment`).
-    #[arg(long, env = "SERA_ENVIRONMENT_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-environment:", env!("CARGO_PKG_VERSION")))]
-    pub environment_image: ImageRef,
-    /// The image of the rehearsal teacher and of the server of small students (images/teacher).
-    #[arg(long, env = "SERA_TEACHER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-teacher:", env!("CARGO_PKG_VERSION")))]
-    pub teacher_image: ImageRef,
-    /// The image that trains the student (images/trainer).
-    #[arg(long, env = "SERA_TRAINER_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/sera-dev/sera-trainer:", env!("CARGO_PKG_VERSION")))]
-    pub trainer_image: ImageRef,
-    /// The image of vLLM, for models that are served by it.
-    #[arg(long, env = "SERA_VLLM_IMAGE", value_name = "IMAGE", default_value = "docker.io/vllm/vllm-openai:v0.12.0")]
-    pub vllm_image: ImageRef,
-    /// The image of SGLang, for models that are served by it.
-    #[arg(long, env = "SERA_SGLANG_IMAGE", value_name = "IMAGE", default_value = "docker.io/lmsysorg/sglang:v0.5.5")]
-    pub sglang_image: ImageRef,
-}
-
-impl Images {
-    /// All of them.
-    pub fn images(&self) -> build::Images {
-        build::Images {
-            rollout: self.rollout_image.clone(),
-            sandbox: self.sandbox_image.clone(),
-            environment: self.environment_image.clone(),
-            teacher: self.teacher_image.clone(),
-            trainer: self.trainer_image.clone(),
-            vllm: self.vllm_image.clone(),
-            sglang: self.sglang_image.clone(),
-        }
-    }
 }
 
 /// How much the API server is asked.

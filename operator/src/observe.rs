@@ -32,7 +32,7 @@ use crate::{
         Holdups, Observed, Reclaim, crew,
         record::{Attempt, Record},
         sight::{self, Evidence},
-        unhostable,
+        unhostable, untrainable,
     },
     runtime::advice,
     subject::{Guide, Subject, batch_facts},
@@ -62,6 +62,7 @@ pub struct Observer {
     caches: Caches,
     board: Board,
     defaults: Arc<FixedDefaults>,
+    trainer_knows_gpus: bool,
     refused: Asked<Option<String>>,
     overdue: Asked<Option<String>>,
     outlived: Asked<Option<String>>,
@@ -97,9 +98,15 @@ pub struct Gathered {
 
 impl Observer {
     /// An observer that reads these caches and what drivers say, and asks `client` where they cannot know.
-    pub fn new(client: Client, caches: Caches, board: Board, defaults: Arc<FixedDefaults>) -> Self {
+    pub fn new(
+        client: Client,
+        caches: Caches,
+        board: Board,
+        defaults: Arc<FixedDefaults>,
+        trainer_knows_gpus: bool,
+    ) -> Self {
         let (refused, overdue, outlived, holdups, going) = Default::default();
-        Self { client, caches, board, defaults, refused, overdue, outlived, holdups, going }
+        Self { client, caches, board, defaults, trainer_knows_gpus, refused, overdue, outlived, holdups, going }
     }
 
     /// Gathers all that a plan for `subject` is made from; `run` is the one that it takes its word from, where there is one.
@@ -121,6 +128,7 @@ impl Observer {
         let (mut intent, blueprint) = wish.map_or((None, None), |wish| (Some(wish.intent), wish.blueprint));
         if let Some(intent) = &mut intent {
             unhostable(intent, &record, self.caches.offer.is_there());
+            untrainable(intent, &record, self.trainer_knows_gpus);
         }
         let jobs = self.caches.jobs.of(&owner.uid);
         let mut evidence = BTreeMap::new();

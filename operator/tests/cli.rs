@@ -86,6 +86,7 @@ fn help_tells_every_flag_with_its_default_and_its_variable() {
         "--environment-image",
         "--teacher-image",
         "--trainer-image",
+        "--trainer-gpus",
         "--concurrency",
         "--qps",
         "--burst",

@@ -21,6 +21,10 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
         host.trial("the probes and the Service meet the port that is listened on", ports_meet),
         host.trial("one registry replaces that of every image", one_registry),
         host.trial("a digest is pulled instead of a tag", digest_over_tag),
+        host.trial(
+            "the operator is told whether the trainer's image is built for GPUs, which it is not by default",
+            gpus,
+        ),
         host.trial("run defaults reach the operator's file, and new ones start new pods", run_defaults),
         host.trial("a single replica has no disruption budget to stand in a drain's way", no_budget_for_one),
         host.trial("the network policy names the API server's addresses where they are given", network_policy),
@@ -176,6 +180,15 @@ async fn digest_over_tag(house: &House) -> Result<()> {
     ensure!(container["image"] == json!(expected), "{} is pulled", container["image"]);
     ensure!(image_of(&container, "--rollout-image=") == Some("ghcr.io/sera-dev/sera-rollout:2"), "{container}");
     ensure!(image_of(&container, "--environment-image=") == Some("ghcr.io/acme/env:3"), "{container}");
+    Ok(())
+}
+
+async fn gpus(house: &House) -> Result<()> {
+    let built = json!({"images": {"trainer": {"repository": "sera-dev/sera-trainer-cuda", "gpus": true}}});
+    for (values, flag) in [(json!({}), "--trainer-gpus=off"), (built, "--trainer-gpus=on")] {
+        let (_, container) = pod_of(house, &values).await?;
+        ensure!(texts(&container["args"]).contains(&flag), "with {values}: {container}");
+    }
     Ok(())
 }
 

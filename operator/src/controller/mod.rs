@@ -140,6 +140,7 @@ impl Shared {
                 scope.caches.clone(),
                 self.board.clone(),
                 Arc::clone(&self.defaults),
+                self.runtime.config.images.trainer_gpus,
             ),
             applier: Applier::new(
                 client.clone(),

@@ -181,6 +181,8 @@ pub struct TrainingWork {
     pub learning_rate: Rate,
     /// The precision that applies.
     pub precision: Precision,
+    /// Whether it asks for GPUs.
+    pub on_gpus: bool,
 }
 
 /// When a trajectory counts.

@@ -42,6 +42,7 @@ pub use self::reclaim::Reclaim;
 pub use self::spending::last_moment;
 pub use self::task::{crew, role};
 pub use self::teacher::unhostable;
+pub use self::training::untrainable;
 use self::{
     conditions::{ConditionType, Pen, Reason, Standing, Truth, Why},
     record::{AttemptOutcome, Edition, Record, is_the_owners},

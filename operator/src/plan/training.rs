@@ -7,7 +7,7 @@ use sera_crds::{
 };
 
 use super::{
-    Given, Plan, TrainingWork,
+    Finding, Given, Intent, Plan, TrainingWork, Work,
     conditions::{ConditionType, Standing},
     record::{Record, Stored},
     task::{self, Task, held, is_under_way},
@@ -18,6 +18,19 @@ use crate::facts::Live;
 /// The largest number of steps, and of warm-up steps, that a status can hold; the API's own bounds.
 const MOST_STEPS: u32 = i32::MAX.unsigned_abs();
 const MOST_WARMUP_STEPS: u32 = 1_000_000;
+
+/// Adds to what is wrong with the spec what this installation is not made for: a trainer that was built for CPUs says so too, but when its turn comes, after
+/// all trajectories are paid for.
+pub fn untrainable(intent: &mut Intent, record: &Record, trainer_knows_gpus: bool) {
+    let Some(Work::Run(work)) = &intent.work else { return };
+    let has_begun = record.attempts.contains_key(&Stage::Training) || record.conditions.holds(ConditionType::Trained);
+    if work.training.on_gpus && !trainer_knows_gpus && !has_begun {
+        let message = "asks for GPUs, and the trainer of this installation is built for CPUs alone: have the chart's value images.trainer name an image for \
+                       GPUs, with images.trainer.gpus: true, or train on CPUs with gpusPerNode: 0";
+        let field = "spec.training.gpusPerNode".to_owned();
+        intent.findings.push(Finding { field, message: message.to_owned() });
+    }
+}
 
 /// Gets the model; none once the run has it.
 pub(super) fn get(plan: &mut Plan, given: Given<'_>, work: &TrainingWork) -> Option<Standing> {

@@ -139,6 +139,7 @@ fn work(spec: &RunSpec, owner: &Owner) -> RunWork {
                 .unwrap_or(SignedDuration::MAX),
             learning_rate: spec.training.effective_learning_rate(),
             precision: spec.training.effective_precision(),
+            on_gpus: spec.training.gpus_per_node > 0,
         },
         evaluation: settings::evaluation_work(spec),
         serving: settings::serving_work(spec, owner),

@@ -356,7 +356,8 @@ fn every_example_can_be_done_by_this_release() {
 fn a_training_on_gpus_has_a_rank_for_each_of_them() {
     let training = json!({"student": {"uri": "builtin://tiny"}, "nodes": 2, "gpusPerNode": 4});
     let wish = run(&json!({"training": training})).wish(&RunDefaults::default(), &Guide::Nobody);
-    assert_eq!(wish.intent.unsupported, None);
+    let Some(Work::Run(work)) = wish.intent.work else { panic!("it is a run") };
+    assert_eq!((wish.intent.unsupported, work.training.on_gpus), (None, true));
     let parts = wish.blueprint.unwrap().training.unwrap();
     assert_eq!((parts.nodes, parts.ranks_per_node, parts.gpus_per_node), (2, 4, 4));
 }

@@ -312,8 +312,9 @@ async fn image_of(space: &Space, image: Image) -> Result<&'static str> {
     let install = || async {
         let progress = Progress::console();
         let archives = images::build(&Image::ALL, &progress).await?;
-        // The machines of tests may have no Landlock.
-        let settings = ["--set=replicas=2", "--set=test.landlock=BestEffort"].map(str::to_owned);
+        // The machines of tests may have no Landlock. A run that asks for GPUs is to come as far as its training, which then waits for them.
+        let settings = ["--set=replicas=2", "--set=test.landlock=BestEffort", "--set=images.trainer.gpus=true"];
+        let settings = settings.map(str::to_owned);
         platform::install(space.cluster().await?, &archives, &settings, &progress).await?;
         anyhow::Ok(archives)
     };

@@ -96,7 +96,7 @@ fn passer(api_server: SocketAddr) -> Arc<Passer> {
     let defaults = Arc::new(FixedDefaults::new(RunDefaults::default()));
     let events = EventPublisher::start(client.clone(), "operator-1".to_owned(), metrics.events());
     Arc::new(Passer {
-        observer: Observer::new(client.clone(), Caches::default(), Board::default(), Arc::clone(&defaults)),
+        observer: Observer::new(client.clone(), Caches::default(), Board::default(), Arc::clone(&defaults), true),
         applier: Applier::new(client.clone(), defaults, Arc::new(config.images.images()), None),
         reporter: Reporter::new(client, events),
         runs: Writer::default().as_reader(),

@@ -84,6 +84,7 @@ pub(super) fn intent() -> Intent {
                 start_deadline: SignedDuration::from_mins(10),
                 learning_rate: "5e-5".parse().unwrap(),
                 precision: Precision::Fp32,
+                on_gpus: false,
             },
             evaluation: None,
             serving: None,

@@ -43,6 +43,30 @@ fn a_spec_that_makes_no_sense_begins_nothing_and_says_which_field() {
 }
 
 #[test]
+fn a_training_on_gpus_is_refused_before_anything_is_spent_where_the_trainer_is_built_for_cpus() {
+    let untrainable = |scene: &mut Scene, trainer_knows_gpus: bool| {
+        let record = scene.observed.record.clone();
+        let mut intent = scene.intent().clone();
+        super::super::untrainable(&mut intent, &record, trainer_knows_gpus);
+        intent.findings
+    };
+    let mut scene = Scene::new();
+    assert_eq!(untrainable(&mut scene, false), [], "it trains on CPUs");
+    scene.run().training.on_gpus = true;
+    assert_eq!(untrainable(&mut scene, true), []);
+    scene.intent().findings = untrainable(&mut scene, false);
+    let plan = scene.pass();
+    assert!(plan.record.attempts.is_empty() && plan.make.is_empty());
+    assert_eq!(reason_of(&plan, ConditionType::Validated), Some("SpecInvalid"));
+    let said = message_of(&plan, ConditionType::Validated);
+    assert!(said.starts_with("spec.training.gpusPerNode: asks for GPUs"), "{said}");
+    assert!(said.contains("images.trainer.gpus: true"), "{said}");
+    let mut begun = training::at_work();
+    begun.run().training.on_gpus = true;
+    assert_eq!(untrainable(&mut begun, false), [], "what the trainer itself says is nearer");
+}
+
+#[test]
 fn what_this_release_cannot_do_is_said_before_anything_is_spent() {
     let mut scene = Scene::new();
     scene.intent().unsupported = Some("spec.from: not yet".into());

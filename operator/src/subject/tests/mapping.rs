@@ -281,6 +281,7 @@ fn what_a_run_is_planned_by_arrives_field_by_field() {
             start_deadline: SignedDuration::from_mins(17),
             learning_rate: "2e-4".parse().unwrap(),
             precision: sera_crds::values::Precision::Bf16,
+            on_gpus: false,
         },
         evaluation: Some(EvaluationWork { unsupported: None }),
         serving: Some(ServingWork {
