@@ -152,6 +152,9 @@ fn an_adapter_is_merged() {
         one != other
     });
     assert_eq!(changed.collect::<Vec<_>>(), ["model.layers.0.self_attn.o_proj.weight"]);
+    let generation: Value =
+        serde_json::from_slice(&std::fs::read(fixture.at("merged/generation_config.json")).unwrap()).unwrap();
+    assert_eq!(generation, json!({"eos_token_id": [402]}), "the token that ends a turn of the template");
     let (code, said) = fixture.fails("merge --model base --adapter base --out other");
     assert!(code == 10 && said.contains("base/adapter_config.json"), "{said}");
 }

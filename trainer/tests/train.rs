@@ -72,6 +72,9 @@ fn a_lora_ends_in_an_adapter_and_a_merged_model_and_run_again_changes_nothing() 
         |files: &[sera_crds::contract::FileDigest]| files.iter().map(|file| file.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&manifest.adapter), ["adapter_config.json", "adapter_model.safetensors"]);
     assert!(names(&manifest.files).contains(&"model.safetensors".to_owned()));
+    assert!(names(&manifest.files).contains(&"generation_config.json".to_owned()));
+    let ends = &place.read_json("out/model/generation_config.json")["eos_token_id"];
+    assert_eq!(ends, &json!([402]), "what ends a turn ends an answer");
 
     let curve = losses(&place, "out");
     assert_eq!(curve.len(), 12);
@@ -94,8 +97,10 @@ fn a_lora_ends_in_an_adapter_and_a_merged_model_and_run_again_changes_nothing() 
 #[test]
 fn in_full_the_loss_falls_and_the_weights_are_other_ones() {
     let place = Place::new(8);
+    std::fs::write(place.student().join("generation_config.json"), r#"{"eos_token_id": 400, "top_k": 20}"#).unwrap();
     let output = place.run("train", "out", &plan(&json!({"full": {}}), 10));
     assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(place.read_json("out/model/generation_config.json"), json!({"eos_token_id": [400, 402], "top_k": 20}));
     let curve = losses(&place, "out");
     assert!(curve[19] < curve[0] * 0.95, "{curve:?}");
     assert_ne!(weights(&place, "out"), std::fs::read(place.student().join("model.safetensors")).unwrap());

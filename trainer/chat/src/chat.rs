@@ -70,6 +70,14 @@ impl Chat {
         Ok(turns::find(&self.template, conversation, |text| self.encoder.ends_in_special(text))?)
     }
 
+    /// The special token with which the template ends an assistant's turn, and which training teaches: who serves the model has to stop at it, whatever
+    /// the model's files say. None where a turn ends with none, or the template does not take a conversation of one question and its answer.
+    pub fn turn_end(&self) -> Option<u32> {
+        let exchange = ["user", "assistant"].map(Conversation::placeholder);
+        let exchange = Conversation::new::<()>(&[]).of(exchange.into());
+        self.encoder.last_special(self.template.render(&exchange, false).ok()?.trim_end())
+    }
+
     /// The tokens of a text; none are added at its ends.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ChatError> {
         self.encoder.encode(text)

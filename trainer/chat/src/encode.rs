@@ -20,17 +20,19 @@ pub(crate) struct Encoder {
     tokenizer: Tokenizer,
     /// Tokens that are never part of a longer one, so that a text may be cut before them without changing its tokens.
     separators: Vec<String>,
-    special: Vec<String>,
+    /// Those that stand for what is no text, and their numbers.
+    special: Vec<(String, u32)>,
 }
 
 impl Encoder {
     pub(crate) fn new(tokenizer: Tokenizer) -> Self {
-        let mut added: Vec<_> = tokenizer.get_added_tokens_decoder().into_values().collect();
-        added.sort_by(|a, b| a.content.cmp(&b.content));
-        let whole = |token: &&tokenizers::AddedToken| !token.lstrip && !token.single_word && !token.content.is_empty();
-        let separators = added.iter().filter(whole).map(|token| token.content.clone()).collect();
-        let special = added.iter().filter(|token| token.special && !token.content.is_empty());
-        let special = special.map(|token| token.content.clone()).collect();
+        let mut added: Vec<_> = tokenizer.get_added_tokens_decoder().into_iter().collect();
+        added.retain(|(_, token)| !token.content.is_empty());
+        added.sort_by(|(_, a), (_, b)| a.content.cmp(&b.content));
+        let whole = added.iter().filter(|(_, token)| !token.lstrip && !token.single_word);
+        let separators = whole.map(|(_, token)| token.content.clone()).collect();
+        let special = added.iter().filter(|(_, token)| token.special);
+        let special = special.map(|(id, token)| (token.content.clone(), *id)).collect();
         Self { tokenizer, separators, special }
     }
 
@@ -51,11 +53,17 @@ impl Encoder {
     }
 
     pub(crate) fn ends_in_special(&self, text: &str) -> bool {
-        self.special.iter().any(|token| text.ends_with(token.as_str()))
+        self.last_special(text).is_some()
+    }
+
+    /// The special token that a text ends in; the longest, where one ends as another does.
+    pub(crate) fn last_special(&self, text: &str) -> Option<u32> {
+        let ends = self.special.iter().filter(|(token, _)| text.ends_with(token.as_str()));
+        ends.max_by_key(|(token, _)| token.len()).map(|(_, id)| *id)
     }
 
     pub(crate) fn special_in(&self, text: &str) -> Option<&str> {
-        self.special.iter().find(|token| text.contains(token.as_str())).map(String::as_str)
+        self.special.iter().map(|(token, _)| token.as_str()).find(|token| text.contains(token))
     }
 
     fn begins_with_separator(&self, text: &str) -> bool {

@@ -109,3 +109,24 @@ fn structured_calls_and_tools_have_turns_too() {
     assert_eq!(written, [answer(0) + "<|im_end|>", answer(1) + "<|im_end|>"]);
     assert!(rendering.text.contains("<tools>\n{\"type\": \"function\""));
 }
+
+/// The model of the tests with another template.
+fn with_template(template: &str) -> Chat {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny");
+    let read = |name: &str| match name {
+        "chat_template.jinja" => Ok(template.as_bytes().to_vec()),
+        name => std::fs::read(folder.join(name)),
+    };
+    Chat::load_from(&folder, read).unwrap()
+}
+
+#[test]
+fn the_token_that_ends_a_turn_is_the_template_s_and_not_the_one_that_the_files_name() {
+    let each = |turn: &str| with_template(&format!("{{% for message in messages %}}{turn}{{% endfor %}}")).turn_end();
+    assert_eq!(chat().turn_end(), Some(402));
+    // The files say <|im_end|>.
+    assert_eq!(each("<|im_start|>{{ message.content }}<|endoftext|>\n\n"), Some(400));
+    assert_eq!(each("{{ message.role }}: {{ message.content }}\n"), None);
+    assert_eq!(each("{{ message.content }}<|im_end|> over"), None);
+    assert_eq!(each("{{ raise_exception('no') }}<|im_end|>"), None);
+}

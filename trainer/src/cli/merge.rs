@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use clap::Args;
+use sera_chat::Chat;
 use sera_program::address::Address;
 
 use super::context::Context;
@@ -41,5 +42,7 @@ pub(super) fn run(arguments: &MergeArgs, context: &Context) -> Result<(), Failur
     out.check()?;
     let (model, adapter) = (ModelDir::open(&places.model(model, context)?)?, Adapter::read(adapter)?);
     let dtype = dtype.map_or(model.dtype(), DType::from);
-    report(&out.out, &files::merge(&model, &adapter, &out.out, dtype, out.max_shard)?)
+    // Weights are merged of a model without a tokenizer, too.
+    let end = Chat::load(model.folder()).ok().and_then(|chat| chat.turn_end());
+    report(&out.out, &files::merge(&model, &adapter, end, &out.out, dtype, out.max_shard)?)
 }

@@ -68,6 +68,11 @@ impl Renderer {
         &self.digest
     }
 
+    /// The special token with which the student's template ends an assistant's turn.
+    pub fn turn_end(&self) -> Option<u32> {
+        self.chat.turn_end()
+    }
+
     /// The text of some tokens, special ones included.
     pub fn decode(&self, ids: &[u32]) -> Result<String, ChatError> {
         self.chat.decode(ids)

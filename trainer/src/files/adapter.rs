@@ -9,7 +9,7 @@ use sera_crds::contract::FileDigest;
 use serde_json::{Map, Value, json};
 
 use super::weights_file::WeightsFile;
-use super::writer::WeightsWriter;
+use super::weights_writer::WeightsWriter;
 use super::{FilesError, beside};
 
 const CONFIG: &str = "adapter_config.json";

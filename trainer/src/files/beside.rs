@@ -1,12 +1,13 @@
 //! Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed into it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use sera_crds::contract::FileDigest;
 
 use super::FilesError;
+use super::model_dir::file_name;
 use crate::durable;
 
 /// A file that has not got its name yet. Dropped before it is placed, it is gone; left by a killed process, the next try writes over it.
@@ -72,6 +73,25 @@ pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> Result<FileDig
     let digest = beside.seal()?;
     beside.place()?;
     Ok(digest)
+}
+
+/// Removes those files of a directory whose names are such.
+pub(super) fn remove_all(folder: &Path, is: impl Fn(&str) -> bool) -> Result<(), FilesError> {
+    for entry in std::fs::read_dir(folder).map_err(FilesError::read(folder))? {
+        let path = entry.map_err(FilesError::read(folder))?.path();
+        if is(&file_name(&path)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that need not be there.
+pub(super) fn remove(path: &Path) -> Result<(), FilesError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result.map_err(FilesError::write(path)),
+    }
 }
 
 /// Name, size and sha256 of an open file.

@@ -18,10 +18,12 @@ pub fn export(base: &ModelDir, out: &Path, dtype: DType, max_shard: u64) -> Resu
     writer.finish()
 }
 
-/// Writes `base` with `adapter` added to its weights, `W + alpha / rank · B A`, computed in f32 and rounded once.
+/// Writes `base` with `adapter` added to its weights, `W + alpha / rank · B A`, computed in f32 and rounded once. Its files say that answers end with
+/// `end` too, with which the adapter has learnt to end its turns.
 pub fn merge(
     base: &ModelDir,
     adapter: &Adapter,
+    end: Option<u32>,
     out: &Path,
     dtype: DType,
     max_shard: u64,
@@ -29,7 +31,7 @@ pub fn merge(
     check(base, adapter)?;
     let by_weight = |(module, a, b): &(String, Tensor, Tensor)| (format!("{module}.weight"), (a.clone(), b.clone()));
     let pairs: HashMap<_, _> = adapter.tensors.iter().map(by_weight).collect();
-    let mut writer = ModelWriter::new(out, base, dtype, max_shard)?;
+    let mut writer = ModelWriter::new(out, base, dtype, max_shard)?.ended_by(end)?;
     for name in base.names() {
         let weight = base.read(name)?;
         let merged = match pairs.get(name) {
@@ -83,7 +85,7 @@ mod tests {
     fn a_merged_model_computes_what_the_adapter_beside_it_does() {
         let (fixture, out) = (Fixture::new("qwen3", true), tempfile::tempdir().unwrap());
         let (base, adapter) = (fixture.whole(), adapter("model.layers.1.self_attn.o_proj", 8, 24));
-        merge(&base, &adapter, out.path(), DType::F32, u64::MAX).unwrap();
+        merge(&base, &adapter, None, out.path(), DType::F32, u64::MAX).unwrap();
         let mut beside = base.model(DType::F32, &Device::Cpu, false).unwrap();
         let plain = hidden(&beside);
         let (_, a, b) = adapter.tensors[0].clone();
@@ -100,7 +102,8 @@ mod tests {
         for (module, out_size) in
             [("model.layers.1.self_attn.o_proj", 9), ("model.layers.2.self_attn.o_proj", 8), ("lm_head", 8)]
         {
-            let error = merge(&base, &adapter(module, out_size, 24), out.path(), DType::F32, u64::MAX).unwrap_err();
+            let error =
+                merge(&base, &adapter(module, out_size, 24), None, out.path(), DType::F32, u64::MAX).unwrap_err();
             assert!(error.to_string().contains(module), "{error}");
         }
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0);

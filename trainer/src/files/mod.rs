@@ -16,6 +16,7 @@ mod model_dir;
 #[cfg(test)]
 pub(crate) mod testing;
 mod weights_file;
+mod weights_writer;
 mod writer;
 
 use std::io::ErrorKind;

@@ -86,7 +86,7 @@ impl Source {
         }
         let dir = ModelDir::open(path)?;
         let (chat, generation) = (Chat::load(path)?, generation(path, |name| std::fs::read(path.join(name)))?);
-        Ok(Self { place: Place::Dir(Box::new(dir)), chat, generation })
+        Ok(Self::new(Place::Dir(Box::new(dir)), chat, generation))
     }
 
     fn open_gguf(file: &Path) -> Result<Self, SourceError> {
@@ -103,7 +103,13 @@ impl Source {
         };
         let named = if beside { folder } else { file };
         let (chat, generation) = (Chat::load_from(named, read)?, generation(named, read)?);
-        Ok(Self { place: Place::Gguf(Box::new(opened)), chat, generation })
+        Ok(Self::new(Place::Gguf(Box::new(opened)), chat, generation))
+    }
+
+    /// A turn ends an answer, whatever the files say: those of many base models have a template, and not the token that ends its turns.
+    fn new(place: Place, chat: Chat, generation: Generation) -> Self {
+        let generation = generation.ended_by(chat.turn_end());
+        Self { place, chat, generation }
     }
 
     /// Its tokenizer and template alone.
@@ -124,7 +130,7 @@ impl Source {
         &self.chat
     }
 
-    /// What its files say of generation.
+    /// What its files say of generation; the token that ends a turn of its template is among those that end an answer.
     pub fn generation(&self) -> &Generation {
         &self.generation
     }

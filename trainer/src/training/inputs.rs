@@ -11,7 +11,7 @@ use super::plan;
 use crate::checkpoint::Origin;
 use crate::data::{DataError, Dataset, Limits, Renderer};
 use crate::durable;
-use crate::files::ModelDir;
+use crate::files::{self, ModelDir};
 
 /// The file of lines to train on.
 const TRAIN: &str = "train.jsonl";
@@ -42,6 +42,8 @@ pub struct Inputs {
     pub base_name: String,
     /// Its template and tokenizer.
     pub renderer: Renderer,
+    /// The token with which the student learns to end its turns.
+    pub turn_end: Option<u32>,
     /// The lines to train on.
     pub train: Dataset,
     /// The lines to watch the loss on.
@@ -62,6 +64,9 @@ impl Inputs {
         let student = ModelDir::open(&places.student)?;
         let renderer = Renderer::load(&places.student)
             .map_err(|source| TrainingError::Chat { folder: places.student.clone(), source })?;
+        // It is added to what these files say when the student is published: what cannot be read is refused now, and not when the work is done.
+        files::generation(&places.student, |name| std::fs::read(places.student.join(name)))?;
+        let turn_end = renderer.turn_end();
         let limits = Limits { context: plan.context_length, vocabulary: student.config().vocabulary };
         let read = |name: &str| Dataset::read(&places.dataset.join(name), &renderer, limits, places.cache.as_deref());
         let train = read(TRAIN)?;
@@ -76,7 +81,7 @@ impl Inputs {
             .map_err(|error| TrainingError::Read { path: PathBuf::from("the plan"), problem: error.to_string() })?;
         let origin = Origin { plan, model: digest_of(&base), dataset: dataset.clone() };
         let base_name = places.base.clone();
-        Ok(Self { student, base_name, renderer, train, eval, rehearsal, dataset, base, origin })
+        Ok(Self { student, base_name, renderer, turn_end, train, eval, rehearsal, dataset, base, origin })
     }
 
     /// Lines that are left out because they are too long, to train on or to watch.

@@ -118,8 +118,9 @@ fn objects(out: &Out, adapter: &[FileDigest], model: &[FileDigest]) -> Vec<Strin
 /// All weights, a tensor at a time.
 fn whole(out: &Out, engine: &mut Engine, inputs: &Inputs, writes: bool) -> Result<Vec<FileDigest>, TrainingError> {
     let dtype = inputs.student.dtype();
-    let mut writer =
+    let writer =
         if writes { Some(ModelWriter::new(&out.path("model"), &inputs.student, dtype, MAX_SHARD)?) } else { None };
+    let mut writer = writer.map(|writer| writer.ended_by(inputs.turn_end)).transpose()?;
     engine.trained_tensors::<TrainingError>(&mut |name, tensor| match &mut writer {
         Some(writer) => Ok(writer.add(name, &tensor)?),
         None => Ok(()),
@@ -131,7 +132,7 @@ fn whole(out: &Out, engine: &mut Engine, inputs: &Inputs, writes: bool) -> Resul
 fn merged(out: &Out, adapter: &Adapter, inputs: &Inputs) -> Result<(Vec<FileDigest>, Vec<FileDigest>), TrainingError> {
     let adapter_files = adapter.write(&out.path("adapter"), &inputs.base_name)?;
     let dtype = inputs.student.dtype();
-    let model_files = files::merge(&inputs.student, adapter, &out.path("model"), dtype, MAX_SHARD)?;
+    let model_files = files::merge(&inputs.student, adapter, inputs.turn_end, &out.path("model"), dtype, MAX_SHARD)?;
     Ok((adapter_files, model_files))
 }
 

@@ -81,6 +81,14 @@ impl Folder {
         folder
     }
 
+    /// Changes one of its JSON files.
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let path = self.path().join(name);
+        let mut file = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut file);
+        std::fs::write(path, file.to_string()).unwrap();
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("student")
     }

@@ -47,6 +47,16 @@ fn thinking_text_and_calls_come_in_their_fields_whole_and_streamed() {
 }
 
 #[test]
+fn a_turn_ends_an_answer_though_the_model_s_files_name_another_token() {
+    let folder = Folder::caller();
+    folder.change("config.json", |config| config["eos_token_id"] = json!(400));
+    let server = Server::start(&folder.path(), &[]);
+    let answer = server.complete(&asking("Fix it.", &json!({"tools": [tool()], "max_tokens": 20}))).json();
+    assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
+    assert_eq!(answer["usage"]["completion_tokens"], 8, "the one that ends it included");
+}
+
+#[test]
 fn without_tools_a_call_is_text() {
     let folder = Folder::caller();
     let server = Server::start(&folder.path(), &[]);

@@ -21,6 +21,9 @@ const READ: [&str; 12] = [
     "vocab_size",
 ];
 
+/// Both sides' name for the token that ends a text.
+const EOS: &str = "eos";
+
 /// What `config.json` says.
 pub(super) fn config(metadata: &Metadata, tied: bool, dtype: DType) -> Result<Value, MetadataError> {
     let family = metadata.text("general.architecture")?;
@@ -91,12 +94,24 @@ fn head_dim(
 
 /// The tokens that have a role, by its name in Hugging Face's files.
 pub(super) fn special_ids(metadata: &Metadata) -> Result<Vec<(&'static str, u64)>, MetadataError> {
-    let roles = [("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")];
-    let id = |(name, theirs): (&'static str, &str)| {
-        let id = metadata.optional_number(&format!("tokenizer.ggml.{theirs}_token_id"));
-        id.map(|id| id.map(|id| (name, id))).transpose()
-    };
-    roles.into_iter().filter_map(id).collect()
+    let roles = [("bos", "bos"), (EOS, EOS), ("pad", "padding"), ("unk", "unknown")];
+    let id = |(name, theirs): (&'static str, &str)| Some((name, token_id(metadata, theirs).transpose()?));
+    roles.into_iter().filter_map(id).map(|(name, id)| Ok((name, id?))).collect()
+}
+
+/// The token of a role, by llama.cpp's name for it.
+fn token_id(metadata: &Metadata, role: &str) -> Result<Option<u64>, MetadataError> {
+    metadata.optional_number(&format!("tokenizer.ggml.{role}_token_id"))
+}
+
+/// The tokens that end an answer: of the text, of a turn, of a message. llama.cpp stops at each of them.
+fn end_ids(metadata: &Metadata) -> Result<Vec<u64>, MetadataError> {
+    let mut ends = Vec::new();
+    for role in [EOS, "eot", "eom"] {
+        let new = token_id(metadata, role)?.filter(|end| !ends.contains(end));
+        ends.extend(new);
+    }
+    Ok(ends)
 }
 
 /// What `generation_config.json` says: where generation begins and ends.
@@ -106,6 +121,13 @@ pub(super) fn generation(metadata: &Metadata) -> Result<Value, MetadataError> {
 
 /// The tokens that have a role, as configurations name them. transformers keeps the fourth of them with the tokenizer alone.
 fn token_ids(metadata: &Metadata) -> Result<impl Iterator<Item = (String, Value)>, MetadataError> {
-    let ids = special_ids(metadata)?.into_iter().filter(|(name, _)| *name != "unk");
-    Ok(ids.map(|(name, id)| (format!("{name}_token_id"), id.into())))
+    let one = |role: &str| Ok(token_id(metadata, role)?.map(Value::from));
+    let ends = end_ids(metadata)?;
+    let ends = match ends[..] {
+        [] => None,
+        [only] => Some(Value::from(only)),
+        _ => Some(Value::from(ends)),
+    };
+    let ids = [("bos", one("bos")?), (EOS, ends), ("pad", one("padding")?)];
+    Ok(ids.into_iter().filter_map(|(name, id)| Some((format!("{name}_token_id"), id?))))
 }

@@ -16,7 +16,8 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device, Tensor};
 use sera_crds::contract::FileDigest;
 
-use super::writer::{WeightsWriter, finish_model};
+use super::weights_writer::WeightsWriter;
+use super::writer::finish_model;
 use super::{FilesError, said};
 use crate::model::{Config, ConfigError};
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
+use serde_json::json;
 
 use super::{GgufError, import, names};
 use crate::files::ModelDir;
@@ -141,6 +142,27 @@ fn a_file_answers_as_the_directory_that_it_is_imported_to() {
         assert!(without_template.contains("no chat template"), "the files beside it go first: {without_template}");
         std::fs::copy(folder.path().join("model.gguf"), folder.path().join("another.gguf")).unwrap();
         assert!(Source::open(folder.path()).unwrap_err().to_string().contains("it has 2"));
+    }
+}
+
+#[test]
+fn an_answer_ends_with_every_token_that_ends_a_text_a_turn_or_a_message_and_with_the_one_that_the_template_writes() {
+    for (more, in_files, ends) in [
+        (&[][..], json!(0), vec![0]),
+        (&[("eot", 0)], json!(0), vec![0]),
+        (&[("eos", 14), ("eot", 13), ("eom", 12)], json!([14, 13, 12]), vec![14, 13, 12, 0]),
+    ] {
+        let mut metadata = metadata("llama");
+        metadata.extend(more.iter().map(|(role, id)| (format!("tokenizer.ggml.{role}_token_id"), Value::U32(*id))));
+        let folder = imported(&metadata, &tensors("llama")).unwrap();
+        for name in ["config.json", "generation_config.json"] {
+            let file = std::fs::read(folder.path().join("out").join(name)).unwrap();
+            let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
+            assert_eq!((&file["bos_token_id"], &file["eos_token_id"]), (&json!(1), &in_files), "{name}");
+        }
+        for path in [folder.path().join("model.gguf"), folder.path().join("out")] {
+            assert_eq!(Source::open(&path).unwrap().generation().ends, ends, "{}", path.display());
+        }
     }
 }
 
