@@ -52,7 +52,7 @@ pub(super) struct Answer {
     called: bool,
     ready: VecDeque<Piece>,
     end: Option<Finish>,
-    counts: TokenCounts,
+    prompt_tokens: usize,
     watch: Watch,
     /// When it last said something, and how long it may say nothing.
     said: Instant,
@@ -71,8 +71,8 @@ impl Answer {
             called: false,
             ready: VecDeque::new(),
             end: None,
-            counts: TokenCounts { prompt: prompt_tokens as u64, ..TokenCounts::default() },
-            watch: Watch { metrics, began, ended: false },
+            prompt_tokens,
+            watch: Watch { metrics, began, ended: false, counts: TokenCounts::default() },
             said: Instant::now(),
             sign_of_life: SIGN_OF_LIFE,
         }
@@ -80,7 +80,7 @@ impl Answer {
 
     /// What it took so far.
     pub(super) fn counts(&self) -> TokenCounts {
-        self.counts
+        self.watch.counts
     }
 
     /// What comes next; after its end, nothing more may be asked for.
@@ -91,16 +91,16 @@ impl Answer {
                 return Ok(Next::Piece(piece));
             }
             if let Some(finish) = self.end {
-                self.watch.ended(finish.name(), self.counts);
+                self.watch.ended(finish.name());
                 return Ok(Next::End(finish));
             }
             let event = self.events.recv().await;
             if let Err(refusal) = self.take(event.as_ref()) {
-                self.watch.ended("failed", self.counts);
+                self.watch.ended("failed");
                 return Err(refusal);
             }
             let is_silent = self.ready.is_empty() && self.end.is_none();
-            if is_silent && self.counts.completion > 0 && self.said.elapsed() >= self.sign_of_life {
+            if is_silent && self.watch.counts.completion > 0 && self.said.elapsed() >= self.sign_of_life {
                 self.said = Instant::now();
                 return Ok(Next::Working);
             }
@@ -110,17 +110,18 @@ impl Answer {
     fn take(&mut self, event: Option<&Event>) -> Result<(), Refusal> {
         match event {
             Some(Event::Read { cached }) => {
-                self.counts.cached = *cached as u64;
+                self.watch.counts.prompt = self.prompt_tokens as u64;
+                self.watch.counts.cached = *cached as u64;
                 self.watch.first();
             }
             Some(Event::Token(token)) => {
-                self.counts.completion += 1;
+                self.watch.counts.completion += 1;
                 let text = self.text.take(*token).map_err(|error| Refusal::broken(&error.to_string()))?;
                 self.say(&text);
             }
             Some(Event::Ended(Ending::Stop)) => {
                 // The token that ends it is one that the model wrote.
-                self.counts.completion += 1;
+                self.watch.counts.completion += 1;
                 self.finish(Finish::Stop)?;
             }
             Some(Event::Ended(Ending::Length)) => self.finish(Finish::Length)?,
@@ -182,12 +183,14 @@ impl Answer {
     }
 }
 
-/// Notes how an answer ended; one that is dropped before has been hung up on.
+/// Notes how an answer ended, and what it took; one that is dropped before has been hung up on.
 #[derive(Debug)]
 struct Watch {
     metrics: Arc<Metrics>,
     began: Instant,
     ended: bool,
+    /// What it took so far: a prompt counts once it has been read.
+    counts: TokenCounts,
 }
 
 impl Watch {
@@ -195,18 +198,18 @@ impl Watch {
         self.metrics.first_token(self.began.elapsed());
     }
 
-    fn ended(&mut self, outcome: &str, counts: TokenCounts) {
+    fn ended(&mut self, outcome: &str) {
         if !self.ended {
             self.ended = true;
-            tracing::debug!(outcome, ?counts, "answered");
-            self.metrics.ended(outcome, counts, self.began.elapsed());
+            tracing::debug!(outcome, counts = ?self.counts, "answered");
+            self.metrics.ended(outcome, self.counts, self.began.elapsed());
         }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.ended("hung_up", TokenCounts::default());
+        self.ended("hung_up");
     }
 }
 
@@ -218,10 +221,14 @@ mod tests {
 
     use super::*;
 
+    fn chat() -> Arc<Chat> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../trainer/chat/tests/tiny");
+        Arc::new(Chat::load(&folder).unwrap())
+    }
+
     /// What becomes of a text that a model says, and how it ends.
     fn answered(said: &str, stops: &[&str], calls: usize, ending: Ending) -> (Vec<Piece>, Finish, TokenCounts) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../trainer/chat/tests/tiny");
-        let chat = Arc::new(Chat::load(&folder).unwrap());
+        let chat = chat();
         let (sender, events) = unbounded_channel();
         sender.send(Event::Read { cached: 16 }).unwrap();
         chat.encode(said).unwrap().into_iter().for_each(|token| sender.send(Event::Token(token)).unwrap());
@@ -259,10 +266,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_is_hung_up_on_counts_what_it_took_until_then() {
+        for (read, line) in [(false, "prompt\"} 0"), (true, "prompt\"} 20")] {
+            let (chat, (sender, events)) = (chat(), unbounded_channel());
+            let (metrics, began) = (Arc::new(Metrics::new().unwrap()), Instant::now());
+            let (prompt_end, stops) = (String::new(), Vec::new());
+            let shown = Arc::clone(&metrics);
+            let making = Making { chat, metrics, events, prompt_end, prompt_tokens: 20, stops, calls: 0, began };
+            let mut answer = Answer::new(making);
+            if read {
+                sender.send(Event::Read { cached: 16 }).unwrap();
+                (0..3).for_each(|_| sender.send(Event::Token(64)).unwrap());
+                for _ in 0..3 {
+                    assert!(matches!(answer.next().await.unwrap(), Next::Piece(_)));
+                }
+            }
+            drop(answer);
+            let shown = shown.text(None);
+            let taken = if read { ["cached\"} 16", "completion\"} 3"] } else { ["cached\"} 0", "completion\"} 0"] };
+            for line in taken.into_iter().chain([line]) {
+                assert!(shown.contains(&format!("sera_serving_tokens_total{{tokens=\"{line}\n")), "{line}: {shown}");
+            }
+            assert!(shown.contains("{outcome=\"hung_up\"} 1"), "{shown}");
+        }
+    }
+
+    #[tokio::test]
     async fn while_a_call_is_written_there_are_signs_of_life_and_before_the_first_token_there_are_none() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../trainer/chat/tests/tiny");
-        let chat = Arc::new(Chat::load(&folder).unwrap());
-        let (sender, events) = unbounded_channel();
+        let (chat, (sender, events)) = (chat(), unbounded_channel());
         let (metrics, began) = (Arc::new(Metrics::new().unwrap()), Instant::now());
         let tokens = chat.encode("<tool_call>\n{\"name\": \"a\"}\n</tool_call>").unwrap();
         let (prompt_end, stops) = (String::new(), Vec::new());
