@@ -62,8 +62,8 @@ pub(super) struct Sequence {
     pub(super) cached: usize,
     /// Whether it has been computed before, and what is found in the cache may be its own.
     pub(super) begun: bool,
-    /// Its place among all that may be under way; it is given back with the sequence.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Its place among all that may be under way; it is given back at its end, or with the sequence.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Sequence {
@@ -80,7 +80,7 @@ impl Sequence {
             names: Vec::new(),
             cached: 0,
             begun: false,
-            _place: place,
+            place,
         }
     }
 
@@ -118,11 +118,38 @@ impl Sequence {
                 (self.tokens.len() - self.prompt >= self.limit).then_some(Ending::Length)
             }
         };
-        ending.inspect(|ending| self.tell(Event::Ended(*ending)))
+        if let Some(ending) = ending {
+            // Before anybody hears of the end: who then asks again is not to be told that there is no room.
+            self.place = None;
+            self.tell(Event::Ended(ending));
+        }
+        ending
     }
 
     /// Whoever does not listen any more is noticed before the next step.
     fn tell(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    #[test]
+    fn the_place_is_free_as_soon_as_the_end_is_told() {
+        let (places, (sender, mut receiver)) = (Arc::new(Semaphore::new(1)), unbounded_channel());
+        let place = Arc::clone(&places).try_acquire_owned().ok();
+        let prompt = Prompt { tokens: vec![1], limit: 2, sampling: Sampling::GREEDY, ends: Vec::new() };
+        let mut sequence = Sequence::new(prompt, sender, place);
+        assert_eq!((sequence.go_on(&[0.0, 1.0]), places.available_permits()), (None, 0));
+        assert_eq!((sequence.go_on(&[0.0, 1.0]), places.available_permits()), (Some(Ending::Length), 1));
+        let told: Vec<Event> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
+        assert_eq!(told.last(), Some(&Event::Ended(Ending::Length)));
     }
 }
