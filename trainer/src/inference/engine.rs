@@ -1,10 +1,9 @@
 //! A model that answers many prompts at once, on threads of its own: prompts go in, tokens come out as they are computed. The queue is bounded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rayon::ThreadPoolBuilder;
 use tokio::sync::Semaphore;
@@ -16,9 +15,6 @@ use super::forward::{Runner, Span};
 use super::scheduler::{Bounds, Piece, Scheduler};
 use super::sequence::{Event, Prompt, Sequence};
 use super::weights::Weights;
-
-/// How often an engine that cannot go on looks whether it can: whoever hangs up does not wake it.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// How an engine works.
 #[derive(Debug, Clone, Copy)]
@@ -219,11 +215,6 @@ impl Worker {
                 Ok(sequence) => self.add(sequence),
                 Err(_) => return false,
             }
-        } else if self.scheduler.running.is_empty() {
-            match self.submitted.recv_timeout(PAUSE) {
-                Ok(sequence) => self.add(sequence),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            }
         }
         while let Ok(sequence) = self.submitted.try_recv() {
             self.add(sequence);
@@ -277,6 +268,8 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use candle_core::Error;
 
     use super::super::sampling::Sampling;
@@ -338,10 +331,21 @@ mod tests {
         assert_eq!(engine.submit(prompt(vec![1], 1)).unwrap_err(), RefusedPrompt::Full);
         drop(taken);
         let again = std::iter::repeat_with(|| {
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(Duration::from_millis(20));
             engine.submit(prompt(vec![1], 1))
         });
         assert_eq!(again.take(500).find_map(Result::ok).map(answer).map(|tokens| tokens.len()), Some(1));
+    }
+
+    #[test]
+    fn what_waits_begins_as_soon_as_there_is_room() {
+        let settings = EngineSettings { batch: 1, queue: 200, ..SETTINGS };
+        let engine = Engine::start(weights(), &settings).unwrap();
+        let began = Instant::now();
+        let answers: Vec<_> = (0..200).map(|_| engine.submit(prompt(vec![1], 1)).unwrap()).collect();
+        assert!(answers.into_iter().map(answer).all(|tokens| tokens.len() == 1));
+        // A model of this size takes less than a millisecond for a token: any pause between two answers shows.
+        assert!(began.elapsed() < Duration::from_secs(2), "200 answers of a token took {:?}", began.elapsed());
     }
 
     #[test]
