@@ -109,8 +109,8 @@ impl Chat {
         self.encoder.decode(ids)
     }
 
-    /// The text of some tokens without the special ones, which stand for what is no text.
-    pub fn decode_text(&self, ids: &[u32]) -> Result<String, ChatError> {
-        self.encoder.decode_text(ids)
+    /// The text of some tokens without the special ones, which stand for what is no text; those of `kept` stay, whatever the tokenizer calls them.
+    pub fn decode_text(&self, ids: &[u32], kept: &[&str]) -> Result<String, ChatError> {
+        self.encoder.decode_text(ids, kept)
     }
 }

@@ -48,8 +48,11 @@ impl Encoder {
         self.tokenizer.decode(ids, false).map_err(complaint)
     }
 
-    pub(crate) fn decode_text(&self, ids: &[u32]) -> Result<String, ChatError> {
-        self.tokenizer.decode(ids, true).map_err(complaint)
+    pub(crate) fn decode_text(&self, ids: &[u32], kept: &[&str]) -> Result<String, ChatError> {
+        let is_left_out =
+            |id: u32| self.special.iter().any(|(token, its)| *its == id && !kept.contains(&token.as_str()));
+        let ids: Vec<u32> = ids.iter().copied().filter(|id| !is_left_out(*id)).collect();
+        self.decode(&ids)
     }
 
     pub(crate) fn ends_in_special(&self, text: &str) -> bool {

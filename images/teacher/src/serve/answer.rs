@@ -215,20 +215,34 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+
+    use serde_json::Value;
 
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
 
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../trainer/chat/tests/tiny")
+    }
+
     fn chat() -> Arc<Chat> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../trainer/chat/tests/tiny");
-        Arc::new(Chat::load(&folder).unwrap())
+        Arc::new(Chat::load(&folder()).unwrap())
     }
 
     /// What becomes of a text that a model says, and how it ends.
     fn answered(said: &str, stops: &[&str], calls: usize, ending: Ending) -> (Vec<Piece>, Finish, TokenCounts) {
-        let chat = chat();
+        answered_by(chat(), said, stops, calls, ending)
+    }
+
+    fn answered_by(
+        chat: Arc<Chat>,
+        said: &str,
+        stops: &[&str],
+        calls: usize,
+        ending: Ending,
+    ) -> (Vec<Piece>, Finish, TokenCounts) {
         let (sender, events) = unbounded_channel();
         sender.send(Event::Read { cached: 16 }).unwrap();
         chat.encode(said).unwrap().into_iter().for_each(|token| sender.send(Event::Token(token)).unwrap());
@@ -263,6 +277,26 @@ mod tests {
         assert_eq!(answered(CALLS, &[], 1, Ending::Stop).0, pieces[..2]);
         assert_eq!(answered(CALLS, &[], 0, Ending::Stop).1, Finish::Stop);
         assert_eq!(answered(CALLS, &[], usize::MAX, Ending::Length).1, Finish::Length);
+    }
+
+    #[test]
+    fn tags_that_the_tokenizer_has_as_special_tokens_are_found_all_the_same() {
+        let read = |name: &str| {
+            let file = std::fs::read(folder().join(name))?;
+            if name != "tokenizer.json" {
+                return Ok(file);
+            }
+            let mut tokenizer: Value = serde_json::from_slice(&file)?;
+            let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+            added.iter_mut().for_each(|token| token["special"] = true.into());
+            Ok(tokenizer.to_string().into_bytes())
+        };
+        let special = Arc::new(Chat::load_from(&folder(), read).unwrap());
+        let said = format!("<think>\nSo.\n</think>\n\n{CALLS}<|endoftext|>");
+        let answered = answered_by(special, &said, &[], usize::MAX, Ending::Stop);
+        assert_eq!(answered.0.first(), Some(&Piece::Thinking("So.".to_owned())));
+        assert_eq!((answered.0.len(), answered.1), (4, Finish::ToolCalls));
+        assert_eq!(answered_by(chat(), &said, &[], usize::MAX, Ending::Stop), answered);
     }
 
     #[tokio::test]

@@ -2,12 +2,16 @@
 //! format), and text. What begins as a call and is none stays text.
 
 use sera_chat::to_json;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 const THINK: &str = "<think>";
 const THOUGHT: &str = "</think>";
 const CALL: &str = "<tool_call>";
 const CALLED: &str = "</tool_call>";
+
+/// What parts of an answer are told apart by. Some tokenizers have them as special tokens, which are no text elsewhere.
+pub(super) const TAGS: [&str; 4] = [THINK, THOUGHT, CALL, CALLED];
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub(super) struct Speech {
     held: String,
     /// Line breaks before what begins as a call.
     breaks: String,
+    /// How much of a call that is held has no end for certain.
+    endless: usize,
     /// Whether calls are looked for.
     calls: bool,
     /// Whether line breaks are to be left out that come next: those between parts are the template's, not the model's.
@@ -48,7 +54,7 @@ impl Speech {
     /// An answer that follows `prompt`, which may have begun to think; `calls` says whether tools may be called.
     pub(super) fn new(prompt: &str, calls: bool) -> Self {
         let mode = if prompt.trim_end().ends_with(THINK) { Mode::Thinking } else { Mode::Beginning };
-        Self { mode, held: String::new(), breaks: String::new(), calls, fresh: true }
+        Self { mode, held: String::new(), breaks: String::new(), endless: 0, calls, fresh: true }
     }
 
     /// Takes the next piece of text, and gives what can be told apart.
@@ -61,13 +67,20 @@ impl Speech {
 
     /// Gives what is left when nothing more comes.
     pub(super) fn end(&mut self) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        while self.mode == Mode::Calling && call(&self.held).is_none() {
+            let Some(first) = self.held.find(CALLED) else { break };
+            self.say_call(first, None, &mut pieces);
+            while self.go_on(&mut pieces) {}
+        }
         let held = std::mem::take(&mut self.held);
         let piece = match self.mode {
             Mode::Thinking => Piece::Thinking(held.trim_end_matches('\n').to_owned()),
             Mode::Calling => call(&held).unwrap_or_else(|| Piece::Text(format!("{}{CALL}{held}", self.breaks))),
             Mode::Beginning | Mode::Talking => Piece::Text(held),
         };
-        Some(piece).filter(|piece| !piece.is_empty()).into_iter().collect()
+        pieces.extend(Some(piece).filter(|piece| !piece.is_empty()));
+        pieces
     }
 
     /// Tells the next part apart; says whether another may follow in what is held.
@@ -133,14 +146,28 @@ impl Speech {
     }
 
     fn call(&mut self, pieces: &mut Vec<Piece>) -> bool {
-        let Some(end) = self.held.find(CALLED) else { return false };
-        let inner = self.held[..end].to_owned();
-        self.held.drain(..end + CALLED.len());
-        self.mode = Mode::Talking;
-        let call = call(&inner);
-        self.fresh = call.is_some();
-        pieces.push(call.unwrap_or_else(|| Piece::Text(format!("{}{CALL}{inner}{CALLED}", self.breaks))));
-        true
+        while let Some(found) = self.held[self.endless..].find(CALLED) {
+            let end = self.endless + found;
+            let call = call(&self.held[..end]);
+            if call.is_none() && is_within_text(&self.held[..end]) {
+                // What a call says may spell out the tag.
+                self.endless = end + CALLED.len();
+                continue;
+            }
+            // What is none ends with its first tag: another may follow there.
+            let end = if call.is_some() { end } else { self.held.find(CALLED).unwrap_or(end) };
+            self.say_call(end, call, pieces);
+            return true;
+        }
+        self.endless = self.held.len() - partial(&self.held, CALLED);
+        false
+    }
+
+    /// Gives what is held up to the tag at `end`: the call that it is, or else text.
+    fn say_call(&mut self, end: usize, call: Option<Piece>, pieces: &mut Vec<Piece>) {
+        let text: String = self.held.drain(..end + CALLED.len()).collect();
+        (self.mode, self.endless, self.fresh) = (Mode::Talking, 0, call.is_some());
+        pieces.push(call.unwrap_or_else(|| Piece::Text(format!("{}{CALL}{text}", self.breaks))));
     }
 }
 
@@ -155,6 +182,12 @@ pub(super) fn partial(text: &str, tag: &str) -> usize {
     let longest = tag.len().saturating_sub(1).min(text.len());
     let fits = |count: &usize| tag.is_char_boundary(*count) && text.ends_with(&tag[..*count]);
     (1..=longest).rev().find(fits).unwrap_or_default()
+}
+
+/// Whether JSON is well-formed so far, and ends within a text; `serde_json` has no other word for it than what it says.
+fn is_within_text(json: &str) -> bool {
+    let read = serde_json::from_str::<IgnoredAny>(json);
+    read.is_err_and(|error| error.is_eof() && error.to_string().starts_with("EOF while parsing a string"))
 }
 
 /// A call from its JSON, if it is one. Its arguments are written as Python writes them, as in what the model was taught.
@@ -241,6 +274,34 @@ mod tests {
     }
 
     #[test]
+    fn what_a_call_says_may_spell_out_the_tag_that_ends_it() {
+        let call = |said: &str| {
+            format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {{\"a\": \"{said}\"}}}}\n</tool_call>")
+        };
+        let answer = [call("x</tool_call>"), call(r#"\"</tool_call>\\</tool_call>"#), call("y")].join("\n");
+        let expected = [r#"{"a": "x</tool_call>"}"#, r#"{"a": "\"</tool_call>\\</tool_call>"}"#, r#"{"a": "y"}"#];
+        for size in [1, 3, 1000] {
+            assert_eq!(
+                told("", &answer, true, size),
+                expected.map(|arguments| called("f", arguments)),
+                "pieces of {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_cut_within_a_text_is_none_and_hides_no_later_one() {
+        let cut = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"x</tool_call>";
+        for size in [1, 3, 1000] {
+            assert_eq!(told("", cut, true, size), [text(cut)], "pieces of {size}");
+            let answer = format!("{cut}\n<tool_call>{{\"name\": \"g\"}}</tool_call>");
+            for answer in [answer.as_str(), answer.trim_end_matches(CALLED)] {
+                assert_eq!(told("", answer, true, size), [text(cut), called("g", "{}")], "pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
     fn without_tools_nothing_is_a_call_and_thinking_is_looked_for_at_the_beginning_alone() {
         let call = "<tool_call>\n{\"name\": \"f\"}\n</tool_call>";
         assert_eq!(told("", call, false, 5), [text(call)]);
@@ -271,6 +332,7 @@ mod tests {
         fn nothing_is_lost_and_the_cuts_do_not_matter(
             parts in prop::collection::vec(prop::sample::select(vec![
                 "<think>", "</think>", "<tool_call>", "</tool_call>", "{\"name\": \"f\"}", "\n", "Q", "é", "<", "</", "{", "tool_call>",
+                "{\"name\": \"f\", \"arguments\": {\"a\": \"", "\"}}", "\\",
             ]), 0..20),
             size in 1..9_usize,
         ) {
@@ -280,7 +342,7 @@ mod tests {
             let letters = |text: &str| text.chars().filter(|letter| ['Q', 'é'].contains(letter)).count();
             let said = |piece: &Piece| match piece {
                 Piece::Thinking(text) | Piece::Text(text) => letters(text),
-                Piece::Call { .. } => 0,
+                Piece::Call { arguments, .. } => letters(arguments),
             };
             prop_assert_eq!(whole.iter().map(said).sum::<usize>(), letters(&answer));
         }

@@ -1,10 +1,10 @@
-//! Tokens to text as they come: a character that takes several tokens waits for all of them, and texts that end an answer are looked for.
+//! Tokens to text as they come, the tags among them that answers are told apart by: a character that takes several tokens waits for all of them, and texts that end an answer are looked for.
 
 use std::sync::Arc;
 
 use sera_chat::{Chat, ChatError};
 
-use super::speech::partial;
+use super::speech::{TAGS, partial};
 
 /// What stands for bytes that are no character yet.
 const UNFINISHED: char = '\u{fffd}';
@@ -37,8 +37,8 @@ impl Text {
     }
 
     fn next(&mut self, last: bool) -> Result<String, ChatError> {
-        let before = self.chat.decode_text(&self.tokens[self.context..self.given])?;
-        let all = self.chat.decode_text(&self.tokens[self.context..])?;
+        let before = self.chat.decode_text(&self.tokens[self.context..self.given], &TAGS)?;
+        let all = self.chat.decode_text(&self.tokens[self.context..], &TAGS)?;
         let Some(new) = all.strip_prefix(&before).filter(|new| last || !new.ends_with(UNFINISHED)) else {
             return Ok(String::new());
         };

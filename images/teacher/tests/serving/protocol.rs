@@ -98,7 +98,7 @@ fn the_most_likely_answer_is_that_of_the_trainers_own_command() {
         let prompt = source.chat().encode(&source.chat().render(&conversation, true).unwrap()).unwrap();
         let (weights, chat) = source.load(kept).unwrap();
         let expected = greedy(weights, &prompt, &[402], 40).unwrap();
-        let text = chat.decode_text(&expected).unwrap();
+        let text = chat.decode_text(&expected, &[]).unwrap();
         let answer = server.complete(&asking(content, &json!({"max_tokens": 40}))).json();
         let message = &answer["choices"][0]["message"];
         assert_eq!(answer["usage"]["prompt_tokens"], prompt.len());
