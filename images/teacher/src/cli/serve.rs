@@ -125,9 +125,13 @@ async fn listen(
     let (listener, address) = running::listen(address).await?;
     tracing::info!(%address, model = name, "listening; the model is being loaded");
     let server = Server::new(name).map_err(ServeError::Serve)?;
+    let answering = Arc::clone(&server);
     let serving = running::until_stopped(
         drain,
-        |stop| serve::serve(listener, Arc::clone(&server), stop),
+        |stop| async {
+            serve::serve(listener, answering, stop).await;
+            Ok(())
+        },
         || {
             tracing::info!(seconds = drain.as_secs(), "told to stop; answers under way are finished");
             server.stop();

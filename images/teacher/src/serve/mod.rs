@@ -3,8 +3,10 @@
 
 mod answer;
 mod body;
+mod connections;
 mod metrics;
 mod model;
+mod reading;
 mod request;
 mod speech;
 mod text;
@@ -16,8 +18,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,10 +26,11 @@ use futures::stream;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::http::{LONGEST_REQUEST, Refusal, json_response, metrics_response, now};
+use crate::http::{Refusal, json_response, metrics_response, now};
 use answer::{Answer, Making, Next};
 use body::{Frame, Pieces, Whole};
 use metrics::Metrics;
+use reading::{Read, Reading};
 
 pub(crate) use model::{Model, ModelError, ModelSettings};
 use request::ChatRequest;
@@ -43,6 +45,7 @@ pub(crate) struct Server {
     name: String,
     model: OnceLock<Model>,
     metrics: Arc<Metrics>,
+    reading: Reading,
     stopping: AtomicBool,
     created: u64,
 }
@@ -52,7 +55,7 @@ impl Server {
     pub(crate) fn new(name: String) -> std::io::Result<Arc<Self>> {
         let metrics = Arc::new(Metrics::new().map_err(std::io::Error::other)?);
         let (model, stopping) = (OnceLock::new(), AtomicBool::new(false));
-        Ok(Arc::new(Self { name, model, metrics, stopping, created: now() }))
+        Ok(Arc::new(Self { name, model, metrics, reading: Reading::new(), stopping, created: now() }))
     }
 
     /// From now on, it answers.
@@ -85,11 +88,12 @@ impl Server {
         if model.alive() { Ok(model) } else { Err(Refusal::broken("the model does not answer any more")) }
     }
 
-    async fn complete(self: &Arc<Self>, body: Bytes, began: Instant) -> Result<Response, Refusal> {
+    async fn complete(self: &Arc<Self>, request: Request, began: Instant) -> Result<Response, Refusal> {
+        let read = self.reading.read(request, self.model.get().map(Model::context)).await?;
         self.model()?;
         let server = Arc::clone(self);
         // Beside the threads that serve: a long conversation takes milliseconds to be rendered and cut into tokens.
-        let taken = tokio::task::spawn_blocking(move || server.take(&body, began)).await.map_err(|error| {
+        let taken = tokio::task::spawn_blocking(move || server.take(&read, began)).await.map_err(|error| {
             tracing::error!("a request could not be read: {error}");
             Refusal::broken("the server failed on this request: a mistake in the program")
         });
@@ -98,8 +102,8 @@ impl Server {
     }
 
     /// Puts a request to the model. The answer is made here and not where it is given, so that who hangs up in between is counted too.
-    fn take(&self, body: &Bytes, began: Instant) -> Result<Taken, Refusal> {
-        let request = ChatRequest::parse(body)?;
+    fn take(&self, read: &Read, began: Instant) -> Result<Taken, Refusal> {
+        let request = ChatRequest::parse(&read.body)?;
         if request.model != self.name {
             return Err(Refusal::no_model(&request.model, &format!("there is \"{}\"", self.name)));
         }
@@ -137,11 +141,7 @@ struct Taken {
 }
 
 /// Answers until `stop` is done.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    server: Arc<Server>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>) {
     let router = Router::new()
         .route("/v1/chat/completions", post(complete))
         .route("/v1/models", get(models))
@@ -149,21 +149,13 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
-        .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
         .with_state(server);
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+    connections::serve(listener, router, stop).await;
 }
 
-async fn complete(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn complete(State(server): State<Arc<Server>>, request: Request) -> Response {
     let began = Instant::now();
-    let outcome = match body {
-        Ok(body) => server.complete(body, began).await,
-        Err(rejection) => {
-            let message = format!("the request cannot be read: {}", rejection.body_text());
-            Err(Refusal::new(rejection.status(), "invalid_request_error", "invalid_request", message))
-        }
-    };
-    outcome.unwrap_or_else(|refusal| {
+    server.complete(request, began).await.unwrap_or_else(|refusal| {
         server.metrics.refused(refusal.status.as_u16());
         refusal.into_response()
     })
