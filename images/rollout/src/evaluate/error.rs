@@ -70,6 +70,20 @@ pub(crate) enum EvaluationError {
         /// What it was asked.
         found: Box<EvaluationPlan>,
     },
+    /// What is there is another model's.
+    #[error(
+        "{what} in the store has the {model} as {found}, and it is {asked} now: name the same model, or give it a store of its own"
+    )]
+    OtherModel {
+        /// The report, or an attempt.
+        what: String,
+        /// Which of the models.
+        model: Contestant,
+        /// Its name there.
+        found: String,
+        /// The name that was given.
+        asked: String,
+    },
     /// The report cannot be read.
     #[error("{0} in the store is no report of this release ({1}): delete the folder report, and run this again")]
     Malformed(String, String),
@@ -82,6 +96,24 @@ pub(crate) enum EvaluationError {
     /// A thread ended.
     #[error("the figures could not be worked out: {0}")]
     Panicked(#[from] tokio::task::JoinError),
+}
+
+impl EvaluationError {
+    /// Refuses what is there of a model unless it goes by the name that was given, if one was.
+    pub(super) fn unless_named(
+        asked: Option<&str>,
+        found: &str,
+        model: Contestant,
+        what: impl Into<String>,
+    ) -> Result<(), Self> {
+        match asked {
+            Some(asked) if asked != found => {
+                let (found, asked) = (found.to_owned(), asked.to_owned());
+                Err(Self::OtherModel { what: what.into(), model, found, asked })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Explain for EvaluationError {
@@ -99,6 +131,7 @@ impl Explain for EvaluationError {
             Self::Budget => configuration("BudgetUnsuitable"),
             Self::Absent { .. } => configuration("ModelAbsent"),
             Self::OtherPlan { .. } => Cause::conflict("ReportOfOtherPlan"),
+            Self::OtherModel { .. } => Cause::conflict("AttemptsOfOtherModel"),
             Self::Malformed(..) => Cause::conflict("ReportMalformed"),
             Self::Lineage(..) => Cause::conflict("LineageMalformed"),
             Self::Page(_) => Cause::internal("PageMalformed"),

@@ -68,7 +68,8 @@ pub(crate) async fn run(
     }
     let secret = store::secret(store_credentials.as_deref(), redactor)?;
     let store = Store::open(&store, secret.as_ref())?;
-    if let Some(result) = publish::found(&store, &evaluation).await? {
+    let names = models.iter().map(|(model, there)| (*model, there.setup.model.clone())).collect();
+    if let Some(result) = publish::found(&store, &evaluation, &names).await? {
         tracing::info!("the report is in the store already");
         return Ok(result);
     }
@@ -185,6 +186,11 @@ impl<'a> Course<'a> {
             let shelf = |task: &Task, seed: u32| self.shelf(&places[seed as usize], task.outcome.sample);
             let mut open: Vec<Attempt> = Vec::new();
             for (attempt, record) in attempts::records(tasks, seeds, shelf).await? {
+                if let Some(record) = &record {
+                    let asked = self.marks.get(&model).map(|(_, mark)| mark.model.as_str());
+                    let place = places[attempt.seed as usize].as_str();
+                    EvaluationError::unless_named(asked, &record.teacher.model, model, place)?;
+                }
                 match record {
                     _ if places[attempt.seed as usize] == tasks::PLACE => {}
                     None => open.push(attempt),

@@ -1,5 +1,7 @@
 //! The report in the store: the tasks and the page first, and `report.json`, which only one process can create, last.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use sera_crds::contract::{
     Artifact, CONTRACT_VERSION, Contestant, EvaluationPlan, EvaluationReport, FileDigest, Interval, StageResult,
@@ -13,8 +15,12 @@ const REPORT: &str = "report/report.json";
 const DETAILS: &str = "tasks.jsonl";
 const PAGE: &str = "report/index.html";
 
-/// The report, where there is one and it answers what is asked.
-pub(super) async fn found(store: &Store, plan: &EvaluationPlan) -> Result<Option<StageResult>, EvaluationError> {
+/// The report, where there is one and it answers what is asked, of the models that are named.
+pub(super) async fn found(
+    store: &Store,
+    plan: &EvaluationPlan,
+    names: &BTreeMap<Contestant, String>,
+) -> Result<Option<StageResult>, EvaluationError> {
     let Some(content) = store.read(REPORT).await? else { return Ok(None) };
     let malformed = |problem: String| EvaluationError::Malformed(REPORT.to_owned(), problem);
     let report: EvaluationReport = serde_json::from_slice(&content).map_err(|error| malformed(error.to_string()))?;
@@ -24,6 +30,11 @@ pub(super) async fn found(store: &Store, plan: &EvaluationPlan) -> Result<Option
     if report.plan != *plan {
         let found = Box::new(report.plan);
         return Err(EvaluationError::OtherPlan { store: store.uri().to_owned(), found });
+    }
+    // Without a task there was no attempt, and a model that was not there then has no name.
+    for (model, result) in report.models.iter().filter(|(_, result)| result.attempts > 0) {
+        let asked = names.get(model).map(String::as_str);
+        EvaluationError::unless_named(asked, &result.model, *model, REPORT)?;
     }
     Ok(Some(result(&report, &content)))
 }
@@ -59,9 +70,11 @@ pub(super) async fn publish(
     store.put(PAGE, page::render(report, tasks, story)?.into()).await?;
     match store.create(REPORT, content.clone()).await? {
         Creation::Created => Ok(result(report, &content)),
-        Creation::Existed => found(store, &report.plan)
-            .await?
-            .ok_or_else(|| EvaluationError::Malformed(REPORT.to_owned(), "it is gone again".to_owned())),
+        Creation::Existed => {
+            let names = report.models.iter().map(|(model, result)| (*model, result.model.clone())).collect();
+            let found = found(store, &report.plan, &names).await?;
+            found.ok_or_else(|| EvaluationError::Malformed(REPORT.to_owned(), "it is gone again".to_owned()))
+        }
     }
 }
 

@@ -132,6 +132,11 @@ async fn three_models_are_compared_task_by_task_and_the_report_says_what_follows
     other.arg("--min-effect=0.1");
     let refused = place.finish(other).await;
     assert!(refused.code != Some(0) && refused.message.contains("ReportOfOtherPlan"), "{}", refused.message);
+    let mut other = evaluate(&place, &program, &[]);
+    other.args([format!("--student-url={}", student.url), "--student-model=another".to_owned()]);
+    let refused = place.finish(other).await;
+    assert!(refused.code != Some(0) && refused.message.contains("AttemptsOfOtherModel"), "{}", refused.message);
+    assert!(refused.message.contains("has the student as the-student, and it is another now"), "{}", refused.message);
 }
 
 #[tokio::test]
@@ -151,6 +156,11 @@ async fn models_may_be_there_one_after_the_other() {
         assert_eq!(finished.code, Some(10), "a configuration error: {}", finished.message);
         assert!(finished.message.contains("ModelAbsent") && finished.message.contains(left), "{}", finished.message);
     }
+    let mut other = evaluate(&place, &program, &[]);
+    other.args([format!("--base-url={}", model.url), "--base-model=another".to_owned()]);
+    let refused = place.finish(other).await;
+    assert!(refused.code != Some(0) && refused.message.contains("AttemptsOfOtherModel"), "{}", refused.message);
+    assert!(refused.message.contains("evaluation/base-0 in the store has the base as the-base"), "{}", refused.message);
     assert_eq!(verdict(&alone("student").await.succeeded()), (4, Some(Verdict::MatchesTeacher)));
 }
 
