@@ -2,6 +2,7 @@
 //! are tried by `cargo e2e chaos --found`, and what is broken and how stands in docs/chaos.md.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use sera_e2e::chaos::{self, Options, Trial, When};
@@ -20,6 +21,18 @@ const CALLS: [u64; 4] = [14, 19, 33, 52];
 fn a_seed_of_each_kind_is_tried() {
     let kinds: BTreeSet<u64> = SEEDS.iter().map(|seed| seed % KINDS).collect();
     assert!(kinds.into_iter().eq(0..KINDS), "a kind is missing among {SEEDS:?}");
+}
+
+#[test]
+fn a_cluster_that_stands_is_not_broken() -> Result<()> {
+    let mut chaos = Command::new(env!("CARGO_BIN_EXE_sera-e2e"));
+    let ended = chaos.args(["chaos", "--runs=1"]).env("KUBECONFIG", "/nowhere/kubeconfig").output()?;
+    let said = String::from_utf8(ended.stderr)?;
+    ensure!(
+        !ended.status.success() && said.contains("KUBECONFIG is set") && said.contains("not there to be broken"),
+        "{said}"
+    );
+    Ok(())
 }
 
 #[tokio::test]

@@ -53,6 +53,11 @@ pub(super) struct Foreign {
     server: http::Uri,
 }
 
+/// Whether KUBECONFIG names a cluster, so that none is booted.
+pub fn kubeconfig_is_set() -> bool {
+    kubeconfig_variable().is_some()
+}
+
 /// What KUBECONFIG names, if it is set.
 pub(super) fn kubeconfig_variable() -> Option<OsString> {
     env::var_os("KUBECONFIG").filter(|value| !value.is_empty())

@@ -46,7 +46,7 @@ use crate::progress::Progress;
 pub use self::boot::BootError;
 pub use self::component::{Component, ComponentError};
 pub use self::folder::{ClusterName, FolderError, Shape};
-pub use self::foreign::ForeignError;
+pub use self::foreign::{ForeignError, kubeconfig_is_set};
 pub use self::load::ImageError;
 pub use self::machine::{Leftovers, Machine};
 pub use self::node::{BUSYBOX_IMAGE, STORAGE_CLASS};
@@ -110,7 +110,7 @@ impl Cluster {
 
     /// Whether [`with_node`](Self::with_node) has a chance: there is a KUBECONFIG, or this process is root.
     pub fn node_is_possible() -> bool {
-        kubeconfig_variable().is_some() || boot::may_boot_a_node()
+        kubeconfig_is_set() || boot::may_boot_a_node()
     }
 
     async fn find_or_boot(shape: Shape) -> Result<Self, ClusterError> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use sera_e2e::cluster::{Cluster, Leftovers, Machine};
+use sera_e2e::cluster::{Cluster, Leftovers, Machine, kubeconfig_is_set};
 
 /// What to boot.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(crate) struct Boots {
 }
 
 pub(super) async fn run(Boots { node, count, cold }: Boots) -> Result<ExitCode> {
-    if std::env::var_os("KUBECONFIG").is_some() {
+    if kubeconfig_is_set() {
         bail!("KUBECONFIG is set, and a cluster that is there cannot be booted: unset it");
     }
     // The first boot makes the programs sure, and sweeps what an earlier crash left; it is not measured.
