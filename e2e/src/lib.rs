@@ -11,5 +11,6 @@ pub mod paths;
 pub mod platform;
 pub mod progress;
 pub mod small_student;
+mod unused;
 
 pub use sera_git_server as git_server;

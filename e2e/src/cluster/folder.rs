@@ -7,21 +7,26 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::name::{ClusterName, LONGEST_NAME};
+use super::ours;
 use super::process::ProcessId;
 use super::wait::poll_until;
 use crate::paths::{PathError, state_root};
 
-/// The longest name: it becomes part of a cgroup's name and of socket paths.
-const LONGEST_NAME: usize = 24;
 /// The longest path of a unix socket that Linux takes, its end included (unix(7)).
 const LONGEST_SOCKET: usize = 107;
 /// The longest socket path below a cluster's folder.
 const DEEPEST_SOCKET: &str = "containerd/containerd.sock.ttrpc";
+
+/// What was made for a cluster, and its draft.
+pub(super) const RECORD: &str = "record.json";
+pub(super) const DRAFT: &str = "record.json.draft";
+/// The folder that is made before there is a record.
+pub(super) const LOGS: &str = "logs";
 
 /// How long a process may hold a folder that only looks whether it is left behind.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
@@ -43,6 +48,11 @@ pub enum FolderError {
     /// No cluster of this name is there.
     #[error("there is no cluster named {0}: `cargo e2e up --name {0}` boots one")]
     Missing(ClusterName),
+    /// A folder of this name is there, and it is no cluster's.
+    #[error(
+        "{0} has no record of a cluster, and is somebody else's: set SERA_STATE_DIR to another folder, or take another --name"
+    )]
+    Foreign(PathBuf),
     /// Sockets would not fit.
     #[error("{0} is too deep a folder for unix sockets: set SERA_STATE_DIR to a shorter one")]
     TooDeep(PathBuf),
@@ -64,57 +74,6 @@ pub enum FolderError {
         /// Why it failed.
         source: io::Error,
     },
-}
-
-/// The name of a cluster, unique among those of one user on one machine.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ClusterName(String);
-
-impl ClusterName {
-    /// The name that `up` takes when none is given.
-    pub fn unnamed() -> Self {
-        Self("default".to_owned())
-    }
-
-    /// The `number`th name for a cluster that lives and dies with this process.
-    pub(super) fn of_this_process(number: usize) -> Self {
-        Self(format!("test-{}-{number}", std::process::id()))
-    }
-}
-
-impl FromStr for ClusterName {
-    type Err = FolderError;
-
-    fn from_str(name: &str) -> Result<Self, FolderError> {
-        let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        let starts_well = name.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
-        if plain && starts_well && name.len() <= LONGEST_NAME {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(FolderError::Name(name.to_owned()))
-        }
-    }
-}
-
-impl TryFrom<String> for ClusterName {
-    type Error = FolderError;
-
-    fn try_from(name: String) -> Result<Self, FolderError> {
-        name.parse()
-    }
-}
-
-impl From<ClusterName> for String {
-    fn from(name: ClusterName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for ClusterName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
 }
 
 /// What a cluster consists of.
@@ -194,7 +153,7 @@ pub(super) struct ClusterFolder {
 
 impl ClusterFolder {
     fn named(clusters: &Path, name: &ClusterName) -> Self {
-        Self { root: clusters.join(&name.0) }
+        Self { root: clusters.join(name.to_string()) }
     }
 
     /// The folder at this place.
@@ -205,7 +164,15 @@ impl ClusterFolder {
     /// The folder of a cluster that is there.
     pub(super) fn find(name: &ClusterName) -> Result<Self, FolderError> {
         let folder = Self::named(&clusters_root()?, name);
-        if folder.root.is_dir() { Ok(folder) } else { Err(FolderError::Missing(name.clone())) }
+        if !folder.root.is_dir() {
+            return Err(FolderError::Missing(name.clone()));
+        }
+        folder.own()
+    }
+
+    /// The same, unless it is somebody else's.
+    fn own(self) -> Result<Self, FolderError> {
+        if ours::is_cluster(&self.root, &self.lock_path()) { Ok(self) } else { Err(FolderError::Foreign(self.root)) }
     }
 
     /// The folder of the cluster that a kubeconfig belongs to, if it is one of ours.
@@ -215,19 +182,22 @@ impl ClusterFolder {
         (root.parent() == Some(clusters.as_path())).then_some(Self { root })
     }
 
-    /// The folders of all clusters that are there, and of those of which only the lock is left.
+    /// The folders of all clusters that are there, and of those of which only the lock is left; what else lies there is somebody else's.
     pub(super) fn all() -> Result<Vec<Self>, FolderError> {
-        let clusters = clusters_root()?;
-        let entries = match fs::read_dir(&clusters) {
+        Self::all_in(&clusters_root()?)
+    }
+
+    fn all_in(clusters: &Path) -> Result<Vec<Self>, FolderError> {
+        let entries = match fs::read_dir(clusters) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(|source| failed("list", &clusters, source))?,
+            entries => entries.map_err(|source| failed("list", clusters, source))?,
         };
         let mut roots = BTreeSet::new();
         for entry in entries {
-            let entry = entry.map_err(|source| failed("list", &clusters, source))?;
+            let entry = entry.map_err(|source| failed("list", clusters, source))?;
             roots.insert(entry.path().with_extension(""));
         }
-        Ok(roots.into_iter().map(|root| Self { root }).collect())
+        Ok(roots.into_iter().filter_map(|root| Self { root }.own().ok()).collect())
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -252,36 +222,37 @@ impl ClusterFolder {
     }
 
     pub(super) fn log(&self, component: &str) -> PathBuf {
-        self.join("logs").join(format!("{component}.log"))
+        self.join(LOGS).join(format!("{component}.log"))
     }
 
     pub(super) fn read_record(&self) -> Result<Record, FolderError> {
-        let path = self.join("record.json");
+        let path = self.join(RECORD);
         let text = fs::read(&path).map_err(|source| failed("read", &path, source))?;
         serde_json::from_slice(&text).map_err(|source| FolderError::Record { path, source })
     }
 
     pub(super) fn write_record(&self, record: &Record) -> Result<(), FolderError> {
-        let path = self.join("record.json");
+        let path = self.join(RECORD);
         let text =
             serde_json::to_vec_pretty(record).map_err(|source| FolderError::Record { path: path.clone(), source })?;
         // Renamed into place: a crash leaves the old record or the new one, never half of one.
-        let draft = self.join("record.json.draft");
+        let draft = self.join(DRAFT);
         fs::write(&draft, text).map_err(|source| failed("write", &draft, source))?;
         fs::rename(&draft, &path).map_err(|source| failed("rename", &draft, source))
     }
 
-    /// Removes the folder, then the lock: for who holds the claim. Nothing outside of them is touched.
+    /// Removes the folder, then the lock: for who holds the claim. Nothing outside of them is touched. The record goes last: whoever finds the rest
+    /// when this process was killed has to know whose it is.
     pub(super) fn remove(&self) -> Result<(), FolderError> {
-        for (path, removed) in
-            [(self.root.clone(), fs::remove_dir_all(&self.root)), (self.lock_path(), fs::remove_file(self.lock_path()))]
-        {
-            match removed {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result.map_err(|source| failed("remove", &path, source))?,
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let remove = if is_folder { fs::remove_dir_all } else { fs::remove_file };
+            if entry.file_name() != RECORD {
+                removed(&entry.path(), remove(entry.path()))?;
             }
         }
-        Ok(())
+        removed(&self.root, fs::remove_dir_all(&self.root))?;
+        removed(&self.lock_path(), fs::remove_file(self.lock_path()))
     }
 
     fn lock_path(&self) -> PathBuf {
@@ -305,6 +276,7 @@ impl Claim {
         if folder.join(DEEPEST_SOCKET).as_os_str().len() > LONGEST_SOCKET {
             return Err(FolderError::TooDeep(clusters));
         }
+        let folder = if folder.root.exists() { folder.own()? } else { folder };
         fs::create_dir_all(&clusters).map_err(|source| failed("make", &clusters, source))?;
         let taken = || FolderError::Taken(name.clone());
         let claim = Self::soon(&folder)?.ok_or_else(taken)?;
@@ -314,7 +286,7 @@ impl Claim {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(taken()),
             Err(source) => return Err(failed("make", claim.folder.root(), source)),
         }
-        let logs = claim.folder.join("logs");
+        let logs = claim.folder.join(LOGS);
         fs::create_dir(&logs).map_err(|source| failed("make", &logs, source))?;
         Ok(claim)
     }
@@ -354,6 +326,14 @@ fn clusters_root() -> Result<PathBuf, FolderError> {
     Ok(state_root()?.join("clusters"))
 }
 
+/// What came of removing something, where it is no failure that it was gone.
+fn removed(path: &Path, result: io::Result<()>) -> Result<(), FolderError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(|source| failed("remove", path, source)),
+    }
+}
+
 fn is_same_file(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
@@ -370,13 +350,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_plain_and_short() {
-        for good in ["a", "default", "test-12345-1", "a2345678901234567890bcde"] {
-            assert!(good.parse::<ClusterName>().is_ok(), "{good:?} was refused");
+    fn folders_of_others_beside_clusters_are_not_listed_and_not_taken_for_one() {
+        let clusters = tempfile::tempdir().unwrap();
+        for (folder, file, content) in [
+            ("mine", RECORD, r#"{"name": "mine"}"#),
+            ("prod", "kubeconfig", "theirs"),
+            ("stage.d", RECORD, r#"{"name": "stage"}"#),
+        ] {
+            fs::create_dir(clusters.path().join(folder)).unwrap();
+            fs::write(clusters.path().join(folder).join(file), content).unwrap();
         }
-        for bad in ["", "A", "1a", "-a", "a b", "a/b", "..", "ä", "a23456789012345678901bcdef"] {
-            assert!(bad.parse::<ClusterName>().is_err(), "{bad:?} was taken");
-        }
+        fs::write(clusters.path().join("left.lock"), "").unwrap();
+        fs::write(clusters.path().join("Cargo.lock"), "").unwrap();
+        let names = ClusterFolder::all_in(clusters.path()).unwrap().iter().map(ClusterFolder::name).collect::<Vec<_>>();
+        assert_eq!(names, ["left", "mine"]);
+        let named = |name: &str| ClusterFolder::named(clusters.path(), &name.parse().unwrap()).own();
+        assert!(named("mine").is_ok());
+        assert!(matches!(named("prod"), Err(FolderError::Foreign(root)) if root.ends_with("prod")));
     }
 
     #[test]

@@ -2,30 +2,33 @@
 //! cache under the digest of everything that decides what comes out; so are those of others that benches and tests put
 //! beside the operator, from `e2e/peers`. It does not run them.
 
+mod module;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::unused;
 use crate::paths::{PathError, cache_root};
 use crate::progress::Progress;
+use crate::unused::{self, Keep, is_digest_of};
 
-/// Where the Go modules are pinned.
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
-/// Where those are pinned that no cluster needs.
-const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+pub(super) use module::Module;
+
 /// How much of a failed build's output an error carries.
 const LAST_LINES: usize = 12;
 /// Hexadecimal digits of the digest that name a cache folder: 64 bits tell any two apart.
 const DIGEST_LENGTH: usize = 16;
+/// Which programs stay, of up to 500 MB a module: each change of a pin or of the toolchain makes new ones, and two branches with different pins, worked
+/// on in turns, keep both.
+const KEPT: Keep = Keep { within: Duration::from_hours(30 * 24), last: 0 };
 
 /// Why a program is not there.
 #[derive(Debug, thiserror::Error)]
@@ -142,61 +145,6 @@ impl Program {
     }
 }
 
-/// A pinned Go module, from which one build makes some programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Module {
-    CoreDns,
-    Etcd,
-    Helm,
-    KubeflowTrainer,
-    Kubernetes,
-    LeaderWorkerSet,
-}
-
-impl Module {
-    fn name(self) -> &'static str {
-        match self {
-            Self::CoreDns => "coredns",
-            Self::Etcd => "etcd",
-            Self::Helm => "helm",
-            Self::KubeflowTrainer => "kubeflow-trainer",
-            Self::Kubernetes => "kubernetes",
-            Self::LeaderWorkerSet => "leader-worker-set",
-        }
-    }
-
-    /// The folder of its go.mod.
-    pub(super) fn folder(self) -> PathBuf {
-        let is_of_others = matches!(self, Self::KubeflowTrainer | Self::LeaderWorkerSet);
-        Path::new(if is_of_others { PEERS } else { SOURCES }).join(self.name())
-    }
-
-    /// The linker's flags: no symbol tables, and for Kubernetes the version that its programs report.
-    fn linker_flags(self) -> Result<String, ProgramError> {
-        if self != Self::Kubernetes {
-            return Ok("-s -w".to_owned());
-        }
-        let (path, module) = (self.folder().join("go.mod"), "k8s.io/kubernetes");
-        let text = fs::read_to_string(&path).map_err(|source| failed("read", &path, source))?;
-        let version = pinned_version(&text, module).ok_or(ProgramError::NoVersion { path, module })?;
-        let mut numbers = version.trim_start_matches('v').split('.');
-        let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        let base = "k8s.io/component-base/version";
-        Ok(format!(
-            "-s -w -X {base}.gitVersion={version} -X {base}.gitMajor={major} -X {base}.gitMinor={minor} \
-             -X k8s.io/client-go/pkg/version.gitVersion={version}"
-        ))
-    }
-}
-
-/// The version that a go.mod requires of a module.
-fn pinned_version(go_mod: &str, module: &str) -> Option<String> {
-    go_mod.lines().find_map(|line| {
-        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
-        (words.next() == Some(module)).then(|| words.next()).flatten().map(str::to_owned)
-    })
-}
-
 /// Where programs lie that are there.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Programs(BTreeMap<Program, PathBuf>);
@@ -229,7 +177,7 @@ pub(super) async fn ensure(wanted: &[Program], progress: &Progress) -> Result<Pr
         unused::mark_used(&folder);
         programs.0.extend(wanted.into_iter().map(|program| (program, folder.join(program.name()))));
     }
-    unused::forget(&cache, SystemTime::now());
+    unused::forget(&cache, KEPT, |name| is_digest_of(name, Module::ALL.iter().map(|one| one.name()), DIGEST_LENGTH));
     Ok(programs)
 }
 
@@ -368,15 +316,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_read_from_the_pinned_module() {
-        let go_mod =
-            "module x\n\nrequire (\n\tk8s.io/kubelet v0.35.9 // indirect\n\tk8s.io/kubernetes v1.35.4 // indirect\n)\n";
-        assert_eq!(pinned_version(go_mod, "k8s.io/kubernetes").as_deref(), Some("v1.35.4"));
-        assert_eq!(pinned_version("require k8s.io/kubernetes v1.2.3", "k8s.io/kubernetes").as_deref(), Some("v1.2.3"));
-        assert_eq!(pinned_version(go_mod, "k8s.io/kube"), None);
-    }
-
-    #[test]
     fn the_cache_folder_changes_with_the_toolchain_and_the_flags() -> Result<(), ProgramError> {
         let (old, new) = (Toolchain { description: "go1.26.0".into() }, Toolchain { description: "go1.26.1".into() });
         let base = digest(Module::Etcd, &old, "-s")?;
@@ -385,15 +324,6 @@ mod tests {
         assert_ne!(base, digest(Module::Etcd, &new, "-s")?);
         assert_ne!(base, digest(Module::Etcd, &old, "-w")?);
         assert_ne!(base, digest(Module::Helm, &old, "-s")?);
-        Ok(())
-    }
-
-    #[test]
-    fn every_pinned_module_says_its_linker_flags() -> Result<(), ProgramError> {
-        for module in [Module::CoreDns, Module::Etcd, Module::Helm, Module::KubeflowTrainer, Module::LeaderWorkerSet] {
-            assert_eq!(module.linker_flags()?, "-s -w");
-        }
-        assert!(Module::Kubernetes.linker_flags()?.contains("version.gitVersion=v1."));
         Ok(())
     }
 }

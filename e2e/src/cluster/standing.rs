@@ -3,7 +3,8 @@
 
 use super::boot::{self, BootError, Plan};
 use super::embedded::Embedded;
-use super::folder::{Claim, ClusterFolder, ClusterName, FolderError, Lifetime, Shape};
+use super::folder::{Claim, ClusterFolder, FolderError, Lifetime, Shape};
+use super::name::ClusterName;
 use super::process::marked;
 use super::teardown::{self, TeardownError};
 use super::{Cluster, ClusterError, Kind};

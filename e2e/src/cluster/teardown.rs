@@ -13,7 +13,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::cgroups;
-use super::folder::{Claim, ClusterFolder, ClusterName, FolderError, Lifetime, Record};
+use super::folder::{Claim, ClusterFolder, FolderError, Lifetime, Record};
+use super::name::ClusterName;
 use super::node::network::link_name;
 use super::process::{kill_all, marked};
 use super::wait::poll_until;
