@@ -16,7 +16,7 @@ use super::cgroups;
 use super::folder::{Claim, ClusterFolder, FolderError, Lifetime, Record};
 use super::name::ClusterName;
 use super::node::network::link_name;
-use super::process::{kill_all, marked};
+use super::process::{kill_all, mark_of, marked, pids};
 use super::wait::poll_until;
 
 /// How long killed processes may take to be gone: those with much memory or many files need a second.
@@ -93,7 +93,7 @@ pub(super) fn undo(folder: &ClusterFolder) -> Result<(), TeardownError> {
 fn remove_link(folder: &ClusterFolder, network: u8) -> Result<(), TeardownError> {
     let link = link_name(network);
     let path = Path::new("/sys/class/net").join(&link);
-    if poll_until(LINK_GONE_WITHIN, || !path.exists()) || belongs_to_another(folder, network)? {
+    if poll_until(LINK_GONE_WITHIN, || !path.exists()) || belongs_to_another(folder, network) {
         return Ok(());
     }
     // It may go at this very moment, which is no failure: whether it is there decides.
@@ -101,13 +101,14 @@ fn remove_link(folder: &ClusterFolder, network: u8) -> Result<(), TeardownError>
     if path.exists() { Err(TeardownError::Link(link)) } else { Ok(()) }
 }
 
-/// Whether a cluster that is alive has this network: a number is recorded before it is tried, and another may have won it.
-fn belongs_to_another(folder: &ClusterFolder, network: u8) -> Result<bool, TeardownError> {
-    let others = ClusterFolder::all()?.into_iter().filter(|other| other.root() != folder.root());
-    let has_it = |other: &ClusterFolder| {
+/// Whether a cluster that is alive has this network, in whichever state folder its record lies: a number is recorded before it is tried, another may
+/// have won it, and numbers are the machine's.
+fn belongs_to_another(folder: &ClusterFolder, network: u8) -> bool {
+    let alive: BTreeSet<PathBuf> = pids().filter_map(mark_of).filter(|root| root != folder.root()).collect();
+    let has_it = |other: ClusterFolder| {
         other.read_record().is_ok_and(|record| record.node.is_some_and(|node| node.network == Some(network)))
     };
-    Ok(others.filter(has_it).any(|other| !marked(other.root()).is_empty()))
+    alive.into_iter().map(ClusterFolder::at).any(has_it)
 }
 
 /// Removes clusters that nobody owns and that are not up: what a crash or a reboot left.
@@ -193,4 +194,40 @@ fn end_at_signal() {
         let _ = writeln!(std::io::stderr(), "\n{words}");
     }
     std::process::exit(EXIT_BY_SIGNAL + signal as i32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::folder::{NodeRecord, Shape};
+    use super::super::process::MARK;
+    use super::*;
+
+    #[test]
+    fn a_network_is_another_s_while_that_one_lives_whichever_state_folder_it_is_in() {
+        let place = tempfile::tempdir().unwrap();
+        let [dead, other] = ["dead", "other"].map(|name| ClusterFolder::at(place.path().join(name)));
+        for folder in [&dead, &other] {
+            std::fs::create_dir(folder.root()).unwrap();
+            let node = NodeRecord { cgroup: "sera-none".to_owned(), network: Some(251), init: None };
+            let record = Record {
+                name: folder.name().parse().unwrap(),
+                shape: Shape::Node,
+                server: None,
+                lifetime: Lifetime::Owner,
+                ready: true,
+                node: Some(node),
+                components: [].into(),
+            };
+            folder.write_record(&record).unwrap();
+        }
+        assert!(!belongs_to_another(&dead, 251), "nobody lives");
+        let mut child = Command::new("sleep").arg("600").env(MARK, other.root()).spawn().unwrap();
+        // The kernel shows a program's environment a moment after the program has taken the place of its parent's.
+        let is_seen = poll_until(Duration::from_secs(5), || belongs_to_another(&dead, 251));
+        let of_others = (belongs_to_another(&dead, 250), belongs_to_another(&other, 251));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_seen);
+        assert_eq!(of_others, (false, false), "neither another number nor its own");
+    }
 }
