@@ -166,14 +166,11 @@ impl TrainingError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Files(error) => class_of(error.exit_code()),
-            Self::Adapter(error) => match error.as_ref() {
-                AdapterError::Files(error) => class_of(error.exit_code()),
-                _ => FailureClass::Configuration,
-            },
             Self::Data(DataError::Read { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
                 FailureClass::Unavailable
             }
             Self::Data(_)
+            | Self::Adapter(_)
             | Self::Chat { .. }
             | Self::DatasetManifest { .. }
             | Self::Plan(_)
@@ -246,8 +243,12 @@ impl From<FilesError> for TrainingError {
 }
 
 impl From<AdapterError> for TrainingError {
+    /// A file that cannot be read or written is told as one of a model is.
     fn from(error: AdapterError) -> Self {
-        Self::Adapter(Box::new(error))
+        match error {
+            AdapterError::Files(error) => error.into(),
+            error => Self::Adapter(Box::new(error)),
+        }
     }
 }
 
@@ -263,5 +264,26 @@ fn class_of(code: ExitCode) -> FailureClass {
         ExitCode::Conflict => FailureClass::Conflict,
         ExitCode::Internal => FailureClass::Internal,
         ExitCode::Success | ExitCode::Usage | ExitCode::Configuration => FailureClass::Configuration,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_is_told_as_such_whether_an_adapter_or_a_model_is_written() {
+        let full = || FilesError::Write {
+            path: PathBuf::from("model.safetensors"),
+            source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+        };
+        for error in [TrainingError::from(full()), AdapterError::from(full()).into()] {
+            let Failure { class, reason, field, message } = error.failure();
+            assert_eq!(
+                (class, reason.as_str(), field),
+                (FailureClass::Unavailable, "FileUnavailable", None),
+                "{message}"
+            );
+        }
     }
 }
