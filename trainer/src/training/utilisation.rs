@@ -4,22 +4,34 @@
 use crate::engine::Line;
 use crate::model::Config;
 
-/// Dense bf16 in units of 10¹² operations a second, as NVIDIA's data sheets have it (half of what they print for sparse matrices), by what a device's
-/// name contains; the first that matches counts.
-const PEAKS: [(&str, f64); 8] = [
+/// Dense bf16 in units of 10¹² operations a second, as NVIDIA's data sheets have it (half of what they print for sparse matrices), by words that a
+/// device's name contains whole; the first that match count.
+const PEAKS: [(&str, f64); 11] = [
     ("H100 PCIe", 756.0),
     ("H100 NVL", 835.0),
     ("H100", 989.0),
     ("H200", 989.0),
+    ("GH200", 989.0),
     ("A100", 312.0),
     ("L40S", 362.0),
+    ("L40", 181.0),
     ("L4", 121.0),
     ("A10", 125.0),
+    ("A10G", 70.0),
 ];
 
 /// The peak of a device of this name, in operations a second; none for processors, and for devices that are not known here.
 pub(super) fn peak(device: &str) -> Option<f64> {
-    PEAKS.iter().find(|(name, _)| device.contains(name)).map(|(_, peak)| peak * 1e12)
+    PEAKS.iter().find(|(name, _)| contains_words(device, name)).map(|(_, peak)| peak * 1e12)
+}
+
+/// Whether `text` contains `words` with no letter or digit next to them: an A10G is no A10.
+fn contains_words(text: &str, words: &str) -> bool {
+    let is_apart = |side: Option<char>| side.is_none_or(|letter| !letter.is_ascii_alphanumeric());
+    text.match_indices(words).any(|(at, found)| {
+        let (before, after) = (&text[..at], &text[at + found.len()..]);
+        is_apart(before.chars().next_back()) && is_apart(after.chars().next())
+    })
 }
 
 /// What a step over these lines takes, in operations; see [`operations_of_line`].
@@ -57,11 +69,21 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_that_of_the_longest_name_and_processors_have_none() {
+    fn a_peak_is_that_of_a_whole_name_and_processors_have_none() {
         assert_eq!(peak("GPU 3 (NVIDIA H100 80GB HBM3)"), Some(989e12));
         assert_eq!(peak("GPU 0 (NVIDIA H100 PCIe)"), Some(756e12));
         assert_eq!((peak("CPU"), peak("GPU 0 (NVIDIA GeForce GTX 1080)")), (None, None));
         assert_eq!((peak("NVIDIA L40S"), peak("NVIDIA A100-SXM4-80GB")), (Some(362e12), Some(312e12)));
+        for (name, expected) in [
+            ("GPU 0 (NVIDIA L40)", Some(181e12)),
+            ("GPU 0 (NVIDIA L4)", Some(121e12)),
+            ("GPU 0 (NVIDIA A10G)", Some(70e12)),
+            ("GPU 0 (NVIDIA A10)", Some(125e12)),
+            ("GPU 0 (NVIDIA GH200 480GB)", Some(989e12)),
+            ("GPU 0 (NVIDIA A1000)", None),
+        ] {
+            assert_eq!(peak(name), expected, "{name}");
+        }
     }
 
     #[test]
