@@ -1,10 +1,11 @@
 //! GPUs of NVIDIA, through candle: which are there, whether this program can use them, and what they say of themselves. Nothing here has run on one.
 
-// A library is loaded to see whether it is there; candle's bindings would panic where it is not.
+// A library is loaded to see whether it is there; candle's bindings would panic where it is not. The driver's pool of memory is asked for by its handle.
 #![allow(unsafe_code)]
 
 use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUresult};
+use candle_core::cuda_backend::cudarc::driver::result::{device::get_default_mem_pool, mem_pool::set_attribute};
+use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUmemPool_attribute, CUresult};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError};
 use candle_core::{DType, Device, Error, Tensor};
 
@@ -44,7 +45,20 @@ pub(super) fn gpu(number: usize) -> Result<Device, DeviceError> {
         let name = context.name().unwrap_or_else(|_| "of no name".to_owned());
         return Err(DeviceError::Capability { number, name, found, needed });
     }
+    if let Err(error) = keep_what_is_let_go(&context) {
+        // A part of a shared GPU may have no pool.
+        tracing::warn!("memory of GPU {number} is given back at every wait, which costs time: {error}");
+    }
     first_sum(number).map_err(|source| DeviceError::Unusable { number, source })
+}
+
+/// Has what is let go stay with this process: the pool that tensors are allocated from would give it back to the driver whenever the device is waited for,
+/// and be given it anew right after.
+fn keep_what_is_let_go(context: &CudaContext) -> Result<(), DriverError> {
+    let mut threshold = u64::MAX;
+    let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device is there as long as its context, and its own pool as long as the device; the attribute is an u64, read during the call.
+    unsafe { set_attribute(get_default_mem_pool(context.cu_device())?, attribute, (&raw mut threshold).cast()) }
 }
 
 /// Opens it, and adds two numbers there: a driver that is too old for the kernels says so only then.
