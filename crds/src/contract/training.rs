@@ -36,7 +36,7 @@ pub struct TrainingPlan {
     pub z_loss: Decimal,
     /// What the order of lines, dropout and fresh weights are drawn from.
     pub seed: u64,
-    /// Whether short lines share a sequence.
+    /// Whether short lines share a sequence; nothing with [`LossAverage::PerLine`].
     pub packing: bool,
     /// Whether layers' inputs wait in the host's memory for the backward pass.
     pub offload: bool,

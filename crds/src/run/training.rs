@@ -93,7 +93,8 @@ pub struct Training {
     #[serde(default = "seed")]
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub seed: u64,
-    /// Whether short lines share a sequence, so that less is padded. They do not see each other. Default: false.
+    /// Whether short lines share a sequence, so that less is padded. They do not see each other. It changes nothing with
+    /// `lossAverage: PerLine`, where every line is a sequence of its own. Default: false.
     #[serde(default)]
     pub packing: bool,
     /// Whether layers' inputs wait in the host's memory for the backward pass, for less of the GPU's. Default: false.

@@ -45,6 +45,11 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
         }),
     };
     let weight_decay = number("weightDecay", plan.weight_decay.as_str())?;
+    // Each line's loss has a weight of its own there, and a sequence has one.
+    let packs = plan.packing && plan.loss_average == LossAverage::PerToken;
+    if plan.packing && !packs {
+        tracing::warn!("`packing` changes nothing with `lossAverage: PerLine`: each line is a sequence of its own");
+    }
     Ok(Settings {
         sharding: plan.sharding,
         optimizer: AdamW { weight_decay, ..AdamW::default() },
@@ -58,7 +63,7 @@ pub(super) fn settings(plan: &TrainingPlan, device: &Device) -> Result<Settings,
         seed: plan.seed,
         keep: Keep { blocks: 0, offload: plan.offload },
         residence: if device.is_cpu() { Residence::Host } else { Residence::Device },
-        packing: plan.packing.then_some(plan.context_length as usize),
+        packing: packs.then_some(plan.context_length as usize),
         ..Settings::of(method)
     })
 }
@@ -165,6 +170,8 @@ mod tests {
         assert_eq!((other.normalise, other.z_loss), (Normalise::MeanOfMeans, 0.001));
         let packed = super::settings(&plan(json!({"packing": true, "contextLength": 4096})), &Device::Cpu).unwrap();
         assert_eq!(packed.packing, Some(4096));
+        let per_line = json!({"packing": true, "contextLength": 4096, "lossAverage": "PerLine"});
+        assert_eq!(super::settings(&plan(per_line), &Device::Cpu).unwrap().packing, None, "no memory is held for it");
     }
 
     #[test]
