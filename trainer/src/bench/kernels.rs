@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Error, Tensor};
 use super::BenchError;
 use crate::ops::kernels::{Kernel, Kernels, switch};
 use crate::ops::{
-    HeadLoss, RopeTable, cast, head_loss_bwd, head_loss_fwd, inverse_frequencies, rms_norm_bwd, rms_norm_fwd, rope_bwd,
-    rope_fwd, swiglu_bwd, swiglu_fwd,
+    HeadLoss, RopeTable, cast, head_loss_bwd, head_loss_fwd, inverse_frequencies, logits_at_once, rms_norm_bwd,
+    rms_norm_fwd, rope_bwd, rope_fwd, swiglu_bwd, swiglu_fwd,
 };
 use crate::optim::{AdamW, TensorShard};
 
@@ -43,7 +43,7 @@ impl Shapes {
         heads: 32,
         head_dim: 128,
         vocabulary: 151_936,
-        rows: 110,
+        rows: logits_at_once(false) / 151_936,
         stepped: 1 << 26,
     };
     /// Of how many tokens sequences are.

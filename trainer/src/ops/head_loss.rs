@@ -4,10 +4,19 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::kernels::{self, Gpu, Kernel};
-use super::{cast, fused, wide};
+use super::{cast, fused, pieces, wide};
 
-/// How many logits are held at once: 64 MiB of f32 a buffer, 110 tokens of Qwen3's vocabulary, which is enough for a product to be worth its set-up.
-pub(crate) const LOGITS: usize = 1 << 24;
+/// How many logits are held at once on processors: 64 MiB of f32 a buffer, 110 tokens of Qwen3's vocabulary, which is enough for a product to be worth its
+/// set-up.
+const LOGITS: usize = 1 << 24;
+/// How many on a GPU, which reads the whole weight for each chunk: half a GiB of f32 a buffer, 883 tokens of Qwen3's vocabulary, a product of which takes
+/// some three times as long as reading the weight, by what an H100's data sheet has of both.
+const LOGITS_OF_A_GPU: usize = 1 << 27;
+
+/// How many logits are held at once.
+pub(crate) const fn logits_at_once(on_cpu: bool) -> usize {
+    if on_cpu { LOGITS } else { LOGITS_OF_A_GPU }
+}
 
 /// How many rows of the weight's gradient are summed at once: what is added is computed beside the gradient, so it should be small next to it.
 const ROWS: usize = 1 << 13;
@@ -19,7 +28,8 @@ pub struct HeadLoss {
     positions: Vec<u32>,
     /// What each of them predicts.
     targets: Vec<u32>,
-    logits: usize,
+    /// Over how many logits at once; none: what suits the device.
+    logits: Option<usize>,
     /// The weight of z-loss.
     z: f64,
 }
@@ -41,7 +51,7 @@ impl HeadLoss {
     pub fn new(targets: &[Option<u32>]) -> Self {
         let trained = targets.iter().enumerate().filter_map(|(at, target)| target.map(|target| (at as u32, target)));
         let (positions, targets) = trained.unzip();
-        Self { positions, targets, logits: LOGITS, z: 0.0 }
+        Self { positions, targets, logits: None, z: 0.0 }
     }
 
     /// Adds z-loss with this weight.
@@ -56,27 +66,51 @@ impl HeadLoss {
     }
 
     /// The chunks of trained tokens: positions and targets.
-    fn chunks(&self, vocabulary: usize) -> impl Iterator<Item = (&[u32], &[u32])> {
-        let rows = (self.logits / vocabulary.max(1)).max(1);
-        self.positions.chunks(rows).zip(self.targets.chunks(rows))
+    fn chunks(&self, weight: &Tensor) -> Result<impl Iterator<Item = (&[u32], &[u32])>> {
+        let logits = self.logits.unwrap_or(logits_at_once(weight.device().is_cpu()));
+        let rows = (logits / weight.dim(0)?.max(1)).max(1);
+        Ok(self.positions.chunks(rows).zip(self.targets.chunks(rows)))
+    }
+}
+
+/// The losses of all chunks. What is summed where it was computed is asked for once, at the end: to ask a GPU is to wait for it.
+#[derive(Debug, Default)]
+struct Total {
+    known: f64,
+    asked_for: Option<Tensor>,
+}
+
+impl Total {
+    /// Adds the sum of `losses`, in f64.
+    fn add(&mut self, losses: &Tensor) -> Result<()> {
+        let sum = losses.to_dtype(DType::F64)?.sum_all()?;
+        self.asked_for = Some(match self.asked_for.take() {
+            Some(total) => (total + sum)?,
+            None => sum,
+        });
+        Ok(())
+    }
+
+    fn sum(self) -> Result<f64> {
+        Ok(self.known + self.asked_for.map_or(Ok(0.0), |total| total.to_scalar())?)
     }
 }
 
 /// Σ −log softmax(h Wᵀ)[target] + z · (log Σ exp h Wᵀ)² over the trained rows of `hidden` (T, n), with `weight` (vocabulary, n).
 pub fn head_loss_fwd(hidden: &Tensor, weight: &Tensor, of: &HeadLoss) -> Result<f64> {
-    let mut loss = 0.0;
-    for (positions, targets) in of.chunks(weight.dim(0)?) {
-        loss += if fused::serves(&[hidden, weight]) {
+    let mut loss = Total::default();
+    for (positions, targets) in of.chunks(weight)? {
+        if fused::serves(&[hidden, weight]) {
             let logits = hidden.index_select(&index(hidden, positions)?, 0)?.matmul(&weight.t()?)?;
-            fused::head_loss::exponentiate(&logits, targets, of.z)?.1
+            loss.known += fused::head_loss::exponentiate(&logits, targets, of.z)?.1;
         } else if kernels::serves(Kernel::CrossEntropy, &[hidden, weight]) {
             let logits = hidden.index_select(&index(hidden, positions)?, 0)?.matmul(&weight.t()?)?;
-            sum(&kernels::cross_entropy::forward(&Gpu, &logits, &index(hidden, targets)?, of.z)?)?
+            loss.add(&kernels::cross_entropy::forward(&Gpu, &logits, &index(hidden, targets)?, of.z)?)?;
         } else {
-            Chunk::new(hidden, weight, positions, targets, of.z)?.loss
-        };
+            loss.add(&Chunk::new(hidden, weight, positions, targets, of.z)?.losses)?;
+        }
     }
-    Ok(loss)
+    loss.sum()
 }
 
 /// The loss and, times `scale` (one over the trained tokens of the global batch, say), its gradients; the forward is part of it.
@@ -89,26 +123,28 @@ pub fn head_loss_bwd(
 ) -> Result<HeadGradients> {
     let sums = |like: &Tensor| Tensor::zeros(like.shape(), wide(like.dtype()), like.device());
     let (g_hidden, g_weight) = (hidden.zeros_like()?, trained.then(|| sums(weight)).transpose()?);
-    let mut loss = 0.0;
+    let mut loss = Total::default();
     let mut rows = Vec::new();
-    for (positions, targets) in of.chunks(weight.dim(0)?) {
-        let (chunk_loss, hidden, g_logits) = if fused::serves(&[hidden, weight]) {
+    for (positions, targets) in of.chunks(weight)? {
+        let (hidden, g_logits) = if fused::serves(&[hidden, weight]) {
             let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
             let logits = hidden.matmul(&weight.t()?)?;
-            let (shares, loss) = fused::head_loss::exponentiate(&logits, targets, of.z)?;
+            let (shares, chunk_loss) = fused::head_loss::exponentiate(&logits, targets, of.z)?;
             fused::head_loss::gradient(&logits, &shares, targets, scale)?;
-            (loss, hidden, logits)
+            loss.known += chunk_loss;
+            (hidden, logits)
         } else if kernels::serves(Kernel::CrossEntropy, &[hidden, weight]) {
             let hidden = hidden.index_select(&index(hidden, positions)?, 0)?;
             let logits = hidden.matmul(&weight.t()?)?;
             let losses = kernels::cross_entropy::backward(&Gpu, &logits, &index(&hidden, targets)?, of.z, scale)?;
-            (sum(&losses)?, hidden, logits)
+            loss.add(&losses)?;
+            (hidden, logits)
         } else {
             let chunk = Chunk::new(hidden, weight, positions, targets, of.z)?;
             let g_logits = chunk.gradient(scale)?.to_dtype(hidden.dtype())?;
-            (chunk.loss, chunk.hidden, g_logits)
+            loss.add(&chunk.losses)?;
+            (chunk.hidden, g_logits)
         };
-        loss += chunk_loss;
         rows.push(g_logits.matmul(weight)?);
         if let Some(total) = &g_weight {
             add_outer(total, &g_logits, &hidden)?;
@@ -118,7 +154,7 @@ pub fn head_loss_bwd(
         [] => g_hidden,
         rows => g_hidden.index_add(&index(hidden, &of.positions)?, &Tensor::cat(rows, 0)?, 0)?,
     };
-    Ok(HeadGradients { loss, hidden, weight: g_weight })
+    Ok(HeadGradients { loss: loss.sum()?, hidden, weight: g_weight })
 }
 
 /// Some trained tokens: their hidden states, and exp(logit − largest logit) with its sum.
@@ -128,7 +164,7 @@ struct Chunk {
     exponentials: Tensor,
     /// One over the sum of each row, and what z-loss adds to it: what makes its exponentials the gradient.
     shares: Tensor,
-    loss: f64,
+    losses: Tensor,
 }
 
 impl Chunk {
@@ -149,8 +185,7 @@ impl Chunk {
             losses = (losses + (log.sqr()? * z)?)?;
             shares = (shares * log.affine(2.0 * z, 1.0)?)?;
         }
-        let loss = sum(&losses)?;
-        Ok(Self { hidden, targets, exponentials, shares, loss })
+        Ok(Self { hidden, targets, exponentials, shares, losses })
     }
 
     /// `scale · (softmax · (1 + 2 z log Σ exp) − one at the target)`, by the logits, wide.
@@ -165,8 +200,7 @@ impl Chunk {
 /// Adds `gyᵀ x` to `total` (vocabulary, n) in place, some rows at a time.
 fn add_outer(total: &Tensor, gy: &Tensor, x: &Tensor) -> Result<()> {
     let vocabulary = total.dim(0)?;
-    for begin in (0..vocabulary).step_by(ROWS) {
-        let rows = ROWS.min(vocabulary - begin);
+    for (begin, rows) in pieces(vocabulary, ROWS) {
         let mut columns = gy.narrow(1, begin, rows)?;
         if !gy.device().is_cpu() {
             // cuBLAS is given no columns with others between them.
@@ -182,11 +216,6 @@ fn add_outer(total: &Tensor, gy: &Tensor, x: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// The sum of all losses, in f64.
-fn sum(losses: &Tensor) -> Result<f64> {
-    losses.to_dtype(DType::F64)?.sum_all()?.to_scalar()
-}
-
 /// `values` as a tensor where `like` lives.
 fn index(like: &Tensor, values: &[u32]) -> Result<Tensor> {
     Tensor::from_slice(values, values.len(), like.device())
@@ -200,7 +229,7 @@ mod tests {
     const TARGETS: [Option<u32>; 6] = [Some(3), None, Some(0), Some(6), None, Some(3)];
 
     fn chunked(targets: &[Option<u32>], logits: usize) -> HeadLoss {
-        HeadLoss { logits, ..HeadLoss::new(targets) }
+        HeadLoss { logits: Some(logits), ..HeadLoss::new(targets) }
     }
 
     #[test]

@@ -23,12 +23,13 @@ pub use attention::{Attended, Attention, attention_bwd, attention_fwd};
 pub use dropout::Dropout;
 pub use embedding::{embedding_bwd, embedding_fwd};
 pub use flash::{AttentionBy, AttentionError, Room};
-pub(crate) use head_loss::LOGITS;
+pub(crate) use head_loss::logits_at_once;
 pub use head_loss::{HeadGradients, HeadLoss, head_loss_bwd, head_loss_fwd};
 pub use linear::{Linear, LinearGradients, Lora, Weight, linear_bwd, linear_fwd};
 pub use rms_norm::{rms_norm_bwd, rms_norm_fwd};
 pub use rope::{Llama3Scaling, RopeTable, inverse_frequencies, rope_bwd, rope_fwd};
 pub use segments::{Segments, SegmentsError};
+pub(crate) use swiglu::GATED;
 pub use swiglu::{swiglu_bwd, swiglu_fwd};
 
 use candle_core::{DType, Result, Tensor};
@@ -50,6 +51,11 @@ pub(crate) fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     tensor.to_dtype(dtype)
 }
 
+/// Where each piece of `count` things begins, and how long it is, at most `most` at a time.
+pub(crate) fn pieces(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).step_by(most).map(move |begin| (begin, most.min(count - begin)))
+}
+
 /// `sum` + `part`, of one shape and type, where `sum` lies if that can be: it has to be a fresh result, whose values nobody else has.
 pub(crate) fn added(sum: Tensor, part: &Tensor) -> Result<Tensor> {
     if fused::serves(&[&sum, part]) && sum.is_contiguous() {
@@ -57,4 +63,17 @@ pub(crate) fn added(sum: Tensor, part: &Tensor) -> Result<Tensor> {
         return Ok(sum);
     }
     sum + part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_everything_once() {
+        let of = |count| pieces(count, 4).collect::<Vec<_>>();
+        assert_eq!(of(3), [(0, 3)]);
+        assert_eq!(of(9), [(0, 4), (4, 4), (8, 1)]);
+        assert_eq!(of(0), []);
+    }
 }

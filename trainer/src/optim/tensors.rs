@@ -5,6 +5,7 @@ use candle_core::{DType, Error, Tensor};
 
 use super::adamw::{AdamW, Numbers};
 use crate::ops::kernels::{self, Gpu, Kernel, Runner, adamw};
+use crate::ops::pieces;
 
 /// How many values are worked on at once: 64 MiB of f32, of which some five are there at a time.
 const PIECE: usize = 1 << 24;
@@ -45,7 +46,7 @@ impl TensorShard {
             return self.step_on(&Gpu, how, gradient, step, rate, factor);
         }
         let with = how.numbers(step, rate, self.decays);
-        for (begin, length) in pieces(self.weights.elem_count()) {
+        for (begin, length) in pieces(self.weights.elem_count(), PIECE) {
             let gradient = (gradient.narrow(0, begin, length)? * f64::from(factor))?;
             let cut = |tensor: &Tensor| tensor.narrow(0, begin, length);
             let (mean, square) = moments(&cut(&self.mean)?, &cut(&self.square)?, &gradient, &with)?;
@@ -99,15 +100,10 @@ fn moved(weights: &Tensor, mean: &Tensor, square: &Tensor, with: &Numbers) -> Re
 /// Σ x² of f32 values of one dimension, in f64: what [`sum_of_squares`](super::sum_of_squares) gives, but for the order in which they are added.
 pub fn tensor_sum_of_squares(values: &Tensor) -> Result<f64, Error> {
     let mut sum = Tensor::zeros((), DType::F64, values.device())?;
-    for (begin, length) in pieces(values.elem_count()) {
+    for (begin, length) in pieces(values.elem_count(), PIECE) {
         sum = (sum + values.narrow(0, begin, length)?.to_dtype(DType::F64)?.sqr()?.sum_all()?)?;
     }
     sum.to_scalar()
-}
-
-/// Where each piece of so many values begins, and how long it is.
-fn pieces(count: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..count).step_by(PIECE).map(move |begin| (begin, PIECE.min(count - begin)))
 }
 
 #[cfg(test)]
@@ -167,13 +163,5 @@ mod tests {
         let (found, expected) = (tensor_sum_of_squares(&tensor(&values)).unwrap(), sum_of_squares(&values));
         assert!((found - expected).abs() < 1e-12 * expected, "{found} is not {expected}");
         assert!(tensor_sum_of_squares(&tensor(&[1.0, f32::NAN])).unwrap().is_nan());
-    }
-
-    #[test]
-    fn pieces_cover_all_values_once() {
-        let of = |count| pieces(count).collect::<Vec<_>>();
-        assert_eq!(of(3), [(0, 3)]);
-        assert_eq!(of(2 * PIECE + 1), [(0, PIECE), (PIECE, PIECE), (2 * PIECE, 1)]);
-        assert_eq!(of(0), []);
     }
 }
