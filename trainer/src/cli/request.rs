@@ -18,7 +18,7 @@ use crate::device::{self, Choice};
 use crate::ops::AttentionBy;
 use crate::ops::kernels::{Kernels, switch};
 use crate::ranks::{Collective, Options, Place, RankError, join_on};
-use crate::training::{Out, Request, Source, Sources, available_memory};
+use crate::training::{Available, Out, Request, Source, Sources, available_memory};
 
 #[derive(Debug, Args)]
 pub(super) struct TrainingArgs {
@@ -117,6 +117,8 @@ impl TrainingArgs {
             tracing::warn!("kernels of ours are on: {}; none of them has run on a GPU before", self.kernels);
         }
         self.attention.check_device(&device).map_err(Failure::from)?;
+        let host = available_memory(sharing());
+        let memory = Available { device: self.memory.or_else(|| device::memory(&device)).or(host), host };
         Ok(Request {
             sources,
             out,
@@ -126,7 +128,7 @@ impl TrainingArgs {
             checkpoint_steps: self.checkpoint_steps,
             skipped: self.max_skipped,
             ahead: true,
-            memory: self.memory.or_else(|| device::memory(&device)).or_else(|| available_memory(sharing())),
+            memory,
             device,
             attention: self.attention,
             peak: self.peak_tflops.map(|peak| peak * 1e12),

@@ -9,6 +9,7 @@ use sera_crds::contract::TrainingPlan;
 
 use super::error::TrainingError;
 use super::inputs::Inputs;
+use super::machine::Available;
 use super::memory::Bytes;
 use super::sources::Sources;
 use super::{fit, plan as plans};
@@ -48,14 +49,14 @@ struct Learnt {
 }
 
 /// Checks a training on this rank's device, with attention computed as asked for; every rank calls it. `available` is what this rank may use of the
-/// memory, in bytes.
+/// memory.
 pub fn check(
     sources: &Sources,
     plan: &TrainingPlan,
     device: &Device,
     attention: AttentionBy,
     mut ranks: Box<dyn Collective>,
-    available: Option<u64>,
+    available: Available,
 ) -> Result<Report, TrainingError> {
     let mut settings = Settings { attention, ..plans::settings(plan, device)? };
     let places = sources.bring(ranks.as_mut())?;
@@ -74,6 +75,7 @@ pub fn check(
     let Learnt { trained, losses } = learns(&mut engine, mine, rate)?;
     // Written so that a loss that is no number is refused too.
     if losses.1 < losses.0 {
+        let available = available.device;
         return Ok(Report { steps: order.steps(), bytes, available, trained, tried, losses, inputs });
     }
     Err(TrainingError::NotLower { rate, line: tried, before: losses.0, after: losses.1 })

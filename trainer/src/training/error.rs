@@ -116,6 +116,16 @@ pub enum TrainingError {
         /// What would fit.
         fitting: String,
     },
+    /// What `offload` keeps in the host's memory would not fit there.
+    #[error(
+        "`offload` keeps {needed} of each rank in the host's memory, of which a rank has {available}: raise the pods' limit on memory, or leave `offload` out"
+    )]
+    HostMemory {
+        /// What a rank keeps there.
+        needed: String,
+        /// What it has.
+        available: String,
+    },
     /// The check found a tensor that does not learn.
     #[error("`{tensor}` got {problem}: the model's arithmetic does not reach it, and it would not be trained")]
     Gradient {
@@ -178,6 +188,7 @@ impl TrainingError {
             | Self::Broken(_)
             | Self::NothingLearnt(_)
             | Self::Memory { .. }
+            | Self::HostMemory { .. }
             | Self::NotLower { .. }
             | Self::Beside(BesideError::Listen { .. }) => FailureClass::Configuration,
             Self::Engine(error) => match error {
@@ -221,6 +232,7 @@ impl TrainingError {
             Self::Write { .. } | Self::Read { .. } => ("FileUnavailable", None),
             Self::Interrupted { .. } => ("Interrupted", None),
             Self::Memory { .. } => ("MemoryTooSmall", TRAINING),
+            Self::HostMemory { .. } => ("MemoryTooSmall", Some("spec.training.offload")),
             Self::Gradient { .. } => ("GradientCut", None),
             Self::NotLower { .. } => ("LossNotLower", Some("spec.training.learningRate")),
         }

@@ -5,6 +5,7 @@ use sera_crds::contract::TrainingPlan;
 
 use super::error::TrainingError;
 use super::inputs::Inputs;
+use super::machine::Available;
 use super::memory::{Bytes, Flashed, Need, readable};
 use crate::device;
 use crate::engine::{EngineError, Line, Settings};
@@ -14,7 +15,7 @@ use crate::ops::AttentionBy;
 /// is for whatever else runs there, and for files that the system keeps at hand.
 const KEEPING: u64 = 2;
 
-/// What a rank of `world` needs; where that is more than the `available` bytes, an error that says what would fit. Says in `settings` what is kept of a
+/// What a rank of `world` needs; where that is more than is `available`, an error that says what would fit. Says in `settings` what is kept of a
 /// forward pass.
 pub(super) fn into_memory(
     inputs: &Inputs,
@@ -22,7 +23,7 @@ pub(super) fn into_memory(
     settings: &mut Settings,
     device: &Device,
     world: usize,
-    available: Option<u64>,
+    available: Available,
 ) -> Result<Bytes, TrainingError> {
     // Lines that are only watched go through the model too, and may be longer.
     let watched = inputs.eval.as_ref().map(|eval| eval.lines.as_slice()).unwrap_or_default();
@@ -44,6 +45,8 @@ pub(super) fn into_memory(
             .filter(|_| settings.attention == AttentionBy::Flash)
             .map(|multiprocessors| Flashed { sequences: most_sequences(sets, settings.packing), multiprocessors }),
     };
+    waits_on_host(&need, available.host)?;
+    let available = available.device;
     // Unverified on GPUs: there everything is computed again.
     let kept = available.filter(|_| device.is_cpu()).map_or(0, |available| need.blocks_that_fit(available / KEEPING));
     settings.keep.blocks = usize::try_from(kept).unwrap_or(usize::MAX);
@@ -58,6 +61,17 @@ pub(super) fn into_memory(
     };
     let (needed, available) = (readable(bytes.total()), readable(available));
     Err(TrainingError::Memory { needed, available, fitting })
+}
+
+/// Refuses to keep more in the host's memory than a rank has of it: a pod would be killed for it, in the first long line.
+fn waits_on_host(need: &Need<'_>, host: Option<u64>) -> Result<(), TrainingError> {
+    let needed = need.on_host();
+    match host {
+        Some(available) if needed > available => {
+            Err(TrainingError::HostMemory { needed: readable(needed), available: readable(available) })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The most tokens that go through the model at once: the longest line's, or what lines of one set that share a sequence may come to.
@@ -87,7 +101,36 @@ fn most_sequences(sets: [&[Line]; 2], packing: Option<usize>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use sera_crds::contract::MethodPlan;
+    use sera_crds::values::Sharding;
+
     use super::*;
+    use crate::model::testing::qwen3_8b;
+
+    #[test]
+    fn what_waits_on_the_host_is_held_against_its_memory_and_refused_by_the_field() {
+        let (config, method) = (qwen3_8b(), MethodPlan::Full {});
+        let need = Need {
+            config: &config,
+            method: &method,
+            sharding: Sharding::Zero3,
+            world: 8,
+            width: 2,
+            tokens: 32_768,
+            offload: true,
+            on_cpu: false,
+            kept: 0,
+            flash: None,
+        };
+        let failure = waits_on_host(&need, Some(8 << 30)).unwrap_err().failure();
+        assert_eq!(
+            (failure.reason.as_str(), failure.field.as_deref()),
+            ("MemoryTooSmall", Some("spec.training.offload"))
+        );
+        assert!(failure.message.contains("keeps 9.00 GiB") && failure.message.contains("has 8.00 GiB"), "{failure:?}");
+        assert!(waits_on_host(&need, Some(9 << 30)).is_ok() && waits_on_host(&need, None).is_ok());
+        assert!(waits_on_host(&Need { offload: false, ..need }, Some(0)).is_ok());
+    }
 
     fn line(length: usize) -> Line {
         Line { id: String::new(), ids: vec![0; length], loss: vec![true; length] }

@@ -9,6 +9,15 @@ const STATUS: &str = "/proc/self/status";
 /// Where it says what this container may have (cgroup v2, and v1 on older nodes).
 const CONTAINER: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
+/// What a rank may use of memory, in bytes; none where nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Available {
+    /// Of the device that it computes on.
+    pub device: Option<u64>,
+    /// Of the host's; for a rank on processors that is the same memory.
+    pub host: Option<u64>,
+}
+
 /// What one of `sharing` ranks may use, in bytes; none where the system does not say.
 pub fn available_memory(sharing: u64) -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();

@@ -27,7 +27,7 @@ pub use display::Display;
 pub use error::TrainingError;
 pub use inputs::{Inputs, Places};
 pub use losses::{Format, Losses, Point};
-pub use machine::{available_memory, peak_memory};
+pub use machine::{Available, available_memory, peak_memory};
 pub use memory::{Bytes, DEVICES, Flashed, Need, Sum, Sums, readable, table};
 pub use meter::{Meter, Standing};
 pub use out::Out;

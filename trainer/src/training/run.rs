@@ -11,6 +11,7 @@ use super::display::Display;
 use super::error::TrainingError;
 use super::inputs::Inputs;
 use super::losses::{Format, Losses, Point};
+use super::machine::Available;
 use super::meter::Meter;
 use super::out::Out;
 use super::publish::{self, Published};
@@ -61,8 +62,8 @@ pub struct Request {
     pub ahead: bool,
     /// What a rank's device computes at most, in operations a second; none: what is known of a GPU of that name.
     pub peak: Option<f64>,
-    /// What this rank may use of the memory, in bytes; none where nobody knows.
-    pub memory: Option<u64>,
+    /// What this rank may use of the memory.
+    pub memory: Available,
 }
 
 /// How a training shows itself and how it is told to stop.

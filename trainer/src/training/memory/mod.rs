@@ -224,6 +224,12 @@ impl Need<'_> {
             .and(Sum::of(self.tokens, &[heads * size, 2 * self.width + F32]))
     }
 
+    /// What a rank on a GPU keeps in the host's memory, in bytes: the inputs of all blocks, where they wait there.
+    pub fn on_host(&self) -> u64 {
+        let factors = [self.config.layers as u64, self.config.hidden as u64, self.width];
+        if self.offload && !self.on_cpu { Sum::of(self.tokens, &factors).bytes() } else { 0 }
+    }
+
     /// Of how many blocks values can be kept with all of a step in `available` bytes; at a checkpoint they are gone.
     pub fn blocks_that_fit(&self, available: u64) -> u64 {
         let fits = |kept: &u64| Need { kept: *kept, ..*self }.bytes().in_step() <= available;

@@ -128,6 +128,14 @@ fn what_would_fit_is_said_and_is_true() {
 }
 
 #[test]
+fn inputs_that_wait_on_the_host_take_its_memory_where_that_is_another() {
+    let (config, method) = (qwen3_8b(), MethodPlan::Full {});
+    let on_host = |offload, on_cpu| Need { offload, on_cpu, ..need(&config, &method) }.on_host();
+    assert_eq!(on_host(true, false), 32_768 * 36 * 4096 * 2);
+    assert_eq!((on_host(false, false), on_host(true, true)), (0, 0));
+}
+
+#[test]
 fn inputs_in_the_hosts_memory_are_a_way_to_fit_unless_they_are_there() {
     let (config, method) = (qwen3_8b(), MethodPlan::Lora(LoraPlan::default()));
     let fitting = |need: Need<'_>| need.what_would_fit(30 << 30).iter().any(|words| words.starts_with("offload true"));
