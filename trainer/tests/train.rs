@@ -287,6 +287,26 @@ fn what_is_wrong_is_said_in_a_line_with_a_code_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_training_that_was_put_right_begins_anew_and_what_it_had_goes() {
+    let place = Place::new(6);
+    let full = json!({"full": {}});
+    assert!(place.run("train", "out", &plan(&full, 1)).status.success());
+    std::fs::remove_dir_all(place.path("out/model")).unwrap();
+    let since = |number: &str| {
+        let mut command = place.command("train", "out", &plan(&full, 2));
+        command.args(["--attempt", "2", "--since-attempt", number]).output().unwrap()
+    };
+    let refused = since("1");
+    assert_eq!(refused.status.code(), Some(12), "{}", said(&refused));
+    let output = since("2");
+    let words = "step-000002 is passed over: it is of an attempt before attempt 2, and of another plan";
+    assert!(output.status.success() && said(&output).contains(words), "{}", said(&output));
+    assert_eq!(losses(&place, "out").len(), 4, "it began anew");
+    let left = std::fs::read_dir(place.path("out/checkpoints/a1")).unwrap().count();
+    assert_eq!(left, 0, "nothing goes on from it, and it takes room");
+}
+
+#[test]
 fn a_model_that_is_there_is_that_of_its_dataset_and_base_model_and_of_no_other() {
     let place = Place::new(6);
     let plan = plan(&json!({"full": {}}), 1);

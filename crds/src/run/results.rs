@@ -206,6 +206,12 @@ pub struct TrainingStatus {
     /// The number of the attempt that is at work or was the last.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub attempt: u32,
+    /// The first attempt after `spec.retry` has unlocked `spec.training`, the last time that it did: checkpoints of earlier
+    /// attempts count where they were made by the same section, and are passed over where that was another. Absent: it
+    /// never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub since_attempt: Option<u32>,
     /// The highest learning rate that applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<Rate>,

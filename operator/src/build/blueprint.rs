@@ -202,6 +202,8 @@ pub struct TrainingParts {
     pub student_credentials: Option<String>,
     /// How it is trained.
     pub plan: TrainingPlan,
+    /// The first attempt that certainly had this plan; none where all had it.
+    pub since_attempt: Option<u32>,
     /// How many pods train together, each on a node of its own or not, as their owner says.
     pub nodes: u32,
     /// How many ranks each of them has.

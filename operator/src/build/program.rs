@@ -73,6 +73,9 @@ pub(super) fn training(owner: &Owner, attempt: u32, parts: &TrainingParts, bluep
     told.say(format!("--scratch={}", pod::SCRATCH_MOUNT));
     told.say(format!("--cache={}", pod::SCRATCH_MOUNT));
     told.say(format!("--attempt={attempt}"));
+    if let Some(since) = parts.since_attempt {
+        told.say(format!("--since-attempt={since}"));
+    }
     told.say(format!("--listen=0.0.0.0:{PROGRESS_PORT}"));
     told.say(format!("--termination-message={}", pod::TERMINATION_MESSAGE));
     told.hand("SERA_TRAINING", &parts.plan);

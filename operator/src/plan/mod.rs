@@ -319,6 +319,9 @@ fn acknowledge_retry(record: &mut Record, intent: &Intent) {
         if *stage != Stage::Generation {
             record.locked.remove(stage);
         }
+        if *stage == Stage::Training {
+            record.training.get_or_insert_default().since_attempt = Some(attempt.number.saturating_add(1));
+        }
     }
 }
 

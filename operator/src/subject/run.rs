@@ -165,7 +165,7 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
         teacher: settings::hosted_teacher(&spec.teacher, &spec.generation.rollouts),
         samples: None,
         counting: Some(CountingParts { batches, ..counting(spec) }),
-        training: Some(settings::training_parts(&spec.training, &spec.dataset)),
+        training: Some(settings::training_parts(&spec.training, &spec.dataset, record.training.as_ref())),
         evaluation: settings::evaluation_parts(spec, owner),
         serving: settings::served_student(spec, owner),
     })

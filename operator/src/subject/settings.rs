@@ -10,7 +10,7 @@ use sera_crds::{
     },
     run::{
         Agent, Budget, Dataset, Evaluation, Generation, ModelSource, Price, RolloutSettings, RunSpec, Serve, Teacher,
-        TeacherBackend, Training,
+        TeacherBackend, Training, TrainingStatus,
     },
     values::{ModelScheme, ServingApi, ServingEngine, StoreScheme, ToolCallFormat},
 };
@@ -216,11 +216,12 @@ fn variable(said: &sera_crds::common::EnvVar) -> EnvVar {
 }
 
 /// How the student is trained, and by how many pods of what kind.
-pub(super) fn training_parts(training: &Training, dataset: &Dataset) -> TrainingParts {
+pub(super) fn training_parts(training: &Training, dataset: &Dataset, so_far: Option<&TrainingStatus>) -> TrainingParts {
     TrainingParts {
         student: training.student.uri.clone(),
         student_credentials: bucket_credentials(&training.student),
         plan: training.plan(dataset.context_length),
+        since_attempt: so_far.and_then(|status| status.since_attempt),
         nodes: training.nodes,
         ranks_per_node: training.world_size() / training.nodes.max(1),
         gpus_per_node: training.gpus_per_node,

@@ -166,6 +166,7 @@ fn what_status_is_told_it_remembers() {
         loss: Some("1.25".parse().unwrap()),
         tokens_per_second: Some(800),
         attempt: 2,
+        since_attempt: Some(2),
         learning_rate: Some("5e-5".parse().unwrap()),
         warmup_steps: Some(9),
         precision: Some(sera_crds::values::Precision::Bf16),

@@ -14,6 +14,11 @@ pub(super) fn of_attempt(root: &Path, attempt: u32) -> PathBuf {
     root.join(format!("{ATTEMPT}{attempt}"))
 }
 
+/// The attempt that a checkpoint's folder is of, by where it lies.
+pub(super) fn attempt(checkpoint: &Path) -> Option<u32> {
+    checkpoint.parent()?.file_name()?.to_str()?.strip_prefix(ATTEMPT)?.parse().ok()
+}
+
 /// The name of a checkpoint's folder.
 pub(super) fn name(step: u32) -> String {
     format!("{STEP}{step:06}")

@@ -95,6 +95,11 @@ impl Origin {
         .find(|(_, own, others)| own != others)
         .map(|(what, own, others)| (what, own.as_str(), others.as_str()))
     }
+
+    /// Whether another one is of the same base model and dataset by another plan.
+    pub(super) fn differs_by_plan_alone(&self, other: &Self) -> bool {
+        self.plan != other.plan && (&self.model, &self.dataset) == (&other.model, &other.dataset)
+    }
 }
 
 impl Sums {

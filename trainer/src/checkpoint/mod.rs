@@ -1,6 +1,7 @@
 //! Checkpoints of a training, in a folder or a bucket: `a<attempt>/step-000123/` with a part from each rank and `manifest.json` last. One is there
 //! whole or it does not count; the newest that counts is where a training goes on. What is in a part is the engine's business.
 
+mod attempt;
 mod folder;
 mod found;
 mod kept;
@@ -12,12 +13,14 @@ mod shipped;
 mod stored;
 mod write;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::bucket::BucketError;
 use crate::engine::EngineError;
 use crate::ranks::RankError;
 
+pub use attempt::Attempt;
 pub use kept::Kept;
 pub use manifest::{Manifest, Origin, Sums};
 pub use read::Checkpoint;
@@ -80,6 +83,12 @@ pub enum CheckpointError {
         /// What is asked for, by digest.
         expected: String,
     },
+    /// It is of a plan that was put right since.
+    #[error("it is of an attempt before attempt {since}, and of another plan")]
+    Replaced {
+        /// The first attempt by the present plan.
+        since: u32,
+    },
     /// Another rank could not have its share.
     #[error(
         "another rank could not have its share of the checkpoint {name}: its own log says why; the checkpoint is untouched"
@@ -106,6 +115,19 @@ impl From<EngineError> for CheckpointError {
 }
 
 impl CheckpointError {
+    /// Whether a training goes on from the checkpoint before: this one is not whole, or not of its plan. A file that is there and cannot be read for now
+    /// tells neither.
+    fn is_passed_over(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Replaced { .. } => true,
+            Self::Read { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        }
+    }
+
     /// What another rank is told of it.
     fn reason(&self) -> String {
         match self {
@@ -119,14 +141,13 @@ impl CheckpointError {
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     root: PathBuf,
-    attempt: u32,
-    origin: Origin,
+    attempt: Attempt,
 }
 
 impl Checkpoints {
-    /// Those in `root`; attempt number `attempt` writes its own into `a<attempt>`, and goes on from those of any.
-    pub fn new(root: &Path, attempt: u32, origin: Origin) -> Self {
-        Self { root: root.to_owned(), attempt, origin }
+    /// Those in `root`; an attempt writes its own into `a<number>`, and goes on from those of any.
+    pub fn new(root: &Path, attempt: Attempt) -> Self {
+        Self { root: root.to_owned(), attempt }
     }
 }
 

@@ -21,8 +21,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoints {
-    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each verifies its share of the files. What is torn is
-    /// passed over with a word; what is whole and of another training is refused.
+    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each verifies its share of the files. What is torn, or of a
+    /// plan that was put right since, is passed over with a word; what is whole and of another training is refused.
     pub fn newest(&self, ranks: &mut dyn Collective) -> Result<Option<Checkpoint>, CheckpointError> {
         let all = if ranks.rank() == 0 { folder::all(&self.root)? } else { Vec::new() };
         let mut candidates = all.into_iter();
@@ -42,18 +42,12 @@ impl Checkpoints {
     }
 
     fn whole(&self, folder: &Path, ranks: &mut dyn Collective) -> Result<Option<Checkpoint>, CheckpointError> {
-        let found = Checkpoint::open(folder);
-        if let Ok(checkpoint) = &found {
-            found::belongs(&checkpoint.manifest, &self.origin, folder)?;
-        }
-        let (rank, world) = (ranks.rank(), ranks.world());
-        let found = found.and_then(|checkpoint| checkpoint.verify(rank, world).map(|()| checkpoint));
-        if let Err(problem) = &found {
-            tracing::warn!("the checkpoint {} is passed over: {problem}", folder.display());
-        }
-        let mut torn = [if found.is_ok() { 0.0 } else { 1.0 }];
-        ranks.all_reduce_f64(&mut torn)?;
-        Ok(found.ok().filter(|_| torn == [0.0]))
+        let found = Checkpoint::open(folder).and_then(|checkpoint| {
+            self.attempt.accept(&checkpoint.manifest, folder)?;
+            checkpoint.verify(ranks.rank(), ranks.world())?;
+            Ok(checkpoint)
+        });
+        found::together(found, folder, ranks)
     }
 }
 

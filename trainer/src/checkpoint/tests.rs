@@ -13,7 +13,7 @@ fn origin() -> Origin {
 }
 
 fn checkpoints(root: &Path, attempt: u32) -> Checkpoints {
-    Checkpoints::new(root, attempt, origin())
+    Checkpoints::new(root, Attempt { number: attempt, since: 1, origin: origin() })
 }
 
 fn state(step: u32) -> Vec<UnitState> {
@@ -175,9 +175,78 @@ fn a_checkpoint_of_another_training_is_refused_by_what_differs() {
     others[1].model = "x".to_owned();
     others[2].dataset = "x".to_owned();
     for (other, what) in others.into_iter().zip(["another plan", "another base model", "another dataset"]) {
-        let error = Checkpoints::new(root.path(), 2, other).newest(&mut Alone).unwrap_err().to_string();
+        let error = Checkpoints::new(root.path(), Attempt { number: 2, since: 1, origin: other })
+            .newest(&mut Alone)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(what) && error.contains("step-000001"), "{error}");
     }
+}
+
+#[test]
+fn a_plan_that_was_put_right_begins_anew_and_a_retry_alone_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let seen = |number, since, origin| Checkpoints::new(root.path(), Attempt { number, since, origin });
+    let step_of = |found: Option<Checkpoint>| found.map(|found| found.manifest.step);
+    let corrected = || Origin { plan: "x".to_owned(), ..origin() };
+    write(root.path(), 1, 7, Some(0.1));
+    write(root.path(), 1, 8, None);
+    let newest = |number, since, origin| seen(number, since, origin).newest(&mut Alone).map(step_of);
+    assert_eq!(newest(2, 2, origin()).unwrap(), Some(8), "what was not changed goes on");
+    assert_eq!(newest(2, 2, corrected()).unwrap(), None);
+    for (what, other) in [
+        ("another dataset", Origin { dataset: "x".to_owned(), ..corrected() }),
+        ("another base model", Origin { model: "x".to_owned(), ..corrected() }),
+    ] {
+        let error = newest(2, 2, other).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let moment = Moment { step: 1, total_steps: 9, sums: &Sums::default(), losses: b"" };
+    seen(2, 2, corrected()).write(moment, &state(1), &mut Alone).unwrap();
+    assert_eq!((names(root.path(), 1), names(root.path(), 2)), (Vec::new(), vec!["step-000001".to_owned()]));
+    assert_eq!(newest(3, 2, corrected()).unwrap(), Some(1));
+    assert!(matches!(newest(3, 2, origin()), Err(CheckpointError::Foreign { .. })), "it is of the present plan");
+}
+
+#[test]
+fn what_cannot_be_read_for_now_ends_all_ranks_and_no_older_one_is_taken() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), 1, 1, None);
+    let last = write(root.path(), 1, 2, None);
+    for name in ["manifest.json", "losses.jsonl"] {
+        let (file, aside) = (last.join(name), last.join("aside"));
+        std::fs::rename(&file, &aside).unwrap();
+        // A link to itself is there and cannot be read, by nobody.
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let alone = checkpoints(root.path(), 2).newest(&mut Alone);
+        assert!(matches!(alone, Err(CheckpointError::Read { .. })), "{name}: {alone:?}");
+        let both = on_ranks(2, |ranks| checkpoints(root.path(), 2).newest(ranks));
+        assert!(matches!(both[1], Err(CheckpointError::Read { .. })), "{name}: {both:?}");
+        let first = matches!(both[0], Err(CheckpointError::NotBrought { .. } | CheckpointError::Read { .. }));
+        assert!(first, "{name}: {both:?}");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+    }
+    assert_eq!(newest(root.path()).unwrap().manifest.step, 2);
+}
+
+#[test]
+fn what_was_passed_over_takes_no_fresh_ones_place() {
+    let root = tempfile::tempdir().unwrap();
+    for (step, eval_loss) in [(40, Some(0.3)), (80, None), (90, None), (100, None)] {
+        let folder = write(root.path(), 1, step, eval_loss);
+        if step > 40 {
+            std::fs::remove_file(folder.join("rank-0000-of-0001.safetensors")).unwrap();
+        }
+    }
+    assert_eq!(newest(root.path()).unwrap().manifest.step, 40);
+    write(root.path(), 2, 50, None);
+    assert_eq!(names(root.path(), 2), ["step-000050"]);
+    for step in [60, 70, 75] {
+        write(root.path(), 2, step, None);
+    }
+    assert_eq!(names(root.path(), 2), ["step-000060", "step-000070", "step-000075"]);
+    assert_eq!(names(root.path(), 1), ["step-000040", "step-000080", "step-000090", "step-000100"]);
 }
 
 #[test]

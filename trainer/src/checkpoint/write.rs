@@ -69,13 +69,13 @@ impl Checkpoints {
         state: &dyn Parts<Error = EngineError>,
         ranks: &mut dyn Collective,
     ) -> Result<PathBuf, CheckpointError> {
-        let attempt = folder::of_attempt(&self.root, self.attempt);
+        let attempt = folder::of_attempt(&self.root, self.attempt.number);
         let unfinished = attempt.join(folder::unfinished(moment.step));
         let target = attempt.join(folder::name(moment.step));
         let written = self.write_whole(moment, state, (&unfinished, &target), ranks);
         if ranks.rank() == 0 {
             match written {
-                Ok(()) => self.prune(),
+                Ok(()) => self.prune(moment.step),
                 Err(_) => give_up(&unfinished),
             }
         }
@@ -121,7 +121,7 @@ impl Checkpoints {
     ) -> std::io::Result<FileDigest> {
         let losses = unfinished.join(LOSSES);
         durable::write(&losses, moment.losses)?;
-        let manifest = moment.manifest(&self.origin, state, parts, durable::digest(&losses)?)?;
+        let manifest = moment.manifest(&self.attempt.origin, state, parts, durable::digest(&losses)?)?;
         durable::write(&unfinished.join(MANIFEST), &manifest)?;
         durable::sync_folder(unfinished)?;
         // One that is there already was passed over as torn: this is the step again.

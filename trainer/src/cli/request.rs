@@ -45,6 +45,10 @@ pub(super) struct TrainingArgs {
     /// The number of this attempt, whose folder its checkpoints go to; it goes on from the newest of any
     #[arg(long, env = "SERA_ATTEMPT", value_name = "N", default_value_t = 1)]
     attempt: u32,
+    /// The first attempt that certainly had this plan: checkpoints of earlier ones are passed over where they are of another plan, and removed once there
+    /// is one of this [default: a checkpoint of another plan is refused, whichever attempt it is of]
+    #[arg(long, env = "SERA_SINCE_ATTEMPT", value_name = "N", default_value_t = 1, hide_default_value = true)]
+    since_attempt: u32,
     /// Where rank 0 serves /progress, /metrics and /healthz, such as 0.0.0.0:8080 [default: nowhere]
     #[arg(long, env = "SERA_LISTEN", value_name = "ADDR")]
     pub(super) listen: Option<SocketAddr>,
@@ -124,6 +128,7 @@ impl TrainingArgs {
             out,
             plan,
             attempt: self.attempt,
+            since_attempt: self.since_attempt,
             eval_every: self.eval_every,
             checkpoint_steps: self.checkpoint_steps,
             skipped: self.max_skipped,

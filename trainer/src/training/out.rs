@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::TrainingError;
 use crate::bucket::{Bucket, BucketError, Shipment};
-use crate::checkpoint::{Checkpoints, Kept, Origin, Shipped};
+use crate::checkpoint::{Attempt, Checkpoints, Kept, Shipped};
 use crate::durable;
 
 /// The folder of checkpoints.
@@ -71,13 +71,13 @@ impl Out {
     }
 
     /// The run's checkpoints, as a rank of an attempt sees them.
-    pub(super) fn checkpoints(&self, rank: usize, attempt: u32, origin: Origin) -> Kept {
+    pub(super) fn checkpoints(&self, rank: usize, attempt: Attempt) -> Kept {
         match &self.bucket {
             Some(bucket) => {
                 let scratch = self.folder.join(format!("rank-{rank:04}"));
-                Kept::There(Box::new(Shipped::new(Arc::clone(bucket), scratch, attempt, origin)))
+                Kept::There(Box::new(Shipped::new(Arc::clone(bucket), scratch, attempt)))
             }
-            None => Kept::Here(Checkpoints::new(&self.folder.join(CHECKPOINTS), attempt, origin)),
+            None => Kept::Here(Checkpoints::new(&self.folder.join(CHECKPOINTS), attempt)),
         }
     }
 

@@ -19,7 +19,7 @@ use super::sources::Sources;
 use super::watch::Watch;
 use super::{fit, plan as plans, resume, utilisation};
 use crate::bucket::Shipment;
-use crate::checkpoint::{Kept, Moment, Sums};
+use crate::checkpoint::{Attempt, Kept, Moment, Sums};
 use crate::data::{Order, share};
 use crate::device;
 use crate::durable;
@@ -52,6 +52,8 @@ pub struct Request {
     pub attention: AttentionBy,
     /// The number of this attempt.
     pub attempt: u32,
+    /// The first attempt by this plan: checkpoints of earlier ones that are of another plan are passed over.
+    pub since_attempt: u32,
     /// Every how many steps the loss over the lines set aside is looked at; none: twenty times in all.
     pub eval_every: Option<u32>,
     /// Every how many steps a checkpoint is written, beside `checkpointEvery`.
@@ -130,7 +132,8 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
     );
     let mut engine = Engine::of::<_, TrainingError>(inputs.student.unread(device), settings, device, ranks)?;
     let rank = engine.ranks().rank();
-    let mut checkpoints = request.out.checkpoints(rank, request.attempt, inputs.origin.clone());
+    let attempt = Attempt { number: request.attempt, since: request.since_attempt, origin: inputs.origin.clone() };
+    let mut checkpoints = request.out.checkpoints(rank, attempt);
     let resumed = resume::newest(&mut checkpoints, &mut engine)?;
     let first = rank == 0;
     let path = first.then(|| request.out.path("losses.jsonl"));

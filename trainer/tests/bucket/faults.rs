@@ -126,7 +126,7 @@ fn what_is_wrong_with_a_bucket_or_a_student_is_said_by_its_field_before_anything
 }
 
 #[test]
-fn a_checkpoint_or_a_model_of_another_plan_is_refused_and_not_touched() {
+fn a_checkpoint_or_a_model_of_another_plan_is_refused_and_not_touched_unless_it_was_put_right() {
     let training = Training::new(6, plan(&lora(), 1));
     succeed(together((0..1).map(|_| training.command("run", "scratch"))));
     let other = |model: bool| {
@@ -143,4 +143,12 @@ fn a_checkpoint_or_a_model_of_another_plan_is_refused_and_not_touched() {
     let (code, text, _) = other(false);
     assert!(code == 12 && text.contains("is of another plan"), "{code} {text}");
     assert_eq!(training.complete("run").last(), Some(&2));
+
+    let mut corrected = training.command("run", "scratch");
+    corrected.env("SERA_TRAINING", plan(&json!({"full": {}}), 1).to_string());
+    corrected.args(["--attempt", "2", "--since-attempt", "2"]);
+    let output = corrected.output().unwrap();
+    let words = "checkpoints/a1/step-000002 is passed over: it is of an attempt before attempt 2, and of another plan";
+    assert!(output.status.success() && said(&output).contains(words), "{}", said(&output));
+    assert_eq!(training.complete("run"), [1, 2], "both are the second attempt's");
 }

@@ -52,6 +52,16 @@ fn a_trainer_is_told_its_gang_and_its_plan() {
 }
 
 #[test]
+fn a_trainer_whose_plan_was_unlocked_is_told_since_which_attempt_it_is_what_it_is() {
+    let mut blueprint = blueprint("pvc://data/sera", PodSettings::default());
+    blueprint.training.as_mut().unwrap().since_attempt = Some(2);
+    let job = built_of(Stage::Training, &blueprint);
+    let arguments = arguments(&job);
+    let at = arguments.iter().position(|argument| *argument == "--attempt=3").unwrap();
+    assert_eq!(arguments[at + 1], "--since-attempt=2");
+}
+
+#[test]
 fn a_student_that_is_built_in_needs_no_claim() {
     let mut blueprint = blueprint("pvc://data/sera", PodSettings::default());
     let training = blueprint.training.as_mut().unwrap();

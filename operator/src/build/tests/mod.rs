@@ -95,6 +95,7 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
             student: "pvc://models/q/Qwen3-8B".parse().unwrap(),
             student_credentials: None,
             plan: TrainingPlan { epochs: 7, context_length: 4_096, ..TrainingPlan::default() },
+            since_attempt: None,
             nodes: 2,
             ranks_per_node: 8,
             gpus_per_node: 8,

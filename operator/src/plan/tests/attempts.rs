@@ -36,6 +36,29 @@ fn an_attempt_is_written_down_one_pass_before_its_job_is_made() {
 }
 
 #[test]
+fn what_a_retry_unlocks_of_a_training_is_remembered_by_the_attempt_that_comes_next() {
+    let mut scene = training::at_work();
+    let since = |plan: &Plan| plan.record.training.as_ref().unwrap().since_attempt;
+    scene.edit(|intent| intent.suspend = true);
+    scene.pass();
+    scene.have_nothing();
+    assert_eq!(since(&scene.pass()), None);
+    scene.edit(|intent| intent.retry = "again".into());
+    let unlocked = scene.pass();
+    assert_eq!((unlocked.record.locked.contains(&Stage::Training), since(&unlocked)), (false, Some(2)));
+    scene.edit(|intent| intent.suspend = false);
+    for attempt in 2..=3 {
+        let begun = scene.pass();
+        assert_eq!((begun.record.attempts[&Stage::Training].number, since(&begun)), (attempt, Some(2)));
+        scene.pass();
+        scene.have(ended(training::gang(attempt), Some("BackoffLimitExceeded")), Vec::new());
+        scene.pass();
+        scene.have_nothing();
+        scene.now += SignedDuration::from_mins(5);
+    }
+}
+
+#[test]
 fn a_job_that_is_there_is_not_made_again() {
     let mut scene = Scene::with_job_made();
     let plan = scene.pass();

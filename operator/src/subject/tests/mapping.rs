@@ -207,12 +207,21 @@ fn a_training_arrives_at_its_gang_field_by_field() {
             "lossAverage": "PerLine", "zLoss": "0.001", "seed": 44, "packing": true, "offload": true, "precision": "bf16", "sharding": "ZeRO2",
             "checkpointEvery": "14m", "contextLength": 32_001,
         })),
+        since_attempt: None,
         nodes: 3,
         ranks_per_node: 7,
         gpus_per_node: 0,
         start_deadline: "17m".parse().unwrap(),
     };
     assert_eq!(blueprint().training, Some(expected));
+}
+
+#[test]
+fn the_attempt_since_which_a_training_is_what_it_is_comes_from_status() {
+    let mut record = run(&whole()).record();
+    record.training.get_or_insert_default().since_attempt = Some(4);
+    let wish = run(&whole()).with_record(&record).wish(&RunDefaults::default(), &Guide::Nobody);
+    assert_eq!(wish.blueprint.unwrap().training.unwrap().since_attempt, Some(4));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use super::{CHECKPOINTS, Listing, Shipped};
 use crate::ranks::Collective;
 
 impl Shipped {
-    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each brings its share here and verifies it. What is torn
-    /// is passed over with a word; what is whole and of another training is refused.
+    /// The newest checkpoint of any attempt that is whole; the ranks find it together, and each brings its share here and verifies it. What is torn,
+    /// or of a plan that was put right since, is passed over with a word; what is whole and of another training is refused.
     pub(in super::super) fn newest(
         &mut self,
         ranks: &mut dyn Collective,
@@ -56,26 +56,11 @@ impl Shipped {
         ranks: &mut dyn Collective,
     ) -> Result<Option<Checkpoint>, CheckpointError> {
         let path = Path::new(name);
-        let manifest = found::manifest(manifest, &path.join(MANIFEST));
-        if let Ok(manifest) = &manifest {
-            found::belongs(manifest, &self.origin, path)?;
-        }
-        let (rank, world) = (ranks.rank(), ranks.world());
-        let brought = manifest.and_then(|manifest| self.bring(name, manifest, rank, world));
-        // A part that is damaged makes the checkpoint none; one that cannot be had for now says nothing about it.
-        let torn = matches!(&brought, Err(CheckpointError::Damaged { .. }));
-        let mut votes = [torn, brought.is_err() && !torn].map(|vote| if vote { 1.0 } else { 0.0 });
-        ranks.all_reduce_f64(&mut votes)?;
-        match brought {
-            Err(CheckpointError::Damaged { path, problem }) => {
-                tracing::warn!("the checkpoint {name} is passed over: {} is damaged: {problem}", path.display());
-                Ok(None)
-            }
-            Err(error) => Err(error),
-            Ok(_) if votes[1] > 0.0 => Err(CheckpointError::NotBrought { name: name.to_owned() }),
-            Ok(_) if votes[0] > 0.0 => Ok(None),
-            Ok(checkpoint) => Ok(Some(checkpoint)),
-        }
+        let brought = found::manifest(manifest, &path.join(MANIFEST)).and_then(|manifest| {
+            self.attempt.accept(&manifest, path)?;
+            self.bring(name, manifest, ranks.rank(), ranks.world())
+        });
+        found::together(brought, path, ranks)
     }
 
     /// Brings what a rank needs.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::manifest::MANIFEST;
-use super::super::prune::kept;
-use super::super::{Manifest, folder};
+use super::super::prune::{Complete, kept};
+use super::super::{Attempt, Manifest, folder};
 use super::CHECKPOINTS;
 use crate::bucket::{BucketError, Shipper};
 
@@ -23,18 +23,20 @@ impl Listing {
         self.0.values().rev().filter_map(|names| manifest_of(names)).filter_map(|manifest| folder_of(manifest))
     }
 
-    /// Removes those that are not needed any more, and what is left of those that were never complete; but nothing of a later attempt than `attempt`
-    /// that is not complete, since it may be on its way.
-    pub(super) async fn prune(&self, shipper: &Shipper, attempt: u32) -> Result<(), BucketError> {
-        let mut removed: Vec<&[String]> = self.left_over(attempt).collect();
-        let (mut complete, mut losses) = (Vec::new(), Vec::new());
-        for names in self.0.values().rev() {
+    /// Removes those that are not needed any more once `attempt` has written that of step `written`, and what is left of those that were never
+    /// complete; but nothing of a later attempt that is not complete, since it may be on its way.
+    pub(super) async fn prune(&self, shipper: &Shipper, attempt: &Attempt, written: u32) -> Result<(), BucketError> {
+        let mut removed: Vec<&[String]> = self.left_over(attempt.number).collect();
+        let (mut folders, mut complete) = (Vec::new(), Vec::new());
+        for ((step, of), names) in self.0.iter().rev() {
             if let Some(name) = manifest_of(names) {
-                losses.push(loss(shipper.read(name).await?));
-                complete.push(names.as_slice());
+                let manifest = manifest(shipper.read(name).await?);
+                complete.push(Complete::of(*step, manifest.as_ref(), *of, attempt));
+                folders.push(names.as_slice());
             }
         }
-        removed.extend(complete.into_iter().zip(kept(&losses)).filter(|(_, kept)| !kept).map(|(names, _)| names));
+        let kept = kept(&complete, written);
+        removed.extend(folders.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(names, _)| names));
         for names in removed {
             remove(shipper, names).await?;
         }
@@ -48,9 +50,9 @@ impl Listing {
     }
 }
 
-/// The loss over the lines set aside that a manifest says, if there is one and it does.
-fn loss(manifest: Option<bytes::Bytes>) -> Option<f64> {
-    serde_json::from_slice::<Manifest>(&manifest?).ok()?.eval_loss()
+/// The manifest that was read, if there is one and it is one.
+fn manifest(content: Option<bytes::Bytes>) -> Option<Manifest> {
+    serde_json::from_slice(&content?).ok()
 }
 
 impl From<Vec<String>> for Listing {

@@ -12,7 +12,7 @@ use sera_program::store::Digest;
 
 use super::manifest::MANIFEST;
 use super::write::{LOSSES, agree, nothing};
-use super::{CheckpointError, Moment, Origin, folder, part};
+use super::{Attempt, CheckpointError, Moment, folder, part};
 use crate::bucket::{Bucket, BucketError, Shipment, Shipper};
 use crate::engine::{EngineError, Parts};
 use crate::ranks::Collective;
@@ -28,8 +28,7 @@ pub struct Shipped {
     bucket: Arc<Bucket>,
     /// A folder of this machine that this rank alone uses.
     scratch: PathBuf,
-    attempt: u32,
-    origin: Origin,
+    attempt: Attempt,
     voyage: Option<Voyage>,
 }
 
@@ -49,9 +48,9 @@ struct Voyage {
 }
 
 impl Shipped {
-    /// Those in `bucket`; this rank works in `scratch`, which it empties.
-    pub fn new(bucket: Arc<Bucket>, scratch: PathBuf, attempt: u32, origin: Origin) -> Self {
-        Self { bucket, scratch, attempt, origin, voyage: None }
+    /// Those in `bucket`, as `attempt` sees them; this rank works in `scratch`, which it empties.
+    pub fn new(bucket: Arc<Bucket>, scratch: PathBuf, attempt: Attempt) -> Self {
+        Self { bucket, scratch, attempt, voyage: None }
     }
 
     /// Whether a checkpoint is on its way.
@@ -67,7 +66,7 @@ impl Shipped {
         ranks: &mut dyn Collective,
     ) -> Result<(), CheckpointError> {
         let (rank, world) = (ranks.rank(), ranks.world());
-        let attempt = folder::of_attempt(Path::new(CHECKPOINTS), self.attempt);
+        let attempt = folder::of_attempt(Path::new(CHECKPOINTS), self.attempt.number);
         let target = attempt.join(folder::name(moment.step)).display().to_string();
         let part = folder::part(rank, world);
         let file = self.scratch.join(&part);
@@ -77,7 +76,7 @@ impl Shipped {
         let parts = agree(own.map_err(failed), Path::new(&target), &everybody, ranks)?;
         let Digest { bytes, sha256 } = Digest::of(moment.losses);
         let losses = FileDigest { name: LOSSES.to_owned(), bytes, sha256 };
-        let manifest = moment.manifest(&self.origin, state, parts, losses).map_err(failed)?.into();
+        let manifest = moment.manifest(&self.attempt.origin, state, parts, losses).map_err(failed)?.into();
         let begun = target.clone();
         let shipment = self.bucket.begin(|shipper| send_part(shipper, rank == 0, begun, part, file));
         self.voyage = Some(Voyage {
@@ -126,7 +125,8 @@ impl Shipped {
         }
         voyage.has_parts = true;
         let (target, losses, manifest) = (voyage.target.clone(), voyage.losses.clone(), voyage.manifest.clone());
-        let completed = |shipper| complete(shipper, target, losses, manifest, self.attempt);
+        let (step, attempt) = (voyage.step, self.attempt.clone());
+        let completed = move |shipper| complete(shipper, target, losses, manifest, step, attempt);
         voyage.shipment = (rank == 0).then(|| self.bucket.begin(completed));
         if let Err(error) = self.emptied() {
             tracing::warn!("{} is not emptied: {error}", self.scratch.display());
@@ -182,19 +182,20 @@ async fn send_part(
     shipper.file(&format!("{target}/{part}"), &file).await
 }
 
-/// Makes a checkpoint of an attempt count whose parts are all there, and then takes away those that are not needed any more.
+/// Makes an attempt's checkpoint of a step count whose parts are all there, and then takes away those that are not needed any more.
 async fn complete(
     shipper: Shipper,
     target: String,
     losses: Bytes,
     manifest: Bytes,
-    attempt: u32,
+    step: u32,
+    attempt: Attempt,
 ) -> Result<(), BucketError> {
     shipper.document(&format!("{target}/{LOSSES}"), losses).await?;
     shipper.create(&format!("{target}/{MANIFEST}"), manifest).await?;
     // It counts; what cannot be removed is left with a word.
     let pruned = match Listing::of(&shipper).await {
-        Ok(listing) => listing.prune(&shipper, attempt).await,
+        Ok(listing) => listing.prune(&shipper, &attempt, step).await,
         Err(error) => Err(error),
     };
     if let Err(error) = pruned {
