@@ -1,15 +1,24 @@
 //! A training is killed at random moments, what it wrote last is torn now and then, or there is no room for its next checkpoint or its model, and it
-//! always goes on, to the same weights to the bit.
+//! always goes on, to the same weights to the bit. One that is told to stop before it has begun does not begin.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 mod fixture;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
 use fixture::{Place, lora, plan, said};
+use sera_crds::contract::{ExitCode, TrainingPlan};
+use sera_trainer::ops::AttentionBy;
+use sera_trainer::ranks::{self, Master};
+use sera_trainer::training::{
+    Around, Available, Display, Meter, Out, Request, Source, Sources, Stop, TrainingError, run,
+};
 use serde_json::{Value, json};
 
 /// How often each of two is killed, one of adapters and one in full.
@@ -198,4 +207,50 @@ fn without_room_for_the_model_it_is_worth_another_try_which_publishes_it() {
     let output = place.run("train", "out", &plan);
     assert!(output.status.success() && said(&output).contains("goes on"), "{}", said(&output));
     assert!(std::fs::read(&weights).unwrap() == before);
+}
+
+#[test]
+fn told_to_stop_before_the_first_step_it_ends_without_one_whichever_rank_is_told() {
+    let place = Place::new(4);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let rank = |rank: usize| {
+        let sources = Sources {
+            student: Source::Folder(place.student()),
+            dataset: Source::Folder(place.path("dataset")),
+            cache: None,
+            scratch: place.path("scratch"),
+            local_rank: rank,
+        };
+        let request = Request {
+            sources,
+            out: Out::folder(place.path("out")),
+            plan: TrainingPlan::from_section(plan(&lora(), 1)).unwrap(),
+            device: Device::Cpu,
+            attention: AttentionBy::default(),
+            attempt: 1,
+            since_attempt: 1,
+            eval_every: None,
+            checkpoint_steps: None,
+            skipped: 0,
+            ahead: true,
+            peak: None,
+            memory: Available { device: None, host: None },
+        };
+        let master = Master { host: "127.0.0.1".into(), port };
+        let at = ranks::Place { rank, world: 2, local_rank: rank, master };
+        let (stop, meter) = (Stop::default(), Arc::new(Meter::new().unwrap()));
+        if rank == 1 {
+            stop.ask();
+        }
+        let ranks = ranks::join(&at, &ranks::Options::default()).unwrap();
+        run(&request, ranks, &Around { meter, stop, display: Display::detect() }).unwrap_err()
+    };
+    let ended = std::thread::scope(|scope| {
+        let threads = [0, 1].map(|number| scope.spawn(move || rank(number)));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    for error in ended {
+        assert!(matches!(error, TrainingError::NotBegun) && error.exit_code() == ExitCode::Interrupted, "{error}");
+    }
+    assert!(!place.path("out").exists(), "nothing is written");
 }

@@ -90,7 +90,7 @@ async fn stopped(mut terminate: Signal, mut interrupt: Signal, stop: Stop) {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!("stopped by {name}: the step is finished and a checkpoint is written");
+        tracing::info!("stopped by {name}: where a step is under way, it is finished and a checkpoint is written");
         stop.ask();
     }
 }

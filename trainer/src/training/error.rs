@@ -106,6 +106,11 @@ pub enum TrainingError {
         /// How many there are.
         total: u32,
     },
+    /// It was told to stop before its first step.
+    #[error(
+        "stopped before the first step of this attempt: run it again and it begins, or goes on from its newest checkpoint"
+    )]
+    NotBegun,
     /// It would not fit into memory.
     #[error("a rank needs {needed} and has {available}; {fitting}")]
     Memory {
@@ -154,7 +159,7 @@ impl TrainingError {
     /// The code that the program ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Interrupted { .. } => ExitCode::Interrupted,
+            Self::Interrupted { .. } | Self::NotBegun => ExitCode::Interrupted,
             error => error.class().into(),
         }
     }
@@ -203,7 +208,8 @@ impl TrainingError {
             | Self::NotFetched
             | Self::Write { .. }
             | Self::Read { .. }
-            | Self::Interrupted { .. } => FailureClass::Unavailable,
+            | Self::Interrupted { .. }
+            | Self::NotBegun => FailureClass::Unavailable,
             Self::Beside(BesideError::Thread(_)) | Self::Gradient { .. } => FailureClass::Internal,
         }
     }
@@ -230,7 +236,7 @@ impl TrainingError {
             Self::Broken(Broken::Diverged { .. }) => ("LossDiverged", Some("spec.training.learningRate")),
             Self::Published { .. } => ("ModelOfAnother", TRAINING),
             Self::Write { .. } | Self::Read { .. } => ("FileUnavailable", None),
-            Self::Interrupted { .. } => ("Interrupted", None),
+            Self::Interrupted { .. } | Self::NotBegun => ("Interrupted", None),
             Self::Memory { .. } => ("MemoryTooSmall", TRAINING),
             Self::HostMemory { .. } => ("MemoryTooSmall", Some("spec.training.offload")),
             Self::Gradient { .. } => ("GradientCut", None),

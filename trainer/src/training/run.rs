@@ -110,6 +110,7 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
     let planned = plans::settings(&request.plan, device)?;
     let mut settings = Settings { attention: request.attention, ahead: request.ahead, ..planned };
     let places = request.sources.bring(ranks.as_mut())?;
+    not_stopped(around, ranks.as_mut())?;
     let inputs = Inputs::read(&places, &request.plan, device)?;
     if let Some(published) = published {
         let published = published.of(&inputs, &request.out)?;
@@ -135,6 +136,7 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
     let attempt = Attempt { number: request.attempt, since: request.since_attempt, origin: inputs.origin.clone() };
     let mut checkpoints = request.out.checkpoints(rank, attempt);
     let resumed = resume::newest(&mut checkpoints, &mut engine)?;
+    not_stopped(around, engine.ranks())?;
     let first = rank == 0;
     let path = first.then(|| request.out.path("losses.jsonl"));
     let folder = request.out.path("");
@@ -181,6 +183,14 @@ pub fn run(request: &Request, mut ranks: Box<dyn Collective>, around: &Around) -
         run.step(step)?;
     }
     run.finish()
+}
+
+/// Ends all ranks before the first step where any was told to stop: what was fetched, read or gone on from took its time, and a step and a checkpoint
+/// that change nothing would take more.
+fn not_stopped(around: &Around, ranks: &mut dyn Collective) -> Result<(), TrainingError> {
+    let mut stops = [if around.stop.is_asked_for() { 1.0 } else { 0.0 }];
+    ranks.all_reduce_f64(&mut stops)?;
+    if stops == [0.0] { Ok(()) } else { Err(TrainingError::NotBegun) }
 }
 
 impl Run<'_> {
