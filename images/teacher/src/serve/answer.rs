@@ -257,7 +257,8 @@ mod tests {
         runtime.block_on(async {
             loop {
                 match (answer.next().await.unwrap(), pieces.last_mut()) {
-                    (Next::Piece(Piece::Text(text)), Some(Piece::Text(before))) => before.push_str(&text),
+                    (Next::Piece(Piece::Text(text)), Some(Piece::Text(before)))
+                    | (Next::Piece(Piece::Thinking(text)), Some(Piece::Thinking(before))) => before.push_str(&text),
                     (Next::Piece(piece), _) => pieces.push(piece),
                     (Next::Working, _) => {}
                     (Next::End(finish), _) => return (pieces, finish, answer.counts()),
