@@ -338,14 +338,20 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_begins_as_soon_as_there_is_room() {
-        let settings = EngineSettings { batch: 1, queue: 200, ..SETTINGS };
-        let engine = Engine::start(weights(), &settings).unwrap();
-        let began = Instant::now();
-        let answers: Vec<_> = (0..200).map(|_| engine.submit(prompt(vec![1], 1)).unwrap()).collect();
-        assert!(answers.into_iter().map(answer).all(|tokens| tokens.len() == 1));
-        // A model of this size takes less than a millisecond for a token: any pause between two answers shows.
-        assert!(began.elapsed() < Duration::from_secs(2), "200 answers of a token took {:?}", began.elapsed());
+    fn what_waits_is_not_made_to_wait_for_more() {
+        let (_submissions, submitted) = channel();
+        let (sender, _receiver) = unbounded_channel();
+        let mut scheduler = Scheduler::new(Bounds { batch: 1, chunk: 16 }, 4);
+        scheduler.add(Sequence::new(prompt(vec![1], 1), sender, None));
+        let runner = Runner::new(weights(), 4);
+        let (waiting, state) = (Arc::default(), Arc::default());
+        let mut worker = Worker { runner, scheduler, submitted, waiting, state };
+        let took = (0..20).map(|_| {
+            let began = Instant::now();
+            assert!(worker.take_submitted());
+            began.elapsed()
+        });
+        assert!(took.min() < Some(Duration::from_millis(5)), "it waits each time");
     }
 
     #[test]
