@@ -194,10 +194,6 @@ pub struct AttemptRecord {
     /// batches that it takes in, where those grow. Absent: nothing of the kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Sha256>,
-    /// A sha256 of what its Job asks its queue for: the queue's name, how many pods, and all that the spec says of them.
-    /// While the Job waits there, it is made anew when that changes. Absent: no queue is named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request: Option<Sha256>,
     /// How many attempts in a row have failed, this one included; a change of the spec starts anew.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub failures: u32,

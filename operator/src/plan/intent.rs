@@ -1,11 +1,9 @@
 //! What an object's owner wants, as far as this release acts on it: the effective spec in words of the domain.
 
-use std::collections::BTreeMap;
-
 use jiff::SignedDuration;
 use sera_crds::{
     contract::{BudgetSlice, TokenPrice},
-    values::{Measure, Precision, Rate, Ratio, Sha256, Stage},
+    values::{Measure, Precision, Rate, Ratio, Sha256},
 };
 
 /// What an object's owner wants.
@@ -41,8 +39,6 @@ pub struct Intent {
     pub keep_failed: SignedDuration,
     /// The claim that the student lies on, where that is not the store's too.
     pub student_claim: Option<String>,
-    /// A digest of what the Job of each stage asks its queue for; none of a stage that is not queued, or of which that cannot be said.
-    pub requests: BTreeMap<Stage, Sha256>,
     /// What follows the snapshot; none where it comes from a run that is not there.
     pub work: Option<Work>,
 }

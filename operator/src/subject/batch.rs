@@ -1,7 +1,5 @@
 //! A `RolloutBatch` as a subject: one of its own, one that joins a run, or one that a run has made.
 
-use std::collections::BTreeMap;
-
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
@@ -138,7 +136,6 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             over_nodes: teacher.is_some_and(settings::is_over_nodes),
             copies: teacher.map_or(0, settings::copies),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
-            requests: blueprint.as_ref().map(digests::requests).unwrap_or_default(),
             work: blueprint
                 .as_ref()
                 .zip(teacher)
@@ -227,7 +224,6 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     if let Some(blueprint) = &blueprint {
         intent.folder = blueprint.home.to_string();
         intent.student_claim = settings::student_claim(blueprint);
-        intent.requests = digests::requests(blueprint);
         intent.work = work(blueprint, teacher, is_the_runs).map(Work::Batch);
     }
     Wish { intent, blueprint }
@@ -332,7 +328,6 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         keep_succeeded: KEEP_SUCCEEDED,
         keep_failed: KEEP_FAILED,
         student_claim: None,
-        requests: BTreeMap::new(),
         work: None,
     }
 }

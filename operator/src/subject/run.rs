@@ -103,7 +103,6 @@ impl Subject for SpecializationRun {
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
                 student_claim: blueprint.as_ref().and_then(settings::student_claim),
-                requests: blueprint.as_ref().map(digests::requests).unwrap_or_default(),
                 work: Some(Work::Run(Box::new(work(spec, &owner)))),
             },
             blueprint,

@@ -119,7 +119,6 @@ pub(super) fn attempts(records: &[AttemptRecord], failures: &[FailureRecord]) ->
         recorded: record.recorded.0,
         job: record.job.as_deref().map(Into::into),
         inputs: record.inputs.clone(),
-        request: record.request.clone(),
         failures: record.failures,
         end: record.finished.as_ref().zip(record.outcome).map(|(at, outcome)| AttemptEnd {
             at: at.0,
@@ -153,7 +152,6 @@ pub(super) fn attempt_records(attempts: &BTreeMap<Stage, Attempt>) -> Vec<Attemp
         recorded: Time(attempt.recorded),
         job: attempt.job.as_ref().map(ToString::to_string),
         inputs: attempt.inputs.clone(),
-        request: attempt.request.clone(),
         failures: attempt.failures,
         finished: attempt.end.as_ref().map(|end| Time(end.at)),
         outcome: attempt.end.as_ref().map(|end| match end.outcome {

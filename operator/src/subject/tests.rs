@@ -1,7 +1,6 @@
 //! The two kinds as subjects: what status remembers survives the way through it, and what an owner wants is read with its fields' right names.
 
 mod batches;
-mod digests;
 mod evaluation;
 mod leaves;
 mod mapping;
@@ -103,7 +102,6 @@ fn full_record() -> Record {
     let mut attempt = Attempt::after(None, Edition { own: 2, runs: Some(5) }, at(1));
     attempt.job = Some("job-uid".into());
     attempt.inputs = Some(digest('1'));
-    attempt.request = Some(digest('8'));
     let failure = Failure {
         class: FailureClass::Conflict,
         reason: "StoreHoldsOther".into(),

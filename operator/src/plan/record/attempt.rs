@@ -43,8 +43,6 @@ pub struct Attempt {
     pub job: Option<Uid>,
     /// A digest of what it works from beside the spec's generation, where that may change while it does.
     pub inputs: Option<Sha256>,
-    /// A digest of what its Job asks its queue for, where it is queued.
-    pub request: Option<Sha256>,
     /// Failures in a row up to and including this attempt.
     pub failures: u32,
     /// How it ended, where it has.
@@ -69,7 +67,7 @@ pub enum AttemptOutcome {
     Failed(Failure),
     /// Its Job or its last words are gone, so nobody knows; the next attempt finds out from the store.
     Lost,
-    /// The operator ended it because its owner suspended the object, or changed what it works from before that began.
+    /// The operator ended it because its owner suspended the object, or changed it before the Job was made.
     Withdrawn,
     /// Its pods were taken away, or did not all find room: nobody's failure.
     Disrupted,
@@ -84,7 +82,6 @@ impl Attempt {
             recorded: now,
             job: None,
             inputs: None,
-            request: None,
             failures: previous
                 .filter(|attempt| !attempt.edition.differs(edition))
                 .map_or(0, |attempt| attempt.failures),

@@ -36,8 +36,6 @@ pub(in crate::plan) struct Task {
     pub role: PodRole,
     /// A digest of what it works from, where that may change while it does; an attempt that works from something else is ended.
     pub inputs: Option<Sha256>,
-    /// A digest of what its Job asks its queue for, where it is queued; one that still waits there for something else is ended.
-    pub request: Option<Sha256>,
     /// How many pods it is divided among.
     pub shards: u32,
     /// How many samples it makes.
@@ -72,7 +70,6 @@ impl Task {
             completes: !is_a_check,
             role: role(stage),
             inputs: inputs(stage, intent),
-            request: intent.requests.get(&stage).cloned(),
             shards,
             samples,
             start_deadline: match training {
@@ -100,8 +97,7 @@ impl Task {
 
     /// The attempt after `previous`. Where only so many may fail, a change of the spec forgives none of those that have: `spec.retry` does.
     pub(in crate::plan) fn next(&self, previous: Option<&Attempt>, edition: Edition, now: Timestamp) -> Attempt {
-        let (inputs, request) = (self.inputs.clone(), self.request.clone());
-        let next = Attempt { inputs, request, ..Attempt::after(previous, edition, now) };
+        let next = Attempt { inputs: self.inputs.clone(), ..Attempt::after(previous, edition, now) };
         match (self.max_attempts, previous) {
             (Some(_), Some(previous)) => Attempt { failures: previous.failures, ..next },
             _ => next,

@@ -167,7 +167,10 @@ fn follow(
         }
         _ if given.intent.suspend => return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn)),
         Sight::Unmade => match awaited {
-            None => make(plan, task, &mut attempt),
+            None => {
+                plan.make.push(Make::Job { stage: task.stage, attempt: attempt.number });
+                starting_at(task, &attempt)
+            }
             Some(Standing::Reconciling(why)) => why,
             // What is waited for does not pass by itself.
             Some(standing) => {
@@ -177,10 +180,6 @@ fn follow(
         },
         Sight::Leaving => {
             Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone")
-        }
-        // It waits for what nobody wants any more, and would for ever where its queue never has that.
-        Sight::Queued if asks_for_something_else(&attempt, task, given.intent) => {
-            return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn));
         }
         Sight::Queued => Why::new(Reason::Queued, "the Job is suspended: it waits for its queue to admit it"),
         // It waits for what may have been put right by now.
@@ -223,20 +222,6 @@ fn outlived(evidence: &Evidence, task: &Task) -> Why {
         ),
     )
 }
-
-/// Has the Job made, of what the spec says now.
-fn make(plan: &mut Plan, task: &Task, attempt: &mut Attempt) -> Why {
-    attempt.request.clone_from(&task.request);
-    plan.record.attempts.insert(task.stage, attempt.clone());
-    plan.make.push(Make::Job { stage: task.stage, attempt: attempt.number });
-    starting_at(task, attempt)
-}
-
-/// Whether a Job that waits in a queue asks for something else than its owner wants now. Of what its owner edits beside that it keeps its place.
-fn asks_for_something_else(attempt: &Attempt, task: &Task, intent: &Intent) -> bool {
-    attempt.request.is_some() && attempt.request != task.request && held(intent).is_none()
-}
-
 /// What was said of an attempt that nothing held up.
 fn said_before(record: &Record, task: &Task) -> Option<Why> {
     let said = record.conditions.get(task.condition)?;

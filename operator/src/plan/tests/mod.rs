@@ -16,7 +16,7 @@ mod serving;
 mod starting;
 mod training;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
@@ -68,7 +68,6 @@ pub(super) fn intent() -> Intent {
         keep_succeeded: SignedDuration::from_hours(24),
         keep_failed: SignedDuration::from_hours(168),
         student_claim: Some("models".into()),
-        requests: BTreeMap::new(),
         work: Some(Work::Run(Box::new(RunWork {
             accepted: 16,
             first_share: "0.625".parse().unwrap(),

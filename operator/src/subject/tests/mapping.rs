@@ -249,11 +249,14 @@ fn what_is_served_arrives_at_the_student_and_at_both_that_are_compared() {
         ..compared.clone()
     };
     let of_batch = samples();
+    // As much context as the student was trained on.
+    let mut of_evaluation = plan();
+    of_evaluation.sampling.context_length = 32_001;
     let rollouts = SampleParts {
         batch: "billing".into(),
         range: read(json!({"from": 0, "count": 201})),
         shard_size: 201,
-        plan: plan(),
+        plan: of_evaluation,
         ..of_batch
     };
     let plan = EvaluationPlan { samples: 201, seeds: 4, min_effect: "0.06".parse().unwrap() };
@@ -316,7 +319,6 @@ fn what_a_run_is_planned_by_arrives_field_by_field() {
         keep_succeeded: SignedDuration::from_hours(25),
         keep_failed: SignedDuration::from_hours(169),
         student_claim: None,
-        requests: intent.requests.clone(),
         work: Some(Work::Run(Box::new(expected))),
     };
     assert_eq!(intent, expected);
