@@ -248,13 +248,16 @@ pub(super) fn served_student(spec: &RunSpec, owner: &Owner) -> Option<ServedMode
     })
 }
 
-/// How the student is compared with its base and its teacher, where it is: both are served as `spec.serve` says, whether or not it is enabled.
+/// How many tokens of context all three models have at least where they are compared, if the teacher has them: those of the paper's students. Who trains on
+/// shorter lines cuts them for want of memory.
+const LEAST_COMPARED_CONTEXT: u32 = 32_768;
+
+/// How the student is compared with its base and its teacher, with as much context as it was trained on, where it is: both are served as `spec.serve` says, whether or not it is enabled.
 pub(super) fn evaluation_parts(spec: &RunSpec, owner: &Owner) -> Option<EvaluationParts> {
     let Evaluation { enabled, samples, seeds, min_effect } = &spec.evaluation;
     let (rollouts, teacher) = (&spec.generation.rollouts, &spec.teacher);
     let mut plan = rollout_plan(rollouts, teacher, BudgetSlice::default());
-    // What the student was trained on is all that it can be asked for, and its teacher and its base are given no more.
-    plan.sampling.context_length = teacher.context_length.min(spec.dataset.context_length);
+    plan.sampling.context_length = teacher.context_length.min(spec.dataset.context_length.max(LEAST_COMPARED_CONTEXT));
     let served = |name: &str| ServedModel {
         engine: spec.serve.engine,
         image: spec.serve.image.clone(),

@@ -249,9 +249,9 @@ fn what_is_served_arrives_at_the_student_and_at_both_that_are_compared() {
         ..compared.clone()
     };
     let of_batch = samples();
-    // As much context as the student was trained on.
+    // As much context as the student was trained on, or the paper's.
     let mut of_evaluation = plan();
-    of_evaluation.sampling.context_length = 32_001;
+    of_evaluation.sampling.context_length = 32_768;
     let rollouts = SampleParts {
         batch: "billing".into(),
         range: read(json!({"from": 0, "count": 201})),
