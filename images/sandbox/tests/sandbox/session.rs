@@ -101,8 +101,9 @@ fn it_ends_when_it_is_asked_to_whatever_runs() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Where the kernel gives namespaces, a program that is the first of its own, as in a pod; this process is its grandparent.
-fn first_process(arguments: &[&str]) -> Option<Command> {
+/// Where the kernel gives namespaces, the program as the first process of its own, as in a pod, with all that it has in a folder, and its pid; this
+/// process is its grandparent.
+fn container(folder: &Path) -> Option<(Child, u32)> {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
     let mut tried = Command::new("unshare");
@@ -111,8 +112,14 @@ fn first_process(arguments: &[&str]) -> Option<Command> {
         left_out("this kernel gives no namespaces");
         return None;
     }
-    command.args(arguments);
-    Some(command)
+    command.args([PROGRAM, "serve"]);
+    for name in ["socket", "workspace", "tmp", "home"] {
+        command.arg(format!("--{name}")).arg(folder.join(name));
+    }
+    let container = command.spawn().unwrap();
+    wait_for(|| folder.join("socket").exists());
+    let first = child_of(container.id());
+    Some((container, first))
 }
 
 /// The only child of a process.
@@ -125,23 +132,16 @@ fn child_of(process: u32) -> u32 {
 #[test]
 fn as_the_first_process_of_a_container_it_ends_when_it_is_asked_to_with_all_that_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let places = ["workspace", "tmp", "home"].map(|name| format!("--{name}={}", path(name)));
-    let socket = format!("--socket={}", path("socket"));
-    let arguments: Vec<&str> =
-        [PROGRAM, "serve", &socket].into_iter().chain(places.iter().map(String::as_str)).collect();
+    let path = |name: &str| folder.path().join(name);
     // While a command runs that does not listen, and others that got away from it; and while nobody has come yet.
     for busy in [true, false] {
-        let Some(mut command) = first_process(&arguments) else { return };
-        let mut container = command.spawn().unwrap();
-        wait_for(|| fs::exists(path("socket")).unwrap());
-        let first = child_of(container.id());
-        let mut stream = busy.then(|| greeted(Path::new(&path("socket"))));
+        let Some((mut container, first)) = container(folder.path()) else { return };
+        let mut stream = busy.then(|| greeted(&path("socket")));
         if let Some(stream) = &mut stream {
             let command =
                 "trap '' TERM INT HUP; setsid sleep 1000 & nohup sleep 1001 & touch runs; sleep 1002".to_owned();
             frame::write_message(stream, &Request::Exec { command, timeout_ms: 1_000_000, max_output: 10 }).unwrap();
-            wait_for(|| fs::exists(path("workspace/runs")).unwrap());
+            wait_for(|| path("workspace/runs").exists());
         }
         let all = descendants(first);
         assert!(!busy || all.len() >= 3, "the shell and what it started: {all:?}");
@@ -162,21 +162,16 @@ fn as_the_first_process_of_a_container_it_ends_when_it_is_asked_to_with_all_that
 #[test]
 fn as_the_first_process_of_a_container_it_does_not_end_for_what_runs_in_it() {
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let places = ["workspace", "tmp", "home"].map(|name| format!("--{name}={}", path(name)));
-    let socket = format!("--socket={}", path("socket"));
-    let arguments: Vec<&str> =
-        [PROGRAM, "serve", &socket].into_iter().chain(places.iter().map(String::as_str)).collect();
-    let Some(mut command) = first_process(&arguments) else { return };
-    let mut container = command.spawn().unwrap();
-    wait_for(|| fs::exists(path("socket")).unwrap());
-    let first = child_of(container.id());
-    let mut stream = greeted(Path::new(&path("socket")));
+    let Some((mut container, first)) = container(folder.path()) else { return };
+    let mut stream = greeted(&folder.path().join("socket"));
     // Somebody in the namespace whom Landlock does not hold, as commands are on kernels before 6.12; and one who claims to be nobody.
-    let claims = "import ctypes, struct; libc = ctypes.CDLL(None, use_errno=True)
+    let claims = format!(
+        "import ctypes, struct; libc = ctypes.CDLL(None, use_errno=True)
 info = struct.pack('iiii', 15, 0, -1, 0) + bytes(112)
-assert libc.syscall(129, 1, 15, info) == 0, ctypes.get_errno()";
-    for signals in [vec!["kill", "-TERM", "1"], vec!["kill", "-HUP", "1"], vec!["python3", "-c", claims]] {
+assert libc.syscall({}, 1, 15, info) == 0, ctypes.get_errno()",
+        libc::SYS_rt_sigqueueinfo
+    );
+    for signals in [vec!["kill", "-TERM", "1"], vec!["kill", "-HUP", "1"], vec!["python3", "-c", &claims]] {
         let within = ["--pid", "--target", &first.to_string()].map(str::to_owned);
         let sent = Command::new("nsenter").args(within).args(&signals).status().unwrap();
         assert!(sent.success(), "{signals:?}");
