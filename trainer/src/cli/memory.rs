@@ -133,6 +133,7 @@ mod tests {
     use sera_crds::values::Sharding;
 
     use super::*;
+    use crate::training::testing::need;
 
     /// The configurations that are published with the models, as far as they decide about memory.
     fn published(name: &str) -> PathBuf {
@@ -152,18 +153,7 @@ mod tests {
         let plan = TrainingPlan::default();
         for name in ["qwen3-8b.json", "qwen3-32b.json"] {
             let config = config(&published(name)).unwrap();
-            let need = Need {
-                config: &config,
-                method: &plan.method,
-                sharding: plan.sharding,
-                world: 1,
-                width: 2,
-                tokens: 32_768,
-                offload: false,
-                on_cpu: false,
-                kept: 0,
-                flash: None,
-            };
+            let need = Need { sharding: plan.sharding, ..need(&config, &plan.method) };
             let command = format!("sera-trainer memory --model trainer/examples/configs/{name} --table -->");
             let printed = table(&need, &methods(&plan));
             assert_eq!(

@@ -106,22 +106,12 @@ mod tests {
 
     use super::*;
     use crate::model::testing::qwen3_8b;
+    use crate::training::testing::need;
 
     #[test]
     fn what_waits_on_the_host_is_held_against_its_memory_and_refused_by_the_field() {
         let (config, method) = (qwen3_8b(), MethodPlan::Full {});
-        let need = Need {
-            config: &config,
-            method: &method,
-            sharding: Sharding::Zero3,
-            world: 8,
-            width: 2,
-            tokens: 32_768,
-            offload: true,
-            on_cpu: false,
-            kept: 0,
-            flash: None,
-        };
+        let need = Need { sharding: Sharding::Zero3, world: 8, offload: true, ..need(&config, &method) };
         let failure = waits_on_host(&need, Some(8 << 30)).unwrap_err().failure();
         assert_eq!(
             (failure.reason.as_str(), failure.field.as_deref()),

@@ -28,6 +28,8 @@ pub use error::TrainingError;
 pub use inputs::{Inputs, Places};
 pub use losses::{Format, Losses, Point};
 pub use machine::{Available, available_memory, peak_memory};
+#[cfg(test)]
+pub(crate) use memory::testing;
 pub use memory::{Bytes, DEVICES, Flashed, Need, Sum, Sums, readable, table};
 pub use meter::{Meter, Standing};
 pub use out::Out;

@@ -282,4 +282,6 @@ pub fn readable(bytes: u64) -> String {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -1,22 +1,8 @@
 //! What is planned, by hand for a known model, and what follows from it.
 
+use super::testing::need;
 use super::*;
 use crate::model::testing::qwen3_8b;
-
-fn need<'a>(config: &'a Config, method: &'a MethodPlan) -> Need<'a> {
-    Need {
-        config,
-        method,
-        sharding: Sharding::None,
-        world: 1,
-        width: 2,
-        tokens: 32_768,
-        offload: false,
-        on_cpu: false,
-        kept: 0,
-        flash: None,
-    }
-}
 
 /// A pack of up to three lines on an H100.
 const FLASH: Option<Flashed> = Some(Flashed { sequences: 3, multiprocessors: 132 });
