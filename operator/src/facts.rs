@@ -53,6 +53,8 @@ pub struct JobFacts {
     pub deleting: bool,
     /// Whether `spec.suspend` is set, by a user or because a queue has not admitted it yet.
     pub suspended: bool,
+    /// What it was made to ask its queue for, where it is queued.
+    pub request: Option<Box<str>>,
     /// Pods that are pending or running.
     pub active: u32,
     /// Pods that are ready.

@@ -30,6 +30,8 @@ pub const STUDENT: &str = "sera.dev/student";
 pub const GENERATION: &str = "sera.dev/generation";
 /// Kueue's label: the queue that admits a Job.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// A digest of what a Job asks its queue for.
+pub const REQUEST: &str = "sera.dev/request";
 
 /// The finalizer of an object whose data goes with it.
 pub const RECLAIM: &str = "sera.dev/reclaim";

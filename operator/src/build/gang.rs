@@ -10,8 +10,9 @@ use super::{
     metadata,
     pod::{self, Program},
     program::{PROGRESS_PORT, Told, training},
+    request,
 };
-use crate::names::{Owner, QUEUE};
+use crate::names::Owner;
 
 /// How long a pod has between SIGTERM and its end: a step of a large model takes minutes, and is finished; then hundreds of gigabytes of state go to
 /// the store at about one a second. The cluster autoscaler waits no longer than this by default. A run that is suspended gives its pods less.
@@ -37,9 +38,7 @@ pub(super) fn job(owner: &Owner, attempt: u32, blueprint: &Blueprint, images: &I
         spec.termination_grace_period_seconds = Some(GRACE_SECONDS);
         gpus::give(spec, parts.gpus_per_node);
     }
-    if let Some(queue) = &settings.queue_name {
-        labels.insert(QUEUE.to_owned(), queue.to_string());
-    }
+    request::enqueue(&mut labels, Stage::Training, blueprint);
     let nodes = i32::try_from(parts.nodes).unwrap_or(i32::MAX);
     Some(Job {
         metadata: metadata(owner, name, labels),

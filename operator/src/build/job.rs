@@ -14,10 +14,10 @@ use super::{
     Blueprint, Images, contenders, gang, metadata,
     pod::{self, Mounts, Program},
     program::{PROGRESS_PORT, Told, told},
-    sandboxes,
+    request, sandboxes,
 };
 use crate::{
-    names::{Owner, PROGRAM_CONTAINER, QUEUE},
+    names::{Owner, PROGRAM_CONTAINER},
     plan::role,
 };
 
@@ -52,9 +52,7 @@ pub fn job(owner: &Owner, stage: Stage, attempt: u32, blueprint: &Blueprint, ima
     if let (Some(spec), Some(_)) = (&mut template.spec, samples) {
         spec.subdomain = Some(owner.drivers_name());
     }
-    if let Some(queue) = &settings.queue_name {
-        labels.insert(QUEUE.to_owned(), queue.to_string());
-    }
+    request::enqueue(&mut labels, stage, blueprint);
     let completions = samples.map_or(1, |samples| i32::try_from(samples.shards()).unwrap_or(i32::MAX));
     Some(Job {
         metadata: metadata(owner, owner.job_name(stage, attempt), labels),

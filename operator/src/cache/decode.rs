@@ -18,7 +18,7 @@ pub use self::groups::WatchedGroups;
 pub use self::server::WatchedServer;
 use crate::{
     facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, Trouble, Uid},
-    names::{GENERATION, PROGRAM_CONTAINER, STUDENT},
+    names::{GENERATION, PROGRAM_CONTAINER, REQUEST, STUDENT},
 };
 
 /// Our word for what Kubernetes calls `OOMKilled`.
@@ -203,6 +203,8 @@ impl WatchedJob {
     pub fn facts(self) -> JobFacts {
         let end =
             self.status.conditions.iter().find(|condition| condition.holds("Complete") || condition.holds("Failed"));
+        let request =
+            self.metadata.labels.as_ref().and_then(|labels| labels.get(REQUEST)).map(|digest| digest.as_str().into());
         JobFacts {
             end: end.map(|condition| JobEnd {
                 at: condition.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH),
@@ -216,6 +218,7 @@ impl WatchedJob {
             uid: self.metadata.uid.unwrap_or_default().into(),
             started: self.status.start_time,
             suspended: self.spec.suspend,
+            request,
             active: self.status.active,
             ready: self.status.ready,
             terminating: self.status.terminating,

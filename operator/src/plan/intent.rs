@@ -1,9 +1,11 @@
 //! What an object's owner wants, as far as this release acts on it: the effective spec in words of the domain.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use sera_crds::{
     contract::{BudgetSlice, TokenPrice},
-    values::{Measure, Precision, Rate, Ratio, Sha256},
+    values::{Measure, Precision, Rate, Ratio, Sha256, Stage},
 };
 
 /// What an object's owner wants.
@@ -39,6 +41,8 @@ pub struct Intent {
     pub keep_failed: SignedDuration,
     /// The claim that the student lies on, where that is not the store's too.
     pub student_claim: Option<String>,
+    /// What the Job of each stage asks its queue for, of those that are queued; none where that cannot be said.
+    pub requests: Option<BTreeMap<Stage, Box<str>>>,
     /// What follows the snapshot; none where it comes from a run that is not there.
     pub work: Option<Work>,
 }

@@ -18,7 +18,7 @@ use super::{
     status::{self, SharedStatus, shared_fields},
 };
 use crate::{
-    build::{Blueprint, CountingParts, SampleParts},
+    build::{self, Blueprint, CountingParts, SampleParts},
     facts::{BatchFacts, BatchResult, Trouble},
     names::{Kind, Owner},
     plan::{
@@ -136,6 +136,7 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             over_nodes: teacher.is_some_and(settings::is_over_nodes),
             copies: teacher.map_or(0, settings::copies),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
+            requests: blueprint.as_ref().map(build::requests),
             work: blueprint
                 .as_ref()
                 .zip(teacher)
@@ -224,6 +225,7 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     if let Some(blueprint) = &blueprint {
         intent.folder = blueprint.home.to_string();
         intent.student_claim = settings::student_claim(blueprint);
+        intent.requests = Some(build::requests(blueprint));
         intent.work = work(blueprint, teacher, is_the_runs).map(Work::Batch);
     }
     Wish { intent, blueprint }
@@ -328,6 +330,7 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         keep_succeeded: KEEP_SUCCEEDED,
         keep_failed: KEEP_FAILED,
         student_claim: None,
+        requests: None,
         work: None,
     }
 }

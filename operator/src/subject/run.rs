@@ -14,7 +14,7 @@ use super::{
     status::{self, SharedStatus, shared_fields},
 };
 use crate::{
-    build::{AdoptionParts, Blueprint, CountingParts},
+    build::{self, AdoptionParts, Blueprint, CountingParts},
     names::{Kind, Owner},
     plan::{
         Finding, Hosted, Intent, RunWork, SnapshotIntent, TrainingWork, Work,
@@ -103,6 +103,7 @@ impl Subject for SpecializationRun {
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),
                 keep_failed: super::span(&spec.ttl.after_failed),
                 student_claim: blueprint.as_ref().and_then(settings::student_claim),
+                requests: blueprint.as_ref().map(build::requests),
                 work: Some(Work::Run(Box::new(work(spec, &owner)))),
             },
             blueprint,

@@ -4,6 +4,7 @@ mod batches;
 mod evaluation;
 mod leaves;
 mod mapping;
+mod requests;
 
 use jiff::Timestamp;
 use sera_crds::{

@@ -199,4 +199,5 @@ fn a_queued_gang_is_admitted_as_a_whole() {
         (&job["spec"]["suspend"], &job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]),
         (&json!(true), &json!("gpu"))
     );
+    assert_eq!(job["metadata"]["labels"]["sera.dev/request"].as_str().unwrap().len(), 32);
 }

@@ -81,13 +81,16 @@ fn meshes_leave_alone_what_is_to_end_and_the_teacher_that_it_asks_unless_their_o
 }
 
 #[test]
-fn a_queued_job_is_born_suspended_and_carries_the_queues_label() {
+fn a_queued_job_is_born_suspended_and_carries_the_queues_label_and_what_it_asks_for() {
     let plain = built("s3://acme/sera", PodSettings::default());
     assert_eq!(plain["spec"]["suspend"], json!(false));
-    assert!(plain["metadata"]["labels"].get("kueue.x-k8s.io/queue-name").is_none());
-    let queued = built("s3://acme/sera", settings(json!({"queueName": "gpu"})));
+    let labels = plain["metadata"]["labels"].as_object().unwrap();
+    assert!(!labels.contains_key("kueue.x-k8s.io/queue-name") && !labels.contains_key("sera.dev/request"));
+    let blueprint = blueprint("s3://acme/sera", settings(json!({"queueName": "gpu"})));
+    let queued = built_of(Stage::Snapshot, &blueprint);
     assert_eq!(queued["spec"]["suspend"], json!(true));
     assert_eq!(queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], "gpu");
+    assert_eq!(queued["metadata"]["labels"]["sera.dev/request"], *requests(&blueprint)[&Stage::Snapshot]);
 }
 
 #[test]

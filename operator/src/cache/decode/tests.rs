@@ -156,6 +156,16 @@ fn a_jobs_end_is_read_from_its_conditions_and_only_where_they_are_true() {
 }
 
 #[test]
+fn what_a_job_asks_its_queue_for_is_read_from_its_label() {
+    let request = |labels: serde_json::Value| {
+        let job = json!({"metadata": {"name": "x", "uid": "u", "labels": labels}});
+        serde_json::from_value::<WatchedJob>(job).unwrap().facts().request
+    };
+    assert_eq!(request(json!({"sera.dev/request": "3f2c"})).as_deref(), Some("3f2c"));
+    assert_eq!(request(json!({"sera.dev/stage": "Training"})), None);
+}
+
+#[test]
 fn a_deployment_is_complete_when_every_pod_is_new_answers_and_is_wanted() {
     let facts = |spec: u32, status: serde_json::Value| {
         let mut metadata = metadata();

@@ -3,6 +3,8 @@
 
 mod kind;
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
     contract::{Failure, StageResult},
@@ -181,6 +183,10 @@ fn follow(
         Sight::Leaving => {
             Why::new(Reason::Waiting, "the Job is being deleted by somebody; another attempt follows when it is gone")
         }
+        // It waits for what nobody wants any more, and would for ever where its queue never has that.
+        Sight::Queued if asks_for_something_else(evidence, task, given.intent) => {
+            return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn));
+        }
         Sight::Queued => Why::new(Reason::Queued, "the Job is suspended: it waits for its queue to admit it"),
         // It waits for what may have been put right by now.
         Sight::Starting { holdup: Some(_), .. } if attempt.edition.differs(given.edition()) => {
@@ -208,6 +214,13 @@ fn follow(
         }
     };
     Some(under_way(&mut plan.record, task, &attempt, why, given))
+}
+
+/// Whether the Job waits in its queue for something else than its owner wants now. Of what its owner edits beside that it keeps its place.
+fn asks_for_something_else(evidence: &Evidence, task: &Task, intent: &Intent) -> bool {
+    let asked = evidence.job.as_ref().and_then(|job| job.request.as_ref());
+    let differs = |wanted: &BTreeMap<Stage, Box<str>>| asked.is_some() && asked != wanted.get(&task.stage);
+    intent.requests.as_ref().is_some_and(differs) && held(intent).is_none()
 }
 
 /// What is said of an attempt whose program has ended, and whose pod has not.

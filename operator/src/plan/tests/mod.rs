@@ -16,7 +16,7 @@ mod serving;
 mod starting;
 mod training;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use sera_crds::{
@@ -68,6 +68,7 @@ pub(super) fn intent() -> Intent {
         keep_succeeded: SignedDuration::from_hours(24),
         keep_failed: SignedDuration::from_hours(168),
         student_claim: Some("models".into()),
+        requests: Some(BTreeMap::new()),
         work: Some(Work::Run(Box::new(RunWork {
             accepted: 16,
             first_share: "0.625".parse().unwrap(),
@@ -266,6 +267,7 @@ pub(super) fn job_of(stage: Stage, attempt: u32) -> JobFacts {
         started: Some(at(0)),
         deleting: false,
         suspended: false,
+        request: None,
         active: 1,
         ready: 1,
         terminating: 0,

@@ -135,3 +135,61 @@ fn a_pod_whose_node_is_gone_is_named_with_what_ends_it() {
     let said = message_of(&plan, ConditionType::Reconciling);
     assert!(said.contains("billing-3f2c9-s1-x7x2p") && said.contains("out-of-service"), "{said}");
 }
+
+/// The run's snapshot, whose Job asks its queue for this by now.
+fn asks_for(intent: &mut Intent, digest: &str) {
+    intent.requests = Some(BTreeMap::from([(Stage::Snapshot, digest.into())]));
+}
+
+#[test]
+fn a_job_in_a_queue_is_made_anew_when_what_it_asks_for_changes_and_else_keeps_its_place() {
+    let queued = || JobFacts { suspended: true, request: Some("first".into()), ..unstarted() };
+    let mut scene = Scene::new();
+    asks_for(scene.intent(), "first");
+    scene.pass();
+    scene.pass();
+    scene.have(queued(), Vec::new());
+    scene.pass();
+    scene.edit(|intent| intent.teacher = None);
+    assert_eq!(attempt_of(&scene.pass()), (1, None), "it asks for what is wanted");
+    scene.edit(|intent| {
+        intent.findings = vec![Finding { field: "spec.output.store".into(), message: "is required".into() }];
+        asks_for(intent, "second");
+    });
+    assert_eq!(attempt_of(&scene.pass()), (1, None), "a spec with a mistake says nothing of what is wanted");
+    scene.edit(|intent| {
+        intent.findings.clear();
+        intent.requests = None;
+    });
+    assert_eq!(attempt_of(&scene.pass()), (1, None), "nobody knows what is wanted");
+    scene.edit(|intent| asks_for(intent, "second"));
+    assert_eq!(attempt_of(&scene.pass()), (1, Some(&AttemptOutcome::Withdrawn)));
+    assert_eq!(scene.pass().remove.len(), 1, "out of the queue");
+    scene.have_nothing();
+    assert_eq!(attempt_of(&scene.pass()), (2, None));
+}
+
+#[test]
+fn a_job_leaves_its_queue_when_no_queue_is_named_any_more() {
+    let mut scene = Scene::with_job_made();
+    scene.have(JobFacts { suspended: true, request: Some("first".into()), ..unstarted() }, Vec::new());
+    assert_eq!(attempt_of(&scene.pass()), (1, Some(&AttemptOutcome::Withdrawn)));
+}
+
+#[test]
+fn what_a_job_asked_for_ends_nothing_that_was_admitted_or_that_never_asked() {
+    for job in [
+        JobFacts { request: Some("first".into()), ..job(1) },
+        JobFacts { suspended: true, request: None, ..unstarted() },
+    ] {
+        let mut scene = Scene::with_job_made();
+        asks_for(scene.intent(), "second");
+        scene.have(job, Vec::new());
+        assert_eq!(attempt_of(&scene.pass()), (1, None));
+    }
+}
+
+/// A Job that has no pods yet.
+fn unstarted() -> JobFacts {
+    JobFacts { started: None, active: 0, ready: 0, ..job(1) }
+}

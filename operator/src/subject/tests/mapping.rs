@@ -319,6 +319,7 @@ fn what_a_run_is_planned_by_arrives_field_by_field() {
         keep_succeeded: SignedDuration::from_hours(25),
         keep_failed: SignedDuration::from_hours(169),
         student_claim: None,
+        requests: intent.requests.clone(),
         work: Some(Work::Run(Box::new(expected))),
     };
     assert_eq!(intent, expected);
