@@ -141,7 +141,7 @@ impl Applier {
             // Ours already: the next pass reads what it holds.
             Created::Ours(_) => Made::Defaults,
             Created::Foreign => Made::NameTaken { kind: "ConfigMap", name: config_map.name_any() },
-            Created::Refused(status) if is_going(&status) => Made::NamespaceGoing,
+            Created::Hindered(made) => made,
             Created::Refused(status) => {
                 Made::Refused { what: "the ConfigMap for the platform's defaults", message: status.message }
             }
@@ -182,7 +182,7 @@ impl Applier {
         Ok(Some(match self.create(owner, &job, "Job").await? {
             Created::New(uid) | Created::Ours(uid) => Made::Job { stage, uid: uid.into() },
             Created::Foreign => Made::NameTaken { kind: "Job", name: job.name_any() },
-            Created::Refused(status) if is_going(&status) => Made::NamespaceGoing,
+            Created::Hindered(made) => made,
             Created::Refused(status) => Made::JobRefused { stage, failure: refusal(&status) },
         }))
     }
@@ -199,7 +199,7 @@ impl Applier {
         Ok(Some(match self.create(owner, &batch, "RolloutBatch").await? {
             Created::New(uid) | Created::Ours(uid) => Made::Batch { number, uid: uid.into() },
             Created::Foreign => Made::NameTaken { kind: "RolloutBatch", name: batch.name_any() },
-            Created::Refused(status) if is_going(&status) => Made::NamespaceGoing,
+            Created::Hindered(made) => made,
             Created::Refused(status) => Made::Refused { what: "a batch", message: status.message },
         }))
     }
@@ -282,8 +282,11 @@ impl Applier {
         }
         match api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(child)).await {
             Ok(_) => Ok(Made::Applied),
-            Err(kube::Error::Api(status)) if is_going(&status) => Ok(Made::NamespaceGoing),
-            Err(kube::Error::Api(status)) if is_refused(&status) => Ok(Made::Refused { what, message: status.message }),
+            Err(kube::Error::Api(status)) => match hindrance(&status, what) {
+                Some(made) => Ok(made),
+                None if is_refused(&status) => Ok(Made::Refused { what, message: status.message }),
+                None => Err(failed("applied")(kube::Error::Api(status))),
+            },
             Err(source) => Err(failed("applied")(source)),
         }
     }
@@ -319,7 +322,11 @@ impl Applier {
                     None => return Err(Error::OutOfDate { why: "a child of that name went away this moment" }),
                 })
             }
-            Err(kube::Error::Api(status)) if is_refused(&status) => Ok(Created::Refused(status)),
+            Err(kube::Error::Api(status)) => match hindrance(&status, what) {
+                Some(made) => Ok(Created::Hindered(made)),
+                None if is_refused(&status) => Ok(Created::Refused(status)),
+                None => Err(failed("made")(kube::Error::Api(status))),
+            },
             Err(source) => Err(failed("made")(source)),
         }
     }
@@ -333,8 +340,20 @@ enum Created {
     Ours(String),
     /// It was there already, and is none of ours.
     Foreign,
+    /// Nothing of what was sent is to blame that it was not made.
+    Hindered(Made),
     /// The API server will not have it.
     Refused(Box<Status>),
+}
+
+/// What keeps a child from being made that has nothing to do with what it is: its namespace is being deleted, or a webhook that has to be asked does
+/// not answer, which goes on for as long as nobody is told of it.
+fn hindrance(status: &Status, what: &'static str) -> Option<Made> {
+    if is_going(status) {
+        return Some(Made::NamespaceGoing);
+    }
+    let is_unanswered = status.code == 500 && status.message.contains("failed calling webhook");
+    is_unanswered.then(|| Made::Unanswered { what, message: status.message.clone() })
 }
 
 /// Whether the API server will not have what was sent, and tells its reason to whoever can change that: it is forbidden, invalid, or denied by a

@@ -108,6 +108,18 @@ async fn what_a_webhook_denies_is_refused_in_its_words_with_whatever_code_and_wh
     }
 }
 
+#[tokio::test]
+async fn a_webhook_that_cannot_be_asked_is_told_of_and_nothing_has_failed() {
+    let owner = Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: "3f2c9".into() };
+    let words =
+        r#"Internal error occurred: failed calling webhook "validate.policy.example": context deadline exceeded"#;
+    let applier = denying(500, "InternalError", words);
+    let unanswered = |what| Made::Unanswered { what, message: words.to_owned() };
+    assert_eq!(applier.fix_defaults(&owner).await.unwrap(), unanswered("ConfigMap"));
+    let service = build::student_service(&owner);
+    assert_eq!(applier.apply_child(&owner, &service, "Service").await.unwrap(), unanswered("Service"));
+}
+
 /// An applier whose API server has nothing, and answers whatever is sent so.
 fn denying(code: u16, reason: &'static str, message: &'static str) -> Applier {
     asked_by(move |request| {

@@ -60,6 +60,13 @@ pub enum Made {
     },
     /// Nothing can be made in the namespace any more, which is being deleted.
     NamespaceGoing,
+    /// The API server could not ask a webhook whether a child may be made.
+    Unanswered {
+        /// The child's kind.
+        what: &'static str,
+        /// What failed, in the API server's words.
+        message: String,
+    },
     /// The API server refuses to make a child that no attempt is about.
     Refused {
         /// What it is, in a sentence.
@@ -112,6 +119,11 @@ pub fn settle(mut plan: Plan, made: Vec<Made>, observed: &Observed, now: Timesta
             Made::NamespaceGoing => {
                 let standing = if observed.deleting { keep(&mut plan, pen) } else { go_along(&mut plan, pen) };
                 plan.stand(pen, &standing, &observed.record);
+            }
+            Made::Unanswered { what, message } => {
+                let why = format!("the API server cannot make the {what}; it is tried again every 30 s: {message}");
+                plan.stand(pen, &Standing::Reconciling(Why::new(Reason::Waiting, why)), &observed.record);
+                plan.look_again_at(later(now, CONFLICT_PATIENCE));
             }
             Made::Refused { what, message } => {
                 let why = Why::new(Reason::ConfigurationError, format!("{what} cannot be made: {message}"));

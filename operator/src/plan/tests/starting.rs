@@ -136,6 +136,18 @@ fn a_pod_whose_node_is_gone_is_named_with_what_ends_it() {
     assert!(said.contains("billing-3f2c9-s1-x7x2p") && said.contains("out-of-service"), "{said}");
 }
 
+#[test]
+fn a_webhook_that_does_not_answer_is_waited_for_in_its_words() {
+    let mut scene = Scene::new();
+    scene.pass();
+    let words = r#"failed calling webhook "validate.policy.example""#;
+    let unanswered = Made::Unanswered { what: "Job", message: words.into() };
+    let plan = settle(scene.plan(), vec![unanswered], &scene.observed, scene.now);
+    assert_eq!((attempt_of(&plan), reason_of(&plan, ConditionType::Reconciling)), ((1, None), Some("Waiting")));
+    assert!(message_of(&plan, ConditionType::Reconciling).contains(words));
+    assert_eq!(plan.look_again, Some(at(30)));
+}
+
 /// The run's snapshot, whose Job asks its queue for this by now.
 fn asks_for(intent: &mut Intent, digest: &str) {
     intent.requests = Some(BTreeMap::from([(Stage::Snapshot, digest.into())]));
