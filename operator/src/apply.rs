@@ -26,7 +26,7 @@ use crate::{
     build::{self, Blueprint, Images, NetworkRules, TeacherServer},
     defaults::{self, FixedDefaults},
     names::{MANAGER, Owner, RECLAIM, is_controlled_by},
-    plan::{Make, Plan, settle::Made},
+    plan::{Make, Plan, record::Edition, settle::Made},
     subject::Subject,
 };
 
@@ -209,13 +209,13 @@ impl Applier {
         let Site { owner, blueprint, .. } = *site;
         let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.teacher.as_ref()?)));
         let Some((blueprint, teacher)) = parts else { return Ok(None) };
-        let generation = site.subject.meta().generation.unwrap_or_default();
+        let edition = edition(site.subject, blueprint);
         let policy = |rules: &NetworkRules| build::teacher_policy(owner, teacher, rules);
         let service = build::teacher_service(owner, teacher);
         if let Some(refused) = self.before_server(site, policy, &service).await? {
             return Ok(Some(refused));
         }
-        Ok(Some(match build::teacher(owner, generation, teacher, blueprint, &self.images) {
+        Ok(Some(match build::teacher(owner, edition, teacher, blueprint, &self.images) {
             TeacherServer::Deployment(deployment) => self.apply_child(owner, &*deployment, "Deployment").await?,
             TeacherServer::LeaderWorkerSet(groups) => self.apply_child(owner, &*groups, "LeaderWorkerSet").await?,
         }))
@@ -226,8 +226,8 @@ impl Applier {
         let Site { owner, blueprint, .. } = *site;
         let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.serving.as_ref()?)));
         let Some((blueprint, parts)) = parts else { return Ok(None) };
-        let generation = site.subject.meta().generation.unwrap_or_default();
-        let deployment = build::student(owner, generation, parts, blueprint, &self.images);
+        let edition = edition(site.subject, blueprint);
+        let deployment = build::student(owner, edition, parts, blueprint, &self.images);
         let policy = |rules: &NetworkRules| build::student_policy(owner, blueprint, rules);
         Ok(Some(match self.before_server(site, policy, &build::student_service(owner)).await? {
             Some(refused) => refused,
@@ -330,6 +330,11 @@ impl Applier {
             Err(source) => Err(failed("made")(source)),
         }
     }
+}
+
+/// Which generation of the specs a server is applied from.
+fn edition<S: Subject>(subject: &S, blueprint: &Blueprint) -> Edition {
+    Edition { own: subject.meta().generation.unwrap_or_default(), runs: blueprint.run_generation }
 }
 
 /// What came of a POST.

@@ -211,6 +211,8 @@ pub struct ServerFacts {
     pub deleting: bool,
     /// The generation of its owner's spec that it was applied from.
     pub generation: Option<i64>,
+    /// That of the run's, where its owner is a batch that takes its word from one.
+    pub run_generation: Option<i64>,
     /// How many copies answer.
     pub ready: u32,
     /// Whether every pod is of the newest template, answers, and is one that is wanted.

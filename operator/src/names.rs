@@ -28,6 +28,8 @@ pub const TEACHER: &str = "sera.dev/teacher";
 pub const STUDENT: &str = "sera.dev/student";
 /// The generation of its owner's spec that a child was applied from.
 pub const GENERATION: &str = "sera.dev/generation";
+/// Of a child of a batch that takes its word from a run: the generation of that run's spec.
+pub const RUN_GENERATION: &str = "sera.dev/run-generation";
 /// Kueue's label: the queue that admits a Job.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// A digest of what a Job asks its queue for.

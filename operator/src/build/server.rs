@@ -20,7 +20,10 @@ use super::{
     metadata,
     pod::{self, Program, Readiness},
 };
-use crate::names::{GENERATION, OWNER_UID, Owner};
+use crate::{
+    names::{GENERATION, OWNER_UID, Owner, RUN_GENERATION},
+    plan::record::Edition,
+};
 
 /// Where every server listens.
 pub(super) const PORT: u16 = 8000;
@@ -52,8 +55,8 @@ pub(super) struct Serving<'a> {
     pub settings: PodSettings,
     /// The images of engines.
     pub images: &'a Images,
-    /// The generation of the owner's spec.
-    pub generation: i64,
+    /// Which generation of the specs.
+    pub edition: Edition,
 }
 
 impl Serving<'_> {
@@ -74,7 +77,7 @@ impl Server<'_> {
     /// The Deployment of a model's copies, each of which is a pod.
     pub(super) fn of_model(&self, serving: &Serving<'_>) -> Deployment {
         let (template, readiness) = serving.pods(Part::Leader, &self.labels());
-        let mut deployment = self.of_pods(template, serving.model.replicas, serving.generation);
+        let mut deployment = self.of_pods(template, serving.model.replicas, serving.edition);
         if let Some(spec) = &mut deployment.spec {
             spec.progress_deadline_seconds = (readiness == Readiness::LoadsLong).then_some(LONG_DEADLINE_SECONDS);
             spec.strategy = (serving.model.gpus > 0).then(in_its_own_place);
@@ -96,23 +99,23 @@ impl Server<'_> {
             },
             startup_policy: StartupPolicy::LeaderCreated,
         };
-        LeaderWorkerSet { metadata: metadata(self.owner, name, self.of_generation(serving.generation)), spec }
+        LeaderWorkerSet { metadata: metadata(self.owner, name, self.of_edition(serving.edition)), spec }
     }
 
-    /// The Deployment of so many pods that run `program`, as this generation of the owner's spec asks for it.
+    /// The Deployment of so many pods that run `program`, as this edition of the specs asks for it.
     pub(super) fn deployment(
         &self,
         program: &Program<'_>,
         settings: &PodSettings,
         replicas: u32,
-        generation: i64,
+        edition: Edition,
     ) -> Deployment {
-        self.of_pods(always(pod::template(program, settings, &self.labels())), replicas, generation)
+        self.of_pods(always(pod::template(program, settings, &self.labels())), replicas, edition)
     }
 
-    fn of_pods(&self, template: PodTemplateSpec, replicas: u32, generation: i64) -> Deployment {
+    fn of_pods(&self, template: PodTemplateSpec, replicas: u32, edition: Edition) -> Deployment {
         Deployment {
-            metadata: metadata(self.owner, self.name.clone(), self.of_generation(generation)),
+            metadata: metadata(self.owner, self.name.clone(), self.of_edition(edition)),
             spec: Some(DeploymentSpec {
                 replicas: i32::try_from(replicas).ok(),
                 selector: LabelSelector { match_labels: Some(self.selector()), ..LabelSelector::default() },
@@ -157,9 +160,10 @@ impl Server<'_> {
         labels
     }
 
-    fn of_generation(&self, generation: i64) -> BTreeMap<String, String> {
+    fn of_edition(&self, Edition { own, runs }: Edition) -> BTreeMap<String, String> {
         let mut labels = self.labels();
-        labels.insert(GENERATION.to_owned(), generation.to_string());
+        labels.insert(GENERATION.to_owned(), own.to_string());
+        labels.extend(runs.map(|runs| (RUN_GENERATION.to_owned(), runs.to_string())));
         labels
     }
 

@@ -9,7 +9,10 @@ use super::{
     program::in_pod,
     server::{self, Server, Serving},
 };
-use crate::names::{Owner, STUDENT};
+use crate::{
+    names::{Owner, STUDENT},
+    plan::record::Edition,
+};
 
 /// The folder of a run's store that the trainer publishes the model in.
 pub(super) const MODEL: &str = "model";
@@ -19,10 +22,10 @@ pub fn student_url(owner: &Owner) -> String {
     server::url(&owner.student_name(), owner)
 }
 
-/// The Deployment, as this generation of the spec asks for it.
+/// The Deployment, as this edition of the specs asks for it.
 pub fn student(
     owner: &Owner,
-    generation: i64,
+    edition: Edition,
     model: &ServedModel,
     blueprint: &Blueprint,
     images: &Images,
@@ -30,7 +33,7 @@ pub fn student(
     let home = &blueprint.home;
     let place = format!("{}/{MODEL}", in_pod(home, MODEL_MOUNT).trim_start_matches("file://"));
     let (claim, settings) = (home.claim(), blueprint.settings(PodRole::Serve));
-    server(owner).of_model(&Serving { model, place: &place, claim, settings, images, generation })
+    server(owner).of_model(&Serving { model, place: &place, claim, settings, images, edition })
 }
 
 /// The Service: one address, behind which any copy answers.

@@ -10,7 +10,10 @@ use super::{
     program::model_in_pod,
     server::{self, PORT, Server, Serving},
 };
-use crate::names::{Owner, TEACHER};
+use crate::{
+    names::{Owner, TEACHER},
+    plan::record::Edition,
+};
 
 /// What drivers call a rehearsal, which is no model.
 pub const MODEL: &str = "rehearsal";
@@ -29,10 +32,10 @@ pub enum TeacherServer {
     LeaderWorkerSet(Box<LeaderWorkerSet>),
 }
 
-/// What makes the pods, as this generation of the spec asks for it.
+/// What makes the pods, as this edition of the specs asks for it.
 pub fn teacher(
     owner: &Owner,
-    generation: i64,
+    edition: Edition,
     teacher: &HostedTeacher,
     blueprint: &Blueprint,
     images: &Images,
@@ -40,14 +43,14 @@ pub fn teacher(
     let (server, settings) = (server(owner, teacher), blueprint.settings(PodRole::Teacher));
     match teacher {
         HostedTeacher::Rehearsal(parts) => {
-            let deployment = server.deployment(&rehearsal(parts, images), &settings, 1, generation);
+            let deployment = server.deployment(&rehearsal(parts, images), &settings, 1, edition);
             TeacherServer::Deployment(Box::new(deployment))
         }
         HostedTeacher::Model(model) => {
             let at = model.at.as_ref();
             let place = at.map(|at| model_in_pod(at, MODEL_MOUNT)).unwrap_or_default();
             let claim = at.and_then(|at| at.claim()).map(|(claim, _)| claim);
-            let serving = Serving { model, place: &place, claim, settings, images, generation };
+            let serving = Serving { model, place: &place, claim, settings, images, edition };
             if teacher.is_over_nodes() {
                 TeacherServer::LeaderWorkerSet(Box::new(server.in_groups(owner.teacher_groups_name(), &serving)))
             } else {

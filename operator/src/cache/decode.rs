@@ -18,7 +18,7 @@ pub use self::groups::WatchedGroups;
 pub use self::server::WatchedServer;
 use crate::{
     facts::{JobEnd, JobFacts, JobFailure, PodFacts, PodPhase, Trouble, Uid},
-    names::{GENERATION, PROGRAM_CONTAINER, REQUEST, STUDENT},
+    names::{PROGRAM_CONTAINER, REQUEST, STUDENT},
 };
 
 /// Our word for what Kubernetes calls `OOMKilled`.
@@ -193,9 +193,9 @@ fn light_metadata<'de, D: Deserializer<'de>>(input: D) -> Result<ObjectMeta, D::
     })
 }
 
-/// The generation of its owner's spec that a server was applied from.
-fn generation(metadata: &ObjectMeta) -> Option<i64> {
-    metadata.labels.as_ref()?.get(GENERATION)?.parse().ok()
+/// The generation that a server was applied from, of the spec that this label is about.
+fn generation(metadata: &ObjectMeta, label: &str) -> Option<i64> {
+    metadata.labels.as_ref()?.get(label)?.parse().ok()
 }
 
 impl WatchedJob {

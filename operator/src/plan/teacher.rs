@@ -83,9 +83,10 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
     }
 }
 
-/// Whether its owner may have said something else of it since, such as how many copies there shall be.
+/// Whether its owner, or the run that a batch takes its word from, may have said something else of it since, such as how many copies there shall be.
 fn is_out_of_date(teacher: &ServerFacts, given: Given<'_>) -> bool {
-    !teacher.deleting && teacher.generation != Some(given.observed.generation)
+    let applied_from = (teacher.generation, teacher.run_generation);
+    !teacher.deleting && applied_from != (Some(given.observed.generation), given.intent.run_generation)
 }
 
 fn is_needed(record: &Record, given: Given<'_>) -> bool {

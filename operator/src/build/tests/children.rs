@@ -46,7 +46,7 @@ fn the_rehearsal_teacher_is_found_by_the_name_that_drivers_are_told() {
         (&json!("billing-3f2c9-teacher"), &json!("None"))
     );
     assert_eq!(service["spec"]["ports"][0]["port"], json!(8000));
-    let deployment = written(teacher(&owner(), 7, rehearsal, &blueprint, &images()));
+    let deployment = written(teacher(&owner(), EDITION, rehearsal, &blueprint, &images()));
     assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]);
     let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
     for (key, value) in service["spec"]["selector"].as_object().unwrap() {
@@ -63,7 +63,7 @@ fn the_rehearsal_teacher_is_found_by_the_name_that_drivers_are_told() {
 fn a_student_is_served_from_the_store_by_the_name_of_its_run_and_as_its_owner_says() {
     let blueprint = blueprint("pvc://data/sera", PodSettings::default());
     let parts = blueprint.serving.clone().unwrap();
-    let deployment = serde_json::to_value(student(&owner(), 7, &parts, &blueprint, &images())).unwrap();
+    let deployment = serde_json::to_value(student(&owner(), EDITION, &parts, &blueprint, &images())).unwrap();
     let container = &pod(&deployment)["containers"][0];
     assert_eq!(
         container["args"],
@@ -85,12 +85,13 @@ fn a_student_is_served_from_the_store_by_the_name_of_its_run_and_as_its_owner_sa
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/health");
     assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError", "its last words say why it broke");
     assert_eq!(deployment["metadata"]["labels"]["sera.dev/generation"], "7");
+    assert_eq!(deployment["metadata"]["labels"]["sera.dev/run-generation"], "3");
     assert!(
         deployment["spec"]["template"]["metadata"]["labels"].get("sera.dev/generation").is_none(),
         "an edit of something else restarts no server"
     );
     let other = ServedModel { image: Some("engine.example/own:2".parse().unwrap()), ..parts };
-    let other = serde_json::to_value(student(&owner(), 7, &other, &blueprint, &images())).unwrap();
+    let other = serde_json::to_value(student(&owner(), EDITION, &other, &blueprint, &images())).unwrap();
     assert_eq!(pod(&other)["containers"][0]["image"], "engine.example/own:2");
 }
 

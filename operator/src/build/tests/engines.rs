@@ -22,7 +22,7 @@ fn served(engine: ServingEngine) -> ServedModel {
 
 fn deployed(model: ServedModel) -> Value {
     let blueprint = blueprint("s3://acme/sera", PodSettings::default());
-    written(teacher(&owner(), 7, &HostedTeacher::Model(model), &blueprint, &images()))
+    written(teacher(&owner(), EDITION, &HostedTeacher::Model(model), &blueprint, &images()))
 }
 
 fn container(deployment: &Value) -> &Value {

@@ -21,7 +21,11 @@ use super::*;
 use crate::{
     facts::Uid,
     names::{Kind, Owner, PROGRAM_CONTAINER},
+    plan::record::Edition,
 };
+
+/// What servers are applied from.
+const EDITION: Edition = Edition { own: 7, runs: Some(3) };
 
 fn owner() -> Owner {
     Owner { kind: Kind::Run, namespace: "ml".into(), name: "billing".into(), uid: Uid::from("3f2c9a10-0000") }
@@ -54,6 +58,7 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
     let home = store.parse::<StoreUri>().unwrap().folder_of("ml", "billing", "3f2c9a10-0000");
     let verification = VerificationPlan::default();
     Blueprint {
+        run_generation: None,
         home: home.parse().unwrap(),
         store_credentials: secret("s3-secret", "spec.output.credentialsSecretRef"),
         pods: Pods { default: Some(pods), ..Pods::default() },
@@ -206,7 +211,7 @@ fn every_pod_of(settings: &PodSettings) -> Vec<(Stage, Value)> {
 }
 
 fn teacher_pod(blueprint: &Blueprint) -> Value {
-    let deployment = teacher(&owner(), 7, blueprint.teacher.as_ref().unwrap(), blueprint, &images());
+    let deployment = teacher(&owner(), EDITION, blueprint.teacher.as_ref().unwrap(), blueprint, &images());
     written(deployment)["spec"]["template"]["spec"].clone()
 }
 
@@ -220,7 +225,7 @@ fn written(server: TeacherServer) -> Value {
 }
 
 fn student_pod(blueprint: &Blueprint) -> Value {
-    let deployment = student(&owner(), 7, blueprint.serving.as_ref().unwrap(), blueprint, &images());
+    let deployment = student(&owner(), EDITION, blueprint.serving.as_ref().unwrap(), blueprint, &images());
     serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"].clone()
 }
 

@@ -190,7 +190,7 @@ fn a_teacher_answers_drivers_alone_and_a_student_everybody() {
     let asked = &teacher["spec"]["ingress"][0];
     let asking = json!([{"key": "sera.dev/stage", "operator": "In", "values": ["Rollouts", "Evaluation"]}]);
     assert_eq!(asked["from"][0]["podSelector"]["matchExpressions"], asking);
-    let deployment = super::teacher(&owner(), 1, blueprint.teacher.as_ref().unwrap(), &blueprint, &images());
+    let deployment = super::teacher(&owner(), EDITION, blueprint.teacher.as_ref().unwrap(), &blueprint, &images());
     let labels = written(deployment)["spec"]["template"]["metadata"]["labels"].clone();
     let selector = &teacher["spec"]["podSelector"];
     assert_eq!(labels["sera.dev/owner-uid"], selector["matchLabels"]["sera.dev/owner-uid"]);

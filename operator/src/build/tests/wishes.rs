@@ -50,9 +50,9 @@ fn meshes_leave_alone_what_is_to_end_and_the_teacher_that_it_asks_unless_their_o
     let metadata = |stage, said: &Value| {
         let blueprint = blueprint("s3://acme/sera", settings(said.clone()));
         let template = match stage {
-            None => written(teacher(&owner(), 7, blueprint.teacher.as_ref().unwrap(), &blueprint, &images())),
+            None => written(teacher(&owner(), EDITION, blueprint.teacher.as_ref().unwrap(), &blueprint, &images())),
             Some(Stage::Serving) => {
-                let student = student(&owner(), 7, blueprint.serving.as_ref().unwrap(), &blueprint, &images());
+                let student = student(&owner(), EDITION, blueprint.serving.as_ref().unwrap(), &blueprint, &images());
                 serde_json::to_value(student).unwrap()
             }
             Some(stage) => built_of(stage, &blueprint),
@@ -150,7 +150,7 @@ fn a_proxy_is_told_in_both_spellings_and_an_authority_as_a_file() {
 fn pods_of_engines(pods: &PodSettings) -> Vec<(Stage, Value)> {
     let blueprint = blueprint("s3://acme/sera", pods.clone());
     let model = contender("GLM", Some("s3://models/GLM"), Some("models-secret"));
-    let deployed = |model| written(teacher(&owner(), 7, &HostedTeacher::Model(model), &blueprint, &images()));
+    let deployed = |model| written(teacher(&owner(), EDITION, &HostedTeacher::Model(model), &blueprint, &images()));
     let groups = deployed(ServedModel { nodes: 2, ..model.clone() });
     let parts = ["leaderTemplate", "workerTemplate"];
     let parts = parts.map(|part| groups["spec"]["leaderWorkerTemplate"][part]["spec"].clone());

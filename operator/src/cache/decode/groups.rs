@@ -8,6 +8,7 @@ use super::{controller, generation, light_metadata};
 use crate::{
     build::LeaderWorkerSet,
     facts::{ServerFacts, ServerForm, ServerRole},
+    names::{GENERATION, RUN_GENERATION},
 };
 
 /// A `LeaderWorkerSet` of ours, as far as we read it.
@@ -49,7 +50,8 @@ impl WatchedGroups {
             controller: controller(&metadata),
             role: ServerRole::Teacher,
             deleting: metadata.deletion_timestamp.is_some(),
-            generation: generation(&metadata),
+            generation: generation(&metadata, GENERATION),
+            run_generation: generation(&metadata, RUN_GENERATION),
             ready: status.ready_replicas,
             complete: is_seen
                 && [status.replicas, status.updated_replicas, status.ready_replicas] == [spec.replicas; 3],

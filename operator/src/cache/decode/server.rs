@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{JobCondition, controller, cut, generation, light_metadata};
 use crate::{
     facts::{ServerFacts, ServerForm, ServerRole, Trouble},
-    names::STUDENT,
+    names::{GENERATION, RUN_GENERATION, STUDENT},
 };
 
 /// The Deployment of a teacher or a student, as far as we read it.
@@ -54,7 +54,8 @@ impl WatchedServer {
                 None => ServerRole::Teacher,
             },
             deleting: metadata.deletion_timestamp.is_some(),
-            generation: generation(&metadata),
+            generation: generation(&metadata, GENERATION),
+            run_generation: generation(&metadata, RUN_GENERATION),
             ready: status.ready_replicas,
             complete: is_complete,
             trouble: status.trouble(),

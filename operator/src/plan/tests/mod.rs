@@ -234,6 +234,7 @@ fn server(name: String, role: ServerRole, ready: u32) -> ServerFacts {
         role,
         deleting: false,
         generation: Some(1),
+        run_generation: None,
         ready,
         complete: ready == 1,
         trouble: None,

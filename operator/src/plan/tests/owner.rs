@@ -162,3 +162,16 @@ fn an_edit_of_its_run_while_a_batch_tries_again_ends_its_stall() {
     let plan = scene.pass();
     assert_eq!((rollouts(&plan), plan.record.phase), ((2, None), Some(Phase::Running)));
 }
+
+#[test]
+fn a_batchs_own_teacher_is_applied_anew_when_the_run_that_it_takes_its_word_from_is_edited() {
+    let mut scene = rolling_out_for_a_run();
+    let of_run = |generation| Some(Arc::new(ServerFacts { run_generation: Some(generation), ..teacher(1) }));
+    scene.have(JobFacts { completions: 2, ..job_of(Stage::Rollouts, 1) }, Vec::new());
+    scene.observed.teacher = of_run(7);
+    assert_eq!(scene.pass().make, []);
+    scene.intent().run_generation = Some(8);
+    assert_eq!(scene.pass().make, [Make::Teacher]);
+    scene.observed.teacher = of_run(8);
+    assert_eq!(scene.pass().make, []);
+}
