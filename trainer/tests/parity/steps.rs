@@ -1,5 +1,7 @@
 //! Sixty steps of the engine, along one batch.
 
+use std::thread;
+
 use candle_core::{DType, Device, Tensor};
 use sera_trainer::engine::{Engine, Settings};
 use sera_trainer::model::Model;
@@ -51,6 +53,16 @@ fn walk(golden: &Golden, peak: f64, fresh: bool, settings: Settings) -> Walk {
     Walk { losses, norms, moved }
 }
 
+/// Checks all cases at once: a walk keeps one processor busy, and there are more.
+fn in_every_case(check: impl Fn(&'static str) + Sync) {
+    thread::scope(|scope| {
+        for case in CASES {
+            let check = &check;
+            scope.spawn(move || check(case));
+        }
+    });
+}
+
 /// Whether the weights are where torch has them: to within 1e-3 of how far they move, and 2e-3 each tensor. Those of torch in f64 are up to 2.3e-5
 /// from its own in f32, a tensor 2e-4, and a bias of keys 2e-3.
 fn are_near(gaps: &Gaps) -> bool {
@@ -62,7 +74,7 @@ fn are_near(gaps: &Gaps) -> bool {
 /// 1.4e-6 and 2.7e-6.
 #[test]
 fn sixty_steps_lead_to_where_they_lead_torch() {
-    for case in CASES {
+    in_every_case(|case| {
         let golden = Golden::read(case);
         let (rate, loss_limit, norm_limit) = if golden.adapted { (1e-3, 1e-5, 1e-4) } else { (1e-4, 1e-4, 5e-4) };
         let Walk { losses, norms, moved } = walk(&golden, rate, false, settings(&golden, DType::F32));
@@ -77,7 +89,7 @@ fn sixty_steps_lead_to_where_they_lead_torch() {
         );
         assert!(loss < loss_limit && norm < norm_limit, "{case}: {loss:e}, {norm:e}");
         assert!(are_near(&gaps), "{case}: {gaps:?}");
-    }
+    });
 }
 
 #[test]
@@ -94,7 +106,7 @@ fn steps_that_are_wrong_in_one_place_are_found_out() {
 /// farther in bf16 than in f32 with nothing wrong.
 #[test]
 fn in_bf16_weights_move_as_far_as_in_f32() {
-    for case in CASES {
+    in_every_case(|case| {
         let golden = Golden::read(case);
         let moved = walk(&golden, 1e-5, true, settings(&golden, DType::BF16)).moved;
         let near: Vec<f64> = moved.values().map(|moved| length(&values(moved))).collect();
@@ -107,5 +119,5 @@ fn in_bf16_weights_move_as_far_as_in_f32() {
             let limit = if name.ends_with(LOOSE) { 0.5 } else { 0.05 };
             assert!((ratio - 1.0).abs() < limit, "{case}, {name}: {ratio}");
         }
-    }
+    });
 }
