@@ -29,13 +29,14 @@ mod training;
 use crate::house::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    // Of those that may be at work at once the longest begin.
+    // Of those that may be at work at once the longest begin; one of those that train comes when the first of them are through.
     let mut tests = [
         suspending::TESTS,
         evaluation::TESTS,
         bucket::TESTS,
         run::TESTS,
         snapshot::TESTS,
+        training::TESTS,
         repair::TESTS,
         refused::TESTS,
         broken::TESTS,
@@ -49,7 +50,6 @@ pub(crate) fn tests() -> Vec<Test> {
         training::SHAKEN,
         run::SHAKEN,
         killed::TESTS,
-        training::TESTS,
         self_test::TESTS,
         groups::TESTS,
         lost::ASKED,

@@ -20,7 +20,7 @@ use super::student::{STUDENT, lay_student};
 use crate::company::Company;
 use crate::house::{Space, Test, tests};
 
-pub(crate) const TESTS: &[Test] = tests![Company::Alone; a_run_trains_its_student_serves_it_and_is_ready];
+pub(crate) const TESTS: &[Test] = tests![Company::AtHome; a_run_trains_its_student_serves_it_and_is_ready];
 pub(crate) const SHAKEN: &[Test] = tests![Company::Shaking; whatever_befalls_a_training_the_model_is_the_same];
 
 /// How long a training may take: each rank has one line of some 1,400 tokens, and a processor goes through about twenty of them in a second.
