@@ -57,6 +57,7 @@ fn job_of(run: &SpecializationRun) -> JobFacts {
         started: Some(Timestamp::UNIX_EPOCH),
         deleting: false,
         suspended: false,
+        request: None,
         active: 1,
         ready: 1,
         terminating: 0,
