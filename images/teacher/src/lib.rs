@@ -13,3 +13,5 @@ mod protocol;
 mod serve;
 mod server;
 mod tokens;
+
+pub use serve::templates_input;

@@ -23,7 +23,7 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::stream;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::http::{Refusal, json_response, metrics_response, now};
@@ -34,6 +34,13 @@ use reading::{Read, Reading};
 
 pub(crate) use model::{Model, ModelError, ModelSettings};
 use request::ChatRequest;
+
+/// What the body of a chat completion hands to a chat template: its messages, of which there is at least one, and the tools that may be called. Or the
+/// words that it is refused with, which name what is wrong.
+pub fn templates_input(body: &[u8]) -> Result<(Vec<Value>, Vec<Value>), String> {
+    let request = ChatRequest::parse(body).map_err(|refusal| refusal.message)?;
+    Ok((request.messages, request.tools))
+}
 
 /// How soon to ask again while the model is being loaded, or when too many are waiting: a short answer later.
 const SOON: u32 = 2;
