@@ -71,6 +71,7 @@ struct Site<'a, S> {
     subject: &'a S,
     owner: &'a Owner,
     blueprint: Option<&'a Blueprint>,
+    edition: Edition,
 }
 
 impl Applier {
@@ -92,7 +93,7 @@ impl Applier {
         owner: &Owner,
         blueprint: Option<&Blueprint>,
     ) -> Result<Vec<Made>, Error> {
-        let site = Site { subject, owner, blueprint };
+        let site = Site { subject, owner, blueprint, edition: plan.edition };
         for removal in &plan.remove {
             self.remove(owner, removal).await?;
         }
@@ -209,13 +210,12 @@ impl Applier {
         let Site { owner, blueprint, .. } = *site;
         let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.teacher.as_ref()?)));
         let Some((blueprint, teacher)) = parts else { return Ok(None) };
-        let edition = edition(site.subject, blueprint);
         let policy = |rules: &NetworkRules| build::teacher_policy(owner, teacher, rules);
         let service = build::teacher_service(owner, teacher);
         if let Some(refused) = self.before_server(site, policy, &service).await? {
             return Ok(Some(refused));
         }
-        Ok(Some(match build::teacher(owner, edition, teacher, blueprint, &self.images) {
+        Ok(Some(match build::teacher(owner, site.edition, teacher, blueprint, &self.images) {
             TeacherServer::Deployment(deployment) => self.apply_child(owner, &*deployment, "Deployment").await?,
             TeacherServer::LeaderWorkerSet(groups) => self.apply_child(owner, &*groups, "LeaderWorkerSet").await?,
         }))
@@ -226,8 +226,7 @@ impl Applier {
         let Site { owner, blueprint, .. } = *site;
         let parts = blueprint.and_then(|blueprint| Some((blueprint, blueprint.serving.as_ref()?)));
         let Some((blueprint, parts)) = parts else { return Ok(None) };
-        let edition = edition(site.subject, blueprint);
-        let deployment = build::student(owner, edition, parts, blueprint, &self.images);
+        let deployment = build::student(owner, site.edition, parts, blueprint, &self.images);
         let policy = |rules: &NetworkRules| build::student_policy(owner, blueprint, rules);
         Ok(Some(match self.before_server(site, policy, &build::student_service(owner)).await? {
             Some(refused) => refused,
@@ -330,11 +329,6 @@ impl Applier {
             Err(source) => Err(failed("made")(source)),
         }
     }
-}
-
-/// Which generation of the specs a server is applied from.
-fn edition<S: Subject>(subject: &S, blueprint: &Blueprint) -> Edition {
-    Edition { own: subject.meta().generation.unwrap_or_default(), runs: blueprint.run_generation }
 }
 
 /// What came of a POST.

@@ -259,6 +259,12 @@ impl Pods {
         }
     }
 
+    /// The queue that the Jobs of a role wait in, where they do.
+    pub fn queue_name(&self, role: PodRole) -> Option<&QueueName> {
+        let own = self.of(role).and_then(|settings| settings.queue_name.as_ref());
+        own.or_else(|| self.default.as_ref()?.queue_name.as_ref())
+    }
+
     /// What applies to the pods of a role: its own word over `default`'s.
     pub fn settings(&self, role: PodRole) -> PodSettings {
         let default = self.default.clone().unwrap_or_default();

@@ -37,8 +37,6 @@ pub struct Images {
 /// All that the children of one object are made from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blueprint {
-    /// The generation of the run's spec that a batch takes its word from; none where it takes it from none.
-    pub run_generation: Option<i64>,
     /// The folder that the programs work in.
     pub home: StoreUri,
     /// The Secret with the store's credentials.

@@ -26,8 +26,8 @@ pub fn requests(blueprint: &Blueprint) -> BTreeMap<Stage, Box<str>> {
 /// A digest of what the Job of a stage asks its queue for: the queue, how many pods, and all that the spec says of them. None of a stage that is not
 /// queued.
 fn request(stage: Stage, blueprint: &Blueprint) -> Option<Box<str>> {
+    blueprint.pods.queue_name(role(stage))?;
     let settings = blueprint.settings(role(stage));
-    settings.queue_name.as_ref()?;
     let samples = blueprint.rollouts(stage);
     let samples = samples.map(|samples| (samples.shards(), samples.slots, &samples.slot_resources));
     let gang = blueprint.training.as_ref().filter(|_| stage == Stage::Training);
@@ -43,10 +43,8 @@ fn request(stage: Stage, blueprint: &Blueprint) -> Option<Box<str>> {
 
 /// Has a Job wait in its queue, where the stage has one.
 pub(super) fn enqueue(labels: &mut BTreeMap<String, String>, stage: Stage, blueprint: &Blueprint) {
-    let queue = blueprint.settings(role(stage)).queue_name;
-    for (label, value) in
-        [(QUEUE, queue.map(|name| name.to_string())), (REQUEST, request(stage, blueprint).map(String::from))]
-    {
+    let queue = blueprint.pods.queue_name(role(stage)).map(ToString::to_string);
+    for (label, value) in [(QUEUE, queue), (REQUEST, request(stage, blueprint).map(String::from))] {
         labels.extend(value.map(|value| (label.to_owned(), value)));
     }
 }

@@ -102,6 +102,13 @@ pub struct Observed {
     pub lingering: Vec<Uid>,
 }
 
+impl Observed {
+    /// What is made now is made from.
+    fn edition(&self) -> Edition {
+        Edition { own: self.generation, runs: self.intent.as_ref().and_then(|intent| intent.run_generation) }
+    }
+}
+
 /// What a pass shall bring about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -113,6 +120,8 @@ pub struct Plan {
     pub remove: Vec<Removal>,
     /// When to look again though nothing has changed.
     pub look_again: Option<Timestamp>,
+    /// What it was made from, and what is made by it says so.
+    pub edition: Edition,
     /// Whether the object shall have our finalizer. Where that is another than it has, nothing else is to be done.
     pub hold: bool,
 }
@@ -192,18 +201,12 @@ struct Given<'a> {
     pen: Pen,
 }
 
-impl Given<'_> {
-    /// What an attempt that begins now works from.
-    fn edition(&self) -> Edition {
-        Edition { own: self.observed.generation, runs: self.intent.run_generation }
-    }
-}
-
 /// Decides what is to be done.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let Reclaim { wanted, held, .. } = observed.reclaim;
     let record = observed.record.clone();
-    let mut plan = Plan { record, make: Vec::new(), remove: Vec::new(), look_again: None, hold: held };
+    let edition = observed.edition();
+    let mut plan = Plan { record, make: Vec::new(), remove: Vec::new(), look_again: None, edition, hold: held };
     if observed.deleting {
         return reclaim::before_it_goes(plan, observed, now);
     }
@@ -333,7 +336,8 @@ fn validate(record: &mut Record, given: Given<'_>, standing: &Standing) {
     }
     let named = record.attempts.values().find_map(|attempt| {
         // A host that is not found names the URL too, but may be found tomorrow.
-        let is_certain = |failure: &&Failure| is_the_owners(failure) && !attempt.edition.differs(given.edition());
+        let is_certain =
+            |failure: &&Failure| is_the_owners(failure) && !attempt.edition.differs(given.observed.edition());
         let failure = attempt.failure().filter(is_certain)?;
         let field = failure.field.as_ref()?;
         Some(Why::said(&failure.reason, format!("{field}: {}", failure.message)))

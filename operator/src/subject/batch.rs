@@ -158,7 +158,6 @@ fn blueprint(batch: &RolloutBatch, effective: &EffectiveBatch) -> Result<Bluepri
     let longest = rollouts.and_then(settings::longest);
     let until = longest.and_then(|longest| last_moment(&batch.record(), Stage::Rollouts, Some(longest)));
     Ok(Blueprint {
-        run_generation: None,
         home: home(store, &owner)?,
         store_credentials: spec.output.as_ref().and_then(super::store_credentials),
         pods: spec.pods.clone().unwrap_or_default(),
@@ -258,7 +257,6 @@ fn joined(
     let teacher_of = if is_the_runs { &run_owner } else { &owner };
     let rollouts = &spec.generation.rollouts;
     Ok(Some(Blueprint {
-        run_generation: run.metadata.generation,
         home,
         store_credentials: super::store_credentials(&spec.output),
         pods: batch.spec.pods.clone().unwrap_or_default().over(spec.pods.clone().unwrap_or_default()),

@@ -151,7 +151,6 @@ fn blueprint(effective: &EffectiveRun, owner: &Owner, record: &Record) -> Result
     let through = record.generation.as_ref().map_or(0, |generation| generation.folded.through);
     let batches = (through > 0).then(|| owner.batch_names(through));
     Ok(Blueprint {
-        run_generation: None,
         home: home(store, owner)?,
         store_credentials: super::store_credentials(&spec.output),
         pods: spec.pods.clone().unwrap_or_default(),

@@ -58,7 +58,6 @@ fn blueprint(store: &str, pods: PodSettings) -> Blueprint {
     let home = store.parse::<StoreUri>().unwrap().folder_of("ml", "billing", "3f2c9a10-0000");
     let verification = VerificationPlan::default();
     Blueprint {
-        run_generation: None,
         home: home.parse().unwrap(),
         store_credentials: secret("s3-secret", "spec.output.credentialsSecretRef"),
         pods: Pods { default: Some(pods), ..Pods::default() },

@@ -94,7 +94,7 @@ fn begin(plan: &mut Plan, given: Given<'_>, task: &Task, previous: Option<&Attem
     if let Some(held) = held(intent) {
         return held;
     }
-    if let Some((previous, due)) = previous.and_then(|attempt| Some((attempt, attempt.next_due(given.edition())?))) {
+    if let Some((previous, due)) = previous.and_then(|attempt| Some((attempt, attempt.next_due(plan.edition)?))) {
         if task.is_given_up_after(previous) {
             return after_end(task, previous, due);
         }
@@ -105,7 +105,7 @@ fn begin(plan: &mut Plan, given: Given<'_>, task: &Task, previous: Option<&Attem
     }
     if is_under_way(&observed.record, task.stage) {
         // It has ended in this very pass. Its end is written down first; that it was is another reason to look.
-        return Standing::Reconciling(starting_at(task, &task.next(previous, given.edition(), pen.now)));
+        return Standing::Reconciling(starting_at(task, &task.next(previous, plan.edition, pen.now)));
     }
     if observed.jobs.iter().any(|job| job.end.is_none()) {
         return Standing::Reconciling(Why::new(
@@ -113,7 +113,7 @@ fn begin(plan: &mut Plan, given: Given<'_>, task: &Task, previous: Option<&Attem
             "an earlier attempt's Job is still going away: its pods may be at work until it is gone",
         ));
     }
-    let attempt = task.next(previous, given.edition(), pen.now);
+    let attempt = task.next(previous, plan.edition, pen.now);
     let standing = under_way(&mut plan.record, task, &attempt, starting_at(task, &attempt), given);
     if task.completes {
         plan.record.times.entry(task.stage).or_insert(StageTime::from(pen.now)).ended = None;
@@ -189,7 +189,7 @@ fn follow(
         }
         Sight::Queued => Why::new(Reason::Queued, "the Job is suspended: it waits for its queue to admit it"),
         // It waits for what may have been put right by now.
-        Sight::Starting { holdup: Some(_), .. } if attempt.edition.differs(given.edition()) => {
+        Sight::Starting { holdup: Some(_), .. } if attempt.edition.differs(plan.edition) => {
             return Some(end(plan, given, task, attempt, AttemptOutcome::Withdrawn));
         }
         Sight::Starting { since, holdup, holds_places } => {
@@ -332,7 +332,7 @@ pub(super) fn end(
     if let Some(time) = plan.record.times.get_mut(&task.stage).filter(|_| task.is_given_up_after(&attempt)) {
         time.ended = Some(pen.now);
     }
-    let due = attempt.next_due(given.edition()).unwrap_or(pen.now);
+    let due = attempt.next_due(plan.edition).unwrap_or(pen.now);
     let standing = after_end(task, &attempt, due);
     let why =
         attempt.failure().map_or_else(|| standing.why().clone(), |failure| Why::said(&failure.reason, words(failure)));
@@ -361,7 +361,7 @@ pub(super) fn under_way(record: &mut Record, task: &Task, attempt: &Attempt, why
         attempt.failures > 0
             && !given.observed.live.is_some_and(Live::gets_on)
             && stalled.generation == given.pen.generation
-            && !attempt.edition.differs(given.edition())
+            && !attempt.edition.differs(given.observed.edition())
             && record.conditions.get(task.condition).is_some_and(|known| known.reason == stalled.reason)
     });
     if let Some(stalled) = stalled {
