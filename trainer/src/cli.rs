@@ -8,6 +8,7 @@ mod failure;
 mod generate;
 mod import;
 mod inspect;
+mod last_words;
 mod launch;
 mod memory;
 mod merge;

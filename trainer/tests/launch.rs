@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -113,6 +114,49 @@ fn ranks_reach_each_other_and_the_first_says_how_fast() {
     let said = String::from_utf8(launched.stdout).unwrap();
     assert!(launched.status.success() && said.starts_with("all_reduce of 1 MiB over 2 ranks: "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// A port that is held, whose next one is free.
+fn held_port() -> (TcpListener, u16) {
+    loop {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = held.local_addr().unwrap().port();
+        if port.checked_add(1).is_some_and(|next| TcpListener::bind(("127.0.0.1", next)).is_ok()) {
+            return (held, port);
+        }
+    }
+}
+
+#[test]
+fn where_torchruns_agent_holds_the_port_ranks_meet_beside_it_and_where_another_program_does_they_say_so() {
+    let ranks = |agents: &str| {
+        let (_held, port) = held_port();
+        let rank = |rank: usize| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sera-trainer"));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).args([
+                "ring",
+                "--mebibytes",
+                "1",
+                "--times",
+                "2",
+                "--deadline",
+                "20",
+            ]);
+            command.env("RANK", rank.to_string()).env("WORLD_SIZE", "2").env("TORCHELASTIC_USE_AGENT_STORE", agents);
+            command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string()).spawn().unwrap()
+        };
+        let [first, mut second] = [rank(0), rank(1)];
+        let first = first.wait_with_output().unwrap();
+        if !first.status.success() {
+            second.kill().unwrap();
+        }
+        second.wait().unwrap();
+        (first.status.code(), String::from_utf8(first.stderr).unwrap())
+    };
+    let (code, said) = ranks("True");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = ranks("False");
+    assert!(code == Some(10) && said.contains("is in use on this machine"), "{code:?} {said}");
 }
 
 #[test]

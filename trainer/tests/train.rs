@@ -12,8 +12,9 @@ use std::time::Duration;
 use fixture::{Place, lora, plan, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sera_crds::contract::{ModelManifest, Outcome, StageResult, Termination, TrainingProgress};
+use sera_crds::contract::{FileDigest, ModelManifest, Outcome, StageResult, Termination, TrainingProgress};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 fn manifest(place: &Place, out: &str) -> ModelManifest {
     serde_json::from_value(place.read_json(&format!("{out}/model/manifest.json"))).unwrap()
@@ -254,9 +255,73 @@ fn while_it_trains_it_says_how_far_it_is() {
 /// What a command says that is refused, its code and its termination message.
 fn refusal(mut command: Command, place: &Place) -> (i32, String, Termination) {
     let message = place.path("message");
+    // What the command before it has left stays there.
     let output = command.arg("--termination-message").arg(&message).output().unwrap();
     let termination = Termination::parse(&std::fs::read_to_string(message).unwrap()).unwrap();
     (output.status.code().unwrap(), said(&output), termination)
+}
+
+#[test]
+fn of_several_ranks_with_one_file_for_their_last_words_the_one_that_failed_is_heard_and_gives_the_code() {
+    let place = Place::new(6);
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sera-trainer"));
+    let train = place.command("train", "out", &plan(&lora(), 2));
+    command.args(["launch", "--nproc-per-node", "2", "--"]).args(train.get_args());
+    for (name, value) in train.get_envs() {
+        value.into_iter().for_each(|value| drop(command.env(name, value)));
+        if value.is_none() {
+            command.env_remove(name);
+        }
+    }
+    // Rank 0 alone listens there; to the other it is lost.
+    command.args(["--listen", &held.local_addr().unwrap().to_string()]);
+    let (code, text, termination) = refusal(command, &place);
+    let Outcome::Failed(failure) = termination.outcome else { panic!("{text}") };
+    assert_eq!((failure.reason.as_str(), code), ("CannotListen", 10), "{text}");
+}
+
+#[test]
+fn lines_to_watch_that_are_all_too_long_end_nothing() {
+    let place = Place::new(6);
+    let eval = place.path("dataset/eval.jsonl");
+    let long = std::fs::read_to_string(&eval).unwrap().replace("Fix it.", &"Fix it. ".repeat(2000));
+    std::fs::write(eval, long).unwrap();
+    let output = place.run("train", "out", &plan(&lora(), 2));
+    assert!(output.status.success() && said(&output).contains("no evaluation loss is looked at"), "{}", said(&output));
+    assert_eq!(evaluations(&place, "out"), []);
+    assert_eq!(manifest(&place, "out").eval_loss, None);
+}
+
+/// Gives the dataset a manifest, which names so many lines to watch.
+fn write_manifest(place: &Place, eval_lines: u64) {
+    let digest = |name: &str| {
+        let content = std::fs::read(place.path("dataset").join(name)).unwrap_or_default();
+        FileDigest { name: name.to_owned(), bytes: content.len() as u64, sha256: hex::encode(Sha256::digest(content)) }
+    };
+    let policy =
+        json!({"version": 1, "measure": "Recall", "threshold": "0.5", "maxPatchLines": 1, "maxMeanToolTokens": 1});
+    let plan = json!({"acceptedTrajectories": 6, "firstRolloutShare": "0.5", "evalFraction": "0.1"});
+    let manifest = json!({"version": 1, "train": digest("train.jsonl"), "eval": digest("eval.jsonl"), "trainLines": 6, "evalLines": eval_lines,
+        "taken": {}, "eligible": {}, "rejected": {}, "bugKinds": {}, "tokenHistogram": [], "keptHistogram": vec![0; 10], "plan": plan,
+        "policy": policy, "rehearsal": false, "verdicts": [], "snapshot": "", "lineage": digest("lineage.jsonl")});
+    std::fs::write(place.path("dataset/manifest.json"), manifest.to_string()).unwrap();
+}
+
+#[test]
+fn lines_to_watch_that_the_manifest_names_and_that_are_not_there_are_missed() {
+    let place = Place::new(6);
+    write_manifest(&place, 2);
+    assert!(place.run("train", "whole", &plan(&lora(), 1)).status.success());
+    for left in [Some(""), None] {
+        let eval = place.path("dataset/eval.jsonl");
+        left.map_or_else(|| std::fs::remove_file(&eval), |content| std::fs::write(&eval, content)).unwrap();
+        let output = place.run("train", "out", &plan(&lora(), 1));
+        let text = said(&output);
+        assert!(output.status.code() == Some(10) && text.contains("eval.jsonl, of which it names 2 lines"), "{text}");
+    }
+    write_manifest(&place, 0);
+    assert!(place.run("train", "out", &plan(&lora(), 1)).status.success(), "none was set aside");
 }
 
 #[test]

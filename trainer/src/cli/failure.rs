@@ -13,7 +13,7 @@ use crate::generate::GenerateError;
 use crate::inference::SourceError;
 use crate::ops::AttentionError;
 use crate::ops::kernels::KernelsError;
-use crate::ranks::JoinError;
+use crate::ranks::{JoinError, RendezvousError};
 
 /// Why a command ended without what was asked for.
 #[derive(Debug)]
@@ -105,7 +105,9 @@ impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
         let code = match error {
             // Who says what ranks compute on, and what is installed there, has to change it.
-            JoinError::Mixed { .. } | JoinError::Device(_) => ExitCode::Configuration,
+            JoinError::Mixed { .. }
+            | JoinError::Device(_)
+            | JoinError::Rendezvous(RendezvousError::PortInUse { .. }) => ExitCode::Configuration,
             JoinError::Rendezvous(_) | JoinError::Ranks(_) | JoinError::Nccl(_) => ExitCode::Unavailable,
         };
         Self { code, message: error.to_string() }
@@ -133,6 +135,7 @@ mod tests {
         let code = |error: JoinError| Failure::from(error).code;
         assert_eq!(code(JoinError::Mixed { gpus: 1, world: 2 }), ExitCode::Configuration);
         assert_eq!(code(DeviceError::NoLibrary("nccl").into()), ExitCode::Configuration);
+        assert_eq!(code(RendezvousError::PortInUse { port: 1 }.into()), ExitCode::Configuration);
         assert_eq!(code(JoinError::Nccl("not now".to_owned())), ExitCode::Unavailable);
     }
 }

@@ -183,7 +183,7 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// How many ranks share the machine, as torchrun and `launch` say it.
-fn sharing() -> u64 {
+pub(super) fn sharing() -> u64 {
     std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use sera_crds::contract::ExitCode;
 
 use super::failure::{Failure, print};
-use crate::ranks::{Collective, Options, Place, RankError, join};
+use crate::ranks::{Collective, JoinError, Options, Place, RankError, join};
 
 pub(super) const EXAMPLES: &str = "Examples:
   Four ranks on this machine:
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &RingArgs) -> Result<(), Failure> {
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     let (deadline, silence) = (seconds(arguments.deadline), seconds(arguments.silence));
     let options = Options { deadline, silence, ..Options::from_env(lookup) };
-    let mut ranks = join(&place, &options).map_err(|error| unavailable(error.to_string()))?;
+    let mut ranks = join(&place, &options).map_err(JoinError::from)?;
     let fastest = fastest_sum(&mut *ranks, arguments).map_err(|error| unavailable(error.to_string()))?;
     if ranks.rank() > 0 {
         return Ok(());

@@ -1,15 +1,15 @@
 //! `sera-trainer train`: a model from a student and a dataset.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use clap::Args;
 use sera_crds::contract::{self, ExitCode, FailureClass, StageResult, Termination};
-use sera_program::ending;
 
 use super::context::Context;
 use super::failure::{Failure, print};
-use super::request::{RequestError, TrainingArgs, ranks};
+use super::last_words::Speaker;
+use super::request::{RequestError, TrainingArgs, ranks, sharing};
 use crate::training::{self, Around, Display, Meter, Published, Request, Stop, TrainingError, start};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -46,17 +46,18 @@ pub(super) struct TrainArgs {
 pub(super) fn run(arguments: &TrainArgs, context: &Context) -> Result<(), Failure> {
     let display = context.display();
     let message = arguments.training.termination_message.as_deref();
+    let speaker = Speaker { among_others: sharing() > 1, begun: SystemTime::now() };
     match train(arguments, display, context) {
         Ok(published) => {
-            let json = Termination::succeeded(result(&published)).to_json();
-            leave(message, &json);
-            print(&format!("{json}\n"))
+            let said = Termination::succeeded(result(&published));
+            speaker.leave(message, &said);
+            print(&format!("{}\n", said.to_json()))
         }
         Err((mut failure, code)) => {
             failure.message = context.redactor.apply(&failure.message);
             tracing::error!(class = ?failure.class, reason = failure.reason, field = failure.field, "{}", failure.message);
             let text = failure.message.clone();
-            leave(message, &Termination::failed(failure).to_json());
+            speaker.leave(message, &Termination::failed(failure));
             Err(Failure { code, message: text })
         }
     }
@@ -105,12 +106,5 @@ fn result(published: &Published) -> StageResult {
         eval_loss: manifest.eval_loss,
         learning_rate: manifest.plan.peak_learning_rate().value(),
         warmup_steps: manifest.plan.warmup_of(manifest.steps),
-    }
-}
-
-/// Writes the termination message, unless another rank of this pod has: the first that fails knows why, and the others only that it is lost.
-fn leave(path: Option<&Path>, json: &str) {
-    if !path.is_some_and(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0)) {
-        ending::leave(path, json);
     }
 }

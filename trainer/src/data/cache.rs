@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use crate::durable;
 use crate::engine::Line;
 
-/// The layout's number: part of the key, so that another layout is another file.
-const LAYOUT: u32 = 1;
+/// The layout's number and this program's: parts of the key, so that what another release lays out or renders in another way is another file.
+const MADE_BY: (u32, &str) = (1, env!("CARGO_PKG_VERSION"));
 /// The length of the digest at a file's end, in bytes.
 const DIGEST: usize = 32;
 
@@ -30,7 +30,8 @@ struct Head {
 impl Entry {
     /// The place for what is made of a file of this digest, by a renderer of that one, for a context.
     pub(super) fn new(folder: &Path, file: &str, renderer: &str, context: u32) -> Self {
-        let key = Sha256::digest(format!("{LAYOUT} {file} {renderer} {context}"));
+        let (layout, program) = MADE_BY;
+        let key = Sha256::digest(format!("{layout} {program} {file} {renderer} {context}"));
         Self { path: folder.join(format!("{}.tokens", hex::encode(key))) }
     }
 

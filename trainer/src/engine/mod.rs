@@ -14,7 +14,7 @@ mod trained;
 mod unit;
 
 pub use parts::{Keeping, Parts, Share, UnitPlace, Values};
-pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Residence, Settings, StepReport};
+pub use settings::{EngineError, Evaluation, Held, Line, Method, Normalise, Residence, Settings, StepReport, Turn};
 pub use state::{StateError, UnitState, needed, reshard};
 
 use std::collections::{HashMap, VecDeque};
@@ -114,11 +114,12 @@ impl Engine {
     /// One optimizer step, number `step` from 1 at learning rate `rate`, over the global batch. Each rank gives its own lines, possibly none; they are
     /// taken one sequence at a time, and their gradients summed. Every rank calls it.
     pub fn step(&mut self, mine: &[Line], step: u32, rate: f64) -> Result<StepReport, EngineError> {
-        self.step_below(f64::INFINITY, mine, step, rate)
+        self.step_as(Turn { step, taken: step, rate, limit: f64::INFINITY }, mine)
     }
 
-    /// The same, but where the loss is above `limit`, the step is left out as one that is not finite. Every rank has the same limit.
-    pub fn step_below(&mut self, limit: f64, mine: &[Line], step: u32, rate: f64) -> Result<StepReport, EngineError> {
+    /// The same, of a training that may have left steps out, and may leave out this one. Every rank is told the same.
+    pub fn step_as(&mut self, turn: Turn, mine: &[Line]) -> Result<StepReport, EngineError> {
+        let Turn { step, taken, rate, limit } = turn;
         let packs = self.packs(mine);
         let census = self.census(mine, &packs)?;
         if census.trained == 0.0 {
@@ -148,7 +149,7 @@ impl Engine {
             if skipped.is_some() {
                 unit.trained_mut().forget();
             } else {
-                unit.trained_mut().step(&self.settings.optimizer, (step, rate, factor))?;
+                unit.trained_mut().step(&self.settings.optimizer, (taken, rate, factor))?;
                 unit.refresh(&self.shared, &mut self.ranks)?;
             }
         }

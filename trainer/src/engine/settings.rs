@@ -113,6 +113,19 @@ impl Settings {
     }
 }
 
+/// Which step of a training it is, and how it is taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Turn {
+    /// Its number, from 1: dropout is drawn from it.
+    pub step: u32,
+    /// How many are taken with it, from 1: those that were left out are none for the moments, whose bias is corrected by this.
+    pub taken: u32,
+    /// The learning rate.
+    pub rate: f64,
+    /// The highest loss at which it is taken; above it, it is left out as one that is not finite.
+    pub limit: f64,
+}
+
 /// What a step did, the same on every rank.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {

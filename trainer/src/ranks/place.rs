@@ -4,6 +4,9 @@
 /// The most ranks: the table of their addresses stays within one word of the rendezvous.
 pub const MAX_WORLD: usize = 1024;
 
+/// What torchrun sets where its agent itself listens at `MASTER_PORT`, for a store by which its own ranks would meet.
+const OF_THE_AGENT: &str = "TORCHELASTIC_USE_AGENT_STORE";
+
 /// A rank's place in its world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -76,7 +79,7 @@ impl Place {
 
     /// Reads `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT`, as torchrun sets them. Where `RANK` and `WORLD_SIZE` are not set
     /// and a gang is meant, the rank follows from an Indexed Job's `JOB_COMPLETION_INDEX` and `LOCAL_RANK`; where no gang is meant either, the rank
-    /// is alone.
+    /// is alone. Where torchrun's agent listens at `MASTER_PORT` itself, as it does since torch 2.4, rank 0 listens at the next port.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>, gang: Option<Gang>) -> Result<Self, PlaceError> {
         let number = |variable: &'static str, most: usize| read_number(&lookup, variable, most);
         let (rank, local_rank, world) = match (number("RANK", MAX_WORLD - 1)?, number("WORLD_SIZE", MAX_WORLD)?) {
@@ -101,8 +104,14 @@ impl Place {
         let host = host.ok_or_else(|| missing("MASTER_ADDR", because()))?;
         let port = read_number(&lookup, "MASTER_PORT", u16::MAX.into())?;
         let port = port.and_then(|port| u16::try_from(port).ok()).ok_or_else(|| missing("MASTER_PORT", because()))?;
+        let port = if lookup(OF_THE_AGENT).as_deref() == Some("True") { beside(port) } else { port };
         Ok(Self { rank, world, local_rank, master: Master { host, port } })
     }
+}
+
+/// The port next to one that another program listens at.
+fn beside(port: u16) -> u16 {
+    port.checked_add(1).unwrap_or(port - 1)
 }
 
 fn missing(missing: &'static str, because: String) -> PlaceError {
@@ -239,6 +248,21 @@ mod tests {
         let found = place(&with_master(&[("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")]), None).unwrap();
         let master = Master { host: "job-0.gang".into(), port: 29501 };
         assert_eq!(found, Place { rank: 5, world: 8, local_rank: 1, master });
+    }
+
+    #[test]
+    fn where_torchruns_agent_listens_at_the_port_ranks_meet_at_the_next_one() {
+        let port = |port: &str, agents: &str| {
+            let variables = [
+                ("RANK", "0"),
+                ("WORLD_SIZE", "2"),
+                ("MASTER_ADDR", "a"),
+                ("MASTER_PORT", port),
+                (OF_THE_AGENT, agents),
+            ];
+            place(&variables, None).unwrap().master.port
+        };
+        assert_eq!((port("29500", "True"), port("65535", "True"), port("29500", "False")), (29501, 65534, 29500));
     }
 
     #[test]

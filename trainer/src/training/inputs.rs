@@ -70,12 +70,9 @@ impl Inputs {
         let limits = Limits { context: plan.context_length, vocabulary: student.config().vocabulary };
         let read = |name: &str| Dataset::read(&places.dataset.join(name), &renderer, limits, places.cache.as_deref());
         let train = read(TRAIN)?;
-        let eval = match read(EVAL) {
-            Err(DataError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
-            Err(DataError::Empty { .. }) => None,
-            eval => Some(eval?),
-        };
-        let (dataset, rehearsal) = identity(&places.dataset, &train, eval.as_ref())?;
+        let eval = Watched::of(read(EVAL))?;
+        let (dataset, rehearsal) = identity(&places.dataset, &train, &eval)?;
+        let eval = eval.lines();
         let base = student.digests()?;
         let plan = plan::digest(plan, device)
             .map_err(|error| TrainingError::Read { path: PathBuf::from("the plan"), problem: error.to_string() })?;
@@ -90,8 +87,39 @@ impl Inputs {
     }
 }
 
+/// The lines to watch the loss on, as they were found.
+enum Watched {
+    /// There are none.
+    Absent,
+    /// All of them are too long.
+    TooLong,
+    /// These.
+    Lines(Dataset),
+}
+
+impl Watched {
+    fn of(read: Result<Dataset, DataError>) -> Result<Self, DataError> {
+        match read {
+            Err(DataError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Self::Absent),
+            Err(DataError::Empty { .. }) => Ok(Self::Absent),
+            Err(error @ DataError::AllTooLong { .. }) => {
+                tracing::warn!("no evaluation loss is looked at: {error}");
+                Ok(Self::TooLong)
+            }
+            lines => lines.map(Self::Lines),
+        }
+    }
+
+    fn lines(self) -> Option<Dataset> {
+        match self {
+            Self::Lines(lines) => Some(lines),
+            Self::Absent | Self::TooLong => None,
+        }
+    }
+}
+
 /// What the dataset is known by, and whether it is a rehearsal's: its manifest, which has to be that of these files, or its lines.
-fn identity(folder: &Path, train: &Dataset, eval: Option<&Dataset>) -> Result<(String, bool), TrainingError> {
+fn identity(folder: &Path, train: &Dataset, eval: &Watched) -> Result<(String, bool), TrainingError> {
     let path = folder.join(MANIFEST);
     let content = match std::fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((train.sha256.clone(), false)),
@@ -101,7 +129,16 @@ fn identity(folder: &Path, train: &Dataset, eval: Option<&Dataset>) -> Result<(S
     let manifest: DatasetManifest = serde_json::from_slice(&content)
         .map_err(|error| refused(format!("it is not the manifest of a dataset: {error}")))?;
     let mut named = vec![(TRAIN, &manifest.train, train)];
-    named.extend(eval.map(|eval| (EVAL, &manifest.eval, eval)));
+    match eval {
+        Watched::Lines(eval) => named.push((EVAL, &manifest.eval, eval)),
+        Watched::Absent if manifest.eval_lines > 0 => {
+            let lines = manifest.eval_lines;
+            return Err(refused(format!(
+                "{EVAL}, of which it names {lines} lines, has none: copy the whole folder again"
+            )));
+        }
+        Watched::Absent | Watched::TooLong => {}
+    }
     for (name, expected, found) in named {
         if expected.sha256 != found.sha256 {
             return Err(refused(format!(

@@ -23,7 +23,7 @@ use crate::checkpoint::{Attempt, Kept, Moment, Sums};
 use crate::data::{Order, share};
 use crate::device;
 use crate::durable;
-use crate::engine::{Engine, Line, Settings, StepReport};
+use crate::engine::{Engine, Line, Settings, StepReport, Turn};
 use crate::ops::AttentionBy;
 use crate::optim::Schedule;
 use crate::ranks::Collective;
@@ -201,10 +201,12 @@ impl Run<'_> {
         let lines = &self.inputs.train.lines;
         let mine = self.mine(lines, &batch);
         let limit = self.watch.limit(step, &self.sums);
-        let report = self.engine.step_below(limit, &mine, step, rate)?;
+        let turn = Turn { step, taken: step - self.sums.skipped, rate, limit };
+        let report = self.engine.step_as(turn, &mine)?;
         self.watch.after(step, &report, &mut self.sums, || {
             batch.iter().map(|line| format!("`{}`", lines[*line].id)).collect::<Vec<_>>().join(", ")
         })?;
+        let took = begun.elapsed();
         if step.is_multiple_of(self.eval_every) || step == steps {
             self.evaluate(step)?;
         }
@@ -212,7 +214,6 @@ impl Run<'_> {
         let point = point(step, rate, &report, eval_loss);
         let kept = self.losses.add(&point);
         kept.map_err(|source| TrainingError::Write { path: self.request.out.path("losses.jsonl"), source })?;
-        let took = begun.elapsed();
         self.measure(&batch, took);
         self.show(&point, &report, took);
         let stops = self.keep(step)?;

@@ -1,7 +1,7 @@
 //! What a step does with its lines, what it refuses, and what it skips.
 
 use candle_core::{DType, Tensor};
-use sera_trainer::engine::{Engine, EngineError, Line, Method, Normalise, Residence, Settings, UnitState};
+use sera_trainer::engine::{Engine, EngineError, Line, Method, Normalise, Residence, Settings, Turn, UnitState};
 use sera_trainer::model::Keep;
 use sera_trainer::ranks::Alone;
 
@@ -74,16 +74,27 @@ fn a_step_that_is_not_finite_is_skipped_on_every_rank_and_names_the_line() {
 }
 
 #[test]
+fn a_step_after_one_that_was_left_out_is_what_it_would_have_been_without_that() {
+    let [mut with, mut without] = [(), ()].map(|()| alone(settings(Method::Full)));
+    let left_out = with.step_as(Turn { step: 1, taken: 1, rate: RATE, limit: 0.0 }, &short()).unwrap();
+    assert!(left_out.skipped.is_some());
+    let after = with.step_as(Turn { step: 2, taken: 1, rate: RATE, limit: f64::INFINITY }, &short()).unwrap();
+    assert_eq!(after, without.step(&short(), 1, RATE).unwrap());
+    assert!(with.state().unwrap() == without.state().unwrap(), "moments are corrected by the steps that were taken");
+}
+
+#[test]
 fn a_step_whose_loss_is_above_the_limit_is_left_out_on_every_rank_and_names_its_lines() {
+    let turn = |limit| Turn { step: 1, taken: 1, rate: RATE, limit };
     for sharding in SHARDINGS {
         let settings = Settings { sharding, ..settings(Method::Full) };
         let reports = on_ranks(2, |member| {
             let mut engine = Engine::new(model("qwen3", true), settings.clone(), Box::new(member)).unwrap();
             let before = engine.state().unwrap();
             let mine = dealt(&short(), engine.ranks().rank(), 2);
-            let left_out = engine.step_below(1.0, &mine, 1, RATE).unwrap();
+            let left_out = engine.step_as(turn(1.0), &mine).unwrap();
             assert!(engine.state().unwrap() == before, "weights and moments are untouched");
-            let taken = engine.step_below(left_out.loss, &mine, 1, RATE).unwrap();
+            let taken = engine.step_as(turn(left_out.loss), &mine).unwrap();
             assert!(taken.skipped.is_none() && engine.state().unwrap() != before, "at the limit it is taken");
             left_out
         });

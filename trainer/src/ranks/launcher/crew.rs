@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+use sera_crds::contract::ExitCode;
 
 use super::super::wait::{until, wait};
 use super::relay::Relays;
@@ -23,6 +24,8 @@ const SETTLING: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_secs(1);
 /// What `wait` says of a process that ended with code 1.
 const UNKNOWN: i32 = 1 << 8;
+/// What ranks end with that have lost another.
+const LOST: i32 = ExitCode::Unavailable.code() as i32;
 /// How long ranks have to end once one has failed. There is nothing left to finish: what the group had begun is lost.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -145,10 +148,11 @@ impl Crew {
         }
     }
 
-    /// Names the first that failed, and ends the others. Of those seen together, one that was killed is why the others failed.
+    /// Names the first that failed, and ends the others. Of those seen together, one that was killed is why the others failed, and then one that ended
+    /// with another code than those do that have lost a rank.
     fn judge(&mut self) {
         self.judge_at = None;
-        self.failed.sort_by_key(|(_, status)| status.signal().is_none());
+        self.failed.sort_by_key(|(_, status)| (status.signal().is_none(), status.code() == Some(LOST)));
         let Some((rank, status)) = self.failed.first().copied().filter(|_| self.code.is_none()) else { return };
         self.code = Some(code_of(status));
         if self.asked || self.living().next().is_none() {
