@@ -226,6 +226,8 @@ pub struct ServerFacts {
 pub enum ServerForm {
     /// Copies of one pod each.
     Deployment,
+    /// The same of what stands in for a model: its selector is another, which can never be changed.
+    Rehearsal,
     /// Copies that are spread over nodes.
     LeaderWorkerSet,
 }

@@ -29,7 +29,7 @@ use crate::{
     facts::{BatchFacts, JobFacts, PodFacts, ServerFacts, ServerRole, Trouble, Uid},
     names::{MANAGER, OWNER_UID, Owner, RECLAIM, STUDENT, TEACHER},
     plan::{
-        Holdups, Observed, Reclaim, crew,
+        Holdups, Hosted, Observed, Reclaim, crew,
         record::{Attempt, Record},
         sight::{self, Evidence},
         unhostable, untrainable,
@@ -136,7 +136,9 @@ impl Observer {
             evidence.insert(*stage, self.evidence(&owner, *stage, attempt, &jobs, now).await?);
         }
         let (batches, lingering) = self.batches(&owner, &record).await?;
-        let asked_of = subject.controller().unwrap_or_else(|| owner.uid.clone());
+        // What else may control the object, such as a workflow, has no teacher.
+        let is_the_runs = intent.as_ref().is_some_and(|intent| intent.hosted == Some(Hosted::OfRun));
+        let asked_of = subject.controller().filter(|_| is_the_runs).unwrap_or_else(|| owner.uid.clone());
         let talkative =
             [Stage::Rollouts, Stage::Training, Stage::Evaluation].into_iter().find_map(|stage| evidence.get(&stage));
         let at_work = talkative.and_then(|evidence| evidence.job.as_ref());

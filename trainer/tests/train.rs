@@ -269,10 +269,10 @@ fn of_several_ranks_with_one_file_for_their_last_words_the_one_that_failed_is_he
     let train = place.command("train", "out", &plan(&lora(), 2));
     command.args(["launch", "--nproc-per-node", "2", "--"]).args(train.get_args());
     for (name, value) in train.get_envs() {
-        value.into_iter().for_each(|value| drop(command.env(name, value)));
-        if value.is_none() {
-            command.env_remove(name);
-        }
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
     }
     // Rank 0 alone listens there; to the other it is lost.
     command.args(["--listen", &held.local_addr().unwrap().to_string()]);

@@ -80,10 +80,10 @@ pub(crate) fn unchanged(path: &str) -> String {
 pub(crate) fn name_rule(kind: &str, longest: usize) -> ValidationRule {
     ValidationRule {
         rule: format!(
-            "self.metadata.name.size() <= {longest} && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"
+            "self.metadata.name.size() <= {longest} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
         ),
         message: Some(format!(
-            "the name of a {kind} must be at most {longest} lower-case letters, digits and '-', with a letter or digit at both ends: pods are named after it"
+            "the name of a {kind} must be at most {longest} lower-case letters, digits and '-', beginning with a letter and not ending with '-': pods and Services are named after it"
         )),
         field_path: Some(".metadata.name".to_owned()),
         ..ValidationRule::default()

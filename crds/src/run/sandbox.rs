@@ -87,12 +87,12 @@ pub struct Environment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
-    /// The user's number, 1 to 4294967294.
-    #[schemars(range(min = 1, max = 4_294_967_294_u32))]
+    /// The user's number, 1 to 2147483647.
+    #[schemars(range(min = 1, max = 2_147_483_647_u32))]
     pub uid: u32,
-    /// The group's number, 1 to 4294967294. Absent: the same as `uid`.
+    /// The group's number, 1 to 2147483647. Absent: the same as `uid`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 4_294_967_294_u32))]
+    #[schemars(range(min = 1, max = 2_147_483_647_u32))]
     pub gid: Option<u32>,
 }
 

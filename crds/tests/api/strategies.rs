@@ -213,7 +213,7 @@ fn rollouts() -> Vec<Field> {
         maybe("workingDir", text::<v::ContainerPath>()),
         maybe("env", env()),
         maybe("setup", any::<String>().json()),
-        maybe("user", object(vec![given("uid", number(1, 4_294_967_294)), maybe("gid", number(1, 4_294_967_294))])),
+        maybe("user", object(vec![given("uid", number(1, 2_147_483_647)), maybe("gid", number(1, 2_147_483_647))])),
         maybe("writablePaths", list(text::<v::ContainerPath>())),
         maybe("readOnlyRootFilesystem", any::<bool>().json()),
     ]);

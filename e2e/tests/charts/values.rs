@@ -17,6 +17,7 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
     let mut trials = vec![
         host.trial("both charts are clean to helm lint", lint),
         host.trial("every run default that the operator knows can be given, and no other", run_defaults),
+        host.trial("a namespace whose name is a number stays a name", numeric_namespace),
         host.trial("every value of the schema has its default in values.yaml, and the other way round", async |_| {
             Chart::ALL.into_iter().try_for_each(documented)
         }),
@@ -27,6 +28,14 @@ pub(crate) fn trials(host: &Host) -> Vec<Trial> {
         })
     }));
     trials
+}
+
+async fn numeric_namespace(house: &House) -> Result<()> {
+    let manifests = house.render(Chart::Operator, &json!({"watchNamespaces": ["2024"]})).await?;
+    let of = |object: &Value| object["metadata"]["namespace"].clone();
+    let namespaces: Vec<Value> = manifests.iter().map(of).filter(|namespace| !namespace.is_null()).collect();
+    ensure!(namespaces.contains(&json!("2024")) && namespaces.iter().all(Value::is_string), "{namespaces:?}");
+    Ok(())
 }
 
 async fn lint(house: &House) -> Result<()> {
@@ -121,6 +130,7 @@ fn refusals() -> Vec<(&'static str, Value)> {
         ("'pullPolice' not allowed", json!({"images": {"operator": {"pullPolice": "Always"}}})),
         ("/global/imageRegistry", json!({"global": {"imageRegistry": "https://registry.acme.internal"}})),
         ("/admissionPolicy/validationActions/0", json!({"admissionPolicy": {"validationActions": ["Ignore"]}})),
+        ("/admissionPolicy/validationActions", json!({"admissionPolicy": {"validationActions": ["Deny", "Warn"]}})),
         ("/networkPolicy/apiServer/ports/0", json!({"networkPolicy": {"apiServer": {"ports": [70000]}}})),
         ("/networkPolicy/apiServer/cidrs/0", json!({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1"]}}})),
         ("/podDisruptionBudget/maxUnavailable", json!({"podDisruptionBudget": {"maxUnavailable": 0}})),

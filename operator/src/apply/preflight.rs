@@ -37,8 +37,7 @@ impl Applier {
         let of_name = jobs.list(&ListParams::default().labels(&owner.at_work())).await.map_err(failed("Jobs of"))?;
         let at_work = of_name.items.into_iter().map(WatchedJob::facts);
         let at_work: Vec<JobFacts> = at_work.filter(|job| job.end.is_none() && *job.name != *name).collect();
-        let is_a_namesakes = |job: &JobFacts| owner.kind == Kind::Batch && job.controller.as_ref() != Some(&owner.uid);
-        if !at_work.iter().all(is_a_namesakes) {
+        if at_work.iter().any(|job| job.controller.as_ref() == Some(&owner.uid)) {
             return Err(Error::OutOfDate { why: "another attempt's Job is still there" });
         }
         if owner.kind == Kind::Run {

@@ -8,6 +8,8 @@ use sera_crds::{
     values::{Measure, Precision, Rate, Ratio, Sha256, Stage},
 };
 
+use crate::facts::ServerForm;
+
 /// What an object's owner wants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
@@ -29,8 +31,8 @@ pub struct Intent {
     pub teacher: Option<String>,
     /// Who has to see to it that the teacher runs, where it is one that the operator runs.
     pub hosted: Option<Hosted>,
-    /// Whether each copy of that teacher is spread over nodes.
-    pub over_nodes: bool,
+    /// What makes the pods of that teacher.
+    pub teacher_form: ServerForm,
     /// How many copies of that teacher there shall be.
     pub copies: u32,
     /// How long a pod that drives rollouts may take to start.

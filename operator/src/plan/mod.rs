@@ -169,7 +169,7 @@ impl Removal {
     fn of_server(server: &ServerFacts) -> Self {
         let kind = match (server.role, server.form) {
             (ServerRole::Student, _) => Removable::Student,
-            (ServerRole::Teacher, ServerForm::Deployment) => Removable::Teacher,
+            (ServerRole::Teacher, ServerForm::Deployment | ServerForm::Rehearsal) => Removable::Teacher,
             (ServerRole::Teacher, ServerForm::LeaderWorkerSet) => Removable::TeacherGroups,
         };
         Self { kind, name: server.name.clone(), uid: server.uid.clone() }

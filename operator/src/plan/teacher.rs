@@ -16,18 +16,17 @@ use crate::facts::{ServerFacts, ServerForm};
 pub fn unhostable(intent: &mut Intent, record: &Record, has_groups: bool) {
     let is_over =
         [ConditionType::Generated, ConditionType::RolledOut].into_iter().any(|done| record.conditions.holds(done));
-    if intent.over_nodes && intent.hosted == Some(Hosted::Own) && !has_groups && !is_over {
+    if intent.teacher_form == ServerForm::LeaderWorkerSet
+        && intent.hosted == Some(Hosted::Own)
+        && !has_groups
+        && !is_over
+    {
         intent.unsupported.get_or_insert_with(|| {
             "spec.teacher.serve.nodesPerReplica: this cluster has no LeaderWorkerSet, by which copies are spread over nodes: install it \
              (https://lws.sigs.k8s.io), or serve the teacher yourself and name it in spec.teacher.endpoint"
                 .to_owned()
         });
     }
-}
-
-/// What the spec wants the teacher's pods to be made by.
-fn form(intent: &Intent) -> ServerForm {
-    if intent.over_nodes { ServerForm::LeaderWorkerSet } else { ServerForm::Deployment }
 }
 
 /// What rollouts wait for before their Job is made: a driver without a teacher would spend its samples on errors.
@@ -38,7 +37,9 @@ pub(super) fn awaited(plan: &mut Plan, given: Given<'_>) -> Option<Standing> {
         return Some(Standing::Stalled(Why::new(Reason::ScaledToZero, sentence)));
     }
     let teacher = given.observed.teacher.as_ref();
-    if teacher.is_some_and(|teacher| !teacher.deleting && teacher.ready > 0 && teacher.form == form(given.intent)) {
+    if teacher
+        .is_some_and(|teacher| !teacher.deleting && teacher.ready > 0 && teacher.form == given.intent.teacher_form)
+    {
         return None;
     }
     plan.look_again_at_server(given.pen);
@@ -64,8 +65,14 @@ pub(super) fn leaving(given: Given<'_>) -> Option<Standing> {
 pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
     // A batch whose run is gone does not know that it hosts one; it may have one of its own all the same.
     let is_own = |teacher: &ServerFacts| teacher.controller.as_ref() == Some(&given.observed.owner.uid);
-    let is_left = || super::batch::is_bereft(given.intent) && given.observed.teacher.as_deref().is_some_and(is_own);
-    if given.intent.hosted != Some(Hosted::Own) && !is_left() {
+    let own = given.observed.teacher.as_deref().filter(|teacher| is_own(teacher));
+    // Rollouts shall ask somebody else: until now nothing that came of this one counts, or its owner could not say so.
+    if given.intent.hosted.is_none() && given.intent.teacher.is_some() {
+        plan.remove.extend(own.filter(|teacher| !teacher.deleting).map(Removal::of_server));
+        return;
+    }
+    let is_left = super::batch::is_bereft(given.intent) && own.is_some();
+    if given.intent.hosted != Some(Hosted::Own) && !is_left {
         return;
     }
     let is_held = held(given.intent).is_some();
@@ -74,7 +81,7 @@ pub(super) fn look_after(plan: &mut Plan, given: Given<'_>) {
         (_, true) if is_held => {}
         (None, true) => plan.make.push(Make::Teacher),
         // The one is no change of the other: both would hold GPUs.
-        (Some(teacher), true) if teacher.form != form(given.intent) => {
+        (Some(teacher), true) if teacher.form != given.intent.teacher_form => {
             plan.remove.extend((!teacher.deleting).then(|| Removal::of_server(teacher)));
         }
         (Some(teacher), true) if is_out_of_date(teacher, given) => plan.make.push(Make::Teacher),

@@ -9,7 +9,7 @@ use sera_crds::{
 };
 
 /// How many reasons of rejection a status lists; the API's own bound.
-const MOST_REASONS: usize = 24;
+const MOST_REASONS: usize = 16;
 /// The largest count that the API takes.
 const MOST: u64 = (1 << 53) - 1;
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     build::{self, Blueprint, CountingParts, SampleParts},
-    facts::{BatchFacts, BatchResult, Trouble},
+    facts::{BatchFacts, BatchResult, ServerForm, Trouble},
     names::{Kind, Owner},
     plan::{
         BatchWork, Finding, Hosted, Intent, RunSnapshot, SnapshotIntent, Work, last_moment,
@@ -133,7 +133,7 @@ fn of_its_own(batch: &RolloutBatch, defaults: &RunDefaults) -> Wish {
             snapshot: snapshot.unwrap_or(SnapshotIntent::Take),
             teacher: teacher.map(|teacher| teacher.display_name().to_owned()),
             hosted: teacher.filter(|teacher| settings::is_hosted(teacher)).map(|_| Hosted::Own),
-            over_nodes: teacher.is_some_and(settings::is_over_nodes),
+            teacher_form: teacher.map_or(ServerForm::Deployment, settings::teacher_form),
             copies: teacher.map_or(0, settings::copies),
             start_deadline: rollouts.map_or(SignedDuration::ZERO, start_deadline),
             requests: blueprint.as_ref().map(build::requests),
@@ -212,7 +212,7 @@ fn of_run(batch: &RolloutBatch, name: &str, guide: &Guide) -> Wish {
     intent.teacher = Some(teacher.display_name().to_owned());
     let whose = if is_the_runs { Hosted::OfRun } else { Hosted::Own };
     intent.hosted = settings::is_hosted(teacher).then_some(whose);
-    intent.over_nodes = settings::is_over_nodes(teacher);
+    intent.teacher_form = settings::teacher_form(teacher);
     intent.copies = settings::copies(teacher);
     intent.start_deadline = start_deadline(&effective.spec.generation.rollouts);
     let blueprint = match joined(batch, run, &effective, is_the_runs) {
@@ -324,7 +324,7 @@ fn bare_intent(batch: &RolloutBatch) -> Intent {
         snapshot: SnapshotIntent::Take,
         teacher: None,
         hosted: None,
-        over_nodes: false,
+        teacher_form: ServerForm::Deployment,
         copies: 0,
         start_deadline: SignedDuration::ZERO,
         keep_succeeded: KEEP_SUCCEEDED,

@@ -97,7 +97,7 @@ impl Subject for SpecializationRun {
                 snapshot: SnapshotIntent::Take,
                 teacher: Some(spec.teacher.display_name().to_owned()),
                 hosted: settings::is_hosted(&spec.teacher).then_some(Hosted::Own),
-                over_nodes: settings::is_over_nodes(&spec.teacher),
+                teacher_form: settings::teacher_form(&spec.teacher),
                 copies: settings::copies(&spec.teacher),
                 start_deadline: start_deadline.unwrap_or(SignedDuration::MAX),
                 keep_succeeded: super::span(&spec.ttl.after_succeeded),

@@ -20,6 +20,7 @@ use crate::{
         Blueprint, EvaluationParts, HostedTeacher, REHEARSAL_MODEL, RehearsalParts, SampleParts, SecretField,
         ServedModel, TeacherParts, TrainingParts, student_url, teacher_url,
     },
+    facts::ServerForm,
     names::Owner,
     plan::{EvaluationWork, ServingWork, record::Slice},
 };
@@ -188,8 +189,12 @@ pub(super) fn hosted_teacher(teacher: &Teacher, settings: &RolloutSettings) -> O
 }
 
 /// Whether a copy of the teacher is spread over more than one node.
-pub(super) fn is_over_nodes(teacher: &Teacher) -> bool {
-    matches!(&teacher.backend, TeacherBackend::Serve(service) if service.nodes_per_replica > 1)
+pub(super) fn teacher_form(teacher: &Teacher) -> ServerForm {
+    match &teacher.backend {
+        TeacherBackend::Rehearsal(_) => ServerForm::Rehearsal,
+        TeacherBackend::Serve(service) if service.nodes_per_replica > 1 => ServerForm::LeaderWorkerSet,
+        TeacherBackend::Serve(_) | TeacherBackend::Endpoint(_) => ServerForm::Deployment,
+    }
 }
 
 /// How many copies of the teacher the operator runs; none of one that is somewhere else.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::build::HostedTeacher;
+use crate::facts::ServerForm;
 use crate::plan::{
     Hosted, RunSnapshot, ServingWork, SnapshotIntent, Work,
     conditions::{ConditionType, Pen, Reason, Truth, Why},
@@ -247,13 +248,13 @@ fn a_teacher_that_the_operator_serves_is_asked_by_its_service_and_the_models_nam
         (parts.url.as_str(), parts.model.as_str(), parts.is_rehearsal),
         ("http://billing-3f2c9-teacher.ml.svc:8000/v1", "GLM-4.5-Air", false)
     );
-    assert!(!wish.intent.over_nodes);
+    assert_eq!(wish.intent.teacher_form, ServerForm::Deployment);
     let over_nodes = |engine: &str| {
         let serve = json!({"engine": engine, "model": {"uri": "pvc://models/GLM"}, "nodesPerReplica": 2});
         run(&json!({"teacher": {"serve": serve}})).wish(&RunDefaults::default(), &Guide::Nobody)
     };
     let wish = over_nodes("SGLang");
-    assert_eq!((wish.intent.unsupported, wish.intent.over_nodes), (None, true));
+    assert_eq!((wish.intent.unsupported, wish.intent.teacher_form), (None, ServerForm::LeaderWorkerSet));
     let Some(HostedTeacher::Model(model)) = wish.blueprint.unwrap().teacher else { panic!("it is a model") };
     assert_eq!((model.nodes, model.gpus), (2, 2), "a GPU of each node, where nobody says how many");
     let unsupported = over_nodes("builtin").intent.unsupported.unwrap();

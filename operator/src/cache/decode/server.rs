@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::{JobCondition, controller, cut, generation, light_metadata};
 use crate::{
+    build::REHEARSAL_MODEL,
     facts::{ServerFacts, ServerForm, ServerRole, Trouble},
-    names::{GENERATION, RUN_GENERATION, STUDENT},
+    names::{GENERATION, RUN_GENERATION, STUDENT, TEACHER},
 };
 
 /// The Deployment of a teacher or a student, as far as we read it.
@@ -47,7 +48,10 @@ impl WatchedServer {
         let is_complete = status.observed_generation >= metadata.generation.unwrap_or_default()
             && [status.replicas, status.updated_replicas, status.available_replicas] == [spec.replicas; 3];
         ServerFacts {
-            form: ServerForm::Deployment,
+            form: match labels.and_then(|labels| labels.get(TEACHER)) {
+                Some(kind) if kind == REHEARSAL_MODEL => ServerForm::Rehearsal,
+                _ => ServerForm::Deployment,
+            },
             controller: controller(&metadata),
             role: match labels.and_then(|labels| labels.get(STUDENT)) {
                 Some(_) => ServerRole::Student,

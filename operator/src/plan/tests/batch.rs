@@ -134,7 +134,7 @@ fn a_teacher_whose_copies_are_to_be_spread_over_nodes_takes_the_place_of_one_who
     scene.work(Stage::Snapshot, &success());
     scene.have_nothing();
     scene.observed.teacher = Some(Arc::new(teacher(1)));
-    scene.intent().over_nodes = true;
+    scene.intent().teacher_form = ServerForm::LeaderWorkerSet;
     let plan = scene.pass();
     assert_eq!(plan.make, [], "both would hold GPUs, and what answers is not what is asked for");
     assert_eq!(plan.remove.iter().map(|removal| removal.kind).collect::<Vec<_>>(), [Removable::Teacher]);
@@ -150,9 +150,34 @@ fn a_teacher_whose_copies_are_to_be_spread_over_nodes_takes_the_place_of_one_who
 }
 
 #[test]
+fn a_teacher_that_is_to_be_of_another_kind_or_somewhere_else_goes() {
+    let rolling = || {
+        let mut scene = Scene::of(batch_intent());
+        scene.pass();
+        scene.work(Stage::Snapshot, &success());
+        scene.have_nothing();
+        scene.observed.teacher = Some(Arc::new(ServerFacts { controller: Some(owner().uid), ..teacher(1) }));
+        scene
+    };
+    let removed = |scene: &mut Scene| scene.pass().remove.iter().map(|removal| removal.kind).collect::<Vec<_>>();
+    let mut rehearsed = rolling();
+    rehearsed.intent().teacher_form = ServerForm::Rehearsal;
+    assert_eq!(removed(&mut rehearsed), [Removable::Teacher], "what its pods are found by can never be changed");
+    let mut elsewhere = rolling();
+    elsewhere.edit(|intent| (intent.hosted, intent.teacher) = (None, Some("GLM-4.6".into())));
+    assert_eq!(removed(&mut elsewhere), [Removable::Teacher], "an endpoint is asked instead");
+    elsewhere.observed.teacher = None;
+    assert_eq!(removed(&mut elsewhere), []);
+    let mut of_run = rolling();
+    of_run.observed.teacher = Some(Arc::new(ServerFacts { controller: Some("its-run".into()), ..teacher(1) }));
+    of_run.edit(|intent| (intent.hosted, intent.teacher) = (None, Some("GLM-4.6".into())));
+    assert_eq!(removed(&mut of_run), [], "the run's is the run's to remove");
+}
+
+#[test]
 fn a_cluster_that_cannot_spread_a_teacher_over_nodes_is_told_of_while_rollouts_are_to_come() {
     let mut scene = Scene::of(batch_intent());
-    scene.intent().over_nodes = true;
+    scene.intent().teacher_form = ServerForm::LeaderWorkerSet;
     let unsupported = |scene: &mut Scene, has_groups: bool| {
         let record = scene.observed.record.clone();
         let mut intent = scene.intent().clone();

@@ -62,7 +62,7 @@ pub(super) fn intent() -> Intent {
         snapshot: SnapshotIntent::Take,
         teacher: Some("rehearsal".into()),
         hosted: Some(Hosted::Own),
-        over_nodes: false,
+        teacher_form: ServerForm::Deployment,
         copies: 1,
         start_deadline: SignedDuration::from_mins(15),
         keep_succeeded: SignedDuration::from_hours(24),

@@ -12,6 +12,7 @@ use crate::{
         AdoptionParts, CountingParts, EvaluationParts, GitHubParts, SampleParts, ServedModel, TeacherParts,
         TrainingParts,
     },
+    facts::ServerForm,
     plan::{EvaluationWork, RunWork, TrainingWork},
 };
 
@@ -313,7 +314,7 @@ fn what_a_run_is_planned_by_arrives_field_by_field() {
         snapshot: SnapshotIntent::Take,
         teacher: Some("GLM-4.6".into()),
         hosted: None,
-        over_nodes: false,
+        teacher_form: ServerForm::Deployment,
         copies: 0,
         start_deadline: SignedDuration::from_mins(16),
         keep_succeeded: SignedDuration::from_hours(25),
