@@ -53,11 +53,12 @@ fn is_variable(name: &str, value: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
 }
 
-/// Whether Kubernetes put it there: where services are is no command's business, nor which index of a Job the pod works on, which would make
-/// two pods differ where a teacher can see it.
+/// Whether Kubernetes put it there: where services are is no command's business, nor which index of a Job the pod works on or what it is called, which would
+/// make two pods differ where a teacher can see it.
 fn is_of_the_cluster(name: &str) -> bool {
     name.starts_with("KUBERNETES_")
         || name == "JOB_COMPLETION_INDEX"
+        || name == "HOSTNAME"
         || name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || is_of_a_link(name)
@@ -78,6 +79,7 @@ mod tests {
         let cluster = [
             "KUBERNETES_PORT",
             "JOB_COMPLETION_INDEX",
+            "HOSTNAME",
             "DB_SERVICE_HOST",
             "DB_SERVICE_PORT_HTTP",
             "DB_PORT",

@@ -22,8 +22,9 @@ use crate::output::Capture;
 const CHUNK: usize = 64 << 10;
 /// The longest line that is looked at on the status pipe: a word and a number, or why there is no shell.
 const LONGEST_STATUS: usize = 4096;
-/// Keeps the ends of the pipes away from commands: descriptors that the script itself uses.
-const PROLOGUE: &str = "exec 9>&2 8>&1 2>&1\n";
+/// Keeps the ends of the pipes away from commands: descriptors that the script itself uses. What the shell says of the script's own lines, which it does
+/// once a command has set `-x` or `-v`, is for nobody.
+const PROLOGUE: &str = "exec 9>&2 8>&1 2>/dev/null\n";
 
 /// Why there is no shell, or it takes no command.
 #[derive(Debug, thiserror::Error)]

@@ -53,6 +53,11 @@ impl Store {
         let late = self.create(name, Bytes::from(vec![WRITERS])).await?;
         if winners == 1 && late == Creation::Existed {
             Ok(())
+        } else if winners == 0 && late == Creation::Existed {
+            // The winner's answer was lost on its way, and its client asked again: that proves nothing.
+            let source = "the answer to who was first of several writers was lost: try again".into();
+            let source = object_store::Error::Generic { store: "the store", source };
+            Err(StoreError::from_object_store(source, &self.uri, false))
         } else {
             Err(StoreError::NotConditional { uri: self.uri.clone() })
         }

@@ -121,6 +121,11 @@ impl Gathered {
         Ok(())
     }
 
+    /// Whether its tokens were counted.
+    pub(super) fn is_counted(&self) -> bool {
+        self.counts.is_some()
+    }
+
     /// Whether the server has said why it stopped.
     pub(super) fn is_finished(&self) -> bool {
         self.finish.is_some()

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Body, Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::Patience;
@@ -22,6 +22,8 @@ use super::overflow::is_overflow;
 
 /// How long a connection may take to be made: TLS through a proxy of an enterprise.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long the word is waited for that nothing more comes of an answer that is whole.
+const AFTERWARDS: Duration = Duration::from_secs(5);
 /// The longest body of an answer that comes in one piece, in bytes: its text may be escaped twice.
 const MAX_BODY: usize = 2 * MAX_TEXT;
 /// The longest body of an error that is read, in bytes.
@@ -164,9 +166,11 @@ async fn refused(url: &Url, response: Response) -> Attempt {
     let said = said(&read_error(response).await);
     let code = status.as_u16();
     Attempt::Refused(match code {
+        500..=599 if is_overflow(code, &said) => ChatError::ContextOverflow { said },
         408 | 409 | 425 | 429 | 500..=599 => return Attempt::Failed(Fault::Status { status: code, said, retry_after }),
         _ if is_overflow(code, &said) => ChatError::ContextOverflow { said },
-        401 | 403 => ChatError::NotLetIn { url: url.clone(), status: code, said },
+        // Without credit nobody is answered any more, whatever was answered before.
+        401..=403 => ChatError::NotLetIn { url: url.clone(), status: code, said },
         404 => ChatError::NotThere { url: url.clone(), said },
         _ => ChatError::Rejected { status: code, said },
     })
@@ -208,7 +212,13 @@ async fn read_stream(mut response: Response, stall: Duration) -> Result<Answer, 
     let mut last_token = Instant::now();
     while !pieces.is_done() {
         // The first token may take as long as the whole call: a long prompt waits in a queue and is read.
-        let piece = if pieces.has_begun() {
+        let piece = if pieces.is_whole() {
+            // It is paid for, and all that is missing is the word that nothing more comes.
+            match timeout(AFTERWARDS, response.chunk()).await {
+                Ok(Ok(piece)) => Ok(piece),
+                Ok(Err(_)) | Err(_) => break,
+            }
+        } else if pieces.has_begun() {
             timeout_at(last_token + stall, response.chunk()).await.map_err(|_| Fault::Stalled { limit: stall })?
         } else {
             response.chunk().await

@@ -77,6 +77,11 @@ impl Pieces {
         self.gathered.has_begun()
     }
 
+    /// Whether all of an answer has come, and how many tokens it has.
+    pub(super) fn is_whole(&self) -> bool {
+        self.error.is_none() && self.gathered.is_finished() && self.gathered.is_counted()
+    }
+
     /// The answer, when nothing more comes.
     pub(super) fn finish(self) -> Result<Answer, Stop> {
         if let Some(said) = self.error {

@@ -75,7 +75,8 @@ impl Replicas {
             if let Some(replica) = order.iter().find(|replica| replica.lets_through(now)) {
                 return Some(Arc::clone(replica));
             }
-            let soonest = order.iter().filter_map(|replica| replica.breaker().shut_until).min()?;
+            // Another call may have opened it since.
+            let Some(soonest) = order.iter().filter_map(|replica| replica.breaker().shut_until).min() else { continue };
             if soonest >= until {
                 return None;
             }

@@ -21,6 +21,8 @@ const MAX_PATCH: usize = 16 << 20;
 const NAMED: usize = 3;
 /// The reference that a patch's files are committed to.
 const WORK: &str = "refs/heads/work";
+/// What stands before a path, so that one that begins with ':' is no pathspec with magic.
+const HERE: &[u8] = b"./";
 /// What `git diff` does whatever anybody's configuration says, spelt out: its own defaults. A fixed length of object ids makes equal changes equal
 /// texts, whatever else the repository holds.
 const DIFF: [&str; 11] = [
@@ -96,6 +98,7 @@ impl Tree {
         let new = files.iter().filter(|file| file.now != FileNow::Gone && !self.tracked.contains(&file.path.0));
         let mut list = Vec::new();
         for file in new {
+            list.extend_from_slice(HERE);
             list.extend_from_slice(&file.path.0);
             list.push(0);
         }
@@ -111,7 +114,7 @@ impl Tree {
         // 1: none of them is ignored.
         let run = Run { arguments: &arguments, input_file: Some(&input), also_fine: Some(1), ..Run::default() };
         let listed = self.git.bytes(run).await?;
-        Ok(listed.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
+        Ok(listed.split(|byte| *byte == 0).filter_map(|path| Some(path.strip_prefix(HERE)?.to_vec())).collect())
     }
 
     /// Writes what `git fast-import` reads: the snapshot, without what is gone, and with what is there now.

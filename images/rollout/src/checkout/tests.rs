@@ -221,6 +221,7 @@ async fn files_come_go_move_turn_into_directories_and_links_and_have_any_name() 
     let patch = patch(
         &files,
         &[
+            (b":(attr)!x", Now::File("magic\n")),
             (b"a\nb\xff", Now::File("odd\n")),
             (b"file", Now::Gone),
             (b"file/inner", Now::File("x2\n")),
@@ -237,6 +238,7 @@ async fn files_come_go_move_turn_into_directories_and_links_and_have_any_name() 
     .await;
     for part in [
         "diff --git \"a/a\\nb\\377\" \"b/a\\nb\\377\"\nnew file mode 100644\n",
+        "+++ b/:(attr)!x\n",
         "diff --git a/file b/file\ndeleted file",
         "+++ b/file/inner\n",
         "+++ b/folder\n",

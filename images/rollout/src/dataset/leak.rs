@@ -22,11 +22,11 @@ struct Known {
 const KNOWN: [Known; 28] = [
     known("an AWS access key", "AKIA", 16, is_upper_or_digit),
     known("a temporary AWS access key", "ASIA", 16, is_upper_or_digit),
-    known("a GitHub personal token", "ghp_", 36, is_word),
-    known("a GitHub OAuth token", "gho_", 36, is_word),
-    known("a GitHub user token", "ghu_", 36, is_word),
-    known("a GitHub app token", "ghs_", 36, is_word),
-    known("a GitHub refresh token", "ghr_", 36, is_word),
+    known("a GitHub personal token", "ghp_", 36, is_letter_or_digit),
+    known("a GitHub OAuth token", "gho_", 36, is_letter_or_digit),
+    known("a GitHub user token", "ghu_", 36, is_letter_or_digit),
+    known("a GitHub app token", "ghs_", 36, is_letter_or_digit),
+    known("a GitHub refresh token", "ghr_", 36, is_letter_or_digit),
     known("a GitHub fine-grained token", "github_pat_", 36, is_word),
     known("a GitLab token", "glpat-", 20, is_url_safe),
     known("a Slack bot token", "xoxb-", 24, is_url_safe),
@@ -35,13 +35,13 @@ const KNOWN: [Known; 28] = [
     known("a Slack webhook", "hooks.slack.com/services/T", 30, is_path),
     known("a Google API key", "AIza", 35, is_url_safe),
     known("a Google OAuth token", "ya29.", 40, is_url_safe),
-    known("a Stripe key", "sk_live_", 24, is_word),
-    known("a restricted Stripe key", "rk_live_", 24, is_word),
+    known("a Stripe key", "sk_live_", 24, is_letter_or_digit),
+    known("a restricted Stripe key", "rk_live_", 24, is_letter_or_digit),
     known("an Anthropic key", "sk-ant-", 32, is_url_safe),
     known("an OpenAI key", "sk-proj-", 32, is_url_safe),
-    known("a Hugging Face token", "hf_", 34, is_word),
+    known("a Hugging Face token", "hf_", 34, is_letter_or_digit),
     known("a PyPI token", "pypi-AgEI", 50, is_url_safe),
-    known("an npm token", "npm_", 36, is_word),
+    known("an npm token", "npm_", 36, is_letter_or_digit),
     known("a SendGrid key", "SG.", 60, is_dotted),
     known("a DigitalOcean token", "dop_v1_", 64, is_word),
     known("a Databricks token", "dapi", 32, is_lower_hex),
@@ -120,7 +120,8 @@ pub(super) fn find(text: &str) -> Option<&'static str> {
 
 /// Whether what follows goes on with a word; the letter of an escaped line break or tab is none, as calls' arguments and printed JSON have them.
 fn is_within_a_word(before: &str) -> bool {
-    before.ends_with(|c: char| c.is_ascii_alphanumeric()) && !ESCAPES.iter().any(|escape| before.ends_with(escape))
+    before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && !ESCAPES.iter().any(|escape| before.ends_with(escape))
 }
 
 impl Known {
@@ -229,6 +230,10 @@ const fn is_upper_or_digit(byte: u8) -> bool {
 
 const fn is_lower_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+const fn is_letter_or_digit(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
 }
 
 const fn is_word(byte: u8) -> bool {
@@ -341,6 +346,8 @@ mod tests {
         let commit = "9fceb02d0ae598e95dc970b74767f19372d61af8";
         for text in [
             "self.token = get_token()".to_owned(),
+            "convert_hf_checkpoint_to_megatron_distributed_checkpoint()".to_owned(),
+            format!("x_npm_{}", random(40)),
             "token = oauth2_client_v2_access_token_of_user1".to_owned(),
             "token = createAccessTokenForUser2FromRequest".to_owned(),
             "let secret = TLS13_CHACHA20_POLY1305_SHA256_INTERNAL\n".to_owned(),

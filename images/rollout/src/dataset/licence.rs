@@ -1,6 +1,7 @@
 //! What a repository says about its licence, for whoever trains on it: the newest snapshot's licence file, and which licence that is, as far as its
 //! first words tell. A note, and no judgement.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ const HOME: &str = "licence";
 const REPOSITORY: &str = "--git-dir=licence.git";
 /// git on files of this machine is never silent for long, and is not watched.
 const SILENCE: Duration = Duration::from_mins(1);
+
+/// How much of a bundle is read for what stands in its first lines, in bytes.
+const LONGEST_HEAD: u64 = 4096;
 
 /// Licences by words that stand near the beginning of their texts, and their SPDX names; the first that fits counts.
 const KNOWN: [(&[&str], &str); 14] = [
@@ -66,12 +70,20 @@ async fn read(
     let access = Access { login: Login::Anonymous, ca: None };
     let address = url.address.clone();
     let git = Git::new(Home::prepare(&home, &url, &access, SILENCE)?, url, SILENCE);
-    git.print(&["init", "--quiet", "--bare", "--template=", "licence.git"]).await?;
+    git.print(&["init", "--quiet", "--bare", "--template=", object_format(&bundle)?, "licence.git"]).await?;
     git.print(&[REPOSITORY, "fetch", "--quiet", "--no-tags", &address, &format!("{NEWEST}:{NEWEST}")]).await?;
     let files = git.print(&[REPOSITORY, "ls-tree", "--name-only", NEWEST]).await?;
     let Some(file) = files.lines().find(|file| is_licence(file)) else { return Ok(None) };
     let text = git.print(&[REPOSITORY, "cat-file", "blob", &format!("{NEWEST}:{file}")]).await?;
     Ok(Some(note(file, &text)))
+}
+
+/// What a repository has to be told that takes from this bundle.
+fn object_format(bundle: &Path) -> std::io::Result<&'static str> {
+    let mut head = Vec::new();
+    std::fs::File::open(bundle)?.take(LONGEST_HEAD).read_to_end(&mut head)?;
+    let is_sha256 = head.split(|byte| *byte == b'\n').any(|line| line == b"@object-format=sha256");
+    Ok(if is_sha256 { "--object-format=sha256" } else { "--object-format=sha1" })
 }
 
 /// The note on a licence's text.

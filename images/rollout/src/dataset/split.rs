@@ -1,6 +1,6 @@
 //! Which lines are kept from training, to watch the loss on: whole files' together, so that no function, and no near twin beside it, is on both sides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sera_crds::values::Ratio;
 use sha2::{Digest, Sha256};
@@ -8,24 +8,37 @@ use sha2::{Digest, Sha256};
 use super::candidates::Candidate;
 use super::selection::share;
 
-/// Lines to train on and lines to watch, each in the order in which they came. Files go to the latter in the order of their names' hashes, as long as
-/// they do not make it larger than its share (but one file is always tried): which they are does not change when lines are added elsewhere.
+/// The most of all lines that a file may have that is watched though it is more than the share: one in so many.
+const LARGEST: u64 = 3;
+
+/// Lines to train on and lines to watch, each in the order in which they came. Files go to the latter in the order of their names' hashes, each that does
+/// not make it larger than its share; where none is small enough for that, the smallest does, if most lines are left to train on.
 pub(super) fn split(lines: Vec<Candidate>, eval_fraction: &Ratio) -> (Vec<Candidate>, Vec<Candidate>) {
     let mut files: BTreeMap<[u8; 32], u64> = BTreeMap::new();
     for line in &lines {
         *files.entry(place(line)).or_default() += 1;
     }
-    let wanted = share(lines.len() as u64, eval_fraction);
-    let mut last = None;
-    let mut watched = 0;
+    let (all, wanted) = (lines.len() as u64, share(lines.len() as u64, eval_fraction));
+    let mut left = wanted;
+    let mut watched = BTreeSet::new();
     for (file, count) in &files {
-        if watched >= wanted || (watched > 0 && watched + count > wanted) || files.len() < 2 {
-            break;
+        if *count <= left {
+            left -= count;
+            watched.insert(*file);
         }
-        watched += count;
-        last = Some(*file);
     }
-    lines.into_iter().partition(|line| last.is_none_or(|last| place(line) > last))
+    if watched.is_empty() && wanted > 0 {
+        let smallest = files.iter().min_by_key(|(_, count)| **count).filter(|(_, count)| **count * LARGEST <= all);
+        watched.extend(smallest.map(|(file, _)| *file));
+        if watched.is_empty() && all > 0 {
+            tracing::warn!("no line is kept to watch the loss on: every file has more than a third of them");
+        }
+    }
+    // One side alone would leave nothing to train on.
+    if watched.len() == files.len() {
+        watched.clear();
+    }
+    lines.into_iter().partition(|line| !watched.contains(&place(line)))
 }
 
 /// Where a line's file stands in the order.
@@ -35,8 +48,6 @@ fn place(line: &Candidate) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
     use sera_crds::contract::RolloutKind;
 
@@ -71,6 +82,19 @@ mod tests {
         let (train, eval) = split(lines(&files), &"0.1".parse().unwrap());
         assert_eq!((train.len(), eval.len()), (180, 20));
         assert_eq!(split(lines(&files), &"0".parse().unwrap()).1.len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_larger_than_the_share_is_passed_over_and_where_all_are_the_smallest_is_taken() {
+        let sized = |sizes: &[usize]| {
+            let files = sizes.iter().zip(0..).flat_map(|(size, file)| std::iter::repeat_n(file, *size));
+            lines(&files.collect::<Vec<u8>>())
+        };
+        for sizes in [[950, 20, 30], [30, 950, 20], [20, 30, 950]] {
+            assert_eq!(split(sized(&sizes), &"0.02".parse().unwrap()).1.len(), 20, "{sizes:?}");
+        }
+        assert_eq!(split(sized(&[900, 60, 40]), &"0.02".parse().unwrap()).1.len(), 40);
+        assert_eq!(split(sized(&[10, 10]), &"0.02".parse().unwrap()).1.len(), 0, "half of them is too much to watch");
     }
 
     #[test]

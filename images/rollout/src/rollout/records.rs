@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use sera_crds::contract::{CONTRACT_VERSION, FileDigest};
 
 use crate::failure::{Cause, Explain};
-use crate::store::{Creation, Digest, Store, StoreError};
+use crate::store::{Creation, Digest, Store, StoreError, persist};
 
 /// How much zstd tries; 3 is its own default, and trajectories shrink to a fifth with it.
 const LEVEL: i32 = 3;
@@ -69,10 +69,19 @@ impl Shelf<'_> {
         format!("{}/{}/{name}", self.place, self.sample)
     }
 
+    /// Asks the store again what it cannot say for now: an error ends this process, and with it every rollout that is under way.
+    async fn persist<T, A: Future<Output = Result<T, StoreError>>>(
+        &self,
+        name: &str,
+        attempt: impl FnMut() -> A,
+    ) -> Result<T, StoreError> {
+        persist(name, StoreError::passes, attempt).await
+    }
+
     /// A record, where it was committed.
     pub(crate) async fn read<T: DeserializeOwned>(&self, record: &str) -> Result<Option<T>, RecordError> {
         let name = self.name(record);
-        let Some(bytes) = self.store.read(&name).await? else { return Ok(None) };
+        let Some(bytes) = self.persist(&name, || self.store.read(&name)).await? else { return Ok(None) };
         decode(&name, &bytes).map(Some)
     }
 
@@ -90,7 +99,8 @@ impl Shelf<'_> {
         let name = self.name(record);
         let mut text = serde_json::to_vec(&value).map_err(|error| RecordError::Encode(error.into()))?;
         text.push(b'\n');
-        match self.store.create(&name, text.into()).await? {
+        let text = Bytes::from(text);
+        match self.persist(&name, || self.store.create(&name, text.clone())).await? {
             Creation::Created => Ok(value),
             Creation::Existed => {
                 tracing::info!(sample = self.sample, record, "another process has committed this already: adopted");
@@ -103,13 +113,14 @@ impl Shelf<'_> {
     pub(crate) async fn note(&self, record: &str, value: &impl Serialize) -> Result<(), RecordError> {
         let mut text = serde_json::to_vec(value).map_err(|error| RecordError::Encode(error.into()))?;
         text.push(b'\n');
-        Ok(self.store.put(&self.name(&format!("{}/{record}", self.folder)), text.into()).await?)
+        let (name, text) = (self.name(&format!("{}/{record}", self.folder)), Bytes::from(text));
+        Ok(self.persist(&name, || self.store.put(&name, text.clone())).await?)
     }
 
     /// The files of this name in the folders of all processes, by their names within the sample.
     pub(crate) async fn files_named(&self, file: &str) -> Result<Vec<String>, RecordError> {
         let (sample, end) = (self.name(""), format!("/{file}"));
-        let found = self.store.list(sample.trim_end_matches('/')).await?.into_iter();
+        let found = self.persist(&sample, || self.store.list(sample.trim_end_matches('/'))).await?.into_iter();
         Ok(found
             .filter_map(|(name, _)| Some(name.strip_prefix(&sample)?.to_owned()))
             .filter(|name| name.ends_with(&end))
@@ -119,7 +130,8 @@ impl Shelf<'_> {
     /// Puts a file into this process's own folder. It counts when a record names it.
     pub(crate) async fn put(&self, file: &str, content: Bytes) -> Result<FileDigest, RecordError> {
         let Digest { bytes, sha256 } = Digest::of(&content);
-        self.store.put(&self.name(&format!("{}/{file}", self.folder)), content).await?;
+        let name = self.name(&format!("{}/{file}", self.folder));
+        self.persist(&name, || self.store.put(&name, content.clone())).await?;
         Ok(FileDigest { name: file.to_owned(), bytes, sha256 })
     }
 

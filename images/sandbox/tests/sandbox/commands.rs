@@ -73,6 +73,19 @@ fn what_comes_and_goes_beside_a_slot_keeps_no_shell_from_starting() {
 }
 
 #[test]
+fn a_shell_that_shows_what_it_does_shows_the_command_alone() {
+    let mut sandbox = Sandbox::new();
+    sandbox.run("set -x");
+    let traced = sandbox.run("echo one");
+    assert!(traced.ends_with("+ echo one\none\n") && traced.lines().count() == 2, "{traced}");
+    sandbox.run("set +x");
+    sandbox.run("set -v");
+    let shown = sandbox.run("echo two");
+    assert!(shown.ends_with("two\n") && !shown.contains("builtin"), "{shown}");
+    assert!(sandbox.exec("set +v; if").output.contains("syntax error"));
+}
+
+#[test]
 fn the_shell_that_exits_is_followed_by_a_new_one() {
     let mut sandbox = Sandbox::new();
     sandbox.run("cd /; export GONE=1");
