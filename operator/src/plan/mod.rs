@@ -103,7 +103,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What is made now is made from.
+    /// Which generations of the specs a plan is made from.
     fn edition(&self) -> Edition {
         Edition { own: self.generation, runs: self.intent.as_ref().and_then(|intent| intent.run_generation) }
     }

@@ -188,7 +188,7 @@ pub(super) fn hosted_teacher(teacher: &Teacher, settings: &RolloutSettings) -> O
     }
 }
 
-/// Whether a copy of the teacher is spread over more than one node.
+/// What the pods of the teacher are made by, where the operator runs it.
 pub(super) fn teacher_form(teacher: &Teacher) -> ServerForm {
     match &teacher.backend {
         TeacherBackend::Rehearsal(_) => ServerForm::Rehearsal,

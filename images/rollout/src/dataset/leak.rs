@@ -237,7 +237,7 @@ const fn is_letter_or_digit(byte: u8) -> bool {
 }
 
 const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+    is_letter_or_digit(byte) || byte == b'_'
 }
 
 const fn is_url_safe(byte: u8) -> bool {

@@ -64,24 +64,16 @@ pub(crate) struct Shelf<'a> {
     pub(crate) folder: &'a str,
 }
 
+/// The store is asked again what it cannot say for now: an error ends this process, and with it every rollout that is under way.
 impl Shelf<'_> {
     fn name(&self, name: &str) -> String {
         format!("{}/{}/{name}", self.place, self.sample)
     }
 
-    /// Asks the store again what it cannot say for now: an error ends this process, and with it every rollout that is under way.
-    async fn persist<T, A: Future<Output = Result<T, StoreError>>>(
-        &self,
-        name: &str,
-        attempt: impl FnMut() -> A,
-    ) -> Result<T, StoreError> {
-        persist(name, StoreError::passes, attempt).await
-    }
-
     /// A record, where it was committed.
     pub(crate) async fn read<T: DeserializeOwned>(&self, record: &str) -> Result<Option<T>, RecordError> {
         let name = self.name(record);
-        let Some(bytes) = self.persist(&name, || self.store.read(&name)).await? else { return Ok(None) };
+        let Some(bytes) = persist(&name, StoreError::passes, || self.store.read(&name)).await? else { return Ok(None) };
         decode(&name, &bytes).map(Some)
     }
 
@@ -100,7 +92,7 @@ impl Shelf<'_> {
         let mut text = serde_json::to_vec(&value).map_err(|error| RecordError::Encode(error.into()))?;
         text.push(b'\n');
         let text = Bytes::from(text);
-        match self.persist(&name, || self.store.create(&name, text.clone())).await? {
+        match persist(&name, StoreError::passes, || self.store.create(&name, text.clone())).await? {
             Creation::Created => Ok(value),
             Creation::Existed => {
                 tracing::info!(sample = self.sample, record, "another process has committed this already: adopted");
@@ -114,13 +106,14 @@ impl Shelf<'_> {
         let mut text = serde_json::to_vec(value).map_err(|error| RecordError::Encode(error.into()))?;
         text.push(b'\n');
         let (name, text) = (self.name(&format!("{}/{record}", self.folder)), Bytes::from(text));
-        Ok(self.persist(&name, || self.store.put(&name, text.clone())).await?)
+        Ok(persist(&name, StoreError::passes, || self.store.put(&name, text.clone())).await?)
     }
 
     /// The files of this name in the folders of all processes, by their names within the sample.
     pub(crate) async fn files_named(&self, file: &str) -> Result<Vec<String>, RecordError> {
         let (sample, end) = (self.name(""), format!("/{file}"));
-        let found = self.persist(&sample, || self.store.list(sample.trim_end_matches('/'))).await?.into_iter();
+        let found =
+            persist(&sample, StoreError::passes, || self.store.list(sample.trim_end_matches('/'))).await?.into_iter();
         Ok(found
             .filter_map(|(name, _)| Some(name.strip_prefix(&sample)?.to_owned()))
             .filter(|name| name.ends_with(&end))
@@ -131,7 +124,7 @@ impl Shelf<'_> {
     pub(crate) async fn put(&self, file: &str, content: Bytes) -> Result<FileDigest, RecordError> {
         let Digest { bytes, sha256 } = Digest::of(&content);
         let name = self.name(&format!("{}/{file}", self.folder));
-        self.persist(&name, || self.store.put(&name, content.clone())).await?;
+        persist(&name, StoreError::passes, || self.store.put(&name, content.clone())).await?;
         Ok(FileDigest { name: file.to_owned(), bytes, sha256 })
     }
 
